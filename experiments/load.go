@@ -1,0 +1,135 @@
+package experiments
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Load reads every experiment of one file: documents separated by ---,
+// defaults filled in. The name is used in messages only.
+//
+// When anything is wrong the error is of type Problems and lists everything
+// that is, and no experiment is returned.
+func Load(name string, r io.Reader) ([]Experiment, error) {
+	l := &loader{file: name}
+	content, err := io.ReadAll(io.LimitReader(r, maxFileSize+1))
+	switch {
+	case err != nil:
+		return nil, Problems{{File: name, Message: "cannot be read: " + err.Error()}}
+	case len(content) > maxFileSize:
+		return nil, Problems{{File: name, Message: fmt.Sprintf("larger than %d KiB", maxFileSize>>10), Remedy: "is this an experiment file?"}}
+	case !utf8.Valid(content) || bytes.IndexByte(content, 0) >= 0:
+		return nil, Problems{{File: name, Message: "is not text", Remedy: "an experiment file is YAML in UTF-8"}}
+	}
+	var loaded []Experiment
+	documents := yaml.NewDecoder(bytes.NewReader(content))
+	for count := 0; ; count++ {
+		var document yaml.Node
+		err := documents.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			l.problems = append(l.problems, syntaxProblem(name, err))
+			break
+		}
+		if count == maxDocuments {
+			l.problemAt(&document, "", fmt.Sprintf("more than %d documents in one file", maxDocuments), "split the file")
+			break
+		}
+		if isEmpty(&document) {
+			continue
+		}
+		loaded = append(loaded, l.document(document.Content[0]))
+	}
+	if len(loaded) == 0 && len(l.problems) == 0 {
+		l.problems = append(l.problems, Problem{File: name, Message: "holds no experiment", Remedy: "start with apiVersion: " + APIVersion})
+	}
+	l.uniqueNames(loaded)
+	if len(l.problems) > 0 {
+		slices.SortStableFunc(l.problems, func(a, b Problem) int {
+			if a.Line != b.Line {
+				return a.Line - b.Line
+			}
+			return a.Column - b.Column
+		})
+		return nil, l.problems
+	}
+	return loaded, nil
+}
+
+// document decodes and validates one document.
+func (l *loader) document(root *yaml.Node) Experiment {
+	l.positions = map[string]*yaml.Node{"": root}
+	l.nodes, l.exhausted = 0, false
+	experiment := Experiment{Spec: Spec{
+		SteadyState: SteadyState{Interval: Duration{DefaultInterval}},
+		Effect:      Effect{MinRequests: DefaultEffectMinimum},
+		Recovery:    Recovery{Within: Duration{DefaultRecoveryDeadline}},
+	}}
+	before := len(l.problems)
+	l.decodeInto(root, "", &experiment)
+	experiment.setDefaults()
+	if !l.exhausted {
+		l.validate(&experiment, l.problems[before:])
+	}
+	return experiment
+}
+
+func (e *Experiment) setDefaults() {
+	s := &e.Spec.SteadyState
+	if s.Before.Duration == 0 {
+		s.Before.Duration = DefaultBaselineSamples * s.Interval.Duration
+	}
+	for i := range s.Probes {
+		p := &s.Probes[i]
+		if p.Phases == nil {
+			p.Phases = []Phase{Before, During, After}
+		}
+		if p.NoData == "" {
+			p.NoData = NoDataInconclusive
+		}
+	}
+}
+
+// uniqueNames refuses two experiments of one name: a report, a lock and a
+// schedule all know an experiment by it.
+func (l *loader) uniqueNames(loaded []Experiment) {
+	seen := map[string]bool{}
+	for _, e := range loaded {
+		if name := e.Metadata.Name; name != "" && seen[name] {
+			l.problems = append(l.problems, Problem{File: l.file, Path: "metadata.name", Message: fmt.Sprintf("two experiments are named %q", name), Remedy: "rename one"})
+		}
+		seen[e.Metadata.Name] = true
+	}
+}
+
+func isEmpty(document *yaml.Node) bool {
+	return len(document.Content) == 0 ||
+		document.Content[0].Kind == yaml.ScalarNode && document.Content[0].Tag == "!!null"
+}
+
+// yamlLine finds the line in an error message of the YAML library, which has
+// no other way to tell it.
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+func syntaxProblem(file string, err error) Problem {
+	message := err.Error()
+	p := Problem{File: file, Message: "is not YAML: " + strings.TrimPrefix(message, "yaml: ")}
+	if found := yamlLine.FindStringSubmatch(message); found != nil && found[1] != "" {
+		if line, err := strconv.Atoi(found[1]); err == nil {
+			p.Line, p.Column = line, 1
+			p.Message = "is not YAML: " + strings.TrimPrefix(message, found[0])
+		}
+	}
+	return p
+}
