@@ -1,0 +1,242 @@
+package mesh
+
+import (
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/squall-chaos/squall/experiments"
+)
+
+// condition is an entry of an HTTPRoute's match, as JSON. Its fields are
+// ANDed; an empty one takes every request.
+type condition = map[string]any
+
+// conditionsFor gives the requests that an experiment disturbs among those of
+// one namespace: the callers' labels, the file's matches and the port, ANDed.
+// No condition at all means every request.
+func conditionsFor(e experiments.Experiment, namespace string) []condition {
+	var all []condition
+	for _, caller := range e.Spec.Callers {
+		if caller.Namespace != namespace {
+			continue
+		}
+		matches := e.Spec.Match
+		if len(matches) == 0 {
+			matches = []experiments.Match{{}}
+		}
+		for _, match := range matches {
+			c := condition{}
+			if len(caller.Labels) > 0 {
+				c["sourceLabels"] = jsonMap(caller.Labels)
+			}
+			if len(match.Headers) > 0 {
+				headers := map[string]any{}
+				for name, value := range match.Headers {
+					headers[name] = stringMatch(value)
+				}
+				c["headers"] = headers
+			}
+			if e.Spec.Target.Port != 0 {
+				c["port"] = int64(e.Spec.Target.Port)
+			}
+			if len(c) == 0 {
+				return nil
+			}
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func jsonMap(m map[string]string) map[string]any {
+	out := make(map[string]any, len(m))
+	for key, value := range m {
+		out[key] = value
+	}
+	return out
+}
+
+func stringMatch(m experiments.StringMatch) map[string]any {
+	switch {
+	case m.Exact != nil:
+		return map[string]any{"exact": *m.Exact}
+	case m.Prefix != nil:
+		return map[string]any{"prefix": *m.Prefix}
+	default:
+		return map[string]any{"regex": *m.Regex}
+	}
+}
+
+// maxConditions bounds how many conditions one clone may need.
+const maxConditions = 64
+
+// intersect gives conditions that take a request exactly when one of the
+// route's matches and one of the fault's conditions do. None means that no
+// request can meet both.
+func intersect(matches []map[string]any, fault []condition, namespace string) ([]any, error) {
+	if len(matches) == 0 {
+		matches = []map[string]any{{}}
+	}
+	var both []any
+	for _, m := range matches {
+		for _, f := range fault {
+			c, ok, err := conjoin(m, f, namespace)
+			if err != nil {
+				return nil, err
+			}
+			if ok && !slices.ContainsFunc(both, func(have any) bool { return reflect.DeepEqual(have, c) }) {
+				both = append(both, c)
+			}
+		}
+	}
+	if len(both) > maxConditions {
+		return nil, refuse("name fewer callers or matches", "the fault would need %d match conditions on one route; Squall stops at %d", len(both), maxConditions)
+	}
+	return both, nil
+}
+
+// conjoin gives the condition that holds exactly when both do; ok is false
+// when that is never. The fault's condition f has only headers, sourceLabels
+// and port; the route's condition m may hold anything.
+func conjoin(m map[string]any, f condition, namespace string) (c condition, ok bool, err error) {
+	c = runtime.DeepCopyJSON(m)
+	if gateways, bound := c["gateways"].([]any); bound {
+		if !slices.Contains(gateways, any(meshGateway)) {
+			return nil, false, nil
+		}
+		// istiod ignores the source conditions of a match that has gateways
+		// (route.go, sourceMatchHTTP). The shadow is bound to the mesh anyway,
+		// so dropping gateways, with the conditions that were ignored, changes
+		// nothing, and lets the fault's own conditions count.
+		delete(c, "gateways")
+		delete(c, "sourceLabels")
+		delete(c, "sourceNamespace")
+	}
+	if source, set := c["sourceNamespace"].(string); set && source != namespace {
+		return nil, false, nil
+	}
+	if port, set := f["port"]; set {
+		if own, has := asInt(c["port"]); has && own != port {
+			return nil, false, nil
+		}
+		c["port"] = port
+	}
+	if labels := mapAt(f, "sourceLabels"); labels != nil {
+		merged := maps.Clone(mapAt(c, "sourceLabels"))
+		if merged == nil {
+			merged = map[string]any{}
+		}
+		for key, value := range labels {
+			if own, has := merged[key]; has && own != value {
+				return nil, false, nil
+			}
+			merged[key] = value
+		}
+		c["sourceLabels"] = merged
+	}
+	if headers := mapAt(f, "headers"); headers != nil {
+		merged := maps.Clone(mapAt(c, "headers"))
+		if merged == nil {
+			merged = map[string]any{}
+		}
+		for name, value := range headers {
+			wanted, _ := value.(map[string]any)
+			key, own, has := headerAt(merged, name)
+			if !has {
+				merged[name] = value
+				continue
+			}
+			joined, ok, err := conjoinStrings(own, wanted)
+			if err != nil {
+				return nil, false, refuse("match on another header", "header %s: %s", name, err)
+			}
+			if !ok {
+				return nil, false, nil
+			}
+			merged[key] = joined
+		}
+		c["headers"] = merged
+	}
+	return c, true, nil
+}
+
+// headerAt finds a header's condition; names compare without regard to case.
+func headerAt(headers map[string]any, name string) (key string, value map[string]any, has bool) {
+	for key, value := range headers {
+		if strings.EqualFold(key, name) {
+			m, _ := value.(map[string]any)
+			return key, m, true
+		}
+	}
+	return "", nil, false
+}
+
+// asInt reads a number of JSON or YAML.
+func asInt(value any) (int64, bool) {
+	switch n := value.(type) {
+	case int64:
+		return n, true
+	case float64:
+		return int64(n), true
+	default:
+		return 0, false
+	}
+}
+
+// conjoinStrings gives the string match that holds exactly when both do; ok
+// is false when that is never. Some pairs have no such match.
+func conjoinStrings(a, b map[string]any) (joined map[string]any, ok bool, err error) {
+	switch {
+	case isPresence(a), reflect.DeepEqual(a, b):
+		return b, true, nil
+	case isPresence(b):
+		return a, true, nil
+	}
+	if exact, is := a["exact"].(string); is {
+		ok, err := matches(b, exact)
+		return a, ok, err
+	}
+	if exact, is := b["exact"].(string); is {
+		ok, err := matches(a, exact)
+		return b, ok, err
+	}
+	p, isPrefix := a["prefix"].(string)
+	q, areBoth := b["prefix"].(string)
+	if isPrefix && areBoth {
+		if strings.HasPrefix(p, q) {
+			return a, true, nil
+		}
+		return b, strings.HasPrefix(q, p), nil
+	}
+	return nil, false, refuse("", "one route condition cannot hold a regex together with another pattern")
+}
+
+// isPresence reports whether a header match only asks that the header is
+// there; istiod reads {} and the regex * so.
+func isPresence(m map[string]any) bool {
+	return len(m) == 0 || m["regex"] == "*"
+}
+
+// matches reports whether a value satisfies a string match. Envoy's regex
+// takes the whole value.
+func matches(m map[string]any, value string) (bool, error) {
+	if exact, is := m["exact"].(string); is {
+		return exact == value, nil
+	}
+	if prefix, is := m["prefix"].(string); is {
+		return strings.HasPrefix(value, prefix), nil
+	}
+	if expression, is := m["regex"].(string); is {
+		compiled, err := regexp.Compile("^(?:" + expression + ")$")
+		if err != nil {
+			return false, refuse("", "the route in force has the regex %q, which is not RE2", expression)
+		}
+		return compiled.MatchString(value), nil
+	}
+	return false, refuse("", "the route in force has a string match of an unknown kind")
+}

@@ -1,0 +1,196 @@
+package mesh
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/squall-chaos/squall/experiments"
+)
+
+// renderPlain gives the spec for a host that no VirtualService routes: the
+// fault on its requests, and the route that istiod makes by default for all
+// the others. The default route names no port, so each port goes to itself.
+func renderPlain(host string, conditions []condition, e experiments.Experiment) map[string]any {
+	toHost := func() map[string]any {
+		return map[string]any{
+			"name":  "default",
+			"route": []any{map[string]any{"destination": map[string]any{"host": host}}},
+		}
+	}
+	faulted := toHost()
+	faulted["fault"] = renderFault(e.Spec.Faults[0])
+	routes := []any{faulted}
+	if len(conditions) > 0 {
+		faulted["name"] = cloneName(e, nil)
+		match := make([]any, len(conditions))
+		for i, c := range conditions {
+			match[i] = c
+		}
+		faulted["match"] = match
+		routes = append(routes, toHost())
+	}
+	return map[string]any{
+		"hosts":    []any{host},
+		"exportTo": []any{"."},
+		"http":     routes,
+	}
+}
+
+// renderShadow gives the spec of base for one host, with the fault on exactly
+// the requests that the conditions take and everything else as it is.
+//
+// Routes are matched first to last, so a clone that carries the fault stands
+// directly before the original that it narrows: no clone takes a request that
+// an earlier original would have taken.
+func (s Snapshot) renderShadow(base *unstructured.Unstructured, host, namespace string, conditions []condition, e experiments.Experiment) (map[string]any, error) {
+	spec := runtime.DeepCopyJSON(mapAt(base.Object, "spec"))
+	delete(spec, "gateways") // bound to the mesh; gateways keep the original
+	spec["hosts"] = []any{host}
+	spec["exportTo"] = []any{"."}
+	if err := checkServerNames(spec, host, base); err != nil {
+		return nil, err
+	}
+	if base.GetNamespace() != namespace {
+		qualifyDestinations(spec, base.GetNamespace(), s.ClusterDomain)
+	}
+	var routes []any
+	hit, reachable := 0, true
+	for i, route := range mapsAt(spec, "http") {
+		if reachable && canCarryFault(route) {
+			carrier, inPlace, err := carry(route, conditions, namespace, e)
+			if err != nil {
+				return nil, err
+			}
+			if carrier != nil && route["fault"] != nil {
+				return nil, refuse("remove that fault first; two at once cannot be told apart", "http route %d of VirtualService %s/%s carries a fault already", i+1, base.GetNamespace(), base.GetName())
+			}
+			if carrier != nil {
+				hit++
+				carrier["fault"] = renderFault(e.Spec.Faults[0])
+				if !inPlace {
+					carrier["name"] = cloneName(e, append(routes, mapsToAny(mapsAt(spec, "http")[i:])...))
+					routes = append(routes, carrier)
+				}
+			}
+		}
+		routes = append(routes, route)
+		reachable = reachable && len(mapsAt(route, "match")) > 0
+	}
+	if hit == 0 {
+		return nil, refuse("compare spec.match and spec.callers with the routes of the VirtualService",
+			"no http route of VirtualService %s/%s both forwards requests and meets the experiment's callers, match and port", base.GetNamespace(), base.GetName())
+	}
+	spec["http"] = routes
+	return spec, nil
+}
+
+// carry gives the route that carries the fault: the route itself when every
+// request of it is disturbed, else a clone narrowed to those that are, else
+// nil when none is.
+func carry(route map[string]any, conditions []condition, namespace string, e experiments.Experiment) (carrier map[string]any, inPlace bool, err error) {
+	if len(conditions) == 0 {
+		return route, true, nil
+	}
+	match, err := intersect(mapsAt(route, "match"), conditions, namespace)
+	if err != nil || len(match) == 0 {
+		return nil, false, err
+	}
+	clone := runtime.DeepCopyJSON(route)
+	clone["match"] = match
+	return clone, false, nil
+}
+
+// canCarryFault reports whether Istio accepts a fault on a route; redirects
+// and direct responses refuse one
+// (istio.io/istio/pkg/config/validation, validateHTTPRouteConflict).
+func canCarryFault(route map[string]any) bool {
+	return len(mapsAt(route, "route")) > 0 && route["redirect"] == nil && route["directResponse"] == nil
+}
+
+// renderFault writes a fault in Istio's words. The percentage is always
+// explicit: Istio reads an omitted one as 0.
+func renderFault(f experiments.Fault) map[string]any {
+	percentage := func() map[string]any { return map[string]any{"value": float64(*f.Percentage)} }
+	fault := map[string]any{}
+	if f.Abort != nil {
+		abort := map[string]any{"percentage": percentage()}
+		if f.Abort.GRPCStatus != "" {
+			abort["grpcStatus"] = f.Abort.GRPCStatus
+		} else {
+			abort["httpStatus"] = int64(f.Abort.HTTPStatus)
+		}
+		fault["abort"] = abort
+	}
+	if f.Delay != nil {
+		// Protobuf's JSON knows seconds only.
+		seconds := strconv.FormatFloat(f.Delay.FixedDelay.Seconds(), 'f', -1, 64) + "s"
+		fault["delay"] = map[string]any{"fixedDelay": seconds, "percentage": percentage()}
+	}
+	return fault
+}
+
+// cloneName gives a route name that stands for the experiment in access logs
+// and that no other route has.
+func cloneName(e experiments.Experiment, taken []any) string {
+	name := "squall-" + e.Metadata.Name
+	unique := name
+	for i := 2; slices.ContainsFunc(taken, func(route any) bool { m, _ := route.(map[string]any); return m["name"] == unique }); i++ {
+		unique = fmt.Sprintf("%s-%d", name, i)
+	}
+	return unique
+}
+
+func mapsToAny(maps []map[string]any) []any {
+	out := make([]any, len(maps))
+	for i, m := range maps {
+		out[i] = m
+	}
+	return out
+}
+
+// checkServerNames refuses a base whose tls routes name other hosts: Istio
+// wants every server name to be among the object's hosts, and the shadow has
+// only one.
+func checkServerNames(spec map[string]any, host string, base *unstructured.Unstructured) error {
+	for _, route := range mapsAt(spec, "tls") {
+		for _, match := range mapsAt(route, "match") {
+			for _, name := range stringsAt(match, "sniHosts") {
+				if !strings.EqualFold(name, host) {
+					return refuse("give the host a VirtualService of its own", "tls routes of VirtualService %s/%s name %s beside %s", base.GetNamespace(), base.GetName(), name, host)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// qualifyDestinations completes the short host names of a spec that moves to
+// another namespace, where they would mean other Services.
+func qualifyDestinations(spec map[string]any, namespace, domain string) {
+	qualifyHost := func(destination map[string]any) {
+		if host, ok := destination["host"].(string); ok {
+			destination["host"] = qualify(host, namespace, domain)
+		}
+	}
+	for _, protocol := range []string{"http", "tcp", "tls"} {
+		for _, route := range mapsAt(spec, protocol) {
+			for _, weighted := range mapsAt(route, "route") {
+				qualifyHost(mapAt(weighted, "destination"))
+			}
+			if protocol != "http" {
+				continue
+			}
+			if mirror := mapAt(route, "mirror"); mirror != nil {
+				qualifyHost(mirror)
+			}
+			for _, mirror := range mapsAt(route, "mirrors") {
+				qualifyHost(mapAt(mirror, "destination"))
+			}
+		}
+	}
+}

@@ -1,0 +1,112 @@
+// Package mesh knows what Istio does with VirtualServices: which one is in
+// force for a caller, where a temporary one takes precedence over it, and how
+// to render it so that it carries a fault and changes nothing else.
+//
+// It is pure: a Snapshot and an Experiment go in, a Plan comes out. It never
+// touches a cluster; package mesh/cluster does.
+package mesh
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Snapshot is the mesh configuration that a plan is made from.
+type Snapshot struct {
+	// APIVersion is the newest version of networking.istio.io that the
+	// cluster serves, such as networking.istio.io/v1.
+	APIVersion string
+	// ClusterDomain ends the name of every Kubernetes Service: cluster.local.
+	ClusterDomain string
+	// RootNamespace is where a Sidecar without selector applies to the whole
+	// mesh: istio-system.
+	RootNamespace string
+
+	VirtualServices []*unstructured.Unstructured
+	ServiceEntries  []*unstructured.Unstructured
+	Sidecars        []*unstructured.Unstructured
+	Services        []types.NamespacedName
+	// Namespaces holds each namespace's labels.
+	Namespaces map[string]map[string]string
+}
+
+// knows reports whether the mesh routes calls to the host at all: a Service
+// or a ServiceEntry stands for it. Hosts compare without regard to case.
+func (s Snapshot) knows(host string) bool {
+	for _, service := range s.Services {
+		if strings.EqualFold(host, service.Name+"."+service.Namespace+".svc."+s.ClusterDomain) {
+			return true
+		}
+	}
+	for _, entry := range s.ServiceEntries {
+		if containsFold(stringsAt(entry.Object, "spec", "hosts"), host) {
+			return true
+		}
+	}
+	return false
+}
+
+// resolveHost gives the name by which the mesh knows a target. A short name
+// needs its namespace; service.namespace and service.namespace.svc are
+// completed only when they are not a host by themselves.
+func (s Snapshot) resolveHost(host, namespace string) (resolved string, known bool) {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if !strings.Contains(host, ".") {
+		host = qualify(host, namespace, s.ClusterDomain)
+		return host, s.knows(host)
+	}
+	for _, candidate := range []string{host, host + ".svc." + s.ClusterDomain, host + "." + s.ClusterDomain} {
+		if s.knows(candidate) {
+			return candidate, true
+		}
+	}
+	return host, false
+}
+
+// qualify completes a short host name as istiod does: only a name without any
+// dot belongs to the namespace of the object that holds it
+// (istio.io/istio/pilot/pkg/model, ResolveShortnameToFQDN).
+func qualify(host, namespace, domain string) string {
+	if host == "" || strings.Contains(host, ".") || host == "*" {
+		return host
+	}
+	return host + "." + namespace + ".svc." + domain
+}
+
+func containsFold(list []string, wanted string) bool {
+	for _, item := range list {
+		if strings.EqualFold(item, wanted) {
+			return true
+		}
+	}
+	return false
+}
+
+// stringsAt reads a list of strings; anything else there reads as empty.
+func stringsAt(object map[string]any, fields ...string) []string {
+	list, _, err := unstructured.NestedStringSlice(object, fields...)
+	if err != nil {
+		return nil
+	}
+	return list
+}
+
+// mapsAt reads a list of objects without copying them; items of another type
+// are left out.
+func mapsAt(object map[string]any, field string) []map[string]any {
+	list, _ := object[field].([]any)
+	var maps []map[string]any
+	for _, item := range list {
+		if m, ok := item.(map[string]any); ok {
+			maps = append(maps, m)
+		}
+	}
+	return maps
+}
+
+func mapAt(object map[string]any, field string) map[string]any {
+	m, _ := object[field].(map[string]any)
+	return m
+}
