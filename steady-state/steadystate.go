@@ -1,0 +1,202 @@
+// Package steadystate measures the probes of a hypothesis and judges them.
+//
+// No data is not good news: a measurement that gives no single finite number
+// has no verdict, and a hypothesis with such a measurement is inconclusive,
+// never held.
+package steadystate
+
+import (
+	"context"
+	"encoding"
+	"fmt"
+	"math"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+)
+
+// Verdict is what measurements say about a hypothesis. Verdicts are ordered,
+// so that max joins them: Held < Inconclusive < Deviated.
+type Verdict int
+
+// The verdicts.
+const (
+	Held Verdict = iota
+	Inconclusive
+	Deviated
+)
+
+var (
+	_ encoding.TextMarshaler   = Held
+	_ encoding.TextUnmarshaler = new(Verdict)
+)
+
+func (v Verdict) String() string { return [...]string{"held", "inconclusive", "deviated"}[v] }
+
+// MarshalText gives the verdict's name.
+func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText reads a verdict's name.
+func (v *Verdict) UnmarshalText(text []byte) error {
+	for _, known := range []Verdict{Held, Inconclusive, Deviated} {
+		if known.String() == string(text) {
+			*v = known
+			return nil
+		}
+	}
+	return fmt.Errorf("no verdict is named %q", text)
+}
+
+// Sample is one series of a query's result at one moment.
+type Sample struct {
+	Labels map[string]string
+	Value  float64
+}
+
+// A Querier evaluates PromQL at the server's present time. A scalar is one
+// sample without labels. It returns an error for results that are neither
+// scalar nor instant vector, and retries within ctx what may pass.
+type Querier interface {
+	Query(ctx context.Context, promql string) ([]Sample, error)
+}
+
+// Measurement is one timed result of a probe.
+type Measurement struct {
+	Probe string            `json:"probe"`
+	Phase experiments.Phase `json:"phase"`
+	Time  time.Time         `json:"time"`
+	// Seconds is how long the query took.
+	Seconds float64 `json:"seconds"`
+	// Value is absent when the query gave no single finite number.
+	Value *float64 `json:"value,omitempty"`
+	// Verdict is Held inside the tolerance, Deviated outside it, and what the
+	// probe's noData says when there is no value.
+	Verdict Verdict `json:"verdict"`
+	// Reason says what is wrong, and is empty when nothing is.
+	Reason string `json:"reason,omitempty"`
+	// Settling tells that the measurement was taken too early in its phase to
+	// be judged.
+	Settling bool `json:"settling,omitempty"`
+}
+
+// measure queries every probe once, concurrently, and gives the measurements
+// in the order of the probes.
+func measure(ctx context.Context, q Querier, probes []experiments.Probe, phase experiments.Phase, timeout time.Duration) []Measurement {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	measurements := make([]Measurement, len(probes))
+	var running sync.WaitGroup
+	for i, probe := range probes {
+		running.Go(func() {
+			start := time.Now()
+			samples, err := q.Query(ctx, probe.Query)
+			m := judge(probe, samples, err)
+			m.Phase, m.Time, m.Seconds = phase, start, time.Since(start).Seconds()
+			measurements[i] = m
+		})
+	}
+	running.Wait()
+	return measurements
+}
+
+// judge compares a query's result with the probe's tolerance.
+func judge(probe experiments.Probe, samples []Sample, err error) Measurement {
+	m := Measurement{Probe: probe.Name}
+	switch {
+	case err != nil:
+		m.Reason = err.Error()
+	case len(samples) == 0:
+		m.Reason = "no series"
+	case len(samples) > 1:
+		m.Reason = fmt.Sprintf("%d series instead of one", len(samples))
+	case math.IsNaN(samples[0].Value):
+		m.Reason = "NaN"
+	case math.IsInf(samples[0].Value, 0):
+		m.Reason = FormatValue(samples[0].Value)
+	default:
+		value := samples[0].Value
+		m.Value = &value
+	}
+	switch {
+	case m.Value == nil:
+		m.Verdict = map[experiments.NoData]Verdict{experiments.NoDataPass: Held, experiments.NoDataFail: Deviated}[probe.NoData]
+		if probe.NoData != experiments.NoDataPass && probe.NoData != experiments.NoDataFail {
+			m.Verdict = Inconclusive
+		}
+	case probe.Min != nil && *m.Value < *probe.Min:
+		m.Verdict, m.Reason = Deviated, fmt.Sprintf("%s is below %s", FormatValue(*m.Value), FormatValue(*probe.Min))
+	case probe.Max != nil && *m.Value > *probe.Max:
+		m.Verdict, m.Reason = Deviated, fmt.Sprintf("%s is above %s", FormatValue(*m.Value), FormatValue(*probe.Max))
+	}
+	return m
+}
+
+// FormatValue writes a measured number for people: four significant digits.
+func FormatValue(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
+
+// Finding is what one phase says about one probe.
+type Finding struct {
+	Probe   string            `json:"probe"`
+	Phase   experiments.Phase `json:"phase"`
+	Verdict Verdict           `json:"verdict"`
+	Reason  string            `json:"reason,omitempty"`
+	// Time is when the measurement that decided was taken.
+	Time time.Time `json:"time,omitzero"`
+}
+
+// tally joins the measurements of one probe in one phase. The probe keeps its
+// worst verdict: what has deviated once does not hold again by itself.
+type tally struct {
+	finding Finding
+	limit   int
+	judged  bool
+	// misses counts consecutive measurements that were not held; outside
+	// counts those of them that deviated.
+	misses, outside int
+}
+
+func (t *tally) add(m Measurement) {
+	if m.Settling {
+		return
+	}
+	t.judged = true
+	if m.Verdict == Held {
+		t.misses, t.outside = 0, 0
+		return
+	}
+	t.misses++
+	if m.Verdict == Deviated {
+		t.outside++
+	}
+	verdict := Held
+	switch {
+	case t.outside > t.limit:
+		verdict = Deviated
+	case t.misses > t.limit:
+		verdict = Inconclusive
+	}
+	if verdict > t.finding.Verdict {
+		t.finding.Verdict, t.finding.Reason, t.finding.Time = verdict, m.Reason, m.Time
+		if t.limit > 0 {
+			t.finding.Reason += fmt.Sprintf(" (%d times in a row)", t.misses)
+		}
+	}
+}
+
+func (t *tally) result() Finding {
+	if !t.judged {
+		t.finding.Verdict, t.finding.Reason = Inconclusive, "was never measured"
+	}
+	return t.finding
+}
+
+// Worst joins findings; no finding at all is Held.
+func Worst(findings []Finding) Verdict {
+	worst := Held
+	for _, f := range findings {
+		worst = max(worst, f.Verdict)
+	}
+	return worst
+}

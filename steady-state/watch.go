@@ -1,0 +1,136 @@
+package steadystate
+
+import (
+	"context"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+)
+
+// The bounds of one query's timeout, which is otherwise the interval.
+const (
+	shortestTimeout = time.Second
+	longestTimeout  = 10 * time.Second
+)
+
+// Watcher measures the probes of one phase on a steady clock.
+type Watcher struct {
+	Querier  Querier
+	Interval time.Duration
+	// Record is told every measurement, in order.
+	Record func(Measurement)
+}
+
+// Watch measures the phase's probes every interval for the given time. The
+// first measurement is taken at once before a fault, and one interval after
+// the start of any other phase.
+//
+// It returns early, with a finding that is not held, as soon as the
+// hypothesis cannot be held any more, and when ctx ends; it returns no
+// findings when no probe is judged in the phase, after waiting all the same.
+func (w Watcher) Watch(ctx context.Context, all []experiments.Probe, phase experiments.Phase, length time.Duration) []Finding {
+	probes := in(all, phase)
+	tallies := make([]tally, len(probes))
+	for i, p := range probes {
+		tallies[i] = tally{limit: p.FailureLimit, finding: Finding{Probe: p.Name, Phase: phase}}
+	}
+	first := w.Interval
+	if phase == experiments.Before {
+		first = 0
+	}
+	w.every(ctx, first, length, func(elapsed time.Duration) (done bool) {
+		for i, m := range w.measure(ctx, probes, phase, elapsed) {
+			tallies[i].add(m)
+			done = done || tallies[i].finding.Verdict != Held
+		}
+		return done
+	})
+	findings := make([]Finding, len(probes))
+	for i := range tallies {
+		findings[i] = tallies[i].result()
+	}
+	return findings
+}
+
+// Recover measures the probes of the phase after a fault until all of them
+// hold at once, and gives how long that took. When they do not within the
+// given time, the findings say which and why.
+func (w Watcher) Recover(ctx context.Context, all []experiments.Probe, within time.Duration) (findings []Finding, took time.Duration) {
+	probes := in(all, experiments.After)
+	if len(probes) == 0 {
+		return nil, 0
+	}
+	findings = make([]Finding, len(probes))
+	for i, p := range probes {
+		findings[i] = Finding{Probe: p.Name, Phase: experiments.After, Verdict: Inconclusive, Reason: "was never measured"}
+	}
+	w.every(ctx, 0, within, func(elapsed time.Duration) (done bool) {
+		done = true
+		for i, m := range w.measure(ctx, probes, experiments.After, elapsed) {
+			if m.Settling {
+				done = false
+				continue
+			}
+			findings[i].Verdict, findings[i].Reason, findings[i].Time = m.Verdict, m.Reason, m.Time
+			done = done && m.Verdict == Held
+		}
+		took = elapsed
+		return done
+	})
+	return findings, took
+}
+
+// measure takes one measurement of each probe and records it.
+func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, elapsed time.Duration) []Measurement {
+	measurements := measure(ctx, w.Querier, probes, phase, min(max(w.Interval, shortestTimeout), longestTimeout))
+	if ctx.Err() != nil {
+		// The measurements failed because the run is ending, which says
+		// nothing about the hypothesis.
+		return nil
+	}
+	for i := range measurements {
+		measurements[i].Settling = phase != experiments.Before && elapsed < probes[i].Settle.Duration
+		w.Record(measurements[i])
+	}
+	return measurements
+}
+
+// every calls step at first, then at each multiple of the interval that is not
+// later than length, on a clock that does not drift: a step that takes longer
+// than the interval skips the moments it has missed. It returns when length
+// has passed, when step says that it is done, or when ctx ends.
+func (w Watcher) every(ctx context.Context, first, length time.Duration, step func(elapsed time.Duration) (done bool)) {
+	start := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	<-timer.C
+	for next := first; ; {
+		stepping := next <= length
+		timer.Reset(time.Until(start.Add(min(next, length))))
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if !stepping {
+			return
+		}
+		if step(time.Since(start)) {
+			return
+		}
+		next += w.Interval
+		if behind := time.Since(start); next < behind {
+			next = behind.Truncate(w.Interval) + w.Interval
+		}
+	}
+}
+
+func in(probes []experiments.Probe, phase experiments.Phase) []experiments.Probe {
+	var selected []experiments.Probe
+	for _, p := range probes {
+		if p.In(phase) {
+			selected = append(selected, p)
+		}
+	}
+	return selected
+}
