@@ -1,0 +1,123 @@
+package runner
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// The types of a journal's events, each with the type of its data. They stand
+// in the journal in this order, though a run that ends early leaves some out.
+const (
+	EventStarted   = "started"   // Started
+	EventPlanned   = "planned"   // mesh.Plan
+	EventPhase     = "phase"     // Phase
+	EventMeasured  = "measured"  // steadystate.Measurement
+	EventCreating  = "creating"  // Change: about to be created
+	EventCreated   = "created"   // mesh.Ref
+	EventDeleting  = "deleting"  // mesh.Ref: about to be deleted
+	EventDeleted   = "deleted"   // Deletion
+	EventHeartbeat = "heartbeat" // Heartbeat: one that failed
+	EventEffect    = "effect"    // Effect
+	EventFinished  = "finished"  // Result
+)
+
+// Started opens a journal.
+type Started struct {
+	Run        mesh.Run               `json:"run"`
+	Experiment experiments.Experiment `json:"experiment"`
+	// Version is the version of Squall.
+	Version    string `json:"version"`
+	Cluster    string `json:"cluster"`
+	Prometheus string `json:"prometheus"`
+}
+
+// PhaseName is a step of a run.
+type PhaseName string
+
+// The steps of a run, in their order.
+const (
+	PhasePreflight PhaseName = "preflight"
+	PhaseBaseline  PhaseName = "baseline"
+	PhaseInject    PhaseName = "inject"
+	PhaseObserve   PhaseName = "observe"
+	PhaseRollback  PhaseName = "rollback"
+	PhaseRecover   PhaseName = "recover"
+	PhaseEffect    PhaseName = "effect"
+)
+
+// Phase says that a step of the run begins.
+type Phase struct {
+	Name PhaseName `json:"name"`
+	// Length is how long it lasts at most, where the file says so.
+	Length experiments.Duration `json:"length,omitzero"`
+	// Reason says why it begins before its time, where it does.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Change is an object that is about to be created. It is complete, so that
+// anybody can undo it.
+type Change struct {
+	Object *unstructured.Unstructured `json:"object"`
+}
+
+// Deletion is the result of deleting one object.
+type Deletion struct {
+	Object mesh.Ref `json:"object"`
+	// Error is empty when the object is gone.
+	Error string `json:"error,omitempty"`
+}
+
+// Heartbeat is a heartbeat that could not be sent.
+type Heartbeat struct {
+	Job   mesh.Ref `json:"job"`
+	Error string   `json:"error"`
+}
+
+// Effect is the proof from telemetry that the fault hit requests.
+type Effect struct {
+	// Query is what was asked, at the start and at the end of the fault.
+	Query string `json:"query"`
+	// Requests is how many requests were hit.
+	Requests float64             `json:"requests"`
+	Verdict  steadystate.Verdict `json:"verdict"`
+	Reason   string              `json:"reason,omitempty"`
+}
+
+// Status is how a run ended, whatever the hypothesis says.
+type Status string
+
+// The ways in which a run ends.
+const (
+	Completed   Status = "completed"
+	RefusedRun  Status = "refused"     // nothing was injected
+	Stopped     Status = "stopped"     // the hypothesis could not hold any more
+	Interrupted Status = "interrupted" // by a signal
+	Failed      Status = "failed"      // an error of ours or of the cluster
+)
+
+// Result closes a journal.
+type Result struct {
+	Status  Status              `json:"status"`
+	Verdict steadystate.Verdict `json:"verdict"`
+	// Reason says why the run did not simply complete with a verdict of held.
+	Reason string `json:"reason,omitempty"`
+	// Hint says what would help.
+	Hint     string                `json:"hint,omitempty"`
+	Findings []steadystate.Finding `json:"findings,omitempty"`
+	// Injected is the time for which the fault was in force, from the last
+	// create to the first delete.
+	Injected experiments.Duration `json:"injected,omitzero"`
+	// Rollback is how long it took to remove every object.
+	Rollback experiments.Duration `json:"rollback,omitzero"`
+	// Recovery is how long after the rollback the hypothesis held again.
+	Recovery experiments.Duration `json:"recovery,omitzero"`
+	// Left are the objects that could not be removed.
+	Left []mesh.Ref `json:"left,omitempty"`
+	// Finished is when the run ended.
+	Finished time.Time `json:"finished"`
+}

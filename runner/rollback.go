@@ -1,0 +1,83 @@
+package runner
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/squall-chaos/squall/mesh"
+)
+
+// The pauses between attempts to delete an object.
+const (
+	firstPause   = 100 * time.Millisecond
+	longestPause = 5 * time.Second
+)
+
+// rolledBack is how a rollback went.
+type rolledBack struct {
+	began   time.Time
+	took    time.Duration
+	objects []mesh.Ref // those that are left
+}
+
+// rollback deletes what was created, newest first, so that the VirtualService
+// goes before the Job that owns it. It outlives the run's context, is bounded
+// by a deadline of its own, and goes on past errors.
+func (s *session) rollback(ctx context.Context, changes []mesh.Ref, ended *ending) rolledBack {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timing.Rollback)
+	defer cancel()
+	phase := Phase{Name: PhaseRollback}
+	if ended != nil {
+		phase.Reason = ended.reason
+	}
+	done := rolledBack{began: time.Now()}
+	left := slices.Clone(changes)
+	slices.Reverse(left)
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		remaining := s.deleteAll(ctx, left)
+		if done.took == 0 {
+			// Recorded only now: nothing may stand between a deviation and
+			// the removal of the fault.
+			s.record.add(EventPhase, phase)
+		}
+		done.took = time.Since(done.began)
+		for _, ref := range left {
+			if !slices.Contains(refsOf(remaining), ref) {
+				s.record.add(EventDeleted, Deletion{Object: ref})
+			}
+		}
+		left = refsOf(remaining)
+		if len(left) == 0 {
+			return done
+		}
+		for _, failed := range remaining {
+			s.record.add(EventDeleted, failed)
+		}
+		select {
+		case <-ctx.Done():
+			done.objects = left
+			return done
+		case <-time.After(pause):
+		}
+	}
+}
+
+// deleteAll tries to delete each object once and gives the failures.
+func (s *session) deleteAll(ctx context.Context, objects []mesh.Ref) []Deletion {
+	var failed []Deletion
+	for _, ref := range objects {
+		if err := s.Mesh.Delete(ctx, ref, s.run.ID); err != nil {
+			failed = append(failed, Deletion{Object: ref, Error: err.Error()})
+		}
+	}
+	return failed
+}
+
+func refsOf(deletions []Deletion) []mesh.Ref {
+	refs := make([]mesh.Ref, len(deletions))
+	for i, d := range deletions {
+		refs[i] = d.Object
+	}
+	return refs
+}

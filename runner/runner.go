@@ -1,0 +1,398 @@
+// Package runner carries out one experiment: plan, baseline, inject, observe,
+// roll back, recover, judge. It always rolls back, and it records what it is
+// about to do before it does it.
+//
+// It reaches the cluster and the metrics only through the interfaces that it
+// declares here.
+package runner
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// Mesh is the cluster as a run needs it.
+type Mesh interface {
+	// Name says which cluster it is.
+	Name() string
+	// Snapshot reads the mesh configuration.
+	Snapshot(ctx context.Context) (mesh.Snapshot, error)
+	// Check asks the cluster whether it would create an object, without
+	// creating it.
+	Check(ctx context.Context, object *unstructured.Unstructured) error
+	// Create creates an object. An error of type *TakenError says that the
+	// name is taken; after any other error the object may exist all the same.
+	Create(ctx context.Context, object *unstructured.Unstructured) (mesh.Ref, error)
+	// Armed waits until the cluster counts a heartbeat's deadline.
+	Armed(ctx context.Context, job mesh.Ref) error
+	// Extend sets a heartbeat's deadline, counted from the Job's start. The
+	// error wraps ErrGone when the Job does not exist any more.
+	Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error
+	// Delete deletes an object of the run; it is nil when the object is gone
+	// already. Without a UID it deletes the object of that name only if it
+	// belongs to the run.
+	Delete(ctx context.Context, object mesh.Ref, run string) error
+}
+
+// ErrGone says that an object does not exist any more.
+var ErrGone = errors.New("does not exist any more")
+
+// TakenError says that an object of the same name exists. Run is the run that
+// it belongs to, and is empty when it is not one of ours.
+type TakenError struct {
+	Object mesh.Ref
+	Run    string
+}
+
+func (e *TakenError) Error() string {
+	if e.Run == "" {
+		return fmt.Sprintf("%s exists and was not made by Squall", e.Object)
+	}
+	return fmt.Sprintf("run %s already disturbs the same calls, with %s", e.Run, e.Object)
+}
+
+// Recorder is told everything that happens, before or as it happens. It is
+// safe for concurrent use.
+type Recorder interface {
+	Record(at time.Time, eventType string, data any) error
+}
+
+// Timing is how a run guards itself.
+type Timing struct {
+	// Beat is how often a heartbeat is sent, and Deadline how long the fault
+	// outlives the last one.
+	Beat, Deadline time.Duration
+	// Grace is how long after the experiment's end the heartbeats may go on.
+	Grace time.Duration
+	// Rollback bounds the rollback.
+	Rollback time.Duration
+}
+
+// DefaultTiming is the timing that promises a fault gone 20 s after the
+// runner's death.
+func DefaultTiming() Timing {
+	return Timing{Beat: 5 * time.Second, Deadline: 15 * time.Second, Grace: 30 * time.Second, Rollback: 30 * time.Second}
+}
+
+// Runner carries out experiments.
+type Runner struct {
+	Mesh       Mesh
+	Querier    steadystate.Querier
+	Prometheus string // its address, for the record
+	Version    string
+	Owner      string
+	Timing     Timing
+}
+
+// NewRun gives an experiment's next run: an id that no other run has, and
+// when its fault is gone at the latest.
+func (r Runner) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
+	var random [3]byte
+	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
+	name := e.Metadata.Name
+	if len(name) > 32 {
+		name = name[:32]
+	}
+	return mesh.Run{
+		ID:         fmt.Sprintf("%s-%s-%s", now.UTC().Format("20060102-150405"), name, hex.EncodeToString(random[:])),
+		Experiment: e.Metadata.Name,
+		Owner:      r.Owner,
+		Expires:    now.Add(e.Spec.SteadyState.Before.Duration + e.Spec.Duration.Duration + r.Timing.Grace),
+	}
+}
+
+// Run carries out one experiment and gives its result, which is also the last
+// thing that it records. When ctx ends, it rolls back and returns.
+func (r Runner) Run(ctx context.Context, run mesh.Run, e experiments.Experiment, recorder Recorder) Result {
+	s := &session{Runner: r, run: run, experiment: e, record: &record{recorder: recorder}}
+	result := s.conclude(s.execute(ctx))
+	result.Finished = time.Now().UTC().Truncate(time.Millisecond)
+	s.record.add(EventFinished, result)
+	if err := s.record.failed(); err != nil && result.Status == Completed {
+		result.Status, result.Reason = Failed, "the record is incomplete: "+err.Error()
+		result.Verdict = max(result.Verdict, steadystate.Inconclusive)
+	}
+	return result
+}
+
+// session is one run in progress.
+type session struct {
+	Runner
+	run        mesh.Run
+	experiment experiments.Experiment
+	record     *record
+
+	findings []steadystate.Finding
+	effect   *Effect
+	result   Result
+}
+
+// ending is why a run ends before its time; nil when it does not.
+type ending struct {
+	status Status
+	reason string
+	hint   string
+}
+
+func (e *ending) Error() string { return e.reason }
+
+// execute is the straight line of a run.
+func (s *session) execute(ctx context.Context) *ending {
+	s.record.add(EventStarted, Started{Run: s.run, Experiment: s.experiment, Version: s.Version, Cluster: s.Mesh.Name(), Prometheus: s.Prometheus})
+	plan, end := s.preflight(ctx)
+	if end != nil {
+		return end
+	}
+	if end := s.baseline(ctx); end != nil {
+		return end
+	}
+	effect, end := s.startEffect(ctx, plan)
+	if end != nil {
+		return end
+	}
+	// A disturbance that ended early is followed by the recovery all the same,
+	// unless somebody waits for the end or the cluster does not answer.
+	ended := s.disturb(ctx, plan)
+	if ended != nil && ended.status != Stopped {
+		return ended
+	}
+	if end := s.recover(ctx); end != nil {
+		return end
+	}
+	if end := s.proveEffect(ctx, effect); end != nil {
+		return end
+	}
+	return ended
+}
+
+// preflight plans, and asks everybody who will be needed. Nothing is changed.
+func (s *session) preflight(ctx context.Context) (mesh.Plan, *ending) {
+	s.record.add(EventPhase, Phase{Name: PhasePreflight})
+	snapshot, err := s.Mesh.Snapshot(ctx)
+	if err != nil {
+		return mesh.Plan{}, s.fail(ctx, RefusedRun, fmt.Errorf("the mesh configuration cannot be read: %w", err))
+	}
+	plan := mesh.Decide(snapshot, s.experiment)
+	s.record.add(EventPlanned, plan)
+	if refusal, refused := plan.Refusal(); refused {
+		return plan, &ending{RefusedRun, refusal.Reason, refusal.Hint}
+	}
+	for _, object := range plan.Objects {
+		for _, o := range []*unstructured.Unstructured{mesh.Heartbeat(object.GetNamespace(), s.run, s.Timing.Deadline), mesh.Stamp(object, s.run)} {
+			if err := s.Mesh.Check(ctx, o); err != nil {
+				return plan, s.fail(ctx, RefusedRun, fmt.Errorf("the cluster would not create %s: %w", mesh.RefTo(o), err))
+			}
+		}
+	}
+	if _, err := s.Querier.Query(ctx, "vector(1)"); err != nil {
+		end := s.fail(ctx, RefusedRun, fmt.Errorf("prometheus: %w", err))
+		end.hint = "check --prometheus or SQUALL_PROMETHEUS; nothing was injected"
+		return plan, end
+	}
+	if err := s.record.failed(); err != nil {
+		return plan, &ending{RefusedRun, err.Error(), "a run that cannot be recorded does not start; choose another folder with --out"}
+	}
+	return plan, nil
+}
+
+// baseline refuses a run whose hypothesis does not hold before the fault.
+func (s *session) baseline(ctx context.Context) *ending {
+	length := s.experiment.Spec.SteadyState.Before
+	s.record.add(EventPhase, Phase{Name: PhaseBaseline, Length: length})
+	findings := s.watcher().Watch(ctx, s.experiment.Spec.SteadyState.Probes, experiments.Before, length.Duration)
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
+	s.findings = append(s.findings, findings...)
+	if f, found := decisive(findings); found {
+		return &ending{RefusedRun, fmt.Sprintf("the hypothesis does not hold before the fault: %s: %s", f.Probe, f.Reason), "nothing was injected; mend the system or the probe first"}
+	}
+	return nil
+}
+
+// disturb injects the fault, observes, and rolls back whatever happens.
+func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
+	var changes []mesh.Ref
+	var since time.Time
+	// The observation ends when ctx does, when the heartbeat fails, and when
+	// the record does.
+	observing, stop := context.WithCancelCause(ctx)
+	s.record.onFailure(stop)
+	beating := s.newHeartbeat(stop)
+	defer func() {
+		beating.stop()
+		stop(nil)
+		left := s.rollback(ctx, changes, ended)
+		if !since.IsZero() {
+			s.result.Injected.Duration = left.began.Sub(since).Round(time.Millisecond)
+		}
+		s.result.Rollback.Duration = left.took.Round(time.Millisecond)
+		s.result.Left = left.objects
+	}()
+
+	s.record.add(EventPhase, Phase{Name: PhaseInject})
+	jobs := map[string]mesh.Ref{}
+	for _, object := range plan.Objects {
+		namespace := object.GetNamespace()
+		if _, has := jobs[namespace]; !has {
+			created := time.Now()
+			job, err := s.create(ctx, mesh.Heartbeat(namespace, s.run, s.Timing.Deadline), &changes)
+			if err == nil {
+				err = s.arm(ctx, job)
+			}
+			if err != nil {
+				return s.fail(ctx, Failed, fmt.Errorf("heartbeat in %s: %w", namespace, err))
+			}
+			jobs[namespace] = job
+			beating.add(job, created)
+		}
+	}
+	beating.start(observing)
+	for _, object := range plan.Objects {
+		_, err := s.create(ctx, mesh.Own(mesh.Stamp(object, s.run), jobs[object.GetNamespace()]), &changes)
+		var taken *TakenError
+		switch {
+		case errors.As(err, &taken):
+			return &ending{RefusedRun, taken.Error(), "wait until it has ended"}
+		case err != nil:
+			return s.fail(ctx, Failed, err)
+		}
+	}
+	since = time.Now()
+
+	s.record.add(EventPhase, Phase{Name: PhaseObserve, Length: s.experiment.Spec.Duration})
+	findings := s.watcher().Watch(observing, s.experiment.Spec.SteadyState.Probes, experiments.During, s.experiment.Spec.Duration.Duration)
+	switch {
+	case ctx.Err() != nil:
+		return interrupted(ctx)
+	case observing.Err() != nil:
+		return &ending{status: Failed, reason: context.Cause(observing).Error()}
+	}
+	s.findings = append(s.findings, findings...)
+	if f, found := decisive(findings); found {
+		return &ending{status: Stopped, reason: fmt.Sprintf("%s: %s", f.Probe, f.Reason)}
+	}
+	return nil
+}
+
+// createTimeout bounds one create.
+const createTimeout = 10 * time.Second
+
+// create records an object and then creates it. From the moment of the
+// attempt it stands among the changes, because after an error nobody knows.
+func (s *session) create(ctx context.Context, object *unstructured.Unstructured, changes *[]mesh.Ref) (mesh.Ref, error) {
+	s.record.add(EventCreating, Change{Object: object})
+	if err := cmp.Or(s.record.failed(), ctx.Err()); err != nil {
+		return mesh.Ref{}, err
+	}
+	*changes = append(*changes, mesh.RefTo(object))
+	// A request cut off half-way leaves open whether the object exists, so an
+	// interruption waits for the answer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
+	ref, err := s.Mesh.Create(ctx, object)
+	if err != nil {
+		return mesh.Ref{}, fmt.Errorf("create %s: %w", mesh.RefTo(object), err)
+	}
+	(*changes)[len(*changes)-1] = ref
+	s.record.add(EventCreated, ref)
+	return ref, nil
+}
+
+// armTimeout is how long the cluster may take to start counting a heartbeat's
+// deadline. A cluster that takes longer could not be relied on to remove the
+// fault.
+const armTimeout = 10 * time.Second
+
+func (s *session) arm(ctx context.Context, job mesh.Ref) error {
+	ctx, cancel := context.WithTimeout(ctx, armTimeout)
+	defer cancel()
+	return s.Mesh.Armed(ctx, job)
+}
+
+// recover watches until the hypothesis holds again.
+func (s *session) recover(ctx context.Context) *ending {
+	within := s.experiment.Spec.Recovery.Within
+	s.record.add(EventPhase, Phase{Name: PhaseRecover, Length: within})
+	findings, took := s.watcher().Recover(ctx, s.experiment.Spec.SteadyState.Probes, within.Duration)
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
+	for i := range findings {
+		if findings[i].Verdict != steadystate.Held {
+			findings[i].Reason = fmt.Sprintf("not recovered within %s: %s", within, findings[i].Reason)
+		}
+	}
+	s.findings = append(s.findings, findings...)
+	s.result.Recovery.Duration = took.Round(time.Millisecond)
+	return nil
+}
+
+// conclude gives the verdict: the worst of what was found before, during and
+// after the fault, and of its effect. A run that did not go its way to the end
+// is at best inconclusive.
+func (s *session) conclude(end *ending) Result {
+	result := s.result
+	result.Status, result.Findings = Completed, s.findings
+	result.Verdict = steadystate.Worst(s.findings)
+	if f, found := decisive(s.findings); found {
+		result.Reason = fmt.Sprintf("%s (%s): %s", f.Probe, f.Phase, f.Reason)
+	}
+	if s.effect != nil && s.effect.Verdict > result.Verdict {
+		result.Verdict, result.Reason = s.effect.Verdict, s.effect.Reason
+	}
+	if end == nil {
+		return result
+	}
+	result.Status, result.Reason, result.Hint = end.status, end.reason, end.hint
+	switch end.status {
+	case RefusedRun:
+		result.Verdict = steadystate.Inconclusive
+	case Completed, Stopped, Interrupted, Failed:
+		result.Verdict = max(result.Verdict, steadystate.Inconclusive)
+	}
+	return result
+}
+
+func (s *session) watcher() steadystate.Watcher {
+	return steadystate.Watcher{
+		Querier:  s.Querier,
+		Interval: s.experiment.Spec.SteadyState.Interval.Duration,
+		Record:   func(m steadystate.Measurement) { s.record.add(EventMeasured, m) },
+	}
+}
+
+// fail ends a run on an error; when ctx has ended, that is the reason, and not
+// the error that it caused.
+func (s *session) fail(ctx context.Context, status Status, err error) *ending {
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
+	return &ending{status: status, reason: err.Error()}
+}
+
+func interrupted(ctx context.Context) *ending {
+	return &ending{status: Interrupted, reason: context.Cause(ctx).Error()}
+}
+
+// decisive gives the finding that decides the verdict.
+func decisive(findings []steadystate.Finding) (steadystate.Finding, bool) {
+	worst := steadystate.Worst(findings)
+	for _, f := range findings {
+		if f.Verdict == worst && worst != steadystate.Held {
+			return f, true
+		}
+	}
+	return steadystate.Finding{}, false
+}
