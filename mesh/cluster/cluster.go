@@ -1,0 +1,208 @@
+// Package cluster reads the mesh configuration from a Kubernetes API server
+// and creates and deletes a run's objects there. It writes no object that was
+// not made by Squall.
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// requestTimeout bounds one request; the slowest is a page of a list.
+const requestTimeout = 10 * time.Second
+
+// Cluster is one Kubernetes API server. It is safe for concurrent use.
+type Cluster struct {
+	host      string
+	objects   dynamic.Interface
+	metadata  metadata.Interface
+	discovery discovery.DiscoveryInterface
+}
+
+var _ runner.Mesh = (*Cluster)(nil)
+
+// Connect makes a client; nothing is sent yet.
+func Connect(config *rest.Config) (*Cluster, error) {
+	config = rest.CopyConfig(config)
+	config.Timeout = requestTimeout
+	// The client's own throttle is off: the server has a fair one, and a
+	// rollback must not wait in a queue of ours.
+	config.QPS = -1
+	config.WarningHandler = rest.NoWarnings{}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
+	objects, err := dynamic.NewForConfigAndClient(config, client)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
+	partial, err := metadata.NewForConfigAndClient(config, client)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
+	discovered, err := discovery.NewDiscoveryClientForConfigAndClient(config, client)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
+	return &Cluster{host: config.Host, objects: objects, metadata: partial, discovery: discovered}, nil
+}
+
+// Name gives the address of the API server.
+func (c *Cluster) Name() string { return c.host }
+
+// Check asks the API server to validate and admit an object without storing
+// it.
+func (c *Cluster) Check(ctx context.Context, object *unstructured.Unstructured) error {
+	_, err := c.resource(mesh.RefTo(object)).Create(ctx, object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict})
+	if apierrors.IsAlreadyExists(err) {
+		return c.taken(ctx, mesh.RefTo(object))
+	}
+	return c.explain(err)
+}
+
+// fieldManager is the name under which the API server knows our writes.
+const fieldManager = "squall"
+
+// Create creates an object. When the name is taken the error is of type
+// *runner.TakenError.
+func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured) (mesh.Ref, error) {
+	created, err := c.resource(mesh.RefTo(object)).Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
+	if apierrors.IsAlreadyExists(err) {
+		return mesh.Ref{}, c.taken(ctx, mesh.RefTo(object))
+	}
+	if err != nil {
+		return mesh.Ref{}, c.explain(err)
+	}
+	return mesh.RefTo(created), nil
+}
+
+// taken says whose object stands in the way.
+func (c *Cluster) taken(ctx context.Context, ref mesh.Ref) error {
+	taken := &runner.TakenError{Object: ref}
+	if existing, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{}); err == nil {
+		taken.Run = existing.GetLabels()[mesh.RunLabel]
+	}
+	return taken
+}
+
+// Armed waits until the Job controller has started the Job, from which moment
+// its deadline counts.
+func (c *Cluster) Armed(ctx context.Context, job mesh.Ref) error {
+	watcher, err := c.resource(job).Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", job.Name).String()})
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", job, c.explain(err))
+	}
+	defer watcher.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the Job controller has not started %s, so nothing would end a fault whose run has died", job)
+		case event, open := <-watcher.ResultChan():
+			if !open {
+				return fmt.Errorf("the watch on %s ended before the Job controller started it", job)
+			}
+			if event.Type == watch.Error {
+				return fmt.Errorf("watch %s: %w", job, apierrors.FromObject(event.Object))
+			}
+			object, ok := event.Object.(*unstructured.Unstructured)
+			if !ok || object.GetUID() != job.UID {
+				continue
+			}
+			if event.Type == watch.Deleted {
+				return fmt.Errorf("%s %w", job, runner.ErrGone)
+			}
+			if started, _, _ := unstructured.NestedString(object.Object, "status", "startTime"); started != "" {
+				return nil
+			}
+		}
+	}
+}
+
+// Extend sets the Job's deadline, counted from its start.
+func (c *Cluster) Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error {
+	patch, err := json.Marshal(map[string]any{
+		// The UID makes the server refuse the patch for any other Job.
+		"metadata": map[string]any{"uid": job.UID},
+		"spec":     map[string]any{"activeDeadlineSeconds": mesh.DeadlineSeconds(deadline)},
+	})
+	if err != nil {
+		return fmt.Errorf("patch of %s: %w", job, err)
+	}
+	patched, err := c.resource(job).Patch(ctx, job.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err), err == nil && patched.GetDeletionTimestamp() != nil:
+		return fmt.Errorf("%s %w", job, runner.ErrGone)
+	case err != nil:
+		return fmt.Errorf("extend the deadline of %s: %w", job, c.explain(err))
+	}
+	return nil
+}
+
+// Delete deletes exactly the object that the run created.
+func (c *Cluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
+	if ref.UID == "" {
+		existing, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("get %s: %w", ref, c.explain(err))
+		}
+		if existing.GetLabels()[mesh.RunLabel] != run {
+			return nil
+		}
+		ref.UID = existing.GetUID()
+	}
+	propagation := metav1.DeletePropagationBackground
+	err := c.resource(ref).Delete(ctx, ref.Name, metav1.DeleteOptions{
+		Preconditions:     &metav1.Preconditions{UID: &ref.UID},
+		PropagationPolicy: &propagation,
+	})
+	// A conflict says that the name now belongs to another object: ours is gone.
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", ref, c.explain(err))
+	}
+	return nil
+}
+
+// explain shortens an error of the transport, which names a whole URL, to
+// what it means.
+func (c *Cluster) explain(err error) error {
+	var transport *url.Error
+	if !errors.As(err, &transport) {
+		return err
+	}
+	return fmt.Errorf("the API server %s does not answer: %w", c.host, transport.Err)
+}
+
+// resource gives the client for an object's kind.
+func (c *Cluster) resource(ref mesh.Ref) dynamic.ResourceInterface {
+	kind := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
+	return c.objects.Resource(kind.GroupVersion().WithResource(plurals[ref.Kind])).Namespace(ref.Namespace)
+}
+
+// plurals are the resource names of the kinds that Squall creates.
+var plurals = map[string]string{"VirtualService": "virtualservices", "Job": "jobs"}

@@ -1,0 +1,124 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/squall-chaos/squall/mesh"
+)
+
+const (
+	istioGroup = "networking.istio.io"
+	// pageSize is how many objects one answer of the API server holds.
+	pageSize = 500
+	// The names that Istio and Kubernetes use unless an installation chooses
+	// others.
+	defaultClusterDomain = "cluster.local"
+	defaultRootNamespace = "istio-system"
+)
+
+// istioVersions are the versions of Istio's API that Squall can use, newest
+// first. Their schemas are the same.
+var istioVersions = []string{"v1", "v1beta1", "v1alpha3"}
+
+// Snapshot reads the mesh configuration, all kinds at the same time.
+func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+	version, err := c.istioVersion(ctx)
+	if err != nil {
+		return mesh.Snapshot{}, err
+	}
+	s := mesh.Snapshot{
+		APIVersion:    version.String(),
+		ClusterDomain: defaultClusterDomain,
+		RootNamespace: defaultRootNamespace,
+		Namespaces:    map[string]map[string]string{},
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for resource, into := range map[string]*[]*unstructured.Unstructured{
+		"virtualservices": &s.VirtualServices,
+		"serviceentries":  &s.ServiceEntries,
+		"sidecars":        &s.Sidecars,
+	} {
+		group.Go(func() error {
+			return c.pages(resource, func(options metav1.ListOptions) (string, error) {
+				list, err := c.objects.Resource(version.WithResource(resource)).List(ctx, options)
+				if err != nil {
+					return "", err
+				}
+				for i := range list.Items {
+					*into = append(*into, &list.Items[i])
+				}
+				return list.GetContinue(), nil
+			})
+		})
+	}
+	group.Go(func() error {
+		return c.names(ctx, "services", func(item metav1.PartialObjectMetadata) {
+			s.Services = append(s.Services, types.NamespacedName{Namespace: item.Namespace, Name: item.Name})
+		})
+	})
+	group.Go(func() error {
+		return c.names(ctx, "namespaces", func(item metav1.PartialObjectMetadata) {
+			s.Namespaces[item.Name] = item.Labels
+		})
+	})
+	return s, group.Wait()
+}
+
+// istioVersion gives the newest served version of Istio's API.
+func (c *Cluster) istioVersion(ctx context.Context) (schema.GroupVersion, error) {
+	var group metav1.APIGroup
+	err := c.discovery.RESTClient().Get().AbsPath("/apis", istioGroup).Do(ctx).Into(&group)
+	switch {
+	case apierrors.IsNotFound(err):
+		return schema.GroupVersion{}, fmt.Errorf("the cluster serves no %s: Istio is not installed there", istioGroup)
+	case err != nil:
+		return schema.GroupVersion{}, fmt.Errorf("which versions of %s the cluster serves: %w", istioGroup, c.explain(err))
+	}
+	for _, wanted := range istioVersions {
+		if slices.ContainsFunc(group.Versions, func(served metav1.GroupVersionForDiscovery) bool { return served.Version == wanted }) {
+			return schema.GroupVersion{Group: istioGroup, Version: wanted}, nil
+		}
+	}
+	return schema.GroupVersion{}, fmt.Errorf("the cluster serves none of the versions %v of %s", istioVersions, istioGroup)
+}
+
+// names lists the metadata of all objects of a core resource.
+func (c *Cluster) names(ctx context.Context, resource string, each func(metav1.PartialObjectMetadata)) error {
+	return c.pages(resource, func(options metav1.ListOptions) (string, error) {
+		list, err := c.metadata.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource}).List(ctx, options)
+		if err != nil {
+			return "", err
+		}
+		for _, item := range list.Items {
+			each(item)
+		}
+		return list.GetContinue(), nil
+	})
+}
+
+// pages calls list for each page. A list that changes so much that its next
+// page expires is an error; the caller starts again.
+func (c *Cluster) pages(resource string, list func(metav1.ListOptions) (next string, err error)) error {
+	options := metav1.ListOptions{Limit: pageSize}
+	for {
+		next, err := list(options)
+		switch {
+		case apierrors.IsForbidden(err):
+			return fmt.Errorf("no permission to list %s: %w", resource, err)
+		case err != nil:
+			return fmt.Errorf("list %s: %w", resource, c.explain(err))
+		case next == "":
+			return nil
+		}
+		options.Continue = next
+	}
+}
