@@ -1,0 +1,118 @@
+// Package cli is Squall's command line: one file per verb. It is the only
+// place where the parts of the program are wired together, and the only one
+// that chooses exit codes.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"slices"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit codes.
+const (
+	exitHeld         = 0
+	exitDeviated     = 1
+	exitUsage        = 2 // bad usage or file
+	exitInconclusive = 3 // inconclusive or refused
+	exitInterrupted  = 4 // interrupted and clean
+	exitLeft         = 5 // rollback incomplete
+)
+
+// worstCode joins the exit codes of several runs: the one that asks most
+// urgently for attention wins.
+func worstCode(codes ...int) int {
+	for _, code := range []int{exitLeft, exitDeviated, exitInterrupted, exitInconclusive, exitUsage} {
+		if slices.Contains(codes, code) {
+			return code
+		}
+	}
+	return exitHeld
+}
+
+// Env is the process as the command line sees it.
+type Env struct {
+	Args   []string
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+	Getenv func(string) string
+}
+
+// Main runs one command and gives the exit code. When ctx ends, a run in
+// progress is rolled back.
+func Main(ctx context.Context, env Env) int {
+	code := exitHeld
+	root := &cobra.Command{
+		Use:   "squall",
+		Short: "Chaos experiments on an Istio mesh",
+		Long: `Squall runs chaos experiments on an Istio mesh: it disturbs the calls that an
+experiment file names with temporary VirtualServices, checks in Prometheus what
+must stay true meanwhile, always rolls back, and reports.
+
+Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
+4 interrupted and clean, 5 rollback incomplete.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetArgs(env.Args)
+	root.SetIn(env.Stdin)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	root.AddCommand(newRunCommand(env, &code), newVersionCommand(env))
+	command, err := root.ExecuteContextC(ctx)
+	if err != nil {
+		var hinted *hintedError
+		if !errors.As(err, &hinted) {
+			err = &hintedError{err, fmt.Sprintf("%s --help", command.CommandPath())}
+		}
+		printError(env.Stderr, err)
+		return exitUsage
+	}
+	return code
+}
+
+// hintedError is an error with its next step.
+type hintedError struct {
+	error
+	hint string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
+
+// printError writes one line, and a second one for a hint.
+func printError(w io.Writer, err error) {
+	fmt.Fprintf(w, "squall: %v\n", err)
+	var hinted *hintedError
+	if errors.As(err, &hinted) && hinted.hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", hinted.hint)
+	}
+}
+
+func newVersionCommand(env Env) *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  squall version",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(env.Stdout, "squall", version())
+			return err
+		},
+	}
+}
+
+// version is the module's version, which Go takes from the repository.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

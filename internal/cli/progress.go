@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// progress prints what happens in a run, as it happens, one line each.
+type progress struct {
+	out    io.Writer
+	began  time.Time
+	probes map[string]string // the tolerance of each probe, in words
+}
+
+func (p *progress) show(at time.Time, data any) {
+	line := func(format string, args ...any) {
+		fmt.Fprintf(p.out, "%7.1fs  %s\n", at.Sub(p.began).Seconds(), fmt.Sprintf(format, args...))
+	}
+	switch d := data.(type) {
+	case runner.Started:
+		p.probes = map[string]string{}
+		for _, probe := range d.Experiment.Spec.SteadyState.Probes {
+			p.probes[probe.Name] = reports.ToleranceInWords(probe)
+		}
+	case mesh.Plan:
+		for _, decision := range d.Decisions {
+			line("callers in %s: %s: %s", decision.Callers, decision.Placement, decision.Reason)
+		}
+	case runner.Phase:
+		line("%s", phaseInWords(d))
+	case steadystate.Measurement:
+		line("  %s", p.measurement(d))
+	case runner.Change:
+		line("  create %s", mesh.RefTo(d.Object))
+	case runner.Deletion:
+		if d.Error != "" {
+			line("  %s is still there: %s", d.Object, d.Error)
+		} else {
+			line("  %s is gone", d.Object)
+		}
+	case runner.Heartbeat:
+		line("  heartbeat failed: %s", d.Error)
+	case runner.Effect:
+		line("  %.0f requests were hit", d.Requests)
+	}
+}
+
+func phaseInWords(phase runner.Phase) string {
+	words := string(phase.Name)
+	switch {
+	case phase.Reason != "":
+		words += ": " + phase.Reason
+	case phase.Name == runner.PhaseObserve:
+		words += fmt.Sprintf(": the fault is in force for %s; Ctrl-C rolls back", phase.Length)
+	case phase.Name == runner.PhaseRecover:
+		words += fmt.Sprintf(": the hypothesis must hold again within %s", phase.Length)
+	case phase.Length.Duration > 0:
+		words += " for " + phase.Length.String()
+	}
+	return words
+}
+
+func (p *progress) measurement(m steadystate.Measurement) string {
+	value := "no value"
+	if m.Value != nil {
+		value = steadystate.FormatValue(*m.Value)
+	}
+	switch {
+	case m.Settling:
+		return fmt.Sprintf("%s: %s (settling, not judged)", m.Probe, value)
+	case m.Verdict == steadystate.Held:
+		return fmt.Sprintf("%s: %s (%s)", m.Probe, value, p.probes[m.Probe])
+	default:
+		return fmt.Sprintf("%s: %s: %s", m.Probe, m.Verdict, m.Reason)
+	}
+}

@@ -1,0 +1,57 @@
+package reports
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/squall-chaos/squall/experiments"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// FaultInWords says what a fault does: "abort with HTTP 503, 100 % of requests".
+func FaultInWords(f experiments.Fault) string {
+	var parts []string
+	if f.Delay != nil {
+		parts = append(parts, fmt.Sprintf("delay of %s", f.Delay.FixedDelay))
+	}
+	if f.Abort != nil && f.Abort.GRPCStatus != "" {
+		parts = append(parts, "abort with gRPC "+f.Abort.GRPCStatus)
+	} else if f.Abort != nil {
+		parts = append(parts, fmt.Sprintf("abort with HTTP %d", f.Abort.HTTPStatus))
+	}
+	return fmt.Sprintf("%s, %g %% of requests", strings.Join(parts, " and "), float64(*f.Percentage))
+}
+
+// CallersInWords names the callers: "shop (app=reviews), prod".
+func CallersInWords(callers []experiments.Caller) string {
+	words := make([]string, len(callers))
+	for i, c := range callers {
+		words[i] = c.Namespace
+		if len(c.Labels) > 0 {
+			words[i] += " (" + labelsInWords(c.Labels) + ")"
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+func labelsInWords(labels map[string]string) string {
+	pairs := make([]string, 0, len(labels))
+	for key, value := range labels {
+		pairs = append(pairs, key+"="+value)
+	}
+	sort.Strings(pairs)
+	return strings.Join(pairs, ", ")
+}
+
+// ToleranceInWords says which values are healthy: "from 0.99", "up to 1".
+func ToleranceInWords(p experiments.Probe) string {
+	switch {
+	case p.Min != nil && p.Max != nil:
+		return fmt.Sprintf("%s to %s", steadystate.FormatValue(*p.Min), steadystate.FormatValue(*p.Max))
+	case p.Min != nil:
+		return "at least " + steadystate.FormatValue(*p.Min)
+	default:
+		return "at most " + steadystate.FormatValue(*p.Max)
+	}
+}
