@@ -1,0 +1,95 @@
+// Package layout says where everything of a sandbox is: the addresses that
+// its processes listen on, all of them loopback, and the files in its folder.
+package layout
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"syscall"
+)
+
+// The addresses. They lie below the range from which the kernel takes ports
+// for outgoing connections, so that only another program's listener can stand
+// in the way.
+const (
+	EtcdClient        = "127.0.0.1:12379"
+	EtcdPeer          = "127.0.0.1:12380"
+	APIServer         = "127.0.0.1:16443"
+	ControllerManager = "127.0.0.1:20257"
+	IstiodHTTP        = "127.0.0.1:18080"
+	IstiodXDS         = "127.0.0.1:15010"
+	IstiodMonitoring  = "127.0.0.1:15014"
+	Prometheus        = "127.0.0.1:19090"
+	ProductPage       = "127.0.0.10:9080"
+	ReviewsV1         = "127.0.0.11:9080"
+	ReviewsV2         = "127.0.0.12:9080"
+	Ratings           = "127.0.0.13:9080"
+	Details           = "127.0.0.14:9080"
+	// Blackhole accepts connections and never answers.
+	Blackhole = "127.0.0.66:9080"
+)
+
+// MetricsPort is where each workload serves its metrics, on its own address;
+// Istio's sidecars use the same.
+const MetricsPort = "15020"
+
+// Metrics gives the address of the metrics of the workload at an IP address.
+func Metrics(ip string) string { return net.JoinHostPort(ip, MetricsPort) }
+
+// Listener is one address and who wants it.
+type Listener struct{ Owner, Address string }
+
+// ControlPlane lists the addresses of everything but the workloads.
+func ControlPlane() []Listener {
+	return []Listener{
+		{"etcd", EtcdClient},
+		{"etcd", EtcdPeer},
+		{"kube-apiserver", APIServer},
+		{"kube-controller-manager", ControllerManager},
+		{"istiod", IstiodHTTP},
+		{"istiod", IstiodXDS},
+		{"istiod", IstiodMonitoring},
+		{"prometheus", Prometheus},
+		{"the blackhole", Blackhole},
+	}
+}
+
+// CheckFree says which of the addresses are taken, all of them in one error.
+func CheckFree(listeners []Listener) error {
+	var taken []error
+	for _, l := range listeners {
+		listener, err := net.Listen("tcp", l.Address) //nolint:noctx // binding does not wait
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			taken = append(taken, fmt.Errorf("%s, which %s needs, is taken by another program", l.Address, l.Owner))
+		case err != nil:
+			taken = append(taken, fmt.Errorf("%s, which %s needs: %w", l.Address, l.Owner, err))
+		default:
+			taken = append(taken, listener.Close())
+		}
+	}
+	return errors.Join(taken...)
+}
+
+// Dir is a sandbox's folder.
+type Dir string
+
+// Kubeconfig is the file with the contexts sandbox (administrator) and
+// restricted (a user without any permission).
+func (d Dir) Kubeconfig() string { return d.Path("kubeconfig") }
+
+// Env is a shell script of exports.
+func (d Dir) Env() string { return d.Path("env") }
+
+// Lock is held by the sandbox that runs in the folder, and names its pid.
+func (d Dir) Lock() string { return d.Path("lock") }
+
+// Log is the output of one process.
+func (d Dir) Log(name string) string { return d.Path("logs", name+".log") }
+
+// Path names a file in the folder.
+func (d Dir) Path(elements ...string) string {
+	return filepath.Join(append([]string{string(d)}, elements...)...)
+}
