@@ -19,6 +19,8 @@ const (
 	maxDocuments = 1000
 	maxDepth     = 32
 	maxNodes     = 100_000
+	// maxProblems is as many as anybody reads at once.
+	maxProblems = 200
 )
 
 // loader turns the YAML nodes of one file into values. It goes on past
@@ -29,6 +31,8 @@ type loader struct {
 	// positions remembers where each path of the current document stands, so
 	// that validation can point at it.
 	positions map[string]*yaml.Node
+	// names holds the line on which each experiment's name stands first.
+	names     map[string]int
 	nodes     int
 	exhausted bool
 }
@@ -52,14 +56,24 @@ func (l *loader) problem(path, message, remedy string) {
 			break
 		}
 	}
-	if !slices.Contains(l.problems, p) {
-		l.problems = append(l.problems, p)
-	}
+	l.add(p)
 }
 
 // problemAt reports something at a node that has no path of its own.
 func (l *loader) problemAt(node *yaml.Node, path, message, remedy string) {
-	l.problems = append(l.problems, Problem{File: l.file, Line: node.Line, Column: node.Column, Path: path, Message: message, Remedy: remedy})
+	l.add(Problem{File: l.file, Line: node.Line, Column: node.Column, Path: path, Message: message, Remedy: remedy})
+}
+
+// add keeps a problem unless it is known, or there are too many.
+func (l *loader) add(p Problem) {
+	switch {
+	case slices.Contains(l.problems, p) || len(l.problems) > maxProblems:
+	case len(l.problems) == maxProblems:
+		l.exhausted = true
+		l.problems = append(l.problems, Problem{File: l.file, Line: p.Line, Column: p.Column, Message: fmt.Sprintf("more than %d problems; the rest is not listed", maxProblems)})
+	default:
+		l.problems = append(l.problems, p)
+	}
 }
 
 func parent(path string) string {
@@ -82,11 +96,7 @@ func (l *loader) decodeInto(node *yaml.Node, path string, target any) {
 }
 
 func (l *loader) decode(node *yaml.Node, path string, into reflect.Value, depth int) {
-	if l.nodes++; l.nodes > maxNodes || depth > maxDepth {
-		if !l.exhausted {
-			l.exhausted = true
-			l.problemAt(node, path, fmt.Sprintf("nested deeper than %d levels or larger than %d values once aliases are expanded", maxDepth, maxNodes), "")
-		}
+	if !l.spend(1, node, path, depth) {
 		return
 	}
 	if node.Kind == yaml.AliasNode {
@@ -119,6 +129,20 @@ func (l *loader) decode(node *yaml.Node, path string, into reflect.Value, depth 
 	}
 }
 
+// spend counts n more values at a depth, and reports whether the document is
+// still within its bounds.
+func (l *loader) spend(n int, node *yaml.Node, path string, depth int) bool {
+	if l.exhausted {
+		return false
+	}
+	if l.nodes += n; l.nodes > maxNodes || depth > maxDepth {
+		l.exhausted = true
+		l.problemAt(node, path, fmt.Sprintf("nested deeper than %d levels or larger than %d values once aliases are expanded", maxDepth, maxNodes), "")
+		return false
+	}
+	return true
+}
+
 func (l *loader) decodeStruct(node *yaml.Node, path string, into reflect.Value, depth int) {
 	if node.Kind != yaml.MappingNode {
 		l.problem(path, fmt.Sprintf("want fields, found %s", describe(node)), "")
@@ -147,6 +171,7 @@ func (l *loader) decodeSlice(node *yaml.Node, path string, into reflect.Value, d
 		l.problem(path, fmt.Sprintf("want a list, found %s", describe(node)), "start each item on a line of its own with a dash")
 		return
 	}
+	into.Set(reflect.MakeSlice(into.Type(), 0, len(node.Content)))
 	for i, item := range node.Content {
 		element := reflect.New(into.Type().Elem()).Elem()
 		l.decode(item, fmt.Sprintf("%s[%d]", path, i), element, depth+1)
@@ -216,6 +241,9 @@ type entry struct{ key, value *yaml.Node }
 // entries lists a mapping's keys, merges (<<) expanded: a key of the mapping
 // itself wins over a merged one, an earlier merge over a later one.
 func (l *loader) entries(node *yaml.Node, path string, depth int) []entry {
+	if !l.spend(len(node.Content)/2, node, path, depth) {
+		return nil
+	}
 	var own, merged []entry
 	seen := map[string]*yaml.Node{}
 	for i := 0; i+1 < len(node.Content); i += 2 {
@@ -242,7 +270,7 @@ func (l *loader) entries(node *yaml.Node, path string, depth int) []entry {
 }
 
 func (l *loader) mergedEntries(node *yaml.Node, path string, depth int) []entry {
-	if l.nodes++; depth > maxDepth || l.nodes > maxNodes {
+	if !l.spend(1, node, path, depth) {
 		return nil
 	}
 	if node.Kind == yaml.AliasNode {
@@ -296,6 +324,9 @@ func describe(node *yaml.Node) string {
 func suggestion(unknown string, names []string) string {
 	best, distance := "", len(unknown)/2+1
 	for _, name := range names {
+		if len(unknown) >= 3 && (strings.HasPrefix(unknown, name) || strings.HasPrefix(name, unknown)) {
+			return fmt.Sprintf("did you mean %s?", name)
+		}
 		if d := levenshtein.ComputeDistance(strings.ToLower(unknown), strings.ToLower(name)); d < distance {
 			best, distance = name, d
 		}

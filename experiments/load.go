@@ -20,7 +20,7 @@ import (
 // When anything is wrong the error is of type Problems and lists everything
 // that is, and no experiment is returned.
 func Load(name string, r io.Reader) ([]Experiment, error) {
-	l := &loader{file: name}
+	l := &loader{file: name, names: map[string]int{}}
 	content, err := io.ReadAll(io.LimitReader(r, maxFileSize+1))
 	switch {
 	case err != nil:
@@ -32,14 +32,14 @@ func Load(name string, r io.Reader) ([]Experiment, error) {
 	}
 	var loaded []Experiment
 	documents := yaml.NewDecoder(bytes.NewReader(content))
-	for count := 0; ; count++ {
+	for count := 0; len(l.problems) <= maxProblems; count++ {
 		var document yaml.Node
 		err := documents.Decode(&document)
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			l.problems = append(l.problems, syntaxProblem(name, err))
+			l.add(syntaxProblem(name, err))
 			break
 		}
 		if count == maxDocuments {
@@ -52,9 +52,8 @@ func Load(name string, r io.Reader) ([]Experiment, error) {
 		loaded = append(loaded, l.document(document.Content[0]))
 	}
 	if len(loaded) == 0 && len(l.problems) == 0 {
-		l.problems = append(l.problems, Problem{File: name, Message: "holds no experiment", Remedy: "start with apiVersion: " + APIVersion})
+		l.add(Problem{File: name, Message: "holds no experiment", Remedy: "start with apiVersion: " + APIVersion})
 	}
-	l.uniqueNames(loaded)
 	if len(l.problems) > 0 {
 		slices.SortStableFunc(l.problems, func(a, b Problem) int {
 			if a.Line != b.Line {
@@ -98,18 +97,6 @@ func (e *Experiment) setDefaults() {
 		if p.NoData == "" {
 			p.NoData = NoDataInconclusive
 		}
-	}
-}
-
-// uniqueNames refuses two experiments of one name: a report, a lock and a
-// schedule all know an experiment by it.
-func (l *loader) uniqueNames(loaded []Experiment) {
-	seen := map[string]bool{}
-	for _, e := range loaded {
-		if name := e.Metadata.Name; name != "" && seen[name] {
-			l.problems = append(l.problems, Problem{File: l.file, Path: "metadata.name", Message: fmt.Sprintf("two experiments are named %q", name), Remedy: "rename one"})
-		}
-		seen[e.Metadata.Name] = true
 	}
 }
 

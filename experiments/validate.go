@@ -38,6 +38,7 @@ func (l *loader) validate(e *Experiment, decoding Problems) {
 		v.report("kind", fmt.Sprintf("must be %s", Kind), "")
 	}
 	v.dnsLabel("metadata.name", e.Metadata.Name, "give the experiment a name: lower-case letters, digits and dashes")
+	v.uniqueName(e.Metadata.Name)
 	v.labels("metadata.labels", e.Metadata.Labels)
 	v.target(e.Spec.Target)
 	v.callers(e.Spec.Callers)
@@ -45,6 +46,7 @@ func (l *loader) validate(e *Experiment, decoding Problems) {
 	v.faults(e.Spec.Faults)
 	v.positive("spec.duration", e.Spec.Duration, "say how long the fault stays in force, such as 2m")
 	v.steadyState(e.Spec.SteadyState)
+	v.times(e.Spec)
 	if e.Spec.Effect.MinRequests < 0 {
 		v.report("spec.effect.minRequests", "must not be negative", "0 asks for no proof that the fault hit")
 	}
@@ -77,19 +79,40 @@ func (v validator) dnsLabel(path, value, remedy string) {
 		return
 	}
 	for _, message := range validation.IsDNS1123Label(value) {
-		v.report(path, fmt.Sprintf("%q is not a name: %s", value, message), "")
+		v.report(path, fmt.Sprintf("%q is not a name: %s", value, rule(message)), "")
 	}
+}
+
+// uniqueName refuses two experiments of one name in a file: a report, a lock
+// and a schedule all know an experiment by it.
+func (v validator) uniqueName(name string) {
+	node, ok := v.positions["metadata.name"]
+	if !ok || name == "" {
+		return
+	}
+	if first, twice := v.names[name]; twice {
+		v.report("metadata.name", fmt.Sprintf("another experiment is named %q, on line %d", name, first), "rename one")
+		return
+	}
+	v.names[name] = node.Line
 }
 
 func (v validator) labels(path string, labels map[string]string) {
 	for key, value := range labels {
 		for _, message := range validation.IsQualifiedName(key) {
-			v.report(child(path, key), "is not a label key: "+message, "")
+			v.report(child(path, key), "is not a label key: "+rule(message), "")
 		}
 		for _, message := range validation.IsValidLabelValue(value) {
-			v.report(child(path, key), fmt.Sprintf("%q is not a label value: %s", value, message), "")
+			v.report(child(path, key), fmt.Sprintf("%q is not a label value: %s", value, rule(message)), "")
 		}
 	}
+}
+
+// rule shortens a message of Kubernetes' validation to the rule that it
+// states.
+func rule(message string) string {
+	message, _, _ = strings.Cut(message, " (e.g.")
+	return message
 }
 
 func (v validator) positive(path string, d Duration, remedy string) {
@@ -112,7 +135,7 @@ func (v validator) target(t Target) {
 		// An IP address is a host name to Istio.
 	default:
 		for _, message := range validation.IsDNS1123Subdomain(t.Host) {
-			v.report(path, fmt.Sprintf("%q is not a host name: %s", t.Host, message), "")
+			v.report(path, fmt.Sprintf("%q is not a host name: %s", t.Host, rule(message)), "")
 		}
 	}
 	if t.Namespace != "" {
@@ -253,6 +276,25 @@ func (v validator) steadyState(s SteadyState) {
 		}
 		names[probe.Name] = i
 		v.probe(at, probe)
+	}
+}
+
+// times refuses a hypothesis that would never be judged.
+func (v validator) times(s Spec) {
+	if s.Duration.Duration <= 0 {
+		return
+	}
+	if s.SteadyState.Interval.Duration > s.Duration.Duration {
+		v.report("spec.steadyState.interval", fmt.Sprintf("%s is longer than the experiment, %s", s.SteadyState.Interval, s.Duration), "nothing would be measured while the fault is in force")
+	}
+	for i, p := range s.SteadyState.Probes {
+		path := fmt.Sprintf("spec.steadyState.probes[%d].settle", i)
+		switch {
+		case p.In(During) && p.Settle.Duration >= s.Duration.Duration:
+			v.report(path, fmt.Sprintf("%s is not shorter than the experiment, %s", p.Settle, s.Duration), "the probe would never be judged while the fault is in force")
+		case p.In(After) && p.Settle.Duration >= s.Recovery.Within.Duration:
+			v.report(path, fmt.Sprintf("%s is not shorter than recovery.within, %s", p.Settle, s.Recovery.Within), "the probe would never be judged after the fault")
+		}
 	}
 }
 

@@ -1,0 +1,34 @@
+package library_test
+
+import (
+	"io/fs"
+	"testing"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/library"
+)
+
+func TestEveryFileLoads(t *testing.T) {
+	names, err := fs.Glob(library.Files, "*.yaml")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			file, err := library.Files.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close() //nolint:errcheck // embedded
+			loaded, err := experiments.Load(name, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range loaded {
+				if e.Metadata.Name+".yaml" != name || e.Spec.Title == "" {
+					t.Errorf("experiment %q in %s has another name or no title", e.Metadata.Name, name)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,222 @@
+package experiments_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/squall-chaos/squall/experiments"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+const minimal = `apiVersion: squall.dev/v1alpha1
+kind: Experiment
+metadata: {name: outage}
+spec:
+  target: {host: ratings.prod.svc.cluster.local}
+  callers: [{namespace: shop}]
+  faults:
+  - abort: {httpStatus: 503}
+    percentage: 50
+  duration: 2m
+  steadyState:
+    probes: [{name: up, query: up, min: 1}]
+`
+
+func TestLoadFillsInDefaults(t *testing.T) {
+	loaded, err := experiments.Load("minimal.yaml", strings.NewReader(minimal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	half, one := experiments.Percentage(50), 1.0
+	want := []experiments.Experiment{{
+		APIVersion: experiments.APIVersion,
+		Kind:       experiments.Kind,
+		Metadata:   experiments.Metadata{Name: "outage"},
+		Spec: experiments.Spec{
+			Target:   experiments.Target{Host: "ratings.prod.svc.cluster.local"},
+			Callers:  []experiments.Caller{{Namespace: "shop"}},
+			Faults:   []experiments.Fault{{Abort: &experiments.Abort{HTTPStatus: 503}, Percentage: &half}},
+			Duration: experiments.Duration{Duration: 2 * time.Minute},
+			SteadyState: experiments.SteadyState{
+				Interval: experiments.Duration{Duration: 5 * time.Second},
+				Before:   experiments.Duration{Duration: 15 * time.Second},
+				Probes: []experiments.Probe{{
+					Name: "up", Query: "up", Min: &one, NoData: experiments.NoDataInconclusive,
+					Phases: []experiments.Phase{experiments.Before, experiments.During, experiments.After},
+				}},
+			},
+			Effect:   experiments.Effect{MinRequests: 1},
+			Recovery: experiments.Recovery{Within: experiments.Duration{Duration: time.Minute}},
+		},
+	}}
+	if diff := cmp.Diff(want, loaded); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLoadReadsWhatItShould(t *testing.T) {
+	for _, test := range []struct {
+		name, from, to string
+		check          func(experiments.Experiment) bool
+	}{
+		{"percentage as Istio writes it", "percentage: 50", "percentage: {value: 12.5}", func(e experiments.Experiment) bool { return *e.Spec.Faults[0].Percentage == 12.5 }},
+		{"smallest percentage", "percentage: 50", "percentage: 0.0001", func(e experiments.Experiment) bool { return *e.Spec.Faults[0].Percentage == 0.0001 }},
+		{"gRPC status", "httpStatus: 503", "grpcStatus: UNAVAILABLE", func(e experiments.Experiment) bool { return e.Spec.Faults[0].Abort.GRPCStatus == "UNAVAILABLE" }},
+		{"abort and delay in one fault", "  - abort:", "  - delay: {fixedDelay: 1.5s}\n    abort:", func(e experiments.Experiment) bool {
+			f := e.Spec.Faults[0]
+			return f.Abort.HTTPStatus == 503 && f.Delay.FixedDelay.Duration == 1500*time.Millisecond
+		}},
+		{"short name with namespace", "host: ratings.prod.svc.cluster.local", "host: ratings, namespace: prod", func(e experiments.Experiment) bool { return e.Spec.Target.Namespace == "prod" }},
+		{"anchor and alias", "callers: [{namespace: shop}]", "callers: [&c {namespace: shop}, *c]", func(e experiments.Experiment) bool { return e.Spec.Callers[1].Namespace == "shop" }},
+		{"merge", "callers: [{namespace: shop}]", "callers: [&c {namespace: shop}, {<<: *c, labels: {app: a}}]", func(e experiments.Experiment) bool {
+			return e.Spec.Callers[1].Namespace == "shop" && e.Spec.Callers[1].Labels["app"] == "a"
+		}},
+		{"effect asks for no proof", "  duration: 2m", "  duration: 2m\n  effect: {minRequests: 0}", func(e experiments.Experiment) bool { return e.Spec.Effect.MinRequests == 0 }},
+		{"header match", "  duration: 2m", "  match: [{headers: {end-user: {exact: jason}}}]\n  duration: 2m", func(e experiments.Experiment) bool { return *e.Spec.Match[0].Headers["end-user"].Exact == "jason" }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			content := strings.Replace(minimal, test.from, test.to, 1)
+			if content == minimal {
+				t.Fatalf("%q is not in the file", test.from)
+			}
+			loaded, err := experiments.Load("file.yaml", strings.NewReader(content))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !test.check(loaded[0]) {
+				t.Errorf("read as %+v", loaded[0])
+			}
+		})
+	}
+}
+
+func TestLoadReadsSeveralDocuments(t *testing.T) {
+	content := minimal + "---\n# nothing here\n---\n" + strings.Replace(minimal, "name: outage", "name: second", 1)
+	loaded, err := experiments.Load("two.yaml", strings.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(loaded) != 2 || loaded[1].Metadata.Name != "second" {
+		t.Errorf("loaded %+v", loaded)
+	}
+}
+
+// TestLoadExplainsProblems holds every message against a golden one. Each
+// archive pairs NAME.yaml with NAME.want.
+func TestLoadExplainsProblems(t *testing.T) {
+	archives, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(archives) == 0 {
+		t.Fatalf("no archives: %v", err)
+	}
+	for _, path := range archives {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i+1 < len(archive.Files); i += 2 {
+			input, golden := &archive.Files[i], &archive.Files[i+1]
+			t.Run(filepath.Base(path)+"/"+input.Name, func(t *testing.T) {
+				if want := strings.TrimSuffix(input.Name, ".yaml") + ".want"; golden.Name != want {
+					t.Fatalf("%s is followed by %s instead of %s", input.Name, golden.Name, want)
+				}
+				loaded, err := experiments.Load(input.Name, strings.NewReader(string(input.Data)))
+				var problems experiments.Problems
+				if !errors.As(err, &problems) || len(problems) == 0 {
+					t.Fatalf("loaded %+v with error %v", loaded, err)
+				}
+				got := problems.Error() + "\n"
+				if *update {
+					golden.Data = []byte(got)
+				} else if diff := cmp.Diff(string(golden.Data), got); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+		if *update {
+			if err := os.WriteFile(path, txtar.Format(archive), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestLoadIsBounded(t *testing.T) {
+	var labels strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&labels, "k%d: v, ", i)
+	}
+	var documents strings.Builder
+	for i := range 1001 {
+		documents.WriteString("---\n" + strings.Replace(minimal, "outage", fmt.Sprintf("outage-%d", i), 1))
+	}
+	caller := "{namespace: shop, labels: {" + labels.String() + "}}"
+	replace := func(callers string) string {
+		return strings.Replace(minimal, "callers: [{namespace: shop}]", "callers: "+callers, 1)
+	}
+	for _, test := range []struct{ name, content, want string }{
+		{"too large", strings.Repeat("#", 1<<20+1), "larger than 1024 KiB"},
+		{"binary", "\x00\x01\x02", "is not text"},
+		{"not UTF-8", "name: \xff", "is not text"},
+		{"empty", "", "holds no experiment"},
+		{"comment only", "# nothing\n", "holds no experiment"},
+		{"deep", strings.Repeat("[", 9999) + strings.Repeat("]", 9999), "want fields, found a list"},
+		{"alias bomb", replace("[&c " + caller + strings.Repeat(", *c", 500) + "]"), "once aliases are expanded"},
+		{"merge bomb", replace("[&c {<<: [*c, *c]}]"), "callers"},
+		{"merges of merges", replace("[&c " + caller + strings.Repeat(", {<<: [*c, *c, *c, *c, *c, *c, *c, *c]}", 500) + "]"), "once aliases are expanded"},
+		{"many problems", replace("[" + strings.Repeat("x, ", 100_000) + "]"), "more than 200 problems"},
+		{"documents", documents.String(), "more than 1000 documents"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := experiments.Load("file.yaml", strings.NewReader(test.content))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %.300v does not say %q", err, test.want)
+			}
+		})
+	}
+}
+
+// FuzzLoad looks for input that crashes the loader, that it accepts without an
+// experiment, or whose problems do not say where.
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(minimal))
+	archives, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range archives {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range archive.Files {
+			if strings.HasSuffix(file.Name, ".yaml") {
+				f.Add(file.Data)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		loaded, err := experiments.Load("fuzz.yaml", strings.NewReader(string(content)))
+		var problems experiments.Problems
+		switch {
+		case err == nil && len(loaded) == 0:
+			t.Error("neither an experiment nor an error")
+		case err != nil && (!errors.As(err, &problems) || len(problems) == 0 || len(loaded) > 0):
+			t.Errorf("error %v with %d experiments", err, len(loaded))
+		}
+		for _, p := range problems {
+			if p.Message == "" || p.File == "" {
+				t.Errorf("problem %+v says too little", p)
+			}
+		}
+	})
+}
