@@ -1,0 +1,51 @@
+# Everything a contributor runs. `make help` lists the targets.
+
+GO    ?= go
+BIN   := bin
+LINT  := $(BIN)/golangci-lint
+# The packages of the sandbox that are linted: cmd/controlplane only links
+# other projects' programs, and analysing those takes longer than building them.
+SANDBOX_PACKAGES := ./cmd/sandbox/... ./internal/... ./e2e/...
+
+.PHONY: help build sandbox demo test unit e2e lint fmt bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/squall
+	$(GO) build -trimpath -o $(BIN)/squall ./cmd/squall
+
+sandbox: build ## build the sandbox: a real mesh on one machine (about 10 minutes the first time)
+	cd sandbox && $(GO) build -ldflags='-s -w' -o ../$(BIN)/sandbox ./cmd/sandbox
+	cd sandbox && $(GO) build -ldflags='-s -w' -o ../$(BIN)/sandbox-controlplane ./cmd/controlplane
+	cd sandbox && $(GO) build -ldflags='-s -w' -tags remove_all_sd -o ../$(BIN)/sandbox-prometheus github.com/prometheus/prometheus/cmd/prometheus
+
+demo: sandbox ## run two experiments on the sandbox: one that holds, one that deviates
+	sandbox/demo.sh
+
+test: unit e2e ## run all tests
+
+unit: ## run the tests that need no sandbox
+	$(GO) test -race ./...
+	cd sandbox && $(GO) test -race ./internal/...
+
+e2e: sandbox ## run the end-to-end tests on the sandbox
+	cd sandbox && $(GO) test -race -count=1 -timeout 20m ./e2e/...
+
+lint: $(LINT) ## run the linters
+	$(LINT) run ./...
+	cd sandbox && ../$(LINT) run $(SANDBOX_PACKAGES) && $(GO) vet ./cmd/controlplane
+
+fmt: $(LINT) ## format the code
+	$(LINT) fmt ./...
+	cd sandbox && ../$(LINT) fmt $(SANDBOX_PACKAGES)
+
+bench: sandbox ## print the figures of the README
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+	cd sandbox && $(GO) test -count=1 -timeout 20m -run '^$$' -bench . ./e2e/...
+
+clean: ## remove what was built, and the sandbox's folder
+	rm -rf $(BIN) .sandbox squall-runs
+
+$(LINT): tools/golangci-lint/go.mod tools/golangci-lint/go.sum
+	cd tools/golangci-lint && $(GO) build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
