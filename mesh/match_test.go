@@ -1,0 +1,199 @@
+package mesh
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// request is what a route's match can see of a call in these tests.
+type request struct {
+	headers   map[string]string
+	labels    map[string]string
+	port      int64
+	namespace string
+}
+
+// takes evaluates a condition the slow and obvious way: as istiod does for the
+// static part, and as Envoy does for the headers.
+func takes(c map[string]any, r request) bool {
+	gateways, bound := c["gateways"].([]any)
+	if bound && !contains(gateways, "mesh") {
+		return false
+	}
+	if !bound {
+		for key, value := range mapAt(c, "sourceLabels") {
+			if r.labels[key] != value {
+				return false
+			}
+		}
+		if namespace, set := c["sourceNamespace"]; set && namespace != r.namespace {
+			return false
+		}
+	}
+	if port, set := c["port"]; set && port != r.port {
+		return false
+	}
+	for name, m := range mapAt(c, "headers") {
+		value, there := r.headers[strings.ToLower(name)]
+		if !there || !satisfies(m, value) {
+			return false
+		}
+	}
+	return true
+}
+
+func satisfies(m any, value string) bool {
+	fields, _ := m.(map[string]any)
+	for kind, wanted := range fields {
+		text := fmt.Sprint(wanted)
+		switch kind {
+		case "exact":
+			return value == text
+		case "prefix":
+			return strings.HasPrefix(value, text)
+		case "regex":
+			return text == "*" || regexp.MustCompile("^(?:"+text+")$").MatchString(value)
+		}
+	}
+	return true
+}
+
+func contains(list []any, wanted string) bool {
+	for _, item := range list {
+		if item == wanted {
+			return true
+		}
+	}
+	return false
+}
+
+var (
+	words  = []string{"", "a", "ab", "abc", "b", "ba"}
+	header = []string{"h1", "h2"}
+	labels = []string{"l1", "l2"}
+)
+
+func drawStringMatch(t *rapid.T) map[string]any {
+	switch rapid.IntRange(0, 4).Draw(t, "kind") {
+	case 0:
+		return map[string]any{"exact": rapid.SampledFrom(words).Draw(t, "exact")}
+	case 1:
+		return map[string]any{"prefix": rapid.SampledFrom(words[1:]).Draw(t, "prefix")}
+	case 2:
+		return map[string]any{"regex": rapid.SampledFrom([]string{"a.*", "b?a", "*", "(a|b)+"}).Draw(t, "regex")}
+	default:
+		return map[string]any{}
+	}
+}
+
+func drawHeaders(t *rapid.T, allowPresence bool) map[string]any {
+	headers := map[string]any{}
+	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(header), rapid.ID[string]).Draw(t, "headers") {
+		m := drawStringMatch(t)
+		if len(m) == 0 && !allowPresence {
+			m = map[string]any{"exact": "a"}
+		}
+		headers[name] = m
+	}
+	return headers
+}
+
+func drawLabels(t *rapid.T) map[string]any {
+	drawn := map[string]any{}
+	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(labels), rapid.ID[string]).Draw(t, "labels") {
+		drawn[name] = rapid.SampledFrom([]string{"x", "y"}).Draw(t, "label")
+	}
+	return drawn
+}
+
+// drawCondition draws the match of a route, or of a fault, which has no
+// gateways and no namespace.
+func drawCondition(t *rapid.T, ofRoute bool) map[string]any {
+	c := map[string]any{}
+	if headers := drawHeaders(t, ofRoute); len(headers) > 0 {
+		c["headers"] = headers
+	}
+	if l := drawLabels(t); len(l) > 0 {
+		c["sourceLabels"] = l
+	}
+	if rapid.Bool().Draw(t, "hasPort") {
+		c["port"] = rapid.SampledFrom([]int64{80, 90}).Draw(t, "port")
+	}
+	if ofRoute && rapid.Bool().Draw(t, "hasNamespace") {
+		c["sourceNamespace"] = rapid.SampledFrom([]string{"shop", "prod"}).Draw(t, "namespace")
+	}
+	if ofRoute && rapid.Bool().Draw(t, "hasGateways") {
+		c["gateways"] = rapid.SampledFrom([][]any{{"mesh"}, {"ingress"}, {"mesh", "ingress"}}).Draw(t, "gateways")
+	}
+	return c
+}
+
+func drawRequest(t *rapid.T) request {
+	r := request{headers: map[string]string{}, labels: map[string]string{}, port: rapid.SampledFrom([]int64{80, 90}).Draw(t, "requestPort"), namespace: "shop"}
+	for _, name := range header {
+		if rapid.Bool().Draw(t, "hasHeader") {
+			r.headers[name] = rapid.SampledFrom(words).Draw(t, "header")
+		}
+	}
+	for _, name := range labels {
+		if rapid.Bool().Draw(t, "hasLabel") {
+			r.labels[name] = rapid.SampledFrom([]string{"x", "y"}).Draw(t, "requestLabel")
+		}
+	}
+	return r
+}
+
+// The clone takes a request exactly when the route and the fault both would.
+func intersectIsExact(t *rapid.T) {
+	var matches, fault []map[string]any
+	for range rapid.IntRange(0, 2).Draw(t, "matches") {
+		matches = append(matches, drawCondition(t, true))
+	}
+	for range rapid.IntRange(1, 2).Draw(t, "conditions") {
+		fault = append(fault, drawCondition(t, false))
+	}
+	both, err := intersect(matches, fault, "shop")
+	if err != nil {
+		return // refused, which is always honest
+	}
+	for range 20 {
+		r := drawRequest(t)
+		byRoute := len(matches) == 0
+		for _, m := range matches {
+			byRoute = byRoute || takes(m, r)
+		}
+		byFault := false
+		for _, f := range fault {
+			byFault = byFault || takes(f, r)
+		}
+		byClone := false
+		for _, c := range both {
+			m, _ := c.(map[string]any)
+			byClone = byClone || takes(m, r)
+		}
+		if byClone != (byRoute && byFault) {
+			t.Fatalf("request %+v: route %v, fault %v, clone %v\nroute %v\nfault %v\nclone %v", r, byRoute, byFault, byClone, matches, fault, both)
+		}
+	}
+}
+
+func TestIntersectIsExact(t *testing.T) { rapid.Check(t, intersectIsExact) }
+
+func FuzzIntersect(f *testing.F) { f.Fuzz(rapid.MakeFuzz(intersectIsExact)) }
+
+func TestIntersectLeavesItsInputAlone(t *testing.T) {
+	match := map[string]any{"headers": map[string]any{"h1": map[string]any{"prefix": "a"}}, "sourceLabels": map[string]any{"l1": "x"}}
+	fault := condition{"headers": map[string]any{"h1": map[string]any{"exact": "ab"}, "h2": map[string]any{"exact": "b"}}, "sourceLabels": map[string]any{"l2": "y"}}
+	matchBefore, faultBefore := fmt.Sprint(match), fmt.Sprint(fault)
+	if _, err := intersect([]map[string]any{maps.Clone(match)}, []condition{fault}, "shop"); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(match) != matchBefore || fmt.Sprint(fault) != faultBefore {
+		t.Errorf("changed to %v and %v", match, fault)
+	}
+}

@@ -1,0 +1,381 @@
+package mesh_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+)
+
+const host = "ratings.prod.svc.cluster.local"
+
+// snapshot is a mesh with the namespaces shop and prod, the Service
+// prod/ratings, and the given objects, the first of which is the oldest.
+func snapshot(t *testing.T, manifests ...string) mesh.Snapshot {
+	t.Helper()
+	s := mesh.Snapshot{
+		APIVersion:    "networking.istio.io/v1",
+		ClusterDomain: "cluster.local",
+		RootNamespace: "istio-system",
+		Services:      []types.NamespacedName{{Namespace: "prod", Name: "ratings"}},
+		Namespaces:    map[string]map[string]string{"shop": {}, "prod": {}},
+	}
+	for i, manifest := range manifests {
+		object := object(t, manifest)
+		if created := object.GetCreationTimestamp(); created.IsZero() {
+			created := time.Date(2026, 1, 1, 0, 0, i, 0, time.UTC).Format(time.RFC3339)
+			if err := unstructured.SetNestedField(object.Object, created, "metadata", "creationTimestamp"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		switch object.GetKind() {
+		case "VirtualService":
+			s.VirtualServices = append(s.VirtualServices, object)
+		case "Sidecar":
+			s.Sidecars = append(s.Sidecars, object)
+		case "ServiceEntry":
+			s.ServiceEntries = append(s.ServiceEntries, object)
+		default:
+			t.Fatalf("no place for a %s", object.GetKind())
+		}
+	}
+	return s
+}
+
+func object(t *testing.T, manifest string) *unstructured.Unstructured {
+	t.Helper()
+	encoded, err := yaml.YAMLToJSON([]byte(manifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := &unstructured.Unstructured{}
+	if err := object.UnmarshalJSON(encoded); err != nil {
+		t.Fatal(err)
+	}
+	return object
+}
+
+// virtualService writes a manifest with the given spec.
+func virtualService(name, spec string) string {
+	namespace, name, _ := strings.Cut(name, "/")
+	return "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {namespace: " + namespace + ", name: " + name + "}, spec: " + spec + "}"
+}
+
+// experiment is an abort with 503 on calls from shop to ratings; edits change
+// its spec's text.
+func experiment(t *testing.T, edits ...string) experiments.Experiment {
+	t.Helper()
+	file := strings.NewReplacer(edits...).Replace(`apiVersion: squall.dev/v1alpha1
+kind: Experiment
+metadata: {name: outage}
+spec:
+  target: {host: ratings, namespace: prod}
+  callers: [{namespace: shop}]
+  faults: [{abort: {httpStatus: 503}, percentage: 50}]
+  duration: 2m
+  steadyState: {probes: [{name: up, query: up, min: 1}]}
+`)
+	loaded, err := experiments.Load("test.yaml", strings.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loaded[0]
+}
+
+const (
+	public      = "{hosts: [ratings], http: [{route: [{destination: {host: ratings}}], timeout: 5s}]}"
+	labelled    = "callers: [{namespace: shop, labels: {app: reviews}}]"
+	headerMatch = "duration: 2m\n  match: [{headers: {end-user: {exact: jason}}}]"
+)
+
+// wantSpec compares the only object of a plan with a spec in YAML.
+func wantSpec(t *testing.T, plan mesh.Plan, spec string) {
+	t.Helper()
+	if refusal, refused := plan.Refusal(); refused {
+		t.Fatalf("refused: %s", refusal.Reason)
+	}
+	if len(plan.Objects) != 1 {
+		t.Fatalf("%d objects", len(plan.Objects))
+	}
+	var want any
+	if err := yaml.Unmarshal([]byte(spec), &want); err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := json.Marshal(plan.Objects[0].Object["spec"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got any
+	if err := json.Unmarshal(encoded, &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestPlainWhereNothingIsInForce(t *testing.T) {
+	plan := mesh.Decide(snapshot(t), experiment(t))
+	wantSpec(t, plan, `
+hosts: [ratings.prod.svc.cluster.local]
+exportTo: [.]
+http:
+- name: default
+  fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
+  route: [{destination: {host: ratings.prod.svc.cluster.local}}]
+`)
+	want := mesh.Decision{Host: host, Callers: "shop", Placement: mesh.Plain, Namespace: "shop", ExportTo: []string{"."}, Reason: "no VirtualService is in force for " + host + " in shop"}
+	if diff := cmp.Diff([]mesh.Decision{want}, plan.Decisions); diff != "" {
+		t.Error(diff)
+	}
+	if object := plan.Objects[0]; object.GetNamespace() != "shop" || object.GetName() != mesh.ObjectName(host, "shop") || object.GetAPIVersion() != "networking.istio.io/v1" {
+		t.Errorf("object %s %s/%s", object.GetAPIVersion(), object.GetNamespace(), object.GetName())
+	}
+}
+
+func TestPlainNarrowedHasADefaultRouteForTheOthers(t *testing.T) {
+	wantSpec(t, mesh.Decide(snapshot(t), experiment(t, "callers: [{namespace: shop}]", labelled, "duration: 2m", headerMatch, "namespace: prod", "namespace: prod, port: 9080")), `
+hosts: [ratings.prod.svc.cluster.local]
+exportTo: [.]
+http:
+- name: squall-outage
+  match: [{sourceLabels: {app: reviews}, headers: {end-user: {exact: jason}}, port: 9080}]
+  fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
+  route: [{destination: {host: ratings.prod.svc.cluster.local}}]
+- name: default
+  route: [{destination: {host: ratings.prod.svc.cluster.local}}]
+`)
+}
+
+func TestShadowOfAPublicVirtualService(t *testing.T) {
+	plan := mesh.Decide(snapshot(t, virtualService("prod/ratings", `
+    {hosts: [ratings, other], gateways: [mesh, ingress], unknownField: {kept: true},
+     http: [
+      {name: canary, match: [{headers: {cookie: {regex: ".*canary.*"}}}], route: [{destination: {host: ratings, subset: v2}}]},
+      {name: moved, match: [{uri: {prefix: /old}}], redirect: {uri: /new}},
+      {route: [{destination: {host: ratings, subset: v1}, weight: 90}, {destination: {host: ratings.other.svc.cluster.local}, weight: 10}], retries: {attempts: 2}, mirror: {host: shadow}}],
+     tcp: [{route: [{destination: {host: ratings}}]}]}`)), experiment(t))
+	wantSpec(t, plan, `
+hosts: [ratings.prod.svc.cluster.local]
+exportTo: [.]
+unknownField: {kept: true}
+http:
+- name: canary
+  match: [{headers: {cookie: {regex: ".*canary.*"}}}]
+  fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
+  route: [{destination: {host: ratings.prod.svc.cluster.local, subset: v2}}]
+- {name: moved, match: [{uri: {prefix: /old}}], redirect: {uri: /new}}
+- fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
+  route:
+  - {destination: {host: ratings.prod.svc.cluster.local, subset: v1}, weight: 90}
+  - {destination: {host: ratings.other.svc.cluster.local}, weight: 10}
+  retries: {attempts: 2}
+  mirror: {host: shadow.prod.svc.cluster.local}
+tcp: [{route: [{destination: {host: ratings.prod.svc.cluster.local}}]}]
+`)
+	if d := plan.Decisions[0]; d.Placement != mesh.Shadow || *d.InForce != "prod/ratings" || d.Reason != "shadow in shop, outranks prod/ratings (public)" {
+		t.Errorf("decision %+v", d)
+	}
+}
+
+func TestCloneStandsBeforeItsOriginal(t *testing.T) {
+	wantSpec(t, mesh.Decide(snapshot(t, virtualService("prod/ratings", `
+    {hosts: [ratings.prod.svc.cluster.local],
+     http: [
+      {name: a, match: [{headers: {end-user: {exact: ann}}}], route: [{destination: {host: ratings.prod.svc.cluster.local}}]},
+      {name: b, match: [{headers: {end-user: {prefix: ja}}}, {uri: {prefix: /x}}], route: [{destination: {host: ratings.prod.svc.cluster.local}}]},
+      {name: squall-outage, match: [{uri: {prefix: /only}}], route: [{destination: {host: ratings.prod.svc.cluster.local}}]},
+      {name: z, route: [{destination: {host: ratings.prod.svc.cluster.local}}]},
+      {name: dead, route: [{destination: {host: ratings.prod.svc.cluster.local}}]}]}`)), experiment(t, "duration: 2m", headerMatch)), `
+hosts: [ratings.prod.svc.cluster.local]
+exportTo: [.]
+http:
+- {name: a, match: [{headers: {end-user: {exact: ann}}}], route: [{destination: {host: ratings.prod.svc.cluster.local}}]}
+- name: squall-outage-2
+  match: [{headers: {end-user: {exact: jason}}}, {uri: {prefix: /x}, headers: {end-user: {exact: jason}}}]
+  fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
+  route: [{destination: {host: ratings.prod.svc.cluster.local}}]
+- {name: b, match: [{headers: {end-user: {prefix: ja}}}, {uri: {prefix: /x}}], route: [{destination: {host: ratings.prod.svc.cluster.local}}]}
+- name: squall-outage-3
+  match: [{uri: {prefix: /only}, headers: {end-user: {exact: jason}}}]
+  fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
+  route: [{destination: {host: ratings.prod.svc.cluster.local}}]
+- {name: squall-outage, match: [{uri: {prefix: /only}}], route: [{destination: {host: ratings.prod.svc.cluster.local}}]}
+- name: squall-outage-4
+  match: [{headers: {end-user: {exact: jason}}}]
+  fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
+  route: [{destination: {host: ratings.prod.svc.cluster.local}}]
+- {name: z, route: [{destination: {host: ratings.prod.svc.cluster.local}}]}
+- {name: dead, route: [{destination: {host: ratings.prod.svc.cluster.local}}]}
+`)
+}
+
+// A match with gateways makes istiod ignore its source conditions, so a clone
+// must not keep them together.
+func TestCloneDropsGatewaysForSourceLabels(t *testing.T) {
+	wantSpec(t, mesh.Decide(snapshot(t, virtualService("prod/ratings", `
+    {hosts: [ratings], gateways: [mesh, ingress],
+     http: [
+      {match: [{gateways: [mesh], sourceLabels: {app: ignored}, uri: {prefix: /a}}, {gateways: [ingress]}], route: [{destination: {host: ratings}}]}]}`)),
+		experiment(t, "callers: [{namespace: shop}]", labelled)), `
+hosts: [ratings.prod.svc.cluster.local]
+exportTo: [.]
+http:
+- name: squall-outage
+  match: [{uri: {prefix: /a}, sourceLabels: {app: reviews}}]
+  fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
+  route: [{destination: {host: ratings.prod.svc.cluster.local}}]
+- match: [{gateways: [mesh], sourceLabels: {app: ignored}, uri: {prefix: /a}}, {gateways: [ingress]}]
+  route: [{destination: {host: ratings.prod.svc.cluster.local}}]
+`)
+}
+
+func TestFaultsAreWrittenInIstiosWords(t *testing.T) {
+	wantSpec(t, mesh.Decide(snapshot(t), experiment(t, "abort: {httpStatus: 503}, percentage: 50", "abort: {grpcStatus: UNAVAILABLE}, delay: {fixedDelay: 1m30.5s}, percentage: {value: 0.0001}")), `
+hosts: [ratings.prod.svc.cluster.local]
+exportTo: [.]
+http:
+- name: default
+  fault:
+    abort: {grpcStatus: UNAVAILABLE, percentage: {value: 0.0001}}
+    delay: {fixedDelay: 90.5s, percentage: {value: 0.0001}}
+  route: [{destination: {host: ratings.prod.svc.cluster.local}}]
+`)
+}
+
+func TestTheOneInForceIsShadowed(t *testing.T) {
+	other := strings.Replace(public, "5s", "7s", 1)
+	named := strings.Replace(other, "{hosts", "{exportTo: [shop], hosts", 1)
+	for _, test := range []struct {
+		name    string
+		objects []string
+		want    string
+	}{
+		{"the older of two public ones", []string{virtualService("prod/a", public), virtualService("prod/b", other)}, "prod/a"},
+		{"one exported by name before an older public one", []string{virtualService("prod/a", public), virtualService("prod/b", named)}, "prod/b"},
+		{"an exact host before an older wildcard", []string{virtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1)), virtualService("prod/b", other)}, "prod/b"},
+		{"of the same second by name", []string{
+			strings.Replace(virtualService("prod/b", public), "name: b", "name: b, creationTimestamp: 2026-01-01T00:00:00Z", 1),
+			strings.Replace(virtualService("prod/a", other), "name: a", "name: a, creationTimestamp: 2026-01-01T00:00:00Z", 1),
+		}, "prod/a"},
+		{"not one that is private elsewhere", []string{virtualService("prod/a", strings.Replace(public, "{hosts", "{exportTo: [.], hosts", 1)), virtualService("prod/b", other)}, "prod/b"},
+		{"not one for a gateway only", []string{virtualService("prod/a", strings.Replace(public, "{hosts", "{gateways: [ingress], hosts", 1)), virtualService("prod/b", other)}, "prod/b"},
+		{"not one whose short host means another namespace", []string{virtualService("shop/a", public), virtualService("prod/b", other)}, "prod/b"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := mesh.Decide(snapshot(t, test.objects...), experiment(t)).Decisions[0]
+			if d.Placement != mesh.Shadow || d.InForce == nil || *d.InForce != test.want {
+				t.Errorf("decision %+v", d)
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	sidecar := "{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {namespace: shop, name: default}, spec: {egress: [{hosts: [prod/*]}]}}"
+	for _, test := range []struct {
+		name    string
+		objects []string
+		edits   []string
+		want    string
+	}{
+		{"unknown host", nil, []string{"host: ratings", "host: raitngs"}, "the mesh knows no host raitngs.prod.svc.cluster.local"},
+		{"no callers", nil, []string{"  callers: [{namespace: shop}]\n", ""}, "names no callers"},
+		{"no such namespace", nil, []string{"callers: [{namespace: shop}]", "callers: [{namespace: shops}]"}, "there is no namespace shops"},
+		{"private to the callers", []string{virtualService("shop/a", "{hosts: ["+host+"], exportTo: [.], http: [{route: [{destination: {host: "+host+"}}]}]}")}, nil, "shop/a is in force and private to shop"},
+		{"wildcard", []string{virtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1))}, nil, "in force by a wildcard host"},
+		{"delegate", []string{virtualService("prod/a", "{hosts: [ratings], http: [{delegate: {name: child}}]}")}, nil, "is delegated"},
+		{"no http", []string{virtualService("prod/a", "{hosts: [ratings], tcp: [{route: [{destination: {host: ratings}}]}]}")}, nil, "has no http routes"},
+		{"only a redirect", []string{virtualService("prod/a", "{hosts: [ratings], http: [{redirect: {uri: /}}]}")}, nil, "no http route"},
+		{"labels never meet", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{sourceLabels: {app: x}}], route: [{destination: {host: ratings}}]}]}")}, []string{"callers: [{namespace: shop}]", labelled}, "no http route"},
+		{"namespace never meets", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{sourceNamespace: prod}], route: [{destination: {host: ratings}}]}]}")}, []string{"callers: [{namespace: shop}]", labelled}, "no http route"},
+		{"two regexes", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{headers: {end-user: {regex: a+}}}], route: [{destination: {host: ratings}}]}]}")}, []string{"duration: 2m", strings.Replace(headerMatch, "exact: jason", "regex: b+", 1)}, "header end-user"},
+		{"fault already", []string{virtualService("prod/a", "{hosts: [ratings], http: [{fault: {delay: {fixedDelay: 1s, percentage: {value: 1}}}, route: [{destination: {host: ratings}}]}]}")}, nil, "carries a fault already"},
+		{"sidecar", []string{sidecar}, nil, "Sidecar shop/default narrows"},
+		{"split by port", []string{
+			virtualService("prod/a", "{hosts: [ratings], http: [{match: [{port: 80}], route: [{destination: {host: ratings}}]}]}"),
+			virtualService("prod/b", public),
+		}, nil, "has routes for some proxies only"},
+		{"server names of other hosts", []string{virtualService("prod/a", "{hosts: [ratings, other], http: [{route: [{destination: {host: ratings}}]}], tls: [{match: [{sniHosts: [other.prod.svc.cluster.local]}], route: [{destination: {host: ratings}}]}]}")}, nil, "tls routes"},
+		{"live run", []string{"{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {namespace: shop, name: " + mesh.ObjectName(host, "shop") + ", labels: {app.kubernetes.io/managed-by: squall, squall.dev/run: other}}, spec: {hosts: [" + host + "]}}"}, nil, "run other already disturbs"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			plan := mesh.Decide(snapshot(t, test.objects...), experiment(t, test.edits...))
+			refusal, refused := plan.Refusal()
+			if !refused || !strings.Contains(refusal.Reason, test.want) {
+				t.Fatalf("decision %+v", plan.Decisions)
+			}
+			if refusal.Hint == "" {
+				t.Error("no hint")
+			}
+			if len(plan.Objects) != 0 {
+				t.Errorf("%d objects for a refusal", len(plan.Objects))
+			}
+		})
+	}
+}
+
+func TestAmbientIsRefused(t *testing.T) {
+	s := snapshot(t)
+	s.Namespaces["shop"]["istio.io/dataplane-mode"] = "ambient"
+	if refusal, refused := mesh.Decide(s, experiment(t)).Refusal(); !refused || !strings.Contains(refusal.Reason, "ambient") {
+		t.Errorf("decision %+v", refusal)
+	}
+}
+
+// TestDecideLeavesTheSnapshotAlone guards the copies: a base that is changed
+// in place would be compared and rendered wrongly later.
+func TestDecideLeavesTheSnapshotAlone(t *testing.T) {
+	s := snapshot(t, virtualService("prod/ratings", public))
+	before := s.VirtualServices[0].DeepCopy()
+	first := mesh.Decide(s, experiment(t))
+	second := mesh.Decide(s, experiment(t))
+	if diff := cmp.Diff(before, s.VirtualServices[0]); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(first, second); diff != "" {
+		t.Errorf("two plans of the same snapshot differ: %s", diff)
+	}
+}
+
+func TestRevisionIsKeptAndNothingElse(t *testing.T) {
+	base := strings.Replace(virtualService("prod/ratings", public), "name: ratings", "name: ratings, labels: {istio.io/rev: canary, argocd.argoproj.io/instance: shop}, annotations: {a: b}", 1)
+	plan := mesh.Decide(snapshot(t, base), experiment(t))
+	run := mesh.Run{ID: "run-1", Experiment: "outage", Owner: "ann@laptop", Expires: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	stamped := mesh.Stamp(plan.Objects[0], run)
+	wantLabels := map[string]string{"istio.io/rev": "canary", mesh.ManagedByLabel: "squall", mesh.RunLabel: "run-1"}
+	if diff := cmp.Diff(wantLabels, stamped.GetLabels()); diff != "" {
+		t.Error(diff)
+	}
+	wantAnnotations := map[string]string{
+		mesh.ExperimentAnnotation: "outage", mesh.OwnerAnnotation: "ann@laptop", mesh.ExpiresAnnotation: "2026-01-02T03:04:05Z",
+		mesh.HostAnnotation: host, mesh.CallersAnnotation: "shop",
+	}
+	if diff := cmp.Diff(wantAnnotations, stamped.GetAnnotations()); diff != "" {
+		t.Error(diff)
+	}
+	for key := range wantAnnotations {
+		if strings.Contains(key, "istio.io") {
+			t.Errorf("a change of %s would push to proxies", key)
+		}
+	}
+}
+
+func TestSeveralCallerNamespaces(t *testing.T) {
+	plan := mesh.Decide(snapshot(t), experiment(t, "callers: [{namespace: shop}]", "callers: [{namespace: shop}, {namespace: prod, labels: {app: a}}, {namespace: prod, labels: {app: b}}]"))
+	if len(plan.Decisions) != 2 || len(plan.Objects) != 2 || plan.Objects[0].GetName() == plan.Objects[1].GetName() {
+		t.Fatalf("plan %+v", plan)
+	}
+	routes, _, err := unstructured.NestedSlice(plan.Objects[1].Object, "spec", "http")
+	if err != nil || len(routes) != 2 {
+		t.Errorf("routes %v: %v", routes, err)
+	}
+}
