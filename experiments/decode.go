@@ -113,7 +113,7 @@ func (l *loader) decode(node *yaml.Node, path string, into reflect.Value, depth 
 		into.Set(reflect.New(into.Type().Elem()))
 		into = into.Elem()
 	}
-	if custom, ok := into.Addr().Interface().(nodeDecoder); ok {
+	if custom, ok := reflect.TypeAssert[nodeDecoder](into.Addr()); ok {
 		custom.decodeNode(l, node, path)
 		return
 	}
@@ -300,7 +300,12 @@ func describe(node *yaml.Node) string {
 		return "a list"
 	case yaml.AliasNode:
 		return describe(node.Alias)
+	default:
+		return describeScalar(node)
 	}
+}
+
+func describeScalar(node *yaml.Node) string {
 	value := node.Value
 	if len(value) > 40 {
 		value = value[:37] + "..."

@@ -5,7 +5,10 @@
 // touches a cluster, a clock or a metric store.
 package experiments
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // The apiVersion and kind that every experiment document carries.
 const (
@@ -136,12 +139,7 @@ const (
 
 // In reports whether the probe is judged in the given phase.
 func (p Probe) In(phase Phase) bool {
-	for _, q := range p.Phases {
-		if q == phase {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.Phases, phase)
 }
 
 // NoData says what a measurement without a verdict counts as.

@@ -18,8 +18,8 @@ type Problem struct {
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// Error gives the problem in one line: file:line:column: path: problem (remedy).
-func (p Problem) Error() string {
+// String gives the problem in one line: file:line:column: path: problem (remedy).
+func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.File)
 	if p.Line > 0 {
@@ -38,13 +38,13 @@ func (p Problem) Error() string {
 
 // Problems is everything that is wrong with one or more experiment files. It
 // is never empty when returned as an error.
-type Problems []Problem
+type Problems []Problem //nolint:errname // the word that users and docs have for it
 
 // Error gives one line per problem.
 func (ps Problems) Error() string {
 	lines := make([]string, len(ps))
 	for i, p := range ps {
-		lines[i] = p.Error()
+		lines[i] = p.String()
 	}
 	return strings.Join(lines, "\n")
 }

@@ -62,7 +62,7 @@ func (s Snapshot) renderShadow(base *unstructured.Unstructured, host, namespace 
 	hit, reachable := 0, true
 	for i, route := range mapsAt(spec, "http") {
 		if reachable && canCarryFault(route) {
-			carrier, inPlace, err := carry(route, conditions, namespace, e)
+			carrier, inPlace, err := carry(route, conditions, namespace)
 			if err != nil {
 				return nil, err
 			}
@@ -92,7 +92,7 @@ func (s Snapshot) renderShadow(base *unstructured.Unstructured, host, namespace 
 // carry gives the route that carries the fault: the route itself when every
 // request of it is disturbed, else a clone narrowed to those that are, else
 // nil when none is.
-func carry(route map[string]any, conditions []condition, namespace string, e experiments.Experiment) (carrier map[string]any, inPlace bool, err error) {
+func carry(route map[string]any, conditions []condition, namespace string) (carrier map[string]any, inPlace bool, err error) {
 	if len(conditions) == 0 {
 		return route, true, nil
 	}

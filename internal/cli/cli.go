@@ -66,11 +66,10 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	root.AddCommand(newRunCommand(env, &code), newVersionCommand(env))
+	root.AddCommand(newRunCommand(env, &code), newVersionCommand(env)) //nolint:contextcheck // a command gets its context when it runs
 	command, err := root.ExecuteContextC(ctx)
 	if err != nil {
-		var hinted *hintedError
-		if !errors.As(err, &hinted) {
+		if _, ok := errors.AsType[*hintedError](err); !ok {
 			err = &hintedError{err, fmt.Sprintf("%s --help", command.CommandPath())}
 		}
 		printError(env.Stderr, err)

@@ -62,52 +62,55 @@ then 1, 4, 3, 2.`,
 // runFiles loads everything before it runs anything. An error means that
 // nothing was run.
 func runFiles(ctx context.Context, env Env, flags runFlags, files []string) (int, error) {
-	loaded, err := loadFiles(files)
-	var problems experiments.Problems
-	if errors.As(err, &problems) {
+	loaded, problems := loadFiles(files)
+	if len(problems) > 0 {
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return exitUsage, nil
 	}
+	r, err := newRunner(env, flags)
 	if err != nil {
 		return exitUsage, err
 	}
-	if flags.prometheus == "" {
-		return exitUsage, &hintedError{errors.New("no Prometheus server is named"), "--prometheus http://HOST:9090 or SQUALL_PROMETHEUS; without it nothing would notice that the system suffers"}
-	}
-	querier, err := prom.New(flags.prometheus)
-	if err != nil {
-		return exitUsage, err
-	}
-	config, err := flags.kubernetes.ToRESTConfig()
-	if err != nil {
-		return exitUsage, &hintedError{err, "--kubeconfig, --context or KUBECONFIG say which cluster is meant"}
-	}
-	target, err := cluster.Connect(config)
-	if err != nil {
-		return exitUsage, err
-	}
-	r := runner.Runner{Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming()}
-	code := exitHeld
+	return runAll(ctx, env, flags, r, loaded), nil
+}
+
+// runAll runs experiments one after another, and stops when ctx ends.
+func runAll(ctx context.Context, env Env, flags runFlags, r runner.Runner, loaded []experiments.Experiment) (code int) {
 	for i, e := range loaded {
 		if i > 0 {
 			fmt.Fprintln(env.Stdout)
 		}
-		one, err := runOne(ctx, env, flags, r, e)
-		if err != nil {
-			printError(env.Stderr, err)
-		}
-		code = worstCode(code, one)
+		code = worstCode(code, runOne(ctx, env, flags, r, e))
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return code, nil
+	return code
+}
+
+// newRunner wires a runner to the cluster and the Prometheus that the flags
+// name. Nothing is sent yet.
+func newRunner(env Env, flags runFlags) (runner.Runner, error) {
+	if flags.prometheus == "" {
+		return runner.Runner{}, &hintedError{errors.New("no Prometheus server is named"), "--prometheus http://HOST:9090 or SQUALL_PROMETHEUS; without it nothing would notice that the system suffers"}
+	}
+	querier, err := prom.New(flags.prometheus)
+	if err != nil {
+		return runner.Runner{}, &hintedError{err, "--prometheus http://HOST:9090"}
+	}
+	config, err := flags.kubernetes.ToRESTConfig()
+	if err != nil {
+		return runner.Runner{}, &hintedError{err, "--kubeconfig, --context or KUBECONFIG say which cluster is meant"}
+	}
+	target, err := cluster.Connect(config)
+	if err != nil {
+		return runner.Runner{}, err
+	}
+	return runner.Runner{Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming()}, nil
 }
 
 // loadFiles loads every file and gives the problems of all of them at once.
-func loadFiles(files []string) ([]experiments.Experiment, error) {
-	var all []experiments.Experiment
-	var problems experiments.Problems
+func loadFiles(files []string) (all []experiments.Experiment, problems experiments.Problems) {
 	for _, name := range files {
 		loaded, err := loadFile(name)
 		var found experiments.Problems
@@ -119,10 +122,7 @@ func loadFiles(files []string) ([]experiments.Experiment, error) {
 		}
 		all = append(all, loaded...)
 	}
-	if len(problems) > 0 {
-		return nil, problems
-	}
-	return all, nil
+	return all, problems
 }
 
 func loadFile(name string) (loaded []experiments.Experiment, err error) {
@@ -148,27 +148,32 @@ func loadFile(name string) (loaded []experiments.Experiment, err error) {
 }
 
 // runOne runs one experiment and prints its summary.
-func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e experiments.Experiment) (code int, err error) {
+func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e experiments.Experiment) (code int) {
 	run := r.NewRun(e, time.Now())
 	folder := filepath.Join(flags.out, run.ID)
 	writer, err := journal.Create(folder)
 	if err != nil {
-		return exitInconclusive, &hintedError{fmt.Errorf("%s: refused: %w", e.Metadata.Name, err), "a run that cannot be recorded does not start; choose another folder with --out"}
+		printError(env.Stderr, &hintedError{fmt.Errorf("%s: refused: %w", e.Metadata.Name, err), unrecordedHint})
+		return exitInconclusive
 	}
-	defer func() { err = errors.Join(err, writer.Close()) }()
 	recorder := &recorder{journal: writer}
 	if !flags.quiet {
 		recorder.progress = &progress{out: env.Stderr, began: time.Now()}
 		fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
 	}
 	result := r.Run(ctx, run, e, recorder)
-	code = exitCode(result)
 	folded, err := reports.Fold(recorder.events)
-	if err != nil {
-		return code, err
+	if err == nil {
+		err = reports.Text(env.Stdout, folded)
 	}
-	return code, reports.Text(env.Stdout, folded)
+	if err := errors.Join(err, writer.Close()); err != nil {
+		printError(env.Stderr, err)
+	}
+	return exitCode(result)
 }
+
+// unrecordedHint is the next step when a journal cannot be written.
+const unrecordedHint = "a run that cannot be recorded does not start; choose another folder with --out"
 
 // recorder keeps a run's events, writes them to the journal, and shows them.
 type recorder struct {

@@ -205,4 +205,4 @@ func (c *Cluster) resource(ref mesh.Ref) dynamic.ResourceInterface {
 }
 
 // plurals are the resource names of the kinds that Squall creates.
-var plurals = map[string]string{"VirtualService": "virtualservices", "Job": "jobs"}
+var plurals = map[string]string{"VirtualService": "virtualservices", "Job": "jobs"} //nolint:gochecknoglobals // a constant table

@@ -27,7 +27,7 @@ const (
 
 // istioVersions are the versions of Istio's API that Squall can use, newest
 // first. Their schemas are the same.
-var istioVersions = []string{"v1", "v1beta1", "v1alpha3"}
+var istioVersions = []string{"v1", "v1beta1", "v1alpha3"} //nolint:gochecknoglobals // a constant list
 
 // Snapshot reads the mesh configuration, all kinds at the same time.
 func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {

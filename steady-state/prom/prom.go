@@ -86,11 +86,14 @@ func (c *Client) query(ctx context.Context, promql string) (model.Value, error) 
 	return value, err
 }
 
-// mayPass reports whether asking again makes sense: not when the query itself
-// is wrong.
+// mayPass reports whether asking again makes sense: when the server did not
+// answer or failed, but not when the query is wrong.
 func mayPass(err error) bool {
-	var failure *promv1.Error
-	return !errors.As(err, &failure) || failure.Type == promv1.ErrServer
+	if failure, ok := errors.AsType[*promv1.Error](err); ok {
+		return failure.Type == promv1.ErrServer
+	}
+	_, ok := errors.AsType[*url.Error](err)
+	return ok
 }
 
 // explain says in one line what went wrong.
@@ -102,6 +105,8 @@ func (c *Client) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%s did not answer in time", c.address)
 	case errors.As(err, &failure) && failure.Type == promv1.ErrServer:
 		return fmt.Errorf("%s fails: %s", c.address, failure.Msg)
+	case errors.As(err, &failure) && failure.Type == promv1.ErrBadResponse:
+		return fmt.Errorf("%s does not answer like Prometheus: %s", c.address, failure.Msg)
 	case errors.As(err, &failure):
 		return fmt.Errorf("%s refuses the query: %s", c.address, failure.Msg)
 	case errors.As(err, &transport):

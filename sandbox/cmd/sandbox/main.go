@@ -248,7 +248,7 @@ func restartAs(w identity.Workload) error {
 	if err != nil {
 		return err
 	}
-	return syscall.Exec(self, os.Args, append(os.Environ(), identity.BootstrapVariable+"="+bootstrap)) //nolint:gosec // itself
+	return syscall.Exec(self, os.Args, append(os.Environ(), identity.BootstrapVariable+"="+bootstrap))
 }
 
 func routesCommand() *cobra.Command {

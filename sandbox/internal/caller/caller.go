@@ -103,9 +103,7 @@ func connect(ctx context.Context, conn *grpc.ClientConn) {
 func call(ctx context.Context, client healthpb.HealthClient, calls Calls) outcome {
 	ctx, cancel := context.WithTimeout(ctx, calls.Timeout)
 	defer cancel()
-	for key, value := range calls.Headers {
-		ctx = metadata.AppendToOutgoingContext(ctx, strings.ToLower(key), value)
-	}
+	ctx = metadata.NewOutgoingContext(ctx, metadata.New(calls.Headers))
 	ctx, timing := telemetry.WithTiming(ctx)
 	start := time.Now()
 	_, err := client.Check(ctx, &healthpb.HealthCheckRequest{})

@@ -349,7 +349,7 @@ func (m *Mesh) startShop(ctx context.Context) error {
 	return m.poll(ctx, func() error {
 		body, err := get(ctx, "http://"+layout.Prometheus+"/api/v1/query?query=count(istio_requests_total)", nil)
 		if err == nil && !strings.Contains(body, `"value"`) {
-			err = errors.New("Prometheus has no istio_requests_total")
+			err = errors.New("there is no istio_requests_total")
 		}
 		return err
 	})

@@ -107,7 +107,7 @@ const readHeaderTimeout = 5 * time.Second
 // serveHTTP serves until ctx ends.
 func serveHTTP(ctx context.Context, address string, handler http.Handler) error {
 	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: readHeaderTimeout}
-	defer context.AfterFunc(ctx, func() { server.Close() })() //nolint:errcheck // the process ends
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })() // the process ends
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

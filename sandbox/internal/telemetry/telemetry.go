@@ -35,7 +35,7 @@ const delayed = 100 * time.Millisecond
 const peerHeader = "x-sandbox-peer"
 
 // labelNames are the labels of Istio's standard metrics.
-var labelNames = []string{
+var labelNames = []string{ //nolint:gochecknoglobals // a constant list
 	"reporter", "source_workload", "source_workload_namespace", "source_principal", "source_app", "source_version", "source_cluster",
 	"source_canonical_service", "source_canonical_revision",
 	"destination_workload", "destination_workload_namespace", "destination_principal", "destination_app", "destination_version", "destination_cluster",
@@ -76,7 +76,7 @@ func (r *Reporter) Handler() http.Handler {
 // peer is the other end of a call, as far as it is known.
 type peer struct{ workload, namespace, app, version string }
 
-var unknown = peer{"unknown", "unknown", "unknown", "unknown"}
+var unknown = peer{"unknown", "unknown", "unknown", "unknown"} //nolint:gochecknoglobals // a constant
 
 func peerOf(w identity.Workload) peer {
 	return peer{w.Name, w.Namespace, w.Labels["app"], w.Labels["version"]}

@@ -1,0 +1,79 @@
+package journal_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/squall-chaos/squall/runner/journal"
+)
+
+func write(t *testing.T, folder string, types ...string) {
+	t.Helper()
+	w, err := journal.Create(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, eventType := range types {
+		event, err := journal.NewEvent(time.Date(2026, 1, 2, 3, 4, 5, i*1_000_000+999, time.FixedZone("", 3600)), eventType, map[string]int{"n": i})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Append(event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatIsWrittenIsRead(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "a", "run")
+	write(t, folder, "started", "finished")
+	content, err := os.ReadFile(filepath.Join(folder, journal.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"schema":1,"time":"2026-01-02T02:04:05Z","type":"started","data":{"n":0}}
+{"time":"2026-01-02T02:04:05.001Z","type":"finished","data":{"n":1}}
+`
+	if diff := cmp.Diff(want, string(content)); diff != "" {
+		t.Error(diff)
+	}
+	events, err := journal.Read(strings.NewReader(want))
+	if err != nil || len(events) != 2 || events[1].Type != "finished" || string(events[1].Data) != `{"n":1}` {
+		t.Errorf("events %+v, error %v", events, err)
+	}
+	cut, err := journal.Read(strings.NewReader(want[:len(want)-10]))
+	if err != nil || len(cut) != 1 {
+		t.Errorf("of a journal cut short %d events are read, error %v", len(cut), err)
+	}
+}
+
+func TestARunNeverWritesIntoAnothersRecord(t *testing.T) {
+	folder := t.TempDir()
+	write(t, folder, "started")
+	if _, err := journal.Create(folder); err == nil {
+		t.Error("a second journal was made in the same folder")
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	for _, test := range []struct{ name, content, want string }{
+		{"nothing", "", "no event"},
+		{"a newer schema", `{"schema":2,"type":"started"}`, "schema 2"},
+		{"no schema", `{"type":"started"}`, "schema 0"},
+		{"junk in the middle", "{\"schema\":1}\njunk\n{}\n", "line 2"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if _, err := journal.Read(strings.NewReader(test.content)); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,150 @@
+package prom_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/squall-chaos/squall/steady-state/prom"
+)
+
+// response is one answer of a scripted Prometheus.
+type response struct {
+	code  int
+	body  string
+	stall bool
+}
+
+// serve answers requests with the given responses in turn, and fails the test
+// for a request too many or too few, or one that pins the time to our clock.
+func serve(t *testing.T, responses ...response) *prom.Client {
+	t.Helper()
+	next := 0
+	done := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if next >= len(responses) {
+			t.Errorf("request %d was not expected", next+1)
+			return
+		}
+		this := responses[next]
+		next++
+		if err := r.ParseForm(); err != nil || r.Form.Get("query") != "up" || r.Form.Has("time") {
+			t.Errorf("form %v: %v", r.Form, err)
+		}
+		if this.stall {
+			<-done
+			return
+		}
+		w.WriteHeader(this.code)
+		fmt.Fprint(w, this.body)
+	}))
+	t.Cleanup(func() {
+		close(done)
+		server.Close()
+		if next != len(responses) {
+			t.Errorf("%d of %d responses were asked for", next, len(responses))
+		}
+	})
+	client, err := prom.New(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func success(data string) response {
+	return response{code: http.StatusOK, body: `{"status":"success","data":` + data + `}`}
+}
+
+func TestQuery(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		data string
+		want string
+	}{
+		{"vector", `{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"2.5"]}]}`, "[{map[a:b] 2.5}]"},
+		{"two series", `{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"1"]},{"metric":{"a":"c"},"value":[1,"2"]}]}`, "[{map[a:b] 1} {map[a:c] 2}]"},
+		{"no series", `{"resultType":"vector","result":[]}`, "[]"},
+		{"scalar", `{"resultType":"scalar","result":[1,"3"]}`, "[{map[] 3}]"},
+		{"infinity", `{"resultType":"scalar","result":[1,"+Inf"]}`, "[{map[] +Inf}]"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			samples, err := serve(t, success(test.data)).Query(t.Context(), "up")
+			if err != nil || fmt.Sprint(samples) != test.want {
+				t.Errorf("%v, error %v", samples, err)
+			}
+		})
+	}
+}
+
+func TestNaNStaysNaN(t *testing.T) {
+	samples, err := serve(t, success(`{"resultType":"vector","result":[{"metric":{},"value":[1,"NaN"]}]}`)).Query(t.Context(), "up")
+	if err != nil || len(samples) != 1 || !math.IsNaN(samples[0].Value) {
+		t.Errorf("%v, error %v", samples, err)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	badQuery := response{code: http.StatusBadRequest, body: `{"status":"error","errorType":"bad_data","error":"1:3: parse error"}`}
+	broken := response{code: http.StatusServiceUnavailable, body: "overloaded"}
+	for _, test := range []struct {
+		name      string
+		responses []response
+		want      string
+	}{
+		{"a string", []response{success(`{"resultType":"string","result":[1,"x"]}`)}, `unexpected value type "string"`},
+		{"a range", []response{success(`{"resultType":"matrix","result":[]}`)}, "gives a matrix, not a number"},
+		{"a bad query is not asked twice", []response{badQuery}, "refuses the query: 1:3: parse error"},
+		{"a server that fails is asked twice", []response{broken, broken}, "fails: server error: 503"},
+		{"junk", []response{{code: http.StatusOK, body: "<html>"}}, "does not answer like Prometheus"},
+		{"a stall", []response{{stall: true}}, "did not answer in time"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := serve(t, test.responses...).Query(ctx, "up")
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v does not say %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestAFailureThatPassesIsNotNoticed(t *testing.T) {
+	client := serve(t, response{code: http.StatusServiceUnavailable}, success(`{"resultType":"scalar","result":[1,"3"]}`))
+	if samples, err := client.Query(t.Context(), "up"); err != nil || samples[0].Value != 3 {
+		t.Errorf("%v, error %v", samples, err)
+	}
+}
+
+func TestNobodyListens(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	server.Close()
+	client, err := prom.New(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Query(t.Context(), "up"); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestAddressHidesThePassword(t *testing.T) {
+	client, err := prom.New("http://ann:secret@localhost:9090/prefix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(client.Address(), "secret") {
+		t.Error(client.Address())
+	}
+	for _, bad := range []string{"", "localhost:9090", "ftp://x", "http://", "://"} {
+		if _, err := prom.New(bad); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
