@@ -1,0 +1,505 @@
+package runner_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// fakeCluster keeps objects in memory and fails where it is told to. At the
+// end of a test every failure must have been used.
+type fakeCluster struct {
+	t  *testing.T
+	mu sync.Mutex
+	// log is what happened, in the words "create VirtualService".
+	log     []string
+	objects map[string]*unstructured.Unstructured
+	// failures holds the errors of an operation's next calls; a nil error
+	// lets a call succeed.
+	failures map[string][]error
+	// lost are operations that take effect although they fail.
+	lost map[string]bool
+	// on is called before an operation.
+	on map[string]func()
+}
+
+func newFakeCluster(t *testing.T) *fakeCluster {
+	c := &fakeCluster{t: t, objects: map[string]*unstructured.Unstructured{}, failures: map[string][]error{}, lost: map[string]bool{}, on: map[string]func(){}}
+	t.Cleanup(func() {
+		for operation, left := range c.failures {
+			if len(left) > 0 {
+				t.Errorf("%d failures of %q were never met", len(left), operation)
+			}
+		}
+	})
+	return c
+}
+
+// happen records an operation and gives the error that it is told to fail
+// with.
+func (c *fakeCluster) happen(ctx context.Context, operation string) error {
+	if on := c.on[operation]; on != nil {
+		on()
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.log = append(c.log, operation)
+	if left := c.failures[operation]; len(left) > 0 {
+		c.failures[operation] = left[1:]
+		return left[0]
+	}
+	return nil
+}
+
+func (c *fakeCluster) Name() string { return "fake" }
+
+func (c *fakeCluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+	return mesh.Snapshot{
+		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
+		Services:   []types.NamespacedName{{Namespace: "prod", Name: "ratings"}},
+		Namespaces: map[string]map[string]string{"shop": {}, "prod": {}},
+	}, c.happen(ctx, "snapshot")
+}
+
+func (c *fakeCluster) Check(ctx context.Context, object *unstructured.Unstructured) error {
+	return c.happen(ctx, "check "+object.GetKind())
+}
+
+func (c *fakeCluster) Create(ctx context.Context, object *unstructured.Unstructured) (mesh.Ref, error) {
+	operation := "create " + object.GetKind()
+	err := c.happen(ctx, operation)
+	ref := mesh.RefTo(object)
+	if err != nil && !c.lost[operation] {
+		return mesh.Ref{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, exists := c.objects[ref.String()]; exists {
+		return mesh.Ref{}, &runner.TakenError{Object: ref, Run: "other"}
+	}
+	stored := object.DeepCopy()
+	stored.SetUID(types.UID(fmt.Sprintf("uid-%d", len(c.log))))
+	for _, owner := range stored.GetOwnerReferences() {
+		if job := c.objects[fmt.Sprintf("Job %s/%s", stored.GetNamespace(), owner.Name)]; job == nil || job.GetUID() != owner.UID {
+			c.t.Errorf("%s is owned by a Job that is not there", ref)
+		}
+	}
+	if object.GetKind() != "Job" && len(stored.GetOwnerReferences()) != 1 {
+		c.t.Errorf("%s has no owner, so nothing would remove it", ref)
+	}
+	c.objects[ref.String()] = stored
+	return mesh.RefTo(stored), err
+}
+
+func (c *fakeCluster) Armed(ctx context.Context, _ mesh.Ref) error { return c.happen(ctx, "armed") }
+
+func (c *fakeCluster) Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error {
+	c.mu.Lock()
+	stored := c.objects[job.String()]
+	c.mu.Unlock()
+	if stored == nil {
+		return runner.ErrGone
+	}
+	return c.happen(ctx, fmt.Sprintf("extend to %s", deadline))
+}
+
+func (c *fakeCluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
+	if err := c.happen(ctx, "delete "+ref.Kind); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stored := c.objects[ref.String()]
+	switch {
+	case stored == nil, ref.UID != "" && stored.GetUID() != ref.UID, stored.GetLabels()[mesh.RunLabel] != run:
+	default:
+		delete(c.objects, ref.String())
+	}
+	return nil
+}
+
+// fakePrometheus answers by a function of the query.
+type fakePrometheus func(ctx context.Context, promql string) ([]steadystate.Sample, error)
+
+func (f fakePrometheus) Query(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+	return f(ctx, promql)
+}
+
+// healthy answers 1 to every probe, and counts a hundred more requests hit
+// each time that it is asked.
+func healthy() fakePrometheus {
+	var mu sync.Mutex
+	hit := 0.0
+	return func(_ context.Context, promql string) ([]steadystate.Sample, error) {
+		if !strings.HasPrefix(promql, "istio_requests_total") {
+			return []steadystate.Sample{{Value: 1}}, nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		hit += 100
+		return []steadystate.Sample{{Labels: map[string]string{"response_flags": "FI"}, Value: hit}}, nil
+	}
+}
+
+// record keeps events, and fails from the given event on.
+type record struct {
+	mu      sync.Mutex
+	types   []string
+	data    []any
+	failsAt string
+	broken  bool
+}
+
+func (r *record) Record(_ time.Time, eventType string, data any) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if eventType == r.failsAt {
+		r.broken = true
+	}
+	if r.broken {
+		return errors.New("no space left on device")
+	}
+	r.types, r.data = append(r.types, eventType), append(r.data, data)
+	return nil
+}
+
+func experiment(t *testing.T) experiments.Experiment {
+	t.Helper()
+	loaded, err := experiments.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
+kind: Experiment
+metadata: {name: outage}
+spec:
+  target: {host: ratings, namespace: prod}
+  callers: [{namespace: shop}]
+  faults: [{abort: {httpStatus: 503}, percentage: 50}]
+  duration: 20s
+  steadyState: {interval: 1s, before: 3s, probes: [{name: up, query: up, min: 1}]}
+  recovery: {within: 10s}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loaded[0]
+}
+
+// run carries out the experiment in a bubble of fake time, and checks what
+// must be true whatever happens: nothing of the run is left.
+func run(t *testing.T, c *fakeCluster, p fakePrometheus, edit func(*experiments.Experiment), rec *record, deadline time.Duration) (result runner.Result) {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), deadline, errors.New("interrupt signal received"))
+	defer cancel()
+	e := experiment(t)
+	if edit != nil {
+		edit(&e)
+	}
+	r := runner.Runner{Mesh: c, Querier: p, Timing: runner.DefaultTiming(), Owner: "ann@laptop"}
+	result = r.Run(ctx, r.NewRun(e, time.Now()), e, rec)
+	if len(result.Left) == 0 {
+		for name := range c.objects {
+			t.Errorf("%s is left", name)
+		}
+	}
+	return result
+}
+
+const forever = 24 * time.Hour
+
+func TestARunThatHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, rec := newFakeCluster(t), &record{}
+		start := time.Now()
+		result := run(t, c, healthy(), nil, rec, forever)
+		if result.Status != runner.Completed || result.Verdict != steadystate.Held || result.Reason != "" {
+			t.Errorf("result %+v", result)
+		}
+		if took := time.Since(start); took != 23*time.Second {
+			t.Errorf("took %s beside the 23s that the file asks for", took)
+		}
+		want := []string{
+			"snapshot", "check Job", "check VirtualService", "create Job", "armed", "create VirtualService",
+			"extend to 20s", "extend to 25s", "extend to 30s", "delete VirtualService", "delete Job",
+		}
+		if diff := cmp.Diff(want, slices.DeleteFunc(c.log, func(s string) bool { return s == "extend to 35s" })); diff != "" {
+			t.Error(diff)
+		}
+		order := slices.DeleteFunc(slices.Clone(rec.types), func(s string) bool { return s == runner.EventMeasured })
+		wantOrder := []string{
+			"started", "phase", "planned", "phase", "phase", "creating", "created", "creating", "created", "phase",
+			"phase", "deleted", "deleted", "phase", "phase", "effect", "finished",
+		}
+		if diff := cmp.Diff(wantOrder, order); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// The journal says what is about to be created before it is.
+func TestTheRecordComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, rec := newFakeCluster(t), &record{}
+		for _, kind := range []string{"Job", "VirtualService"} {
+			c.on["create "+kind] = func() {
+				change, ok := rec.data[len(rec.data)-1].(runner.Change)
+				if !ok || change.Object.GetKind() != kind {
+					t.Errorf("%s is created after the event %s", kind, rec.types[len(rec.types)-1])
+				}
+			}
+		}
+		run(t, c, healthy(), nil, rec, forever)
+	})
+}
+
+func TestEndings(t *testing.T) {
+	boom := errors.New("boom")
+	// after gives another answer to the probe from a moment on.
+	after := func(start time.Time, d time.Duration, samples []steadystate.Sample, err error) fakePrometheus {
+		well := healthy()
+		return func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+			if promql == "up" && time.Since(start) >= d {
+				return samples, err
+			}
+			return well(ctx, promql)
+		}
+	}
+	low := []steadystate.Sample{{Value: 0}}
+	for _, test := range []struct {
+		name       string
+		cluster    func(*fakeCluster)
+		prometheus func(start time.Time) fakePrometheus
+		edit       func(*experiments.Experiment)
+		failsAt    string
+		interrupt  time.Duration
+		status     runner.Status
+		verdict    steadystate.Verdict
+		reason     string
+		creates    int
+		took       time.Duration
+	}{
+		{
+			name: "baseline not held", prometheus: func(s time.Time) fakePrometheus { return after(s, 2*time.Second, low, nil) },
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "does not hold before the fault: up: 0 is below 1", took: 2 * time.Second,
+		},
+		{
+			name: "baseline without data", prometheus: func(s time.Time) fakePrometheus { return after(s, 0, nil, nil) },
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "no series", took: 0,
+		},
+		{
+			name: "Prometheus down", prometheus: func(time.Time) fakePrometheus {
+				return func(context.Context, string) ([]steadystate.Sample, error) { return nil, boom }
+			},
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "prometheus: boom", took: 0,
+		},
+		{
+			name: "unknown host", edit: func(e *experiments.Experiment) { e.Spec.Target.Host = "raitngs" },
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "the mesh knows no host raitngs.prod", took: 0,
+		},
+		{
+			name: "API server down", cluster: func(c *fakeCluster) { c.failures["snapshot"] = []error{boom} },
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "cannot be read: boom", took: 0,
+		},
+		{
+			name: "not permitted", cluster: func(c *fakeCluster) { c.failures["check VirtualService"] = []error{boom} },
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "the cluster would not create VirtualService shop/squall-ratings-a093b15a: boom", took: 0,
+		},
+		{
+			name: "no journal", failsAt: runner.EventPlanned,
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "no space left on device", took: 0,
+		},
+		{
+			name: "heartbeat refused", cluster: func(c *fakeCluster) { c.failures["create Job"] = []error{boom} },
+			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: create Job", creates: 1, took: 3 * time.Second,
+		},
+		{
+			name: "heartbeat not armed", cluster: func(c *fakeCluster) { c.failures["armed"] = []error{boom} },
+			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: boom", creates: 1, took: 3 * time.Second,
+		},
+		{
+			name: "VirtualService refused", cluster: func(c *fakeCluster) { c.failures["create VirtualService"] = []error{boom} },
+			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "create VirtualService shop/squall-ratings-a093b15a: boom", creates: 2, took: 3 * time.Second,
+		},
+		{
+			name: "answer to create lost", cluster: func(c *fakeCluster) {
+				c.failures["create VirtualService"], c.lost["create VirtualService"] = []error{boom}, true
+			},
+			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "boom", creates: 2, took: 3 * time.Second,
+		},
+		{
+			name: "another run wins", cluster: func(c *fakeCluster) {
+				c.failures["create VirtualService"] = []error{&runner.TakenError{Object: mesh.Ref{Kind: "VirtualService"}, Run: "other"}}
+			},
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "run other already disturbs", creates: 2, took: 3 * time.Second,
+		},
+		{
+			name: "deviation", prometheus: func(s time.Time) fakePrometheus { return after(s, 10*time.Second, low, nil) },
+			status: runner.Stopped, verdict: steadystate.Deviated, reason: "up: 0 is below 1", creates: 2, took: 20 * time.Second,
+		},
+		{
+			name: "deviation that passes", prometheus: func(s time.Time) fakePrometheus {
+				well := healthy()
+				return func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+					if promql == "up" && time.Since(s) == 10*time.Second {
+						return low, nil
+					}
+					return well(ctx, promql)
+				}
+			},
+			status: runner.Stopped, verdict: steadystate.Deviated, reason: "up: 0 is below 1", creates: 2, took: 11 * time.Second,
+		},
+		{
+			name: "blind while the fault is in force", prometheus: func(s time.Time) fakePrometheus { return after(s, 10*time.Second, nil, boom) },
+			status: runner.Stopped, verdict: steadystate.Inconclusive, reason: "up: boom", creates: 2, took: 20 * time.Second,
+		},
+		{
+			name: "not recovered", prometheus: func(s time.Time) fakePrometheus { return after(s, 23*time.Second, low, nil) },
+			edit: func(e *experiments.Experiment) {
+				e.Spec.SteadyState.Probes[0].Phases = []experiments.Phase{experiments.Before, experiments.After}
+			},
+			status: runner.Completed, verdict: steadystate.Deviated, reason: "up (after): not recovered within 10s: 0 is below 1", creates: 2, took: 33 * time.Second,
+		},
+		{
+			name: "no request hit", prometheus: func(time.Time) fakePrometheus {
+				return func(_ context.Context, promql string) ([]steadystate.Sample, error) {
+					if promql == "up" || promql == "vector(1)" {
+						return []steadystate.Sample{{Value: 1}}, nil
+					}
+					return nil, nil
+				}
+			},
+			status: runner.Completed, verdict: steadystate.Inconclusive, reason: "the fault hit no request", creates: 2, took: 33 * time.Second,
+		},
+		{
+			name: "too few requests hit", edit: func(e *experiments.Experiment) { e.Spec.Effect.MinRequests = 101; e.Spec.Recovery.Within.Duration = 1 },
+			status: runner.Completed, verdict: steadystate.Held, creates: 2, took: 24 * time.Second,
+		},
+		{
+			name: "interrupted before the fault", interrupt: 2500 * time.Millisecond,
+			status: runner.Interrupted, verdict: steadystate.Inconclusive, reason: "interrupt signal received", took: 2500 * time.Millisecond,
+		},
+		{
+			name: "interrupted with the fault in force", interrupt: 10500 * time.Millisecond,
+			status: runner.Interrupted, verdict: steadystate.Inconclusive, reason: "interrupt signal received", creates: 2, took: 10500 * time.Millisecond,
+		},
+		{
+			name: "heartbeat fails once", cluster: func(c *fakeCluster) { c.failures["extend to 20s"] = []error{boom} },
+			status: runner.Completed, verdict: steadystate.Held, creates: 2, took: 23 * time.Second,
+		},
+		{
+			name: "heartbeat fails twice", cluster: func(c *fakeCluster) {
+				c.failures["extend to 20s"], c.failures["extend to 25s"] = []error{boom}, []error{boom}
+			},
+			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "heartbeat: Job shop/", creates: 2, took: 13 * time.Second,
+		},
+		{
+			name: "rollback succeeds at the third attempt", cluster: func(c *fakeCluster) { c.failures["delete VirtualService"] = []error{boom, boom} },
+			status: runner.Completed, verdict: steadystate.Held, creates: 2, took: 23300 * time.Millisecond,
+		},
+		{
+			name: "journal breaks with the fault in force", failsAt: runner.EventMeasured, edit: func(e *experiments.Experiment) {
+				e.Spec.SteadyState.Probes[0].Phases = []experiments.Phase{experiments.During}
+			},
+			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "no space left on device", creates: 2, took: 4 * time.Second,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, start := newFakeCluster(t), time.Now()
+				if test.cluster != nil {
+					test.cluster(c)
+				}
+				p := healthy()
+				if test.prometheus != nil {
+					p = test.prometheus(start)
+				}
+				interrupt := test.interrupt
+				if interrupt == 0 {
+					interrupt = forever
+				}
+				result := run(t, c, p, test.edit, &record{failsAt: test.failsAt}, interrupt)
+				if result.Status != test.status || result.Verdict != test.verdict || !strings.Contains(result.Reason, test.reason) {
+					t.Errorf("status %s, verdict %s, reason %q", result.Status, result.Verdict, result.Reason)
+				}
+				creates := 0
+				for _, operation := range c.log {
+					if strings.HasPrefix(operation, "create ") {
+						creates++
+					}
+				}
+				if creates != test.creates {
+					t.Errorf("%d objects were created", creates)
+				}
+				if took := time.Since(start); took != test.took {
+					t.Errorf("took %s instead of %s", took, test.took)
+				}
+			})
+		})
+	}
+}
+
+// A Job that vanishes takes the fault along, so the run must not go on as if
+// the fault were in force.
+func TestTheHeartbeatVanishes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeCluster(t)
+		time.AfterFunc(12*time.Second, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			clear(c.objects)
+		})
+		start := time.Now()
+		result := run(t, c, healthy(), nil, &record{}, forever)
+		if result.Status != runner.Failed || !strings.Contains(result.Reason, "does not exist any more") || time.Since(start) != 13*time.Second {
+			t.Errorf("result %+v after %s", result, time.Since(start))
+		}
+	})
+}
+
+func TestRollbackThatCannotFinishSaysWhatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeCluster(t)
+		c.on["delete VirtualService"] = func() { c.failures["delete VirtualService"] = []error{errors.New("boom")} }
+		t.Cleanup(func() { delete(c.failures, "delete VirtualService") })
+		start := time.Now()
+		result := run(t, c, healthy(), nil, &record{}, forever)
+		if len(result.Left) != 1 || result.Left[0].Kind != "VirtualService" {
+			t.Errorf("left %v", result.Left)
+		}
+		if took := time.Since(start); took != 53*time.Second {
+			t.Errorf("gave up after %s", took)
+		}
+	})
+}
+
+func TestRunIDsFitEverywhere(t *testing.T) {
+	e := experiment(t)
+	e.Metadata.Name = strings.Repeat("a", 63)
+	r := runner.Runner{Timing: runner.DefaultTiming()}
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	one, two := r.NewRun(e, now), r.NewRun(e, now)
+	if job := mesh.Heartbeat("shop", one, time.Second).GetName(); len(job) > 63 {
+		t.Errorf("%s has %d characters", job, len(job))
+	}
+	if one.ID == two.ID {
+		t.Error("two runs have the same id")
+	}
+	if want := now.Add(3*time.Second + 20*time.Second + 30*time.Second); !one.Expires.Equal(want) {
+		t.Errorf("expires %s", one.Expires)
+	}
+}
