@@ -181,7 +181,9 @@ func (s *session) preflight(ctx context.Context) (mesh.Plan, *ending) {
 	s.record.add(EventPhase, Phase{Name: PhasePreflight})
 	snapshot, err := s.Mesh.Snapshot(ctx)
 	if err != nil {
-		return mesh.Plan{}, s.fail(ctx, RefusedRun, fmt.Errorf("the mesh configuration cannot be read: %w", err))
+		end := s.fail(ctx, RefusedRun, fmt.Errorf("the mesh configuration cannot be read: %w", err))
+		end.hint = "check --kubeconfig, --context and the permissions; nothing was injected"
+		return mesh.Plan{}, end
 	}
 	plan := mesh.Decide(snapshot, s.experiment)
 	s.record.add(EventPlanned, plan)

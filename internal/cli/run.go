@@ -46,7 +46,12 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 then 1, 4, 3, 2.`,
 		Example: `  squall run ratings-outage.yaml --prometheus http://localhost:9090
   SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging *.yaml`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, files []string) error {
+			if len(files) == 0 {
+				return &hintedError{errors.New("no experiment file is named"), "squall run FILE...; squall run --help has examples"}
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, files []string) (err error) {
 			*code, err = runFiles(cmd.Context(), env, flags, files)
 			return err
