@@ -1,6 +1,7 @@
 package experiments
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"reflect"
@@ -27,6 +28,7 @@ const (
 // problems, so that an author sees all of them at once.
 type loader struct {
 	file     string
+	lines    []string
 	problems Problems
 	// positions remembers where each path of the current document stands, so
 	// that validation can point at it.
@@ -150,20 +152,40 @@ func (l *loader) decodeStruct(node *yaml.Node, path string, into reflect.Value, 
 	}
 	fields := map[string]reflect.Value{}
 	var names []string
-	for i := range into.NumField() {
-		name, _, _ := strings.Cut(into.Type().Field(i).Tag.Get("json"), ",")
-		fields[name] = into.Field(i)
-		names = append(names, name)
+	for _, field := range reflect.VisibleFields(into.Type()) {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name != "" { // an embedded struct has none; its fields are visible
+			fields[name] = into.FieldByIndex(field.Index)
+			names = append(names, name)
+		}
 	}
 	for _, entry := range l.entries(node, path, depth) {
 		at := child(path, entry.key.Value)
 		field, known := fields[entry.key.Value]
 		if !known {
-			l.problemAt(entry.key, at, "unknown field", suggestion(entry.key.Value, names))
+			l.problemAt(entry.key, at, "unknown field", cmp.Or(istioFields[into.Type()][entry.key.Value], suggestion(entry.key.Value, names)))
 			continue
 		}
 		l.decode(entry.value, at, field, depth+1)
 	}
+}
+
+// istioFields are the fields that Istio has where Squall has something else.
+var istioFields = map[reflect.Type]map[string]string{ //nolint:gochecknoglobals // a constant table
+	reflect.TypeFor[Match](): {
+		"sourceLabels":    "name the callers' labels in spec.callers",
+		"sourceNamespace": "name the callers' namespace in spec.callers",
+		"port":            "write it in spec.target",
+		"gateways":        "Squall disturbs the calls of sidecars only",
+	},
+	reflect.TypeFor[Delay](): {
+		"exponentialDelay": "Istio refuses it; write fixedDelay",
+		"percentage":       "write it beside delay; it is the fault's",
+	},
+	reflect.TypeFor[Abort](): {
+		"percentage": "write it beside abort; it is the fault's",
+		"http2Error": "Istio refuses it; write httpStatus or grpcStatus",
+	},
 }
 
 func (l *loader) decodeSlice(node *yaml.Node, path string, into reflect.Value, depth int) {

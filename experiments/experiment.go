@@ -22,109 +22,258 @@ const (
 	DefaultBaselineSamples  = 3
 	DefaultEffectMinimum    = 1
 	DefaultRecoveryDeadline = 60 * time.Second
+	DefaultWindow           = time.Minute
+	DefaultQuantile         = 0.99
+	DefaultTimeZone         = "UTC"
 )
 
-// Experiment is one document of an experiment file, defaults filled in.
+// Experiment says which calls to disturb, what must stay true meanwhile, and
+// for how long.
 type Experiment struct {
-	APIVersion string   `json:"apiVersion"`
-	Kind       string   `json:"kind"`
-	Metadata   Metadata `json:"metadata"`
-	Spec       Spec     `json:"spec"`
+	// The version of the format.
+	APIVersion string `json:"apiVersion" jsonschema:"const=squall.dev/v1alpha1"`
+	// The kind of document.
+	Kind string `json:"kind" jsonschema:"const=Experiment"`
+	// What the experiment is called, and the labels it is selected by.
+	Metadata Metadata `json:"metadata"`
+	// What to disturb, what must stay true meanwhile, and for how long.
+	Spec Spec `json:"spec"`
 }
 
 // Metadata names an experiment and carries the labels it is selected by.
 type Metadata struct {
-	Name   string            `json:"name"`
+	// The experiment's name: lower-case letters, digits and dashes.
+	Name string `json:"name" jsonschema:"pattern=^[a-z0-9]([-a-z0-9]*[a-z0-9])?$,maxLength=63,example=ratings-outage"`
+	// Labels as in Kubernetes; `squall run -l team=reviews` selects by them.
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // Spec is what to disturb, what must stay true meanwhile, and for how long.
 type Spec struct {
-	Title       string      `json:"title,omitempty"`
-	Description string      `json:"description,omitempty"`
-	Target      Target      `json:"target"`
-	Callers     []Caller    `json:"callers"`
-	Match       []Match     `json:"match,omitempty"`
-	Faults      []Fault     `json:"faults"`
-	Duration    Duration    `json:"duration"`
+	// One line that says what is expected to be true.
+	Title string `json:"title,omitempty" jsonschema:"example=The product page survives a ratings outage"`
+	// Why the experiment exists and what to do when it deviates.
+	Description string `json:"description,omitempty"`
+	// The host whose incoming calls are disturbed.
+	Target Target `json:"target"`
+	// The workloads whose outgoing calls are disturbed; their proxies inject the fault.
+	Callers []Caller `json:"callers,omitempty"`
+	// Only requests that satisfy one of these conditions are disturbed; omitted means every request.
+	Match []Match `json:"match,omitempty"`
+	// What happens to the requests.
+	Faults []Fault `json:"faults" jsonschema:"minItems=1"`
+	// How long the faults are in force.
+	Duration Duration `json:"duration"`
+	// The hypothesis: what must stay true.
 	SteadyState SteadyState `json:"steadyState"`
-	Effect      Effect      `json:"effect"`
-	Recovery    Recovery    `json:"recovery"`
+	// Any of these that is missed ends the run at once.
+	StopConditions []StopCondition `json:"stopConditions,omitempty"`
+	// How much proof of the fault a verdict needs.
+	Effect Effect `json:"effect"`
+	// How soon the hypothesis must hold again.
+	Recovery Recovery `json:"recovery"`
+	// When `squall serve` starts the experiment by itself.
+	Schedule *Schedule `json:"schedule,omitempty"`
 }
 
 // Target is the host whose incoming calls are disturbed.
 type Target struct {
-	// Host is a fully qualified name, a name known to a ServiceEntry, or,
-	// together with Namespace, the short name of a Kubernetes Service.
-	Host      string `json:"host"`
-	Namespace string `json:"namespace,omitempty"`
-	// Port narrows the fault to calls to this service port; 0 means all ports.
-	Port int `json:"port,omitempty"`
+	// A fully qualified name, a host of a ServiceEntry, or, together with namespace, the short name of a Kubernetes Service.
+	Host string `json:"host" jsonschema:"example=ratings.prod.svc.cluster.local"`
+	// The namespace that a short host name belongs to.
+	Namespace string `json:"namespace,omitempty" jsonschema:"example=prod"`
+	// Only calls to this service port; omitted means all ports.
+	Port int `json:"port,omitempty" jsonschema:"minimum=1,maximum=65535"`
+	// Only calls routed to this subset of a DestinationRule; for blackholes only.
+	Subset string `json:"subset,omitempty" jsonschema:"example=v1"`
 }
 
 // Caller is a set of workloads whose outgoing calls are disturbed: those of
 // one namespace that carry all of the labels.
 type Caller struct {
-	Namespace string            `json:"namespace"`
-	Labels    map[string]string `json:"labels,omitempty"`
+	// The callers' namespace.
+	Namespace string `json:"namespace" jsonschema:"example=shop"`
+	// The labels that the callers' pods carry; omitted means every workload of the namespace.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // Match is one condition on requests; its fields are ANDed. The names are
 // those of Istio's HTTPMatchRequest.
 type Match struct {
+	// The path with the query.
+	URI *StringMatch `json:"uri,omitempty"`
+	// The scheme: http or https.
+	Scheme *StringMatch `json:"scheme,omitempty"`
+	// The method, such as GET.
+	Method *StringMatch `json:"method,omitempty"`
+	// The Host or :authority header.
+	Authority *StringMatch `json:"authority,omitempty"`
+	// Headers by their lower-case name; an empty condition asks only for the header's presence.
 	Headers map[string]StringMatch `json:"headers,omitempty"`
+	// Headers that must not be there, or must not have such a value.
+	WithoutHeaders map[string]StringMatch `json:"withoutHeaders,omitempty"`
+	// Query parameters by their name.
+	QueryParams map[string]StringMatch `json:"queryParams,omitempty"`
+	// Compare the uri without regard to case; for exact and prefix.
+	IgnoreURICase bool `json:"ignoreUriCase,omitempty"`
 }
 
-// StringMatch holds exactly one of its fields, as in Istio. A regex is RE2
-// and must match the whole value.
+// StringMatch holds at most one of its fields, as in Istio.
 type StringMatch struct {
-	Exact  *string `json:"exact,omitempty"`
+	// The whole value.
+	Exact *string `json:"exact,omitempty"`
+	// How the value begins.
 	Prefix *string `json:"prefix,omitempty"`
-	Regex  *string `json:"regex,omitempty"`
+	// An RE2 regular expression that matches the whole value.
+	Regex *string `json:"regex,omitempty" jsonschema:"maxLength=1024"`
 }
 
 // Fault is what happens to a share of the matched requests. Abort and delay
 // may stand together, as in Istio: the delay comes first.
 type Fault struct {
-	Name       string      `json:"name,omitempty"`
-	Abort      *Abort      `json:"abort,omitempty"`
-	Delay      *Delay      `json:"delay,omitempty"`
-	Percentage *Percentage `json:"percentage"`
+	// A name, unique in the experiment.
+	Name string `json:"name,omitempty" jsonschema:"example=outage"`
+	// Answer requests in place of the target.
+	Abort *Abort `json:"abort,omitempty"`
+	// Hold requests back before they are forwarded.
+	Delay *Delay `json:"delay,omitempty"`
+	// Send requests nowhere.
+	Blackhole *Blackhole `json:"blackhole,omitempty"`
+	// The share of the matched requests; required for abort and delay, 100 by default for a blackhole.
+	Percentage *Percentage `json:"percentage,omitempty"`
+	// How long after the start of the experiment the fault starts.
+	StartAfter Duration `json:"startAfter,omitzero"`
+	// How long the fault is in force; omitted means until the end of the experiment.
+	Duration Duration `json:"duration,omitzero"`
+	// A target of its own in place of the experiment's.
+	Target *Target `json:"target,omitempty"`
+	// Callers of its own in place of the experiment's.
+	Callers []Caller `json:"callers,omitempty"`
+	// Conditions of its own in place of the experiment's.
+	Match []Match `json:"match,omitempty"`
 }
 
 // Abort answers a request in place of the target. Exactly one field is set.
 type Abort struct {
-	HTTPStatus int    `json:"httpStatus,omitempty"`
-	GRPCStatus string `json:"grpcStatus,omitempty"`
+	// An HTTP status; gRPC callers see the gRPC status that it maps to.
+	HTTPStatus int `json:"httpStatus,omitempty" jsonschema:"minimum=200,maximum=599,example=503"`
+	// A gRPC status by its name.
+	GRPCStatus string `json:"grpcStatus,omitempty" jsonschema:"example=UNAVAILABLE"`
 }
 
 // Delay holds a request back before it is forwarded.
 type Delay struct {
+	// How long, in whole milliseconds.
 	FixedDelay Duration `json:"fixedDelay"`
 }
 
+// Blackhole sends requests nowhere, in the router: the mesh's own retries,
+// timeouts and outlier detection apply.
+type Blackhole struct {
+	// Reject: refused at once. Drop: the connection hangs.
+	Mode BlackholeMode `json:"mode" jsonschema:"enum=reject,enum=drop"`
+}
+
+// BlackholeMode is how a blackhole treats a connection.
+type BlackholeMode string
+
+// The modes of a blackhole: refused at once, and hanging.
+const (
+	Reject BlackholeMode = "reject"
+	Drop   BlackholeMode = "drop"
+)
+
 // SteadyState is the hypothesis: all of its probes together.
 type SteadyState struct {
-	Interval Duration `json:"interval"`
-	Probes   []Probe  `json:"probes"`
-	// Before is how long the baseline is watched.
-	Before Duration `json:"before"`
+	// How often the probes are measured.
+	Interval Duration `json:"interval,omitzero" jsonschema:"default=5s"`
+	// What is measured. An explicit empty list says that no hypothesis is tested.
+	Probes []Probe `json:"probes"`
+	// How long the baseline is watched; default three intervals.
+	Before Duration `json:"before,omitzero"`
 }
 
 // Probe is one Prometheus query that gives one number, and the tolerance
 // that the number must stay in.
 type Probe struct {
-	Name   string   `json:"name"`
-	Query  string   `json:"query"`
-	Min    *float64 `json:"min,omitempty"`
-	Max    *float64 `json:"max,omitempty"`
-	Phases []Phase  `json:"phases"`
-	// Settle is how long the probe is not judged after the fault starts and
-	// after it ends, because a query's window still holds older samples.
-	Settle Duration `json:"settle"`
-	// FailureLimit is the number of consecutive misses that is tolerated.
-	FailureLimit int    `json:"failureLimit"`
-	NoData       NoData `json:"noData"`
+	// What must stay true, in words; unique in the experiment.
+	Name string `json:"name" jsonschema:"example=product page answers"`
+	Measure
+	// The smallest healthy value.
+	Min *Bound `json:"min,omitempty"`
+	// The largest healthy value; for latency also a duration, such as 800ms.
+	Max *Bound `json:"max,omitempty"`
+	// How far the value may fall below the median of the baseline, such as 5%.
+	MaxDrop *Share `json:"maxDrop,omitempty"`
+	// How far the value may rise above the median of the baseline, such as 20%.
+	MaxRise *Share `json:"maxRise,omitempty"`
+	// When the probe is judged; default all three.
+	Phases []Phase `json:"phases,omitempty" jsonschema:"minItems=1,enum=before,enum=during,enum=after"`
+	// How long the probe is not judged after the fault starts and after it ends, because a query's window still holds older samples.
+	Settle Duration `json:"settle,omitzero" jsonschema:"default=0s"`
+	// How many consecutive misses are tolerated.
+	FailureLimit int `json:"failureLimit,omitempty" jsonschema:"minimum=0,default=0"`
+	// What a measurement without a single finite number counts as.
+	NoData NoData `json:"noData,omitempty" jsonschema:"enum=inconclusive,enum=fail,enum=pass,default=inconclusive"`
+}
+
+// Measure is what is measured: exactly one of its fields is set.
+type Measure struct {
+	// A PromQL expression that gives one number.
+	Query string `json:"query,omitempty"`
+	// The share of a service's requests that do not fail, 0 to 1.
+	SuccessRate *SuccessRate `json:"successRate,omitempty"`
+	// A quantile of a service's response time, in milliseconds.
+	Latency *Latency `json:"latency,omitempty"`
+	// A service's requests per second.
+	RequestRate *RequestRate `json:"requestRate,omitempty"`
+}
+
+// SuccessRate is the share of a service's requests that do not fail, as its
+// callers see it: no HTTP 5xx, no failing gRPC status, no answer of the
+// callers' own proxy.
+type SuccessRate struct {
+	// The service: name.namespace, or a fully qualified host.
+	Destination string `json:"destination" jsonschema:"example=productpage.shop"`
+	// Over how long the rate is taken.
+	Window Duration `json:"window,omitzero" jsonschema:"default=1m"`
+	// Leave out the requests that a fault of Squall or Istio has aborted.
+	ExcludeInjected bool `json:"excludeInjected,omitempty" jsonschema:"default=false"`
+}
+
+// Latency is a quantile of a service's response time as its callers see it,
+// in milliseconds.
+type Latency struct {
+	// The service: name.namespace, or a fully qualified host.
+	Destination string `json:"destination" jsonschema:"example=productpage.shop"`
+	// Which quantile.
+	Quantile float64 `json:"quantile,omitempty" jsonschema:"default=0.99"`
+	// Over how long the rate is taken.
+	Window Duration `json:"window,omitzero" jsonschema:"default=1m"`
+}
+
+// RequestRate is a service's requests per second as its callers see them.
+type RequestRate struct {
+	// The service: name.namespace, or a fully qualified host.
+	Destination string `json:"destination" jsonschema:"example=productpage.shop"`
+	// Over how long the rate is taken.
+	Window Duration `json:"window,omitzero" jsonschema:"default=1m"`
+}
+
+// StopCondition ends the run at once when it is missed: a measure outside its
+// tolerance, or a firing alert.
+type StopCondition struct {
+	// What must not happen, in words; unique among probes and stop conditions.
+	Name string `json:"name" jsonschema:"example=no page is firing"`
+	Measure
+	// The smallest healthy value.
+	Min *Bound `json:"min,omitempty"`
+	// The largest healthy value; for latency also a duration, such as 800ms.
+	Max *Bound `json:"max,omitempty"`
+	// The labels of alerts; any firing alert that has them all ends the run.
+	Alerts map[string]string `json:"alerts,omitempty"`
+	// What a measurement without a single finite number counts as.
+	NoData NoData `json:"noData,omitempty" jsonschema:"enum=inconclusive,enum=fail,enum=pass,default=inconclusive"`
 }
 
 // Phase is a part of a run in which a probe is judged.
@@ -138,9 +287,7 @@ const (
 )
 
 // In reports whether the probe is judged in the given phase.
-func (p Probe) In(phase Phase) bool {
-	return slices.Contains(p.Phases, phase)
-}
+func (p Probe) In(phase Phase) bool { return slices.Contains(p.Phases, phase) }
 
 // NoData says what a measurement without a verdict counts as.
 type NoData string
@@ -154,12 +301,43 @@ const (
 
 // Effect is how much proof of the fault a verdict needs.
 type Effect struct {
-	// MinRequests is the number of requests that must have been hit; with
-	// fewer the run is inconclusive. 0 asks for no proof.
-	MinRequests int `json:"minRequests"`
+	// How many requests must have been hit; with fewer the run is inconclusive. 0 asks for no proof.
+	MinRequests int `json:"minRequests" jsonschema:"minimum=0,default=1"`
 }
 
 // Recovery is how soon the hypothesis must hold again after rollback.
 type Recovery struct {
-	Within Duration `json:"within"`
+	// How long after the rollback; else the run has deviated.
+	Within Duration `json:"within" jsonschema:"default=60s"`
 }
+
+// Schedule is when `squall serve` starts an experiment by itself. The words
+// are those of a CronJob.
+type Schedule struct {
+	// A cron expression with five fields, or a descriptor such as @daily.
+	Cron string `json:"cron" jsonschema:"example=0 10 * * TUE"`
+	// The IANA name of the time zone that cron, windows and except are in.
+	TimeZone string `json:"timeZone,omitempty" jsonschema:"default=UTC,example=Europe/Paris"`
+	// What happens when the last run has not ended: Forbid skips the start, Replace ends the last run, Allow starts beside it.
+	ConcurrencyPolicy ConcurrencyPolicy `json:"concurrencyPolicy,omitempty" jsonschema:"enum=Allow,enum=Forbid,enum=Replace,default=Forbid"`
+	// How late a start may be; later than that it is skipped.
+	StartingDeadline Duration `json:"startingDeadline,omitzero"`
+	// A random delay of each start, up to this.
+	Jitter Duration `json:"jitter,omitzero"`
+	// Start no runs.
+	Suspend bool `json:"suspend,omitempty" jsonschema:"default=false"`
+	// Start only inside these; omitted means at any time.
+	Windows []Window `json:"windows,omitempty"`
+	// Never start on these dates.
+	Except []Dates `json:"except,omitempty"`
+}
+
+// ConcurrencyPolicy says what happens when the last run has not ended.
+type ConcurrencyPolicy string
+
+// The concurrency policies, as for a CronJob.
+const (
+	Allow   ConcurrencyPolicy = "Allow"
+	Forbid  ConcurrencyPolicy = "Forbid"
+	Replace ConcurrencyPolicy = "Replace"
+)

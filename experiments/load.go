@@ -2,6 +2,7 @@ package experiments
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,7 @@ func Load(name string, r io.Reader) ([]Experiment, error) {
 	case !utf8.Valid(content) || bytes.IndexByte(content, 0) >= 0:
 		return nil, Problems{{File: name, Message: "is not text", Remedy: "an experiment file is YAML in UTF-8"}}
 	}
+	l.lines = strings.Split(string(content), "\n")
 	var loaded []Experiment
 	documents := yaml.NewDecoder(bytes.NewReader(content))
 	for count := 0; len(l.problems) <= maxProblems; count++ {
@@ -56,10 +58,7 @@ func Load(name string, r io.Reader) ([]Experiment, error) {
 	}
 	if len(l.problems) > 0 {
 		slices.SortStableFunc(l.problems, func(a, b Problem) int {
-			if a.Line != b.Line {
-				return a.Line - b.Line
-			}
-			return a.Column - b.Column
+			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 		})
 		return nil, l.problems
 	}
@@ -79,24 +78,51 @@ func (l *loader) document(root *yaml.Node) Experiment {
 	l.decodeInto(root, "", &experiment)
 	experiment.setDefaults()
 	if !l.exhausted {
-		l.validate(&experiment, l.problems[before:])
+		l.validate(&experiment, slices.Clone(l.problems[before:]))
 	}
 	return experiment
 }
 
+// setDefaults fills in what the file omits and depends on other fields.
 func (e *Experiment) setDefaults() {
-	s := &e.Spec.SteadyState
-	if s.Before.Duration == 0 {
-		s.Before.Duration = DefaultBaselineSamples * s.Interval.Duration
+	for i := range e.Spec.Faults {
+		f := &e.Spec.Faults[i]
+		if f.Blackhole != nil && f.Percentage == nil {
+			all := Percentage(100)
+			f.Percentage = &all
+		}
 	}
+	s := &e.Spec.SteadyState
+	s.Before.Duration = cmp.Or(s.Before.Duration, DefaultBaselineSamples*s.Interval.Duration)
 	for i := range s.Probes {
 		p := &s.Probes[i]
 		if p.Phases == nil {
 			p.Phases = []Phase{Before, During, After}
 		}
-		if p.NoData == "" {
-			p.NoData = NoDataInconclusive
-		}
+		p.NoData = cmp.Or(p.NoData, NoDataInconclusive)
+		p.setDefaults()
+	}
+	for i := range e.Spec.StopConditions {
+		c := &e.Spec.StopConditions[i]
+		c.NoData = cmp.Or(c.NoData, NoDataInconclusive)
+		c.setDefaults()
+	}
+	if c := e.Spec.Schedule; c != nil {
+		c.TimeZone = cmp.Or(c.TimeZone, DefaultTimeZone)
+		c.ConcurrencyPolicy = cmp.Or(c.ConcurrencyPolicy, Forbid)
+	}
+}
+
+func (m *Measure) setDefaults() {
+	if m.SuccessRate != nil {
+		m.SuccessRate.Window.Duration = cmp.Or(m.SuccessRate.Window.Duration, DefaultWindow)
+	}
+	if m.Latency != nil {
+		m.Latency.Window.Duration = cmp.Or(m.Latency.Window.Duration, DefaultWindow)
+		m.Latency.Quantile = cmp.Or(m.Latency.Quantile, DefaultQuantile)
+	}
+	if m.RequestRate != nil {
+		m.RequestRate.Window.Duration = cmp.Or(m.RequestRate.Window.Duration, DefaultWindow)
 	}
 }
 

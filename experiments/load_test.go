@@ -1,6 +1,7 @@
 package experiments_test
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/squall-chaos/squall/experiments"
@@ -37,7 +39,7 @@ func TestLoadFillsInDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	half, one := experiments.Percentage(50), 1.0
+	half := experiments.Percentage(50)
 	want := []experiments.Experiment{{
 		APIVersion: experiments.APIVersion,
 		Kind:       experiments.Kind,
@@ -51,7 +53,7 @@ func TestLoadFillsInDefaults(t *testing.T) {
 				Interval: experiments.Duration{Duration: 5 * time.Second},
 				Before:   experiments.Duration{Duration: 15 * time.Second},
 				Probes: []experiments.Probe{{
-					Name: "up", Query: "up", Min: &one, NoData: experiments.NoDataInconclusive,
+					Name: "up", Measure: experiments.Measure{Query: "up"}, Min: experiments.Number(1), NoData: experiments.NoDataInconclusive,
 					Phases: []experiments.Phase{experiments.Before, experiments.During, experiments.After},
 				}},
 			},
@@ -59,7 +61,7 @@ func TestLoadFillsInDefaults(t *testing.T) {
 			Recovery: experiments.Recovery{Within: experiments.Duration{Duration: time.Minute}},
 		},
 	}}
-	if diff := cmp.Diff(want, loaded); diff != "" {
+	if diff := cmp.Diff(want, loaded, cmp.AllowUnexported(experiments.Bound{})); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -185,10 +187,45 @@ func TestLoadIsBounded(t *testing.T) {
 	}
 }
 
+// roundTrip encodes experiments and loads them again.
+func roundTrip(t *testing.T, loaded []experiments.Experiment) {
+	t.Helper()
+	var encoded bytes.Buffer
+	if err := experiments.Encode(&encoded, loaded...); err != nil {
+		t.Fatal(err)
+	}
+	again, err := experiments.Load("encoded.yaml", bytes.NewReader(encoded.Bytes()))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &encoded)
+	}
+	if diff := cmp.Diff(loaded, again, cmp.AllowUnexported(experiments.Bound{}, experiments.Window{}, experiments.Dates{}), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s\n%s", diff, &encoded)
+	}
+}
+
+func TestWhatLoadsReadsBackTheSame(t *testing.T) {
+	file, err := os.Open("testdata/everything.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close() //nolint:errcheck // opened for reading
+	loaded, err := experiments.Load("everything.yaml", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, loaded)
+}
+
 // FuzzLoad looks for input that crashes the loader, that it accepts without an
-// experiment, or whose problems do not say where.
+// experiment, whose problems say too little, or that does not read back as it
+// was read.
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(minimal))
+	everything, err := os.ReadFile("testdata/everything.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(everything)
 	archives, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
 		f.Fatal(err)
@@ -210,7 +247,9 @@ func FuzzLoad(f *testing.F) {
 		switch {
 		case err == nil && len(loaded) == 0:
 			t.Error("neither an experiment nor an error")
-		case err != nil && (!errors.As(err, &problems) || len(problems) == 0 || len(loaded) > 0):
+		case err == nil:
+			roundTrip(t, loaded)
+		case !errors.As(err, &problems) || len(problems) == 0 || len(loaded) > 0:
 			t.Errorf("error %v with %d experiments", err, len(loaded))
 		}
 		for _, p := range problems {

@@ -1,8 +1,11 @@
 package experiments
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -10,6 +13,18 @@ import (
 
 // Duration is a length of time, written as Go writes it: 90s, 1m30s.
 type Duration struct{ time.Duration }
+
+// String gives the duration in Go's notation, without parts that are zero:
+// 2m instead of 2m0s.
+func (d Duration) String() string {
+	text := d.Duration.String()
+	for _, zero := range []string{"0s", "0m"} {
+		if short, ok := strings.CutSuffix(text, zero); ok && strings.HasSuffix(short, "m") || ok && strings.HasSuffix(short, "h") {
+			text = short
+		}
+	}
+	return text
+}
 
 // MarshalText gives the duration in Go's notation.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
@@ -20,9 +35,11 @@ func (d *Duration) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
+const durationRemedy = "write a number with a unit (ms, s, m, h), such as 30s or 1m30s"
+
 func (d *Duration) decodeNode(l *loader, node *yaml.Node, path string) {
 	if node.Kind != yaml.ScalarNode || node.Tag != "!!str" {
-		remedy := "write a number with a unit, such as 30s or 1m30s"
+		remedy := durationRemedy
 		if node.Tag == "!!int" {
 			remedy = fmt.Sprintf("write %ss for seconds", node.Value)
 		}
@@ -31,10 +48,19 @@ func (d *Duration) decodeNode(l *loader, node *yaml.Node, path string) {
 	}
 	parsed, err := time.ParseDuration(node.Value)
 	if err != nil {
-		l.problem(path, fmt.Sprintf("%q is not a duration", node.Value), "write a number with a unit (ms, s, m, h), such as 30s or 1m30s")
+		l.problem(path, fmt.Sprintf("%q is not a duration", node.Value), durationRemedy)
 		return
 	}
 	d.Duration = parsed
+}
+
+func (m *StringMatch) decodeNode(l *loader, node *yaml.Node, path string) {
+	if node.Kind == yaml.ScalarNode && node.Tag == "!!str" {
+		l.problem(path, fmt.Sprintf("want one of exact, prefix and regex, found %s", describe(node)), fmt.Sprintf("write {exact: %s}", node.Value))
+		return
+	}
+	type fields StringMatch
+	l.decodeInto(node, path, (*fields)(m))
 }
 
 // Percentage is a share of requests, 0.0001 to 100. A file may write it as a
@@ -47,19 +73,116 @@ func (p *Percentage) decodeNode(l *loader, node *yaml.Node, path string) {
 			Value *float64 `json:"value"`
 		}
 		l.decodeInto(node, path, &wrapped)
-		if wrapped.Value != nil {
+		switch {
+		case wrapped.Value != nil:
 			*p = Percentage(*wrapped.Value)
+		default:
+			*p = Percentage(math.NaN()) // reported as missing its value
 		}
 		return
 	}
-	if node.Kind != yaml.ScalarNode || node.Tag != "!!int" && node.Tag != "!!float" {
+	value, ok := number(node)
+	if !ok {
 		l.problem(path, fmt.Sprintf("want a number from 0.0001 to 100, found %s", describe(node)), "write 50 for half of the requests, without a percent sign or quotes")
 		return
 	}
-	value, err := strconv.ParseFloat(node.Value, 64)
-	if err != nil {
-		l.problem(path, fmt.Sprintf("%q is not a number", node.Value), "")
+	*p = Percentage(value)
+}
+
+// number reads a finite number.
+func number(node *yaml.Node) (float64, bool) {
+	if node.Kind != yaml.ScalarNode || node.Tag != "!!int" && node.Tag != "!!float" {
+		return 0, false
+	}
+	var value float64
+	if err := node.Decode(&value); err != nil || math.IsNaN(value) || math.IsInf(value, 0) {
+		return 0, false
+	}
+	return value, true
+}
+
+// Bound is one end of a tolerance: a number or, for a latency, a duration.
+type Bound struct {
+	number   float64
+	duration time.Duration
+}
+
+// Number makes a bound of a number.
+func Number(n float64) *Bound { return &Bound{number: n} }
+
+// Value is the bound as a number; a duration counts in milliseconds, the unit
+// of Istio's metrics.
+func (b Bound) Value() float64 {
+	if b.duration != 0 {
+		return float64(b.duration) / float64(time.Millisecond)
+	}
+	return b.number
+}
+
+// MarshalJSON gives the bound as it was written.
+func (b Bound) MarshalJSON() ([]byte, error) {
+	if b.duration != 0 {
+		return json.Marshal(b.duration.String())
+	}
+	return json.Marshal(b.number)
+}
+
+// UnmarshalJSON reads what MarshalJSON gives.
+func (b *Bound) UnmarshalJSON(text []byte) (err error) {
+	var written string
+	if json.Unmarshal(text, &written) == nil {
+		b.duration, err = time.ParseDuration(written)
+		return err
+	}
+	return json.Unmarshal(text, &b.number)
+}
+
+func (b *Bound) decodeNode(l *loader, node *yaml.Node, path string) {
+	if value, ok := number(node); ok {
+		b.number = value
 		return
 	}
-	*p = Percentage(value)
+	duration, err := time.ParseDuration(node.Value)
+	if node.Kind != yaml.ScalarNode || node.Tag != "!!str" || err != nil || duration == 0 {
+		l.problem(path, fmt.Sprintf("want a number, found %s", describe(node)), "a latency may also have a duration, such as 800ms")
+		return
+	}
+	b.duration = duration
+}
+
+// Share is a part of a whole, written in percent: 5%.
+type Share float64
+
+// MarshalText gives the share in percent.
+func (s Share) MarshalText() ([]byte, error) {
+	return []byte(strconv.FormatFloat(float64(s)*100, 'f', -1, 64) + "%"), nil
+}
+
+// UnmarshalText reads a share in percent.
+func (s *Share) UnmarshalText(text []byte) error {
+	digits, ok := strings.CutSuffix(string(text), "%")
+	percent, err := strconv.ParseFloat(digits, 64)
+	if !ok || err != nil || math.IsNaN(percent) || math.IsInf(percent, 0) {
+		return fmt.Errorf("%q is not a share in percent", text)
+	}
+	// Through decimal notation, so that the share reads back as it was written.
+	*s = Share(percent / 100)
+	return nil
+}
+
+func (s *Share) decodeNode(l *loader, node *yaml.Node, path string) {
+	decodeText(l, node, path, s, "a share in percent", "write 5% for a twentieth")
+}
+
+// textDecoder is a type that reads itself from text.
+type textDecoder interface{ UnmarshalText(text []byte) error }
+
+func decodeText(l *loader, node *yaml.Node, path string, into textDecoder, want, remedy string) {
+	if node.Kind != yaml.ScalarNode || node.Tag != "!!str" && node.Tag != "!!timestamp" {
+		l.problem(path, fmt.Sprintf("want %s, found %s", want, describe(node)), remedy)
+		return
+	}
+	if err := into.UnmarshalText([]byte(node.Value)); err != nil {
+		l.problem(path, err.Error(), remedy)
+	}
 }

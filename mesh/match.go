@@ -67,8 +67,10 @@ func stringMatch(m experiments.StringMatch) map[string]any {
 		return map[string]any{"exact": *m.Exact}
 	case m.Prefix != nil:
 		return map[string]any{"prefix": *m.Prefix}
-	default:
+	case m.Regex != nil:
 		return map[string]any{"regex": *m.Regex}
+	default:
+		return map[string]any{} // presence
 	}
 }
 

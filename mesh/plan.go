@@ -105,6 +105,9 @@ func Decide(s Snapshot, e experiments.Experiment) Plan {
 // place decides where the fault goes for the callers of one namespace, and
 // renders the object that carries it.
 func (s Snapshot) place(d *Decision, e experiments.Experiment) (*unstructured.Unstructured, error) {
+	if err := checkSupported(e.Spec); err != nil {
+		return nil, err
+	}
 	if err := s.checkCallers(d.Callers); err != nil {
 		return nil, err
 	}

@@ -305,6 +305,12 @@ func TestRefusals(t *testing.T) {
 			virtualService("prod/b", public),
 		}, nil, "has routes for some proxies only"},
 		{"server names of other hosts", []string{virtualService("prod/a", "{hosts: [ratings, other], http: [{route: [{destination: {host: ratings}}]}], tls: [{match: [{sniHosts: [other.prod.svc.cluster.local]}], route: [{destination: {host: ratings}}]}]}")}, nil, "tls routes"},
+		{"two faults", nil, []string{"percentage: 50}]", "percentage: 50, duration: 1m}, {delay: {fixedDelay: 1s}, percentage: 1}]"}, "injects one fault an experiment"},
+		{"blackhole", nil, []string{"abort: {httpStatus: 503}", "blackhole: {mode: drop}"}, "does not know blackholes"},
+		{"subset", nil, []string{"abort: {httpStatus: 503}", "blackhole: {mode: drop}", "namespace: prod", "namespace: prod, subset: v1"}, "does not know target.subset"},
+		{"fault times", nil, []string{"percentage: 50", "percentage: 50, startAfter: 10s"}, "times of their own"},
+		{"fault callers", nil, []string{"percentage: 50", "percentage: 50, callers: [{namespace: shop}]"}, "callers or match of their own"},
+		{"uri", nil, []string{"duration: 2m", "duration: 2m\n  match: [{uri: {prefix: /a}}]"}, "conditions other than headers"},
 		{"live run", []string{"{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {namespace: shop, name: " + mesh.ObjectName(host, "shop") + ", labels: {app.kubernetes.io/managed-by: squall, squall.dev/run: other}}, spec: {hosts: [" + host + "]}}"}, nil, "run other already disturbs"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -35,7 +35,9 @@ func Text(w io.Writer, run Run) error {
 			fact("hint", "%s", run.Result.Hint)
 		}
 	}
-	fact("fault", "%s", FaultInWords(e.Spec.Faults[0]))
+	for _, f := range e.Spec.Faults {
+		fact("fault", "%s", FaultInWords(f))
+	}
 	fact("calls", "from %s to %s", CallersInWords(e.Spec.Callers), run.host())
 	for _, d := range run.Plan.Decisions {
 		if d.Placement != mesh.Refused {
@@ -100,7 +102,7 @@ func probeTable(b *strings.Builder, run Run) error {
 	b.WriteString("\n")
 	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "  PROBE\tTOLERANCE\tPHASE\tVERDICT\tLOWEST\tHIGHEST\tLAST\tMEASURED")
-	for _, probe := range run.Experiment.Spec.SteadyState.Probes {
+	for _, probe := range run.Experiment.Spec.Measured() {
 		for _, phase := range []experiments.Phase{experiments.Before, experiments.During, experiments.After} {
 			s := summarize(run.Measurements, probe.Name, phase)
 			if s.count == 0 {

@@ -12,6 +12,9 @@ import (
 // FaultInWords says what a fault does: "abort with HTTP 503, 100 % of requests".
 func FaultInWords(f experiments.Fault) string {
 	var parts []string
+	if f.Blackhole != nil {
+		parts = append(parts, fmt.Sprintf("blackhole (%s)", f.Blackhole.Mode))
+	}
 	if f.Delay != nil {
 		parts = append(parts, fmt.Sprintf("delay of %s", f.Delay.FixedDelay))
 	}
@@ -46,12 +49,20 @@ func labelsInWords(labels map[string]string) string {
 
 // ToleranceInWords says which values are healthy: "from 0.99", "up to 1".
 func ToleranceInWords(p experiments.Probe) string {
+	var words []string
 	switch {
 	case p.Min != nil && p.Max != nil:
-		return fmt.Sprintf("%s to %s", steadystate.FormatValue(*p.Min), steadystate.FormatValue(*p.Max))
+		words = append(words, fmt.Sprintf("%s to %s", steadystate.FormatValue(p.Min.Value()), steadystate.FormatValue(p.Max.Value())))
 	case p.Min != nil:
-		return "at least " + steadystate.FormatValue(*p.Min)
-	default:
-		return "at most " + steadystate.FormatValue(*p.Max)
+		words = append(words, "at least "+steadystate.FormatValue(p.Min.Value()))
+	case p.Max != nil:
+		words = append(words, "at most "+steadystate.FormatValue(p.Max.Value()))
 	}
+	if p.MaxDrop != nil {
+		words = append(words, fmt.Sprintf("at most %g %% below the baseline", float64(*p.MaxDrop)*100))
+	}
+	if p.MaxRise != nil {
+		words = append(words, fmt.Sprintf("at most %g %% above the baseline", float64(*p.MaxRise)*100))
+	}
+	return strings.Join(words, ", ")
 }

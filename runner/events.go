@@ -31,9 +31,11 @@ type Started struct {
 	Run        mesh.Run               `json:"run"`
 	Experiment experiments.Experiment `json:"experiment"`
 	// Version is the version of Squall.
-	Version    string `json:"version"`
-	Cluster    string `json:"cluster"`
-	Prometheus string `json:"prometheus"`
+	Version string `json:"version"`
+	Cluster string `json:"cluster"`
+	// Queries holds the PromQL of each probe and stop condition, as it is sent.
+	Queries    map[string]string `json:"queries"`
+	Prometheus string            `json:"prometheus"`
 }
 
 // PhaseName is a step of a run.

@@ -115,7 +115,7 @@ func (r Runner) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
 // Run carries out one experiment and gives its result, which is also the last
 // thing that it records. When ctx ends, it rolls back and returns.
 func (r Runner) Run(ctx context.Context, run mesh.Run, e experiments.Experiment, recorder Recorder) Result {
-	s := &session{Runner: r, run: run, experiment: e, record: &record{recorder: recorder}}
+	s := &session{Runner: r, run: run, experiment: e, record: &record{recorder: recorder}, probes: e.Spec.Measured()}
 	result := s.conclude(s.execute(ctx))
 	result.Finished = time.Now().UTC().Truncate(time.Millisecond)
 	s.record.add(EventFinished, result)
@@ -132,6 +132,9 @@ type session struct {
 	run        mesh.Run
 	experiment experiments.Experiment
 	record     *record
+	// probes are all that is measured; their relative tolerances become
+	// absolute ones once the baseline is known.
+	probes []experiments.Probe
 
 	findings []steadystate.Finding
 	effect   *Effect
@@ -149,7 +152,7 @@ func (e *ending) Error() string { return e.reason }
 
 // execute is the straight line of a run.
 func (s *session) execute(ctx context.Context) *ending {
-	s.record.add(EventStarted, Started{Run: s.run, Experiment: s.experiment, Version: s.Version, Cluster: s.Mesh.Name(), Prometheus: s.Prometheus})
+	s.record.add(EventStarted, Started{Run: s.run, Experiment: s.experiment, Version: s.Version, Cluster: s.Mesh.Name(), Queries: queries(s.probes), Prometheus: s.Prometheus})
 	plan, end := s.preflight(ctx)
 	if end != nil {
 		return end
@@ -179,6 +182,11 @@ func (s *session) execute(ctx context.Context) *ending {
 // preflight plans, and asks everybody who will be needed. Nothing is changed.
 func (s *session) preflight(ctx context.Context) (mesh.Plan, *ending) {
 	s.record.add(EventPhase, Phase{Name: PhasePreflight})
+	if schedule := s.experiment.Spec.Schedule; schedule != nil {
+		if permitted, reason := schedule.Permits(time.Now()); !permitted {
+			return mesh.Plan{}, &ending{RefusedRun, "the schedule permits no start now: " + reason, "wait, or change spec.schedule"}
+		}
+	}
 	snapshot, err := s.Mesh.Snapshot(ctx)
 	if err != nil {
 		end := s.fail(ctx, RefusedRun, fmt.Errorf("the mesh configuration cannot be read: %w", err))
@@ -212,7 +220,13 @@ func (s *session) preflight(ctx context.Context) (mesh.Plan, *ending) {
 func (s *session) baseline(ctx context.Context) *ending {
 	length := s.experiment.Spec.SteadyState.Before
 	s.record.add(EventPhase, Phase{Name: PhaseBaseline, Length: length})
-	findings := s.watcher().Watch(ctx, s.experiment.Spec.SteadyState.Probes, experiments.Before, length.Duration)
+	watcher := s.watcher()
+	var baseline []steadystate.Measurement
+	watcher.Record = func(m steadystate.Measurement) {
+		baseline = append(baseline, m)
+		s.record.add(EventMeasured, m)
+	}
+	findings := watcher.Watch(ctx, s.probes, experiments.Before, length.Duration)
 	if ctx.Err() != nil {
 		return interrupted(ctx)
 	}
@@ -220,6 +234,11 @@ func (s *session) baseline(ctx context.Context) *ending {
 	if f, found := decisive(findings); found {
 		return &ending{RefusedRun, fmt.Sprintf("the hypothesis does not hold before the fault: %s: %s", f.Probe, f.Reason), "nothing was injected; mend the system or the probe first"}
 	}
+	anchored, err := steadystate.Anchor(s.probes, baseline)
+	if err != nil {
+		return &ending{RefusedRun, err.Error(), "nothing was injected; give the probe min or max, or a query that has data"}
+	}
+	s.probes = anchored
 	return nil
 }
 
@@ -274,7 +293,7 @@ func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
 	since = time.Now()
 
 	s.record.add(EventPhase, Phase{Name: PhaseObserve, Length: s.experiment.Spec.Duration})
-	findings := s.watcher().Watch(observing, s.experiment.Spec.SteadyState.Probes, experiments.During, s.experiment.Spec.Duration.Duration)
+	findings := s.watcher().Watch(observing, s.probes, experiments.During, s.experiment.Spec.Duration.Duration)
 	switch {
 	case ctx.Err() != nil:
 		return interrupted(ctx)
@@ -327,7 +346,7 @@ func (s *session) arm(ctx context.Context, job mesh.Ref) error {
 func (s *session) recover(ctx context.Context) *ending {
 	within := s.experiment.Spec.Recovery.Within
 	s.record.add(EventPhase, Phase{Name: PhaseRecover, Length: within})
-	findings, took := s.watcher().Recover(ctx, s.experiment.Spec.SteadyState.Probes, within.Duration)
+	findings, took := s.watcher().Recover(ctx, s.probes, within.Duration)
 	if ctx.Err() != nil {
 		return interrupted(ctx)
 	}
@@ -350,6 +369,9 @@ func (s *session) conclude(end *ending) Result {
 	result.Verdict = steadystate.Worst(s.findings)
 	if f, found := decisive(s.findings); found {
 		result.Reason = fmt.Sprintf("%s (%s): %s", f.Probe, f.Phase, f.Reason)
+	}
+	if len(s.probes) == 0 {
+		result.Verdict, result.Reason = steadystate.Inconclusive, "no hypothesis was tested"
 	}
 	if s.effect != nil && s.effect.Verdict > result.Verdict {
 		result.Verdict, result.Reason = s.effect.Verdict, s.effect.Reason
@@ -382,6 +404,14 @@ func (s *session) fail(ctx context.Context, status Status, err error) *ending {
 		return interrupted(ctx)
 	}
 	return &ending{status: status, reason: err.Error()}
+}
+
+func queries(probes []experiments.Probe) map[string]string {
+	all := map[string]string{}
+	for _, p := range probes {
+		all[p.Name] = p.PromQL()
+	}
+	return all
 }
 
 func interrupted(ctx context.Context) *ending {

@@ -390,6 +390,53 @@ func TestEndings(t *testing.T) {
 			status: runner.Completed, verdict: steadystate.Held, creates: 2, took: 24 * time.Second,
 		},
 		{
+			name: "stop condition", prometheus: func(s time.Time) fakePrometheus {
+				well := healthy()
+				return func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+					if strings.HasPrefix(promql, "count(ALERTS") && time.Since(s) < 10*time.Second {
+						return []steadystate.Sample{{Value: 0}}, nil
+					}
+					return well(ctx, promql)
+				}
+			},
+			edit: func(e *experiments.Experiment) {
+				e.Spec.StopConditions = []experiments.StopCondition{{Name: "no page", Alerts: map[string]string{"severity": "critical"}}}
+			},
+			status: runner.Stopped, verdict: steadystate.Deviated, reason: "no page: 1 is above 0", creates: 2, took: 10 * time.Second,
+		},
+		{
+			name: "fall below the baseline", prometheus: func(s time.Time) fakePrometheus {
+				return after(s, 10*time.Second, []steadystate.Sample{{Value: 0.94}}, nil)
+			},
+			edit: func(e *experiments.Experiment) {
+				share := experiments.Share(0.05)
+				e.Spec.SteadyState.Probes[0].Min, e.Spec.SteadyState.Probes[0].MaxDrop = nil, &share
+			},
+			status: runner.Stopped, verdict: steadystate.Deviated, reason: "up: 0.94 is below 0.95", creates: 2, took: 20 * time.Second,
+		},
+		{
+			name: "no baseline to fall below", prometheus: func(s time.Time) fakePrometheus { return after(s, 0, nil, nil) },
+			edit: func(e *experiments.Experiment) {
+				share := experiments.Share(0.05)
+				e.Spec.SteadyState.Probes[0].MaxDrop, e.Spec.SteadyState.Probes[0].NoData = &share, experiments.NoDataPass
+			},
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "the baseline has no value", took: 3 * time.Second,
+		},
+		{
+			name: "outside the windows", edit: func(e *experiments.Experiment) {
+				never := experiments.Schedule{TimeZone: "UTC", Windows: make([]experiments.Window, 1)}
+				if err := never.Windows[0].UnmarshalText([]byte("Mon 09:00-10:00")); err != nil {
+					panic(err)
+				}
+				e.Spec.Schedule = &never
+			},
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "the schedule permits no start now: Sat 00:00 UTC is outside the windows",
+		},
+		{
+			name: "no hypothesis", edit: func(e *experiments.Experiment) { e.Spec.SteadyState.Probes = nil },
+			status: runner.Completed, verdict: steadystate.Inconclusive, reason: "no hypothesis was tested", creates: 2, took: 23 * time.Second,
+		},
+		{
 			name: "interrupted before the fault", interrupt: 2500 * time.Millisecond,
 			status: runner.Interrupted, verdict: steadystate.Inconclusive, reason: "interrupt signal received", took: 2500 * time.Millisecond,
 		},

@@ -91,7 +91,7 @@ func measure(ctx context.Context, q Querier, probes []experiments.Probe, phase e
 	for i, probe := range probes {
 		running.Go(func() {
 			start := time.Now()
-			samples, err := q.Query(ctx, probe.Query)
+			samples, err := q.Query(ctx, probe.PromQL())
 			m := judge(probe, samples, err)
 			m.Phase, m.Time, m.Seconds = phase, start, time.Since(start).Seconds()
 			measurements[i] = m
@@ -125,10 +125,10 @@ func judge(probe experiments.Probe, samples []Sample, err error) Measurement {
 		if probe.NoData != experiments.NoDataPass && probe.NoData != experiments.NoDataFail {
 			m.Verdict = Inconclusive
 		}
-	case probe.Min != nil && *m.Value < *probe.Min:
-		m.Verdict, m.Reason = Deviated, fmt.Sprintf("%s is below %s", FormatValue(*m.Value), FormatValue(*probe.Min))
-	case probe.Max != nil && *m.Value > *probe.Max:
-		m.Verdict, m.Reason = Deviated, fmt.Sprintf("%s is above %s", FormatValue(*m.Value), FormatValue(*probe.Max))
+	case probe.Min != nil && *m.Value < probe.Min.Value():
+		m.Verdict, m.Reason = Deviated, fmt.Sprintf("%s is below %s", FormatValue(*m.Value), FormatValue(probe.Min.Value()))
+	case probe.Max != nil && *m.Value > probe.Max.Value():
+		m.Verdict, m.Reason = Deviated, fmt.Sprintf("%s is above %s", FormatValue(*m.Value), FormatValue(probe.Max.Value()))
 	}
 	return m
 }

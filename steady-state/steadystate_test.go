@@ -58,9 +58,8 @@ func (s *script) Query(ctx context.Context, promql string) ([]steadystate.Sample
 }
 
 func probe(edit func(*experiments.Probe)) experiments.Probe {
-	low, high := 1.0, 2.0
 	p := experiments.Probe{
-		Name: "p", Query: "q", Min: &low, Max: &high, NoData: experiments.NoDataInconclusive,
+		Name: "p", Measure: experiments.Measure{Query: "q"}, Min: experiments.Number(1), Max: experiments.Number(2), NoData: experiments.NoDataInconclusive,
 		Phases: []experiments.Phase{experiments.Before, experiments.During, experiments.After},
 	}
 	if edit != nil {

@@ -25,7 +25,7 @@ func (p *progress) show(at time.Time, data any) {
 	switch d := data.(type) {
 	case runner.Started:
 		p.probes = map[string]string{}
-		for _, probe := range d.Experiment.Spec.SteadyState.Probes {
+		for _, probe := range d.Experiment.Spec.Measured() {
 			p.probes[probe.Name] = reports.ToleranceInWords(probe)
 		}
 	case mesh.Plan:

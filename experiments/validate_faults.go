@@ -1,0 +1,179 @@
+package experiments
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// grpcStatusNames are the status names that an abort may carry: those that
+// Istio translates (istio.io/istio/pkg/util/grpc, SupportedGRPCStatus),
+// without OK, which would abort a call by letting it succeed.
+var grpcStatusNames = []string{ //nolint:gochecknoglobals // a constant list
+	"CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "UNAUTHENTICATED",
+	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
+}
+
+// smallestPercentage is the finest share that Istio keeps: it multiplies by
+// 10,000 and cuts off the rest (pilot/pkg/networking/core/route, TranslateFault).
+const smallestPercentage = 0.0001
+
+func (v validator) faults(s Spec) {
+	const path = "spec.faults"
+	if len(s.Faults) == 0 {
+		v.report(path, "is missing", "name at least one fault: abort, delay or blackhole")
+	}
+	names := map[string]int{}
+	for i, fault := range s.Faults {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if first, twice := names[fault.Name]; twice && fault.Name != "" {
+			v.report(at+".name", fmt.Sprintf("%q is also the name of fault %d", fault.Name, first+1), "rename one")
+		}
+		names[fault.Name] = i
+		v.fault(at, fault)
+		v.faultTimes(at, fault, s.Duration)
+		if target := s.targetOf(fault); target.Subset != "" && fault.Blackhole == nil {
+			v.report(at, "cannot be narrowed to a subset", "Istio injects abort and delay before it chooses the subset; use a blackhole, or remove subset from the target")
+		}
+		for j, other := range s.Faults[:i] {
+			v.contradiction(at, s, fault, other, j)
+		}
+	}
+}
+
+func (v validator) fault(path string, f Fault) {
+	if f.Name != "" {
+		v.dnsLabel(path+".name", f.Name, "")
+	}
+	switch {
+	case f.Abort == nil && f.Delay == nil && f.Blackhole == nil:
+		v.report(path, "has neither abort nor delay nor blackhole", "abort: {httpStatus: 503}, delay: {fixedDelay: 2s} or blackhole: {mode: drop}")
+	case f.Blackhole != nil && (f.Abort != nil || f.Delay != nil):
+		v.report(path+".blackhole", "stands beside an abort or a delay", "those act before the router, so no request would be left for the blackhole; make two faults")
+	}
+	v.percentage(path+".percentage", f.Percentage)
+	if f.Abort != nil {
+		v.abort(path+".abort", *f.Abort)
+	}
+	if f.Delay != nil {
+		v.positive(path+".delay.fixedDelay", f.Delay.FixedDelay, "say how long a request is held, such as 2s")
+		if f.Delay.FixedDelay.Duration%time.Millisecond != 0 {
+			v.report(path+".delay.fixedDelay", fmt.Sprintf("%s is not whole milliseconds", f.Delay.FixedDelay), "")
+		}
+	}
+	if f.Blackhole != nil {
+		v.oneOf(path+".blackhole.mode", string(f.Blackhole.Mode), string(Reject), string(Drop))
+	}
+	if f.Target != nil {
+		v.target(path+".target", *f.Target)
+	}
+	v.callers(path+".callers", f.Callers)
+	v.matches(path+".match", f.Match)
+}
+
+func (v validator) percentage(path string, p *Percentage) {
+	switch {
+	case p == nil:
+		v.report(path, "is missing", "Istio reads an omitted percentage as 0, a fault that never strikes; write 100 for every request")
+	case math.IsNaN(float64(*p)): // {value: …} without a value
+		v.report(path, "has no value", "write a number, or {value: 50}")
+	case *p < smallestPercentage || *p > 100:
+		v.report(path, fmt.Sprintf("%v is not a share of requests", float64(*p)), "from 0.0001, the smallest that Istio keeps, to 100")
+	}
+}
+
+func (v validator) abort(path string, a Abort) {
+	hasHTTP := a.HTTPStatus != 0 || v.node(path+".httpStatus") != nil
+	switch {
+	case !hasHTTP && a.GRPCStatus == "":
+		v.report(path, "has no status", "httpStatus: 503 or grpcStatus: UNAVAILABLE")
+	case hasHTTP && a.GRPCStatus != "":
+		v.report(path, "has both httpStatus and grpcStatus", "keep one")
+	case hasHTTP && (a.HTTPStatus < 200 || a.HTTPStatus > 599):
+		v.report(path+".httpStatus", fmt.Sprintf("%d is not a status that Envoy can answer with", a.HTTPStatus), "200 to 599")
+	case a.GRPCStatus != "" && !slices.Contains(grpcStatusNames, a.GRPCStatus):
+		v.report(path+".grpcStatus", fmt.Sprintf("%q is not a gRPC error status", a.GRPCStatus), suggestion(a.GRPCStatus, grpcStatusNames))
+	}
+}
+
+// faultTimes reports a fault that would not be in force, or whose delay would
+// outlive it: rollback does not release a request that is being held.
+func (v validator) faultTimes(path string, f Fault, duration Duration) {
+	v.notNegative(path+".startAfter", f.StartAfter)
+	v.notNegative(path+".duration", f.Duration)
+	if duration.Duration <= 0 {
+		return
+	}
+	left := duration.Duration - f.StartAfter.Duration
+	switch {
+	case left <= 0:
+		v.report(path+".startAfter", fmt.Sprintf("%s is not before the end of the experiment, %s", f.StartAfter, duration), "the fault would never start")
+		return
+	case f.Duration.Duration > left:
+		v.report(path+".duration", fmt.Sprintf("%s ends after the experiment, which lasts %s", f.Duration, duration), fmt.Sprintf("at most %s is left after startAfter", Duration{left}))
+		return
+	case f.Duration.Duration > 0:
+		left = f.Duration.Duration
+	}
+	if f.Delay != nil && f.Delay.FixedDelay.Duration > left {
+		v.report(path+".delay.fixedDelay", fmt.Sprintf("%s is longer than the fault, %s", f.Delay.FixedDelay, Duration{left}), "a request that is held is not released by rollback; make it shorter")
+	}
+}
+
+// contradiction reports two faults that claim the same requests at the same
+// time and cannot both have them: Istio has one abort and one delay for a
+// request, and a blackhole comes after both.
+func (v validator) contradiction(path string, s Spec, a, b Fault, number int) {
+	same := reflect.DeepEqual(s.targetOf(a), s.targetOf(b)) && reflect.DeepEqual(s.callersOf(a), s.callersOf(b)) && reflect.DeepEqual(s.matchOf(a), s.matchOf(b))
+	if !same || !s.overlap(a, b) {
+		return
+	}
+	message := ""
+	switch {
+	case a.Abort != nil && b.Abort != nil:
+		message = "aborts"
+	case a.Delay != nil && b.Delay != nil:
+		message = "delays"
+	case a.Blackhole != nil || b.Blackhole != nil:
+		message = "claims"
+	default:
+		return
+	}
+	v.report(path, fmt.Sprintf("%s the same requests as fault %d at the same time", message, number+1), "give them different matches, or times that do not overlap")
+}
+
+// targetOf, callersOf and matchOf give what a fault disturbs: its own, or the
+// experiment's.
+func (s Spec) targetOf(f Fault) Target {
+	if f.Target != nil {
+		return *f.Target
+	}
+	return s.Target
+}
+
+func (s Spec) callersOf(f Fault) []Caller {
+	if f.Callers != nil {
+		return f.Callers
+	}
+	return s.Callers
+}
+
+func (s Spec) matchOf(f Fault) []Match {
+	if f.Match != nil {
+		return f.Match
+	}
+	return s.Match
+}
+
+// overlap reports whether two faults are in force at the same time.
+func (s Spec) overlap(a, b Fault) bool {
+	end := func(f Fault) time.Duration {
+		if f.Duration.Duration > 0 {
+			return f.StartAfter.Duration + f.Duration.Duration
+		}
+		return s.Duration.Duration
+	}
+	return a.StartAfter.Duration < end(b) && b.StartAfter.Duration < end(a)
+}

@@ -1,0 +1,78 @@
+package experiments
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// The days of the week come back to the same dates after 28 years, and windows
+// every week, so a schedule that has not met a window in this many starts or
+// years never will.
+const (
+	maxStarts = 20_000
+	maxYears  = 28
+)
+
+func (v validator) schedule(s Schedule) {
+	const path = "spec.schedule"
+	v.oneOf(path+".concurrencyPolicy", string(s.ConcurrencyPolicy), string(Allow), string(Forbid), string(Replace))
+	v.notNegative(path+".startingDeadline", s.StartingDeadline)
+	v.notNegative(path+".jitter", s.Jitter)
+	if s.StartingDeadline.Duration > 0 && s.Jitter.Duration > s.StartingDeadline.Duration {
+		v.report(path+".jitter", fmt.Sprintf("%s is longer than startingDeadline, %s", s.Jitter, s.StartingDeadline), "a start that jitter delays beyond the deadline would be skipped")
+	}
+	location, err := s.Location()
+	if err != nil || s.TimeZone == "Local" {
+		v.report(path+".timeZone", fmt.Sprintf("%q is not a time zone", s.TimeZone), "an IANA name, such as Europe/Paris")
+		return
+	}
+	v.cron(path, s, location)
+}
+
+func (v validator) cron(path string, s Schedule, location *time.Location) {
+	at := path + ".cron"
+	switch {
+	case strings.TrimSpace(s.Cron) == "":
+		v.report(at, "is missing", `five fields: minute, hour, day of month, month, day of week, such as "0 10 * * TUE"`)
+		return
+	case strings.Contains(s.Cron, "TZ="):
+		v.report(at, "holds a time zone", "write it as timeZone")
+		return
+	}
+	parsed, err := s.parseCron()
+	if err != nil {
+		message := err.Error()
+		if fields := len(strings.Fields(s.Cron)); fields != 5 && !strings.HasPrefix(s.Cron, "@") {
+			message = fmt.Sprintf("%d fields instead of five", fields)
+		}
+		v.report(at, fmt.Sprintf("%q is not a cron expression: %s", s.Cron, message), "minute, hour, day of month, month, day of week")
+		return
+	}
+	if _, every := parsed.(cron.ConstantDelaySchedule); every {
+		v.report(at, "@every counts from whenever the scheduler started", "name the minutes, such as */10 * * * *")
+		return
+	}
+	// A fixed date, so that a file is good or bad on every day alike; the year
+	// has a 29 February.
+	start := parsed.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, location).Add(-time.Second))
+	if start.IsZero() {
+		v.report(at, fmt.Sprintf("%q never comes", s.Cron), "no month has such a day")
+		return
+	}
+	if len(s.Windows) == 0 || v.undecoded(path+".windows") {
+		return
+	}
+	windows, last := Schedule{TimeZone: s.TimeZone, Windows: s.Windows}, start.AddDate(maxYears, 0, 0)
+	for range maxStarts {
+		if permitted, _ := windows.Permits(start); permitted {
+			return
+		}
+		if start = parsed.Next(start); start.IsZero() || start.After(last) {
+			break
+		}
+	}
+	v.report(path+".windows", fmt.Sprintf("no start of %q is inside them", s.Cron), "the experiment would never start; change cron or windows")
+}

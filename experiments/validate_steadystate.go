@@ -1,0 +1,272 @@
+package experiments
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/promql/parser"
+	"gopkg.in/yaml.v3"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// shortestInterval keeps a typing error (5ms for 5s) from flooding Prometheus.
+const shortestInterval = 100 * time.Millisecond
+
+func (v validator) steadyState(s Spec) {
+	const path = "spec.steadyState"
+	state := s.SteadyState
+	if state.Interval.Duration < shortestInterval {
+		v.report(path+".interval", fmt.Sprintf("%s is too short", state.Interval), fmt.Sprintf("at least %s", shortestInterval))
+	}
+	v.notNegative(path+".before", state.Before)
+	if state.Probes == nil {
+		v.report(path+".probes", "is missing", "without a probe nothing says whether the system coped; write probes: [] to test nothing on purpose")
+	}
+	if s.Duration.Duration > 0 && state.Interval.Duration > s.Duration.Duration {
+		v.report(path+".interval", fmt.Sprintf("%s is longer than the experiment, %s", state.Interval, s.Duration), "nothing would be measured while the fault is in force")
+	}
+	names := map[string]int{}
+	for i, probe := range state.Probes {
+		at := fmt.Sprintf("%s.probes[%d]", path, i)
+		v.uniqueProbe(at, probe.Name, i, names)
+		v.probe(at, probe)
+		v.settle(at+".settle", probe, s)
+	}
+}
+
+func (v validator) uniqueProbe(path, name string, number int, names map[string]int) {
+	if strings.TrimSpace(name) == "" {
+		v.report(path+".name", "is missing", "say what must stay true, such as: product page answers")
+		return
+	}
+	if first, twice := names[name]; twice {
+		v.report(path+".name", fmt.Sprintf("%q is also the name of number %d", name, first+1), "rename one")
+		return
+	}
+	names[name] = number
+}
+
+func (v validator) probe(path string, p Probe) {
+	v.measure(path, p.Measure, "query, successRate, latency or requestRate")
+	v.bounds(path, p.Measure, p.Min, p.Max)
+	if p.Min == nil && p.Max == nil && p.MaxDrop == nil && p.MaxRise == nil {
+		v.report(path, "has none of min, max, maxDrop and maxRise", "say which values are healthy")
+	}
+	v.relative(path, p)
+	for i, phase := range p.Phases {
+		v.oneOf(fmt.Sprintf("%s.phases[%d]", path, i), string(phase), string(Before), string(During), string(After))
+	}
+	if len(p.Phases) == 0 {
+		v.report(path+".phases", "is empty", "leave it out for all three")
+	}
+	v.notNegative(path+".settle", p.Settle)
+	if p.FailureLimit < 0 {
+		v.report(path+".failureLimit", "must not be negative", "")
+	}
+	v.oneOf(path+".noData", string(p.NoData), string(NoDataInconclusive), string(NoDataFail), string(NoDataPass))
+}
+
+// relative reports tolerances that have no baseline to be relative to.
+func (v validator) relative(path string, p Probe) {
+	for field, share := range map[string]*Share{"maxDrop": p.MaxDrop, "maxRise": p.MaxRise} {
+		switch {
+		case share == nil:
+			continue
+		case *share < 0 || field == "maxDrop" && *share > 1:
+			v.report(child(path, field), fmt.Sprintf("%v%% cannot be", float64(*share)*100), "0% to 100%; a rise may be more")
+		}
+		if len(p.Phases) > 0 && !p.In(Before) {
+			v.report(child(path, field), "is relative to the baseline, and the probe is not measured before the fault", "add before to phases")
+		}
+	}
+}
+
+// settle reports a probe that would never be judged.
+func (v validator) settle(path string, p Probe, s Spec) {
+	switch {
+	case s.Duration.Duration <= 0:
+	case p.In(During) && p.Settle.Duration >= s.Duration.Duration:
+		v.report(path, fmt.Sprintf("%s is not shorter than the experiment, %s", p.Settle, s.Duration), "the probe would never be judged while the fault is in force")
+	case p.In(After) && p.Settle.Duration >= s.Recovery.Within.Duration && s.Recovery.Within.Duration > 0:
+		v.report(path, fmt.Sprintf("%s is not shorter than recovery.within, %s", p.Settle, s.Recovery.Within), "the probe would never be judged after the fault")
+	}
+}
+
+func (v validator) stopConditions(s Spec) {
+	names := map[string]int{}
+	for i, probe := range s.SteadyState.Probes {
+		names[probe.Name] = i
+	}
+	for i, c := range s.StopConditions {
+		path := fmt.Sprintf("spec.stopConditions[%d]", i)
+		v.uniqueProbe(path, c.Name, i, names)
+		v.oneOf(path+".noData", string(c.NoData), string(NoDataInconclusive), string(NoDataFail), string(NoDataPass))
+		if c.Alerts == nil {
+			v.measure(path, c.Measure, "query, successRate, latency, requestRate or alerts")
+			v.bounds(path, c.Measure, c.Min, c.Max)
+			if c.Min == nil && c.Max == nil {
+				v.report(path, "has neither min nor max", "say which values are healthy")
+			}
+			continue
+		}
+		if c.Measure != (Measure{}) || c.Min != nil || c.Max != nil {
+			v.report(path+".alerts", "stands beside a query or a tolerance", "alerts are healthy when none fires; make two stop conditions")
+		}
+		if len(c.Alerts) == 0 {
+			v.report(path+".alerts", "names no label", "name the labels of the alerts, such as severity: critical")
+		}
+		for _, label := range sortedKeys(c.Alerts) {
+			if len(validation.IsCIdentifier(label)) > 0 {
+				v.report(child(path+".alerts", label), "is not the name of a Prometheus label", "letters, digits and underscores")
+			}
+		}
+	}
+}
+
+// measure reports a measure that is not exactly one thing, or not a query
+// that gives one number.
+func (v validator) measure(path string, m Measure, known string) {
+	set := 0
+	for _, is := range []bool{v.node(path+".query") != nil, m.SuccessRate != nil, m.Latency != nil, m.RequestRate != nil} {
+		if is {
+			set++
+		}
+	}
+	switch {
+	case set == 0:
+		v.report(path, "measures nothing", "name one of "+known)
+		return
+	case set > 1:
+		v.report(path, "measures several things", "keep one of "+known)
+		return
+	}
+	switch {
+	case m.SuccessRate != nil:
+		v.builtIn(path+".successRate", m.SuccessRate.Destination, m.SuccessRate.Window)
+	case m.Latency != nil:
+		v.builtIn(path+".latency", m.Latency.Destination, m.Latency.Window)
+		if q := m.Latency.Quantile; q <= 0 || q >= 1 {
+			v.report(path+".latency.quantile", fmt.Sprintf("%v is not a quantile", q), "between 0 and 1, such as 0.99")
+		}
+	case m.RequestRate != nil:
+		v.builtIn(path+".requestRate", m.RequestRate.Destination, m.RequestRate.Window)
+	default:
+		v.promQL(path+".query", m.Query)
+	}
+}
+
+func (v validator) builtIn(path, destination string, window Duration) {
+	switch {
+	case destination == "":
+		v.report(path+".destination", "is missing", "name the service, such as productpage.shop")
+	case !strings.Contains(destination, "."):
+		v.report(path+".destination", fmt.Sprintf("%q has no namespace", destination), fmt.Sprintf("write %s.NAMESPACE", destination))
+	default:
+		for _, message := range validation.IsDNS1123Subdomain(destination) {
+			v.report(path+".destination", fmt.Sprintf("%q is not a host name: %s", destination, rule(message)), "")
+		}
+	}
+	if window.Duration < time.Second {
+		v.report(path+".window", fmt.Sprintf("%s is too short", window), "at least two scrape intervals of Prometheus")
+	}
+}
+
+// bounds reports a tolerance that nothing can be inside, and a duration for
+// something that is not measured in time.
+func (v validator) bounds(path string, m Measure, low, high *Bound) {
+	if low != nil && high != nil && low.Value() > high.Value() {
+		v.report(path+".min", fmt.Sprintf("%v is above max, %v", low.Value(), high.Value()), "no value can be inside")
+	}
+	for field, bound := range map[string]*Bound{"min": low, "max": high} {
+		if bound != nil && bound.duration != 0 && m.Latency == nil {
+			v.report(child(path, field), fmt.Sprintf("%s is a duration, and only latency is measured in time", bound.duration), "write the number in the query's own unit")
+		}
+	}
+	if m.SuccessRate == nil {
+		return
+	}
+	for field, bound := range map[string]*Bound{"min": low, "max": high} {
+		if bound != nil && (bound.Value() < 0 || bound.Value() > 1) {
+			v.report(child(path, field), fmt.Sprintf("%v is not a share; successRate goes from 0 to 1", bound.Value()), fmt.Sprintf("write %v", math.Abs(bound.Value())/100))
+		}
+	}
+}
+
+// promQL parses a query with Prometheus's own parser and points at the place
+// inside the query that is wrong.
+func (v validator) promQL(path, query string) {
+	if strings.TrimSpace(query) == "" {
+		v.report(path, "is empty", "a PromQL expression that gives one number")
+		return
+	}
+	expression, err := parser.NewParser(parser.Options{}).ParseExpr(query)
+	if failures, ok := errors.AsType[parser.ParseErrors](err); ok && len(failures) > 0 {
+		for _, failure := range failures {
+			v.inQuery(path, query, int(failure.PositionRange.Start), "is not PromQL: "+failure.Err.Error(), "")
+		}
+		return
+	}
+	if err != nil {
+		v.report(path, "is not PromQL: "+err.Error(), "")
+		return
+	}
+	switch kind := expression.Type(); kind {
+	case parser.ValueTypeScalar, parser.ValueTypeVector:
+	case parser.ValueTypeMatrix:
+		v.report(path, "gives a range of values, not a number", "put it in rate(…), increase(…) or another function over time")
+	default:
+		v.report(path, fmt.Sprintf("gives a %s, not a number", kind), "")
+	}
+}
+
+// inQuery reports a problem at a byte of a query, if its place in the file can
+// be told, else at the query.
+func (v validator) inQuery(path, query string, offset int, message, remedy string) {
+	if v.undecoded(path) {
+		return
+	}
+	node := v.node(path)
+	if node == nil {
+		v.problem(path, message, remedy)
+		return
+	}
+	offset = min(max(offset, 0), len(query))
+	before := query[:offset]
+	line, column := strings.Count(before, "\n"), len(before)-strings.LastIndexByte(before, '\n')-1
+	at, ok := v.place(node, query, line)
+	if !ok {
+		v.problem(path, message, remedy)
+		return
+	}
+	v.add(Problem{File: v.file, Line: at.Line, Column: at.Column + column, Path: path, Message: message, Remedy: remedy})
+}
+
+// place finds where a line of a text stands in the file. It checks what it
+// finds, because YAML may fold and escape text in ways that cannot be undone.
+func (v validator) place(node *yaml.Node, text string, line int) (at yaml.Node, ok bool) {
+	wanted := strings.Split(text, "\n")[line]
+	number := node.Line + line
+	switch node.Style {
+	case yaml.LiteralStyle:
+		number++
+	case yaml.FoldedStyle:
+		if strings.Contains(strings.TrimRight(text, "\n"), "\n") {
+			return at, false
+		}
+		number++
+	default: // plain or quoted: it begins where the node does
+	}
+	if number < 1 || number > len(v.lines) {
+		return at, false
+	}
+	have := strings.TrimSuffix(v.lines[number-1], "\r")
+	from := 0
+	if number == node.Line {
+		from = min(node.Column-1, len(have))
+	}
+	column := strings.Index(have[from:], wanted)
+	return yaml.Node{Line: number, Column: from + column + 1}, column >= 0
+}
