@@ -31,19 +31,19 @@ const (
 // for how long.
 type Experiment struct {
 	// The version of the format.
-	APIVersion string `json:"apiVersion" jsonschema:"const=squall.dev/v1alpha1"`
+	APIVersion string `json:"apiVersion" jsonschema:"required,enum=squall.dev/v1alpha1"`
 	// The kind of document.
-	Kind string `json:"kind" jsonschema:"const=Experiment"`
+	Kind string `json:"kind" jsonschema:"required,enum=Experiment"`
 	// What the experiment is called, and the labels it is selected by.
-	Metadata Metadata `json:"metadata"`
+	Metadata Metadata `json:"metadata" jsonschema:"required"`
 	// What to disturb, what must stay true meanwhile, and for how long.
-	Spec Spec `json:"spec"`
+	Spec Spec `json:"spec" jsonschema:"required"`
 }
 
 // Metadata names an experiment and carries the labels it is selected by.
 type Metadata struct {
 	// The experiment's name: lower-case letters, digits and dashes.
-	Name string `json:"name" jsonschema:"pattern=^[a-z0-9]([-a-z0-9]*[a-z0-9])?$,maxLength=63,example=ratings-outage"`
+	Name string `json:"name" jsonschema:"required,pattern=^[a-z0-9]([-a-z0-9]*[a-z0-9])?$,maxLength=63,example=ratings-outage"`
 	// Labels as in Kubernetes; `squall run -l team=reviews` selects by them.
 	Labels map[string]string `json:"labels,omitempty"`
 }
@@ -55,17 +55,17 @@ type Spec struct {
 	// Why the experiment exists and what to do when it deviates.
 	Description string `json:"description,omitempty"`
 	// The host whose incoming calls are disturbed.
-	Target Target `json:"target"`
+	Target Target `json:"target" jsonschema:"required"`
 	// The workloads whose outgoing calls are disturbed; their proxies inject the fault.
 	Callers []Caller `json:"callers,omitempty"`
 	// Only requests that satisfy one of these conditions are disturbed; omitted means every request.
 	Match []Match `json:"match,omitempty"`
 	// What happens to the requests.
-	Faults []Fault `json:"faults" jsonschema:"minItems=1"`
+	Faults []Fault `json:"faults" jsonschema:"required,minItems=1"`
 	// How long the faults are in force.
-	Duration Duration `json:"duration"`
+	Duration Duration `json:"duration" jsonschema:"required"`
 	// The hypothesis: what must stay true.
-	SteadyState SteadyState `json:"steadyState"`
+	SteadyState SteadyState `json:"steadyState" jsonschema:"required"`
 	// Any of these that is missed ends the run at once.
 	StopConditions []StopCondition `json:"stopConditions,omitempty"`
 	// How much proof of the fault a verdict needs.
@@ -79,7 +79,7 @@ type Spec struct {
 // Target is the host whose incoming calls are disturbed.
 type Target struct {
 	// A fully qualified name, a host of a ServiceEntry, or, together with namespace, the short name of a Kubernetes Service.
-	Host string `json:"host" jsonschema:"example=ratings.prod.svc.cluster.local"`
+	Host string `json:"host" jsonschema:"required,example=ratings.prod.svc.cluster.local"`
 	// The namespace that a short host name belongs to.
 	Namespace string `json:"namespace,omitempty" jsonschema:"example=prod"`
 	// Only calls to this service port; omitted means all ports.
@@ -92,7 +92,7 @@ type Target struct {
 // one namespace that carry all of the labels.
 type Caller struct {
 	// The callers' namespace.
-	Namespace string `json:"namespace" jsonschema:"example=shop"`
+	Namespace string `json:"namespace" jsonschema:"required,example=shop"`
 	// The labels that the callers' pods carry; omitted means every workload of the namespace.
 	Labels map[string]string `json:"labels,omitempty"`
 }
@@ -164,14 +164,14 @@ type Abort struct {
 // Delay holds a request back before it is forwarded.
 type Delay struct {
 	// How long, in whole milliseconds.
-	FixedDelay Duration `json:"fixedDelay"`
+	FixedDelay Duration `json:"fixedDelay" jsonschema:"required"`
 }
 
 // Blackhole sends requests nowhere, in the router: the mesh's own retries,
 // timeouts and outlier detection apply.
 type Blackhole struct {
 	// Reject: refused at once. Drop: the connection hangs.
-	Mode BlackholeMode `json:"mode" jsonschema:"enum=reject,enum=drop"`
+	Mode BlackholeMode `json:"mode" jsonschema:"required,enum=reject,enum=drop"`
 }
 
 // BlackholeMode is how a blackhole treats a connection.
@@ -188,7 +188,7 @@ type SteadyState struct {
 	// How often the probes are measured.
 	Interval Duration `json:"interval,omitzero" jsonschema:"default=5s"`
 	// What is measured. An explicit empty list says that no hypothesis is tested.
-	Probes []Probe `json:"probes"`
+	Probes []Probe `json:"probes" jsonschema:"required"`
 	// How long the baseline is watched; default three intervals.
 	Before Duration `json:"before,omitzero"`
 }
@@ -197,7 +197,7 @@ type SteadyState struct {
 // that the number must stay in.
 type Probe struct {
 	// What must stay true, in words; unique in the experiment.
-	Name string `json:"name" jsonschema:"example=product page answers"`
+	Name string `json:"name" jsonschema:"required,example=product page answers"`
 	Measure
 	// The smallest healthy value.
 	Min *Bound `json:"min,omitempty"`
@@ -208,7 +208,7 @@ type Probe struct {
 	// How far the value may rise above the median of the baseline, such as 20%.
 	MaxRise *Share `json:"maxRise,omitempty"`
 	// When the probe is judged; default all three.
-	Phases []Phase `json:"phases,omitempty" jsonschema:"minItems=1,enum=before,enum=during,enum=after"`
+	Phases []Phase `json:"phases,omitempty" jsonschema:"minItems=1"`
 	// How long the probe is not judged after the fault starts and after it ends, because a query's window still holds older samples.
 	Settle Duration `json:"settle,omitzero" jsonschema:"default=0s"`
 	// How many consecutive misses are tolerated.
@@ -234,7 +234,7 @@ type Measure struct {
 // callers' own proxy.
 type SuccessRate struct {
 	// The service: name.namespace, or a fully qualified host.
-	Destination string `json:"destination" jsonschema:"example=productpage.shop"`
+	Destination string `json:"destination" jsonschema:"required,example=productpage.shop"`
 	// Over how long the rate is taken.
 	Window Duration `json:"window,omitzero" jsonschema:"default=1m"`
 	// Leave out the requests that a fault of Squall or Istio has aborted.
@@ -245,7 +245,7 @@ type SuccessRate struct {
 // in milliseconds.
 type Latency struct {
 	// The service: name.namespace, or a fully qualified host.
-	Destination string `json:"destination" jsonschema:"example=productpage.shop"`
+	Destination string `json:"destination" jsonschema:"required,example=productpage.shop"`
 	// Which quantile.
 	Quantile float64 `json:"quantile,omitempty" jsonschema:"default=0.99"`
 	// Over how long the rate is taken.
@@ -255,7 +255,7 @@ type Latency struct {
 // RequestRate is a service's requests per second as its callers see them.
 type RequestRate struct {
 	// The service: name.namespace, or a fully qualified host.
-	Destination string `json:"destination" jsonschema:"example=productpage.shop"`
+	Destination string `json:"destination" jsonschema:"required,example=productpage.shop"`
 	// Over how long the rate is taken.
 	Window Duration `json:"window,omitzero" jsonschema:"default=1m"`
 }
@@ -264,7 +264,7 @@ type RequestRate struct {
 // tolerance, or a firing alert.
 type StopCondition struct {
 	// What must not happen, in words; unique among probes and stop conditions.
-	Name string `json:"name" jsonschema:"example=no page is firing"`
+	Name string `json:"name" jsonschema:"required,example=no page is firing"`
 	Measure
 	// The smallest healthy value.
 	Min *Bound `json:"min,omitempty"`
@@ -315,7 +315,7 @@ type Recovery struct {
 // are those of a CronJob.
 type Schedule struct {
 	// A cron expression with five fields, or a descriptor such as @daily.
-	Cron string `json:"cron" jsonschema:"example=0 10 * * TUE"`
+	Cron string `json:"cron" jsonschema:"required,example=0 10 * * TUE"`
 	// The IANA name of the time zone that cron, windows and except are in.
 	TimeZone string `json:"timeZone,omitempty" jsonschema:"default=UTC,example=Europe/Paris"`
 	// What happens when the last run has not ended: Forbid skips the start, Replace ends the last run, Allow starts beside it.
