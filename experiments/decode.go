@@ -106,9 +106,9 @@ func (l *loader) decode(node *yaml.Node, path string, into reflect.Value, depth 
 	}
 	l.positions[path] = node
 	if node.Kind == yaml.ScalarNode && node.Tag == "!!null" {
-		if into.Kind() != reflect.Pointer && into.Kind() != reflect.Map && into.Kind() != reflect.Slice {
-			l.problem(path, "has no value", "give it one or remove the line")
-		}
+		// Never taken for an omission: labels or a match that got lost would
+		// widen the fault to everything.
+		l.problem(path, "has no value", "give it one or remove the line")
 		return
 	}
 	if into.Kind() == reflect.Pointer {

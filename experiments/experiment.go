@@ -139,7 +139,7 @@ type Fault struct {
 	Delay *Delay `json:"delay,omitempty"`
 	// Send requests nowhere.
 	Blackhole *Blackhole `json:"blackhole,omitempty"`
-	// The share of the matched requests; required for abort and delay, 100 by default for a blackhole.
+	// The share of the matched requests; abort and delay each hit that share, independently of each other. Required for abort and delay, 100 by default for a blackhole.
 	Percentage *Percentage `json:"percentage,omitempty"`
 	// How long after the start of the experiment the fault starts.
 	StartAfter Duration `json:"startAfter,omitzero"`

@@ -93,7 +93,9 @@ func (e *Experiment) setDefaults() {
 		}
 	}
 	s := &e.Spec.SteadyState
-	s.Before.Duration = cmp.Or(s.Before.Duration, DefaultBaselineSamples*s.Interval.Duration)
+	if len(s.Probes) > 0 {
+		s.Before.Duration = cmp.Or(s.Before.Duration, DefaultBaselineSamples*s.Interval.Duration)
+	}
 	for i := range s.Probes {
 		p := &s.Probes[i]
 		if p.Phases == nil {

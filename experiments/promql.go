@@ -31,7 +31,8 @@ func (m Measure) PromQL() string {
 			all = append(all, notInjected)
 		}
 		window := promDuration(m.SuccessRate.Window)
-		return fmt.Sprintf("sum(rate(istio_requests_total{%s}[%s])) / sum(rate(istio_requests_total{%s}[%s]))", strings.Join(good, ","), window, strings.Join(all, ","), window)
+		// Where nothing succeeds there may be no series of successes.
+		return fmt.Sprintf("(sum(rate(istio_requests_total{%s}[%s])) or vector(0)) / sum(rate(istio_requests_total{%s}[%s]))", strings.Join(good, ","), window, strings.Join(all, ","), window)
 	case m.Latency != nil:
 		return fmt.Sprintf("histogram_quantile(%v, sum by (le) (rate(istio_request_duration_milliseconds_bucket{%s,%s}[%s])))",
 			m.Latency.Quantile, bySource, destination(m.Latency.Destination), promDuration(m.Latency.Window))

@@ -159,11 +159,29 @@ func (v validator) target(path string, t Target) {
 	}
 }
 
+// maxItems bounds lists that are compared or combined with each other.
+const maxItems = 64
+
+// list reports a list that is empty, which might be meant as nothing and would
+// mean everything, or too long.
+func (v validator) list(path string, length int) {
+	if length == 0 && v.node(path) != nil {
+		v.report(path, "is empty", "remove it, or name at least one")
+	}
+	if length > maxItems {
+		v.report(path, fmt.Sprintf("has %d items; Squall takes at most %d", length, maxItems), "")
+	}
+}
+
 func (v validator) callers(path string, callers []Caller) {
+	v.list(path, len(callers))
 	for i, caller := range callers {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		v.dnsLabel(at+".namespace", caller.Namespace, "name the namespace of the callers")
 		v.labels(at+".labels", caller.Labels)
+		if caller.Labels != nil && len(caller.Labels) == 0 {
+			v.report(at+".labels", "is empty", "remove it for every workload of the namespace, or name a label")
+		}
 	}
 }
 
@@ -172,6 +190,7 @@ func (v validator) callers(path string, callers []Caller) {
 var headerName = regexp.MustCompile("^[a-z0-9!#$%&'*+.^_`|~-]+$")
 
 func (v validator) matches(path string, matches []Match) {
+	v.list(path, len(matches))
 	for i, match := range matches {
 		v.match(fmt.Sprintf("%s[%d]", path, i), match)
 	}

@@ -22,8 +22,12 @@ const smallestPercentage = 0.0001
 
 func (v validator) faults(s Spec) {
 	const path = "spec.faults"
-	if len(s.Faults) == 0 {
+	if len(s.Faults) == 0 && v.node(path) == nil {
 		v.report(path, "is missing", "name at least one fault: abort, delay or blackhole")
+	}
+	v.list(path, len(s.Faults))
+	if len(s.Faults) > maxItems {
+		return
 	}
 	names := map[string]int{}
 	for i, fault := range s.Faults {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,14 @@ func (v validator) steadyState(s Spec) {
 	}
 	if s.Duration.Duration > 0 && state.Interval.Duration > s.Duration.Duration {
 		v.report(path+".interval", fmt.Sprintf("%s is longer than the experiment, %s", state.Interval, s.Duration), "nothing would be measured while the fault is in force")
+	}
+	judgedLater := func(p Probe) bool { return !slices.Equal(p.Phases, []Phase{Before}) }
+	if len(state.Probes) > 0 && !slices.ContainsFunc(state.Probes, judgedLater) {
+		v.report(path+".probes", "are judged before the fault only", "nothing would notice what the fault does; give a probe the phase during or after")
+	}
+	if len(state.Probes) > maxItems {
+		v.report(path+".probes", fmt.Sprintf("has %d items; Squall takes at most %d", len(state.Probes), maxItems), "")
+		return
 	}
 	names := map[string]int{}
 	for i, probe := range state.Probes {
@@ -119,6 +128,9 @@ func (v validator) stopConditions(s Spec) {
 			v.report(path+".alerts", "names no label", "name the labels of the alerts, such as severity: critical")
 		}
 		for _, label := range sortedKeys(c.Alerts) {
+			if label == "alertstate" {
+				v.report(child(path+".alerts", label), "is chosen by Squall: firing", "remove it")
+			}
 			if len(validation.IsCIdentifier(label)) > 0 {
 				v.report(child(path+".alerts", label), "is not the name of a Prometheus label", "letters, digits and underscores")
 			}
@@ -195,11 +207,19 @@ func (v validator) bounds(path string, m Measure, low, high *Bound) {
 	}
 }
 
+// maxQuery bounds a query in bytes: the parser takes quadratic time for deep
+// nesting.
+const maxQuery = 16 << 10
+
 // promQL parses a query with Prometheus's own parser and points at the place
 // inside the query that is wrong.
 func (v validator) promQL(path, query string) {
 	if strings.TrimSpace(query) == "" {
 		v.report(path, "is empty", "a PromQL expression that gives one number")
+		return
+	}
+	if len(query) > maxQuery {
+		v.report(path, fmt.Sprintf("is %d bytes long; Squall takes at most %d", len(query), maxQuery), "make it a recording rule")
 		return
 	}
 	expression, err := parser.NewParser(parser.Options{}).ParseExpr(query)

@@ -27,8 +27,11 @@ func (b bucket) String() string {
 
 // bucketFor gives the bucket of a VirtualService for proxies in a namespace
 // (istio.io/istio/pilot/pkg/model, initVirtualServices).
-func bucketFor(vs *unstructured.Unstructured, namespace string) bucket {
+func (s Snapshot) bucketFor(vs *unstructured.Unstructured, namespace string) bucket {
 	exportTo := stringsAt(vs.Object, "spec", "exportTo")
+	if len(exportTo) == 0 {
+		exportTo = s.DefaultExportTo
+	}
 	own := vs.GetNamespace() == namespace
 	switch {
 	case len(exportTo) == 0, slices.Contains(exportTo, "*"):
@@ -62,7 +65,7 @@ func (s Snapshot) candidates(host, namespace string) []candidate {
 		if isOurs(vs) || !appliesToSidecars(vs) {
 			continue
 		}
-		b := bucketFor(vs, namespace)
+		b := s.bucketFor(vs, namespace)
 		if b == hidden {
 			continue
 		}

@@ -19,7 +19,10 @@ type condition = map[string]any
 // conditionsFor gives the requests that an experiment disturbs among those of
 // one namespace: the callers' labels, the file's matches and the port, ANDed.
 // No condition at all means every request.
-func conditionsFor(e experiments.Experiment, namespace string) []condition {
+func conditionsFor(e experiments.Experiment, namespace string) ([]condition, error) {
+	if needed := len(e.Spec.Callers) * max(1, len(e.Spec.Match)); needed > maxConditions {
+		return nil, tooManyConditions(needed)
+	}
 	var all []condition
 	for _, caller := range e.Spec.Callers {
 		if caller.Namespace != namespace {
@@ -45,12 +48,12 @@ func conditionsFor(e experiments.Experiment, namespace string) []condition {
 				c["port"] = int64(e.Spec.Target.Port)
 			}
 			if len(c) == 0 {
-				return nil
+				return nil, nil
 			}
 			all = append(all, c)
 		}
 	}
-	return all
+	return all, nil
 }
 
 func jsonMap(m map[string]string) map[string]any {
@@ -77,12 +80,19 @@ func stringMatch(m experiments.StringMatch) map[string]any {
 // maxConditions bounds how many conditions one clone may need.
 const maxConditions = 64
 
+func tooManyConditions(needed int) error {
+	return refuse("name fewer callers or matches", "the fault would need up to %d match conditions on one route; Squall stops at %d", needed, maxConditions)
+}
+
 // intersect gives conditions that take a request exactly when one of the
 // route's matches and one of the fault's conditions do. None means that no
 // request can meet both.
 func intersect(matches []map[string]any, fault []condition, namespace string) ([]any, error) {
 	if len(matches) == 0 {
 		matches = []map[string]any{{}}
+	}
+	if needed := len(matches) * len(fault); needed > maxConditions {
+		return nil, tooManyConditions(needed)
 	}
 	var both []any
 	for _, m := range matches {
@@ -95,9 +105,6 @@ func intersect(matches []map[string]any, fault []condition, namespace string) ([
 				both = append(both, c)
 			}
 		}
-	}
-	if len(both) > maxConditions {
-		return nil, refuse("name fewer callers or matches", "the fault would need %d match conditions on one route; Squall stops at %d", len(both), maxConditions)
 	}
 	return both, nil
 }

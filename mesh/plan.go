@@ -111,11 +111,17 @@ func (s Snapshot) place(d *Decision, e experiments.Experiment) (*unstructured.Un
 	if err := s.checkCallers(d.Callers); err != nil {
 		return nil, err
 	}
+	if err := s.checkTarget(d.Host); err != nil {
+		return nil, err
+	}
 	if run, live := s.liveRun(d.Host, d.Callers); live {
 		return nil, refuse("wait until it has ended", "run %s already disturbs the calls from %s to %s", run, d.Callers, d.Host)
 	}
 	found := s.candidates(d.Host, d.Callers)
-	conditions := conditionsFor(e, d.Callers)
+	conditions, err := conditionsFor(e, d.Callers)
+	if err != nil {
+		return nil, err
+	}
 	object := s.newVirtualService(d.Host, d.Callers)
 	if len(found) == 0 {
 		d.Placement = Plain
@@ -125,7 +131,7 @@ func (s Snapshot) place(d *Decision, e experiments.Experiment) (*unstructured.Un
 		base := found[0]
 		inForce := base.name()
 		d.InForce = &inForce
-		if err := checkShadow(found, d.Callers); err != nil {
+		if err := s.checkShadow(found, d.Callers); err != nil {
 			return nil, err
 		}
 		spec, err := s.renderShadow(base.Unstructured, d.Host, d.Callers, conditions, e)
@@ -180,6 +186,49 @@ func (s Snapshot) checkCallers(namespace string) error {
 	return nil
 }
 
+// useWaypointLabel sends calls to a host through a waypoint, which takes its
+// routes from other namespaces than the callers'.
+const useWaypointLabel = "istio.io/use-waypoint"
+
+// checkTarget refuses a host whose calls are not routed by the callers' own
+// proxies and VirtualServices alone.
+func (s Snapshot) checkTarget(host string) error {
+	usesWaypoint := func(labels map[string]string, namespace string) bool {
+		name, own := labels[useWaypointLabel]
+		if !own {
+			name = s.Namespaces[namespace][useWaypointLabel]
+		}
+		return name != "" && name != "none"
+	}
+	namespace, kind, name := "", "", ""
+	for _, service := range s.Services {
+		if strings.EqualFold(host, s.host(service)) {
+			namespace, kind, name = service.Namespace, "Service", service.Name
+			if usesWaypoint(service.Labels, service.Namespace) {
+				return refuse("name a target without a waypoint", "calls to %s go through a waypoint, which this version of Squall does not know", host)
+			}
+		}
+	}
+	for _, entry := range s.ServiceEntries {
+		if containsFold(stringsAt(entry.Object, "spec", "hosts"), host) && usesWaypoint(entry.GetLabels(), entry.GetNamespace()) {
+			return refuse("name a target without a waypoint", "calls to %s go through a waypoint, which this version of Squall does not know", host)
+		}
+	}
+	for _, route := range s.Routes {
+		for _, parent := range mapsAt(mapAt(route.Object, "spec"), "parentRefs") {
+			parentNamespace, _ := parent["namespace"].(string)
+			if parentNamespace == "" {
+				parentNamespace = route.GetNamespace()
+			}
+			// A hostname stands for a host of a ServiceEntry.
+			if parent["kind"] == kind && kind != "" && parent["name"] == name && parentNamespace == namespace || parent["kind"] == "Hostname" && parent["name"] == host {
+				return refuse("this version of Squall derives shadows from VirtualServices only", "%s %s/%s of the Gateway API routes calls to %s", route.GetKind(), route.GetNamespace(), route.GetName(), host)
+			}
+		}
+	}
+	return nil
+}
+
 // importsEverything reports whether a Sidecar leaves the imports of its
 // proxies as they are without it.
 func importsEverything(sidecar *unstructured.Unstructured) bool {
@@ -194,8 +243,12 @@ func importsEverything(sidecar *unstructured.Unstructured) bool {
 
 // checkShadow refuses bases that a shadow in the callers' namespace would not
 // outrank, or could not take the place of.
-func checkShadow(found []candidate, namespace string) error {
+func (s Snapshot) checkShadow(found []candidate, namespace string) error {
 	base := found[0]
+	if revision := base.GetLabels()[revisionLabel]; revision != "" && revision != s.Namespaces[namespace][revisionLabel] {
+		return refuse("label the namespace with the revision, or remove the label from the VirtualService",
+			"VirtualService %s is for the control-plane revision %s only, and namespace %s is not labelled to be of it", base.name(), revision, namespace)
+	}
 	if base.bucket == private {
 		return refuse("remove exportTo from it, or name callers in another namespace",
 			"VirtualService %s is in force and private to %s, where nothing outranks it", base.name(), namespace)

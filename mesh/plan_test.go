@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/experiments"
@@ -25,7 +24,7 @@ func snapshot(t *testing.T, manifests ...string) mesh.Snapshot {
 		APIVersion:    "networking.istio.io/v1",
 		ClusterDomain: "cluster.local",
 		RootNamespace: "istio-system",
-		Services:      []types.NamespacedName{{Namespace: "prod", Name: "ratings"}},
+		Services:      []mesh.Service{{Namespace: "prod", Name: "ratings"}},
 		Namespaces:    map[string]map[string]string{"shop": {}, "prod": {}},
 	}
 	for i, manifest := range manifests {
@@ -246,7 +245,7 @@ http:
 - name: default
   fault:
     abort: {grpcStatus: UNAVAILABLE, percentage: {value: 0.0001}}
-    delay: {fixedDelay: 90.5s, percentage: {value: 0.0001}}
+    delay: {fixedDelay: 90.500s, percentage: {value: 0.0001}}
   route: [{destination: {host: ratings.prod.svc.cluster.local}}]
 `)
 }
@@ -304,6 +303,12 @@ func TestRefusals(t *testing.T) {
 			virtualService("prod/a", "{hosts: [ratings], http: [{match: [{port: 80}], route: [{destination: {host: ratings}}]}]}"),
 			virtualService("prod/b", public),
 		}, nil, "has routes for some proxies only"},
+		{"only behind a catch-all redirect", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{uri: {prefix: /}}], redirect: {uri: /x}}, {route: [{destination: {host: ratings}}]}]}")}, nil, "no http route"},
+		{"only behind an empty match", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{}], redirect: {uri: /x}}, {route: [{destination: {host: ratings}}]}]}")}, nil, "no http route"},
+		{"one caller of two is not reached", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{sourceLabels: {app: reviews}}], route: [{destination: {host: ratings}}]}]}")}, []string{"callers: [{namespace: shop}]", "callers: [{namespace: shop, labels: {app: reviews}}, {namespace: shop, labels: {app: other}}]"}, `meets {"sourceLabels":{"app":"other"}}`},
+		{"too many conditions", nil, []string{"callers: [{namespace: shop}]", "callers: [" + strings.Repeat("{namespace: shop, labels: {app: reviews}}, ", 33) + "]", "duration: 2m", "duration: 2m\n  match: [{headers: {a: {exact: b}}}, {headers: {a: {exact: c}}}]"}, "66 match conditions"},
+		{"nulls and odd shapes", []string{virtualService("prod/a", "{hosts: [ratings], http: [null, 7, {match: [null, {headers: null}], route: null}, {route: {}}]}")}, nil, "no http route"},
+		{"no spec", []string{"{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {namespace: shop, name: a}, spec: null}", virtualService("prod/a", "{hosts: [ratings]}")}, nil, "has no http routes"},
 		{"server names of other hosts", []string{virtualService("prod/a", "{hosts: [ratings, other], http: [{route: [{destination: {host: ratings}}]}], tls: [{match: [{sniHosts: [other.prod.svc.cluster.local]}], route: [{destination: {host: ratings}}]}]}")}, nil, "tls routes"},
 		{"two faults", nil, []string{"percentage: 50}]", "percentage: 50, duration: 1m}, {delay: {fixedDelay: 1s}, percentage: 1}]"}, "injects one fault an experiment"},
 		{"blackhole", nil, []string{"abort: {httpStatus: 503}", "blackhole: {mode: drop}"}, "does not know blackholes"},
@@ -329,11 +334,54 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestAmbientIsRefused(t *testing.T) {
-	s := snapshot(t)
-	s.Namespaces["shop"]["istio.io/dataplane-mode"] = "ambient"
-	if refusal, refused := mesh.Decide(s, experiment(t)).Refusal(); !refused || !strings.Contains(refusal.Reason, "ambient") {
-		t.Errorf("decision %+v", refusal)
+func TestOtherRoutersAreRefused(t *testing.T) {
+	route := func(parent string) *unstructured.Unstructured {
+		return object(t, "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {namespace: prod, name: canary}, spec: {parentRefs: [null, "+parent+"]}}")
+	}
+	for _, test := range []struct {
+		name string
+		edit func(*mesh.Snapshot)
+		want string
+	}{
+		{"HTTPRoute of the Service", func(s *mesh.Snapshot) {
+			s.Routes = append(s.Routes, route("{group: '', kind: Service, name: ratings}"))
+		}, "HTTPRoute prod/canary of the Gateway API"},
+		{"HTTPRoute of another Service", func(s *mesh.Snapshot) {
+			s.Routes = append(s.Routes, route("{group: '', kind: Service, name: details}"))
+		}, ""},
+		{"HTTPRoute of a Gateway", func(s *mesh.Snapshot) { s.Routes = append(s.Routes, route("{name: ratings}")) }, ""},
+		{"waypoint of the Service", func(s *mesh.Snapshot) {
+			s.Services[0].Labels = map[string]string{"istio.io/use-waypoint": "w"}
+		}, "go through a waypoint"},
+		{"waypoint of the namespace", func(s *mesh.Snapshot) { s.Namespaces["prod"]["istio.io/use-waypoint"] = "w" }, "go through a waypoint"},
+		{"no waypoint for this Service", func(s *mesh.Snapshot) {
+			s.Namespaces["prod"]["istio.io/use-waypoint"] = "w"
+			s.Services[0].Labels = map[string]string{"istio.io/use-waypoint": "none"}
+		}, ""},
+		{"ambient callers", func(s *mesh.Snapshot) { s.Namespaces["shop"]["istio.io/dataplane-mode"] = "ambient" }, "shop is ambient"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := snapshot(t)
+			test.edit(&s)
+			refusal, refused := mesh.Decide(s, experiment(t)).Refusal()
+			if refused != (test.want != "") || !strings.Contains(refusal.Reason, test.want) {
+				t.Errorf("refused %v: %+v", refused, refusal)
+			}
+		})
+	}
+}
+
+// An installation may make VirtualServices private by default.
+func TestDefaultExportTo(t *testing.T) {
+	s := snapshot(t, virtualService("prod/ratings", public))
+	s.DefaultExportTo = []string{"."}
+	if d := mesh.Decide(s, experiment(t)).Decisions[0]; d.Placement != mesh.Plain {
+		t.Errorf("one that is private elsewhere is in force: %+v", d)
+	}
+	s = snapshot(t, virtualService("shop/ratings", strings.ReplaceAll(public, "ratings", host)))
+	s.DefaultExportTo = []string{"."}
+	if d := mesh.Decide(s, experiment(t)).Decisions[0]; d.Placement != mesh.Refused {
+		t.Errorf("one that is private here is shadowed: %+v", d)
 	}
 }
 
@@ -354,7 +402,12 @@ func TestDecideLeavesTheSnapshotAlone(t *testing.T) {
 
 func TestRevisionIsKeptAndNothingElse(t *testing.T) {
 	base := strings.Replace(virtualService("prod/ratings", public), "name: ratings", "name: ratings, labels: {istio.io/rev: canary, argocd.argoproj.io/instance: shop}, annotations: {a: b}", 1)
-	plan := mesh.Decide(snapshot(t, base), experiment(t))
+	s := snapshot(t, base)
+	if refusal, refused := mesh.Decide(s, experiment(t)).Refusal(); !refused || !strings.Contains(refusal.Reason, "for the control-plane revision canary only") {
+		t.Errorf("callers of another revision: %+v", refusal)
+	}
+	s.Namespaces["shop"]["istio.io/rev"] = "canary"
+	plan := mesh.Decide(s, experiment(t))
 	run := mesh.Run{ID: "run-1", Experiment: "outage", Owner: "ann@laptop", Expires: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	stamped := mesh.Stamp(plan.Objects[0], run)
 	wantLabels := map[string]string{"istio.io/rev": "canary", mesh.ManagedByLabel: "squall", mesh.RunLabel: "run-1"}

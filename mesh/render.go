@@ -1,9 +1,9 @@
 package mesh
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -59,10 +59,11 @@ func (s Snapshot) renderShadow(base *unstructured.Unstructured, host, namespace 
 		qualifyDestinations(spec, base.GetNamespace(), s.ClusterDomain)
 	}
 	var routes []any
-	hit, reachable := 0, true
+	reached := make([]bool, max(1, len(conditions)))
+	reachable := true
 	for i, route := range mapsAt(spec, "http") {
 		if reachable && canCarryFault(route) {
-			carrier, inPlace, err := carry(route, conditions, namespace)
+			carrier, inPlace, err := carry(route, conditions, namespace, reached)
 			if err != nil {
 				return nil, err
 			}
@@ -70,7 +71,6 @@ func (s Snapshot) renderShadow(base *unstructured.Unstructured, host, namespace 
 				return nil, refuse("remove that fault first; two at once cannot be told apart", "http route %d of VirtualService %s/%s carries a fault already", i+1, base.GetNamespace(), base.GetName())
 			}
 			if carrier != nil {
-				hit++
 				carrier["fault"] = renderFault(e.Spec.Faults[0])
 				if !inPlace {
 					carrier["name"] = cloneName(e, append(routes, mapsToAny(mapsAt(spec, "http")[i:])...))
@@ -79,26 +79,68 @@ func (s Snapshot) renderShadow(base *unstructured.Unstructured, host, namespace 
 			}
 		}
 		routes = append(routes, route)
-		reachable = reachable && len(mapsAt(route, "match")) > 0
+		reachable = reachable && !takesEverything(route)
 	}
-	if hit == 0 {
-		return nil, refuse("compare spec.match and spec.callers with the routes of the VirtualService",
-			"no http route of VirtualService %s/%s both forwards requests and meets the experiment's callers, match and port", base.GetNamespace(), base.GetName())
+	for i := range reached {
+		if !reached[i] {
+			return nil, refuse("compare spec.match and spec.callers with the routes of the VirtualService",
+				"no http route of VirtualService %s/%s both forwards requests and meets %s", base.GetNamespace(), base.GetName(), describeCondition(conditions, i))
+		}
 	}
 	spec["http"] = routes
 	return spec, nil
 }
 
+// describeCondition says in words which requests are meant.
+func describeCondition(conditions []condition, i int) string {
+	if len(conditions) == 0 {
+		return "the experiment's callers"
+	}
+	encoded, err := json.Marshal(conditions[i])
+	if err != nil {
+		return "the experiment's callers, match and port"
+	}
+	return string(encoded)
+}
+
+// takesEverything reports whether no request of any proxy gets past a route:
+// istiod generates no routes after such a one
+// (istio.io/istio/pilot/pkg/networking/core/route, IsCatchAllRoute).
+func takesEverything(route map[string]any) bool {
+	matches := mapsAt(route, "match")
+	return len(matches) == 0 || slices.ContainsFunc(matches, func(m map[string]any) bool {
+		for field := range m {
+			if field != "uri" && field != "name" && field != "ignoreUriCase" && field != "statPrefix" {
+				return false
+			}
+		}
+		uri := mapAt(m, "uri")
+		return len(uri) == 0 || uri["prefix"] == "/" || uri["regex"] == ".*"
+	})
+}
+
 // carry gives the route that carries the fault: the route itself when every
 // request of it is disturbed, else a clone narrowed to those that are, else
-// nil when none is.
-func carry(route map[string]any, conditions []condition, namespace string) (carrier map[string]any, inPlace bool, err error) {
+// nil when none is. It marks which of the conditions the route meets.
+func carry(route map[string]any, conditions []condition, namespace string, reached []bool) (carrier map[string]any, inPlace bool, err error) {
 	if len(conditions) == 0 {
+		reached[0] = true
 		return route, true, nil
 	}
-	match, err := intersect(mapsAt(route, "match"), conditions, namespace)
-	if err != nil || len(match) == 0 {
-		return nil, false, err
+	var match []any
+	for i := range conditions {
+		both, err := intersect(mapsAt(route, "match"), conditions[i:i+1], namespace)
+		if err != nil {
+			return nil, false, err
+		}
+		reached[i] = reached[i] || len(both) > 0
+		match = append(match, both...)
+	}
+	if len(match) > maxConditions {
+		return nil, false, tooManyConditions(len(match))
+	}
+	if len(match) == 0 {
+		return nil, false, nil
 	}
 	clone := runtime.DeepCopyJSON(route)
 	clone["match"] = match
@@ -127,9 +169,10 @@ func renderFault(f experiments.Fault) map[string]any {
 		fault["abort"] = abort
 	}
 	if f.Delay != nil {
-		// Protobuf's JSON knows seconds only.
-		seconds := strconv.FormatFloat(f.Delay.FixedDelay.Seconds(), 'f', -1, 64) + "s"
-		fault["delay"] = map[string]any{"fixedDelay": seconds, "percentage": percentage()}
+		// Protobuf's JSON knows seconds only. Whole numbers, because a float
+		// would not always come out as whole milliseconds.
+		delay := f.Delay.FixedDelay.Milliseconds()
+		fault["delay"] = map[string]any{"fixedDelay": fmt.Sprintf("%d.%03ds", delay/1000, delay%1000), "percentage": percentage()}
 	}
 	return fault
 }

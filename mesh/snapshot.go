@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // Snapshot is the mesh configuration that a plan is made from.
@@ -27,16 +26,32 @@ type Snapshot struct {
 	VirtualServices []*unstructured.Unstructured
 	ServiceEntries  []*unstructured.Unstructured
 	Sidecars        []*unstructured.Unstructured
-	Services        []types.NamespacedName
+	// Routes are the Gateway API's HTTPRoutes and GRPCRoutes.
+	Routes   []*unstructured.Unstructured
+	Services []Service
 	// Namespaces holds each namespace's labels.
 	Namespaces map[string]map[string]string
+	// DefaultExportTo is what an omitted exportTo of a VirtualService means;
+	// empty means every namespace (MeshConfig, defaultVirtualServiceExportTo).
+	DefaultExportTo []string
+}
+
+// Service is a Kubernetes Service.
+type Service struct {
+	Namespace, Name string
+	Labels          map[string]string
+}
+
+// host gives a Service's host name.
+func (s Snapshot) host(service Service) string {
+	return service.Name + "." + service.Namespace + ".svc." + s.ClusterDomain
 }
 
 // knows reports whether the mesh routes calls to the host at all: a Service
 // or a ServiceEntry stands for it. Hosts compare without regard to case.
 func (s Snapshot) knows(host string) bool {
 	for _, service := range s.Services {
-		if strings.EqualFold(host, service.Name+"."+service.Namespace+".svc."+s.ClusterDomain) {
+		if strings.EqualFold(host, s.host(service)) {
 			return true
 		}
 	}

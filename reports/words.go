@@ -23,6 +23,10 @@ func FaultInWords(f experiments.Fault) string {
 	} else if f.Abort != nil {
 		parts = append(parts, fmt.Sprintf("abort with HTTP %d", f.Abort.HTTPStatus))
 	}
+	if f.Delay != nil && f.Abort != nil && *f.Percentage < 100 {
+		// As Envoy does it: a request may be hit by both, by one, or by none.
+		return fmt.Sprintf("%s, each on %g %% of requests, independently", strings.Join(parts, " and "), float64(*f.Percentage))
+	}
 	return fmt.Sprintf("%s, %g %% of requests", strings.Join(parts, " and "), float64(*f.Percentage))
 }
 

@@ -7,9 +7,20 @@ import (
 	"strings"
 	"time"
 
+	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
+
+// queryTimeout bounds one query of the runner's own.
+const queryTimeout = 10 * time.Second
+
+// query asks Prometheus something besides the probes.
+func (s *session) query(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	return s.Querier.Query(ctx, promql)
+}
 
 // effectCount counts the requests that the fault hit: the callers' proxies
 // flag them FI (aborted) and DI (delayed). The reporter is the source, because
@@ -19,23 +30,32 @@ type effectCount struct {
 	before []steadystate.Sample
 }
 
-func effectQuery(plan mesh.Plan) string {
+// effectQuery looks five minutes back, as an instant query does, but past a
+// scrape that failed: a counter that seems new would count from zero.
+func effectQuery(plan mesh.Plan, fault experiments.Fault) string {
+	flags := "FI|DI"
+	switch {
+	case fault.Delay == nil:
+		flags = "FI"
+	case fault.Abort == nil:
+		flags = "DI"
+	}
 	var namespaces []string
 	for _, d := range plan.Decisions {
 		namespaces = append(namespaces, d.Callers)
 	}
 	sort.Strings(namespaces)
-	return fmt.Sprintf(`istio_requests_total{reporter=~"source|waypoint",destination_service=%q,source_workload_namespace=~%q,response_flags=~"(.*,)?(FI|DI)(,.*)?"}`,
-		plan.Decisions[0].Host, strings.Join(namespaces, "|"))
+	return fmt.Sprintf(`last_over_time(istio_requests_total{reporter=~"source|waypoint",destination_service=%q,source_workload_namespace=~%q,response_flags=~"(.*,)?(%s)(,.*)?"}[5m])`,
+		plan.Decisions[0].Host, strings.Join(namespaces, "|"), flags)
 }
 
 // startEffect reads the counters before the fault.
 func (s *session) startEffect(ctx context.Context, plan mesh.Plan) (effectCount, *ending) {
-	count := effectCount{query: effectQuery(plan)}
+	count := effectCount{query: effectQuery(plan, s.experiment.Spec.Faults[0])}
 	if s.experiment.Spec.Effect.MinRequests == 0 {
 		return count, nil
 	}
-	samples, err := s.Querier.Query(ctx, count.query)
+	samples, err := s.query(ctx, count.query)
 	if err != nil {
 		return count, s.fail(ctx, RefusedRun, fmt.Errorf("the requests hit cannot be counted: %w", err))
 	}
@@ -55,7 +75,7 @@ func (s *session) proveEffect(ctx context.Context, count effectCount) *ending {
 	effect := Effect{Query: count.query}
 	deadline := time.Now().Add(s.experiment.Spec.Recovery.Within.Duration)
 	for {
-		samples, err := s.Querier.Query(ctx, count.query)
+		samples, err := s.query(ctx, count.query)
 		if ctx.Err() != nil {
 			return interrupted(ctx)
 		}

@@ -13,6 +13,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -28,6 +30,9 @@ type Mesh interface {
 	Name() string
 	// Snapshot reads the mesh configuration.
 	Snapshot(ctx context.Context) (mesh.Snapshot, error)
+	// Permitted asks whether everything that a run does in a namespace is
+	// permitted; the error names what is not.
+	Permitted(ctx context.Context, namespace string) error
 	// Check asks the cluster whether it would create an object, without
 	// creating it.
 	Check(ctx context.Context, object *unstructured.Unstructured) error
@@ -49,15 +54,23 @@ type Mesh interface {
 var ErrGone = errors.New("does not exist any more")
 
 // TakenError says that an object of the same name exists. Run is the run that
-// it belongs to, and is empty when it is not one of ours.
+// it belongs to, and is empty when it cannot be told.
 type TakenError struct {
 	Object mesh.Ref
 	Run    string
 }
 
+// Hint names the next step.
+func (e *TakenError) Hint() string {
+	if e.Run == "" {
+		return fmt.Sprintf("look at it: kubectl -n %s get %s %s -o yaml", e.Object.Namespace, strings.ToLower(e.Object.Kind), e.Object.Name)
+	}
+	return "wait until it has ended"
+}
+
 func (e *TakenError) Error() string {
 	if e.Run == "" {
-		return fmt.Sprintf("%s exists and was not made by Squall", e.Object)
+		return fmt.Sprintf("%s exists already, and no run of Squall can be seen that it belongs to", e.Object)
 	}
 	return fmt.Sprintf("run %s already disturbs the same calls, with %s", e.Run, e.Object)
 }
@@ -160,6 +173,9 @@ func (s *session) execute(ctx context.Context) *ending {
 	if end := s.baseline(ctx); end != nil {
 		return end
 	}
+	if end := s.unchanged(ctx, plan); end != nil {
+		return end
+	}
 	effect, end := s.startEffect(ctx, plan)
 	if end != nil {
 		return end
@@ -187,25 +203,27 @@ func (s *session) preflight(ctx context.Context) (mesh.Plan, *ending) {
 			return mesh.Plan{}, &ending{RefusedRun, "the schedule permits no start now: " + reason, "wait, or change spec.schedule"}
 		}
 	}
-	snapshot, err := s.Mesh.Snapshot(ctx)
-	if err != nil {
-		end := s.fail(ctx, RefusedRun, fmt.Errorf("the mesh configuration cannot be read: %w", err))
-		end.hint = "check --kubeconfig, --context and the permissions; nothing was injected"
-		return mesh.Plan{}, end
+	plan, end := s.plan(ctx)
+	if end != nil {
+		return plan, end
 	}
-	plan := mesh.Decide(snapshot, s.experiment)
 	s.record.add(EventPlanned, plan)
 	if refusal, refused := plan.Refusal(); refused {
 		return plan, &ending{RefusedRun, refusal.Reason, refusal.Hint}
 	}
 	for _, object := range plan.Objects {
+		if err := s.Mesh.Permitted(ctx, object.GetNamespace()); err != nil {
+			end := s.fail(ctx, RefusedRun, err)
+			end.hint = "ask for these permissions in the callers' namespace; nothing was injected"
+			return plan, end
+		}
 		for _, o := range []*unstructured.Unstructured{mesh.Heartbeat(object.GetNamespace(), s.run, s.Timing.Deadline), mesh.Stamp(object, s.run)} {
 			if err := s.Mesh.Check(ctx, o); err != nil {
 				return plan, s.fail(ctx, RefusedRun, fmt.Errorf("the cluster would not create %s: %w", mesh.RefTo(o), err))
 			}
 		}
 	}
-	if _, err := s.Querier.Query(ctx, "vector(1)"); err != nil {
+	if _, err := s.query(ctx, "vector(1)"); err != nil {
 		end := s.fail(ctx, RefusedRun, fmt.Errorf("prometheus: %w", err))
 		end.hint = "check --prometheus or SQUALL_PROMETHEUS; nothing was injected"
 		return plan, end
@@ -214,6 +232,30 @@ func (s *session) preflight(ctx context.Context) (mesh.Plan, *ending) {
 		return plan, &ending{RefusedRun, err.Error(), "a run that cannot be recorded does not start; choose another folder with --out"}
 	}
 	return plan, nil
+}
+
+// plan reads the mesh and decides.
+func (s *session) plan(ctx context.Context) (mesh.Plan, *ending) {
+	snapshot, err := s.Mesh.Snapshot(ctx)
+	if err != nil {
+		end := s.fail(ctx, RefusedRun, fmt.Errorf("the mesh configuration cannot be read: %w", err))
+		end.hint = "check --kubeconfig, --context and the permissions; nothing was injected"
+		return mesh.Plan{}, end
+	}
+	return mesh.Decide(snapshot, s.experiment), nil
+}
+
+// unchanged refuses a run whose plan has become stale while the baseline was
+// watched: its shadow would bring back routes that are not in force any more.
+func (s *session) unchanged(ctx context.Context, planned mesh.Plan) *ending {
+	now, end := s.plan(ctx)
+	if end != nil {
+		return end
+	}
+	if !reflect.DeepEqual(planned, now) {
+		return &ending{RefusedRun, "the routes to the target have changed since the run was planned", "nothing was injected; start again when the change is done"}
+	}
+	return nil
 }
 
 // baseline refuses a run whose hypothesis does not hold before the fault.
@@ -267,7 +309,6 @@ func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
 	for _, object := range plan.Objects {
 		namespace := object.GetNamespace()
 		if _, has := jobs[namespace]; !has {
-			created := time.Now()
 			job, err := s.create(ctx, mesh.Heartbeat(namespace, s.run, s.Timing.Deadline), &changes)
 			if err == nil {
 				err = s.arm(ctx, job)
@@ -276,19 +317,22 @@ func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
 				return s.fail(ctx, Failed, fmt.Errorf("heartbeat in %s: %w", namespace, err))
 			}
 			jobs[namespace] = job
-			beating.add(job, created)
+			// The deadline counts from a moment just before this one, so the
+			// runner never believes in a later one than the cluster.
+			beating.start(observing, job, time.Now())
 		}
 	}
-	beating.start(observing)
+	injected := 0
 	for _, object := range plan.Objects {
 		_, err := s.create(ctx, mesh.Own(mesh.Stamp(object, s.run), jobs[object.GetNamespace()]), &changes)
-		var taken *TakenError
+		taken, isTaken := errors.AsType[*TakenError](err)
 		switch {
-		case errors.As(err, &taken):
-			return &ending{RefusedRun, taken.Error(), "wait until it has ended"}
+		case isTaken && injected == 0:
+			return &ending{RefusedRun, taken.Error(), taken.Hint()}
 		case err != nil:
 			return s.fail(ctx, Failed, err)
 		}
+		injected++
 	}
 	since = time.Now()
 
@@ -360,6 +404,9 @@ func (s *session) recover(ctx context.Context) *ending {
 	return nil
 }
 
+// NoHypothesis is the reason of a run that had nothing to test.
+const NoHypothesis = "no hypothesis was tested"
+
 // conclude gives the verdict: the worst of what was found before, during and
 // after the fault, and of its effect. A run that did not go its way to the end
 // is at best inconclusive.
@@ -370,8 +417,8 @@ func (s *session) conclude(end *ending) Result {
 	if f, found := decisive(s.findings); found {
 		result.Reason = fmt.Sprintf("%s (%s): %s", f.Probe, f.Phase, f.Reason)
 	}
-	if len(s.probes) == 0 {
-		result.Verdict, result.Reason = steadystate.Inconclusive, "no hypothesis was tested"
+	if len(s.experiment.Spec.SteadyState.Probes) == 0 && result.Verdict == steadystate.Held {
+		result.Verdict, result.Reason = steadystate.Inconclusive, NoHypothesis
 	}
 	if s.effect != nil && s.effect.Verdict > result.Verdict {
 		result.Verdict, result.Reason = s.effect.Verdict, s.effect.Reason

@@ -34,6 +34,9 @@ type fakeCluster struct {
 	failures map[string][]error
 	// lost are operations that take effect although they fail.
 	lost map[string]bool
+	// base is the timeout in the VirtualService that is in force; there is none
+	// when it is empty.
+	base string
 	// on is called before an operation.
 	on map[string]func()
 }
@@ -72,11 +75,29 @@ func (c *fakeCluster) happen(ctx context.Context, operation string) error {
 func (c *fakeCluster) Name() string { return "fake" }
 
 func (c *fakeCluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+	err := c.happen(ctx, "snapshot")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var routes []*unstructured.Unstructured
+	if c.base != "" {
+		routes = append(routes, &unstructured.Unstructured{Object: map[string]any{
+			"metadata": map[string]any{"namespace": "prod", "name": "ratings"},
+			"spec": map[string]any{
+				"hosts": []any{"ratings.prod.svc.cluster.local"},
+				"http":  []any{map[string]any{"timeout": c.base, "route": []any{map[string]any{"destination": map[string]any{"host": "ratings.prod.svc.cluster.local"}}}}},
+			},
+		}})
+	}
 	return mesh.Snapshot{
-		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
-		Services:   []types.NamespacedName{{Namespace: "prod", Name: "ratings"}},
+		VirtualServices: routes,
+		APIVersion:      "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
+		Services:   []mesh.Service{{Namespace: "prod", Name: "ratings"}},
 		Namespaces: map[string]map[string]string{"shop": {}, "prod": {}},
-	}, c.happen(ctx, "snapshot")
+	}, err
+}
+
+func (c *fakeCluster) Permitted(ctx context.Context, namespace string) error {
+	return c.happen(ctx, "permitted in "+namespace)
 }
 
 func (c *fakeCluster) Check(ctx context.Context, object *unstructured.Unstructured) error {
@@ -149,7 +170,7 @@ func healthy() fakePrometheus {
 	var mu sync.Mutex
 	hit := 0.0
 	return func(_ context.Context, promql string) ([]steadystate.Sample, error) {
-		if !strings.HasPrefix(promql, "istio_requests_total") {
+		if !strings.Contains(promql, "istio_requests_total") {
 			return []steadystate.Sample{{Value: 1}}, nil
 		}
 		mu.Lock()
@@ -234,7 +255,7 @@ func TestARunThatHolds(t *testing.T) {
 			t.Errorf("took %s beside the 23s that the file asks for", took)
 		}
 		want := []string{
-			"snapshot", "check Job", "check VirtualService", "create Job", "armed", "create VirtualService",
+			"snapshot", "permitted in shop", "check Job", "check VirtualService", "snapshot", "create Job", "armed", "create VirtualService",
 			"extend to 20s", "extend to 25s", "extend to 30s", "delete VirtualService", "delete Job",
 		}
 		if diff := cmp.Diff(want, slices.DeleteFunc(c.log, func(s string) bool { return s == "extend to 35s" })); diff != "" {
@@ -318,6 +339,29 @@ func TestEndings(t *testing.T) {
 		{
 			name: "not permitted", cluster: func(c *fakeCluster) { c.failures["check VirtualService"] = []error{boom} },
 			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "the cluster would not create VirtualService shop/squall-ratings-a093b15a: boom", took: 0,
+		},
+		{
+			name: "permission missing", cluster: func(c *fakeCluster) { c.failures["permitted in shop"] = []error{boom} },
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "boom", took: 0,
+		},
+		{
+			name: "routes change while the baseline is watched", cluster: func(c *fakeCluster) {
+				time.AfterFunc(time.Second, func() {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					c.base = "5s"
+				})
+			},
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "the routes to the target have changed", took: 3 * time.Second,
+		},
+		{
+			name: "Prometheus hangs", prometheus: func(time.Time) fakePrometheus {
+				return func(ctx context.Context, _ string) ([]steadystate.Sample, error) {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+			},
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "prometheus: context deadline exceeded", took: 10 * time.Second,
 		},
 		{
 			name: "no journal", failsAt: runner.EventPlanned,

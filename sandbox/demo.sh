@@ -4,7 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-dir=$(mktemp -d "${TMPDIR:-/tmp}/squall-demo.XXXXXX")
+dir=$(mktemp -d "${TMPDIR:-/tmp}/squall-demo.XXXXXX") || exit 1
 sandbox=
 finish() {
   if [ -n "$sandbox" ]; then

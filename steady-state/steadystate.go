@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
@@ -81,24 +80,33 @@ type Measurement struct {
 	Settling bool `json:"settling,omitempty"`
 }
 
-// measure queries every probe once, concurrently, and gives the measurements
-// in the order of the probes.
-func measure(ctx context.Context, q Querier, probes []experiments.Probe, phase experiments.Phase, timeout time.Duration) []Measurement {
+// measured is the measurement of one of several probes.
+type measured struct {
+	probe int
+	Measurement
+}
+
+// measure queries every probe once, concurrently, and calls each for the
+// measurements as they come. It returns, without waiting for the others, when
+// each says that it is done.
+func measure(ctx context.Context, q Querier, probes []experiments.Probe, phase experiments.Phase, timeout time.Duration, each func(measured) (done bool)) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	measurements := make([]Measurement, len(probes))
-	var running sync.WaitGroup
+	results := make(chan measured, len(probes)) // nobody may wait for a reader who has left
 	for i, probe := range probes {
-		running.Go(func() {
+		go func() {
 			start := time.Now()
 			samples, err := q.Query(ctx, probe.PromQL())
 			m := judge(probe, samples, err)
 			m.Phase, m.Time, m.Seconds = phase, start, time.Since(start).Seconds()
-			measurements[i] = m
-		})
+			results <- measured{i, m}
+		}()
 	}
-	running.Wait()
-	return measurements
+	for range probes {
+		if each(<-results) {
+			return
+		}
+	}
 }
 
 // judge compares a query's result with the probe's tolerance.
@@ -151,7 +159,12 @@ type Finding struct {
 type tally struct {
 	finding Finding
 	limit   int
-	judged  bool
+	// worst and reason are those of the worst measurement, and held tells
+	// whether any was inside its tolerance.
+	worst  Verdict
+	reason string
+	judged bool
+	held   bool
 	// misses counts consecutive measurements that were not held; outside
 	// counts those of them that deviated.
 	misses, outside int
@@ -163,8 +176,12 @@ func (t *tally) add(m Measurement) {
 	}
 	t.judged = true
 	if m.Verdict == Held {
+		t.held = true
 		t.misses, t.outside = 0, 0
 		return
+	}
+	if m.Verdict > t.worst {
+		t.worst, t.reason = m.Verdict, m.Reason
 	}
 	t.misses++
 	if m.Verdict == Deviated {
@@ -185,9 +202,14 @@ func (t *tally) add(m Measurement) {
 	}
 }
 
+// result gives the finding at the end of the phase. A failure limit tolerates
+// misses among measurements that hold; where none holds it tolerates nothing.
 func (t *tally) result() Finding {
-	if !t.judged {
+	switch {
+	case !t.judged:
 		t.finding.Verdict, t.finding.Reason = Inconclusive, "was never measured"
+	case !t.held && t.worst > t.finding.Verdict:
+		t.finding.Verdict, t.finding.Reason = t.worst, t.reason+" (and no measurement held)"
 	}
 	return t.finding
 }

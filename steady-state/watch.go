@@ -39,11 +39,10 @@ func (w Watcher) Watch(ctx context.Context, all []experiments.Probe, phase exper
 		first = 0
 	}
 	w.every(ctx, first, length, func(elapsed time.Duration) (done bool) {
-		for i, m := range w.measure(ctx, probes, phase, elapsed) {
-			tallies[i].add(m)
-			done = done || tallies[i].finding.Verdict != Held
-		}
-		return done
+		return w.measure(ctx, probes, phase, elapsed, func(m measured) (done bool) {
+			tallies[m.probe].add(m.Measurement)
+			return tallies[m.probe].finding.Verdict != Held
+		})
 	})
 	findings := make([]Finding, len(probes))
 	for i := range tallies {
@@ -65,34 +64,40 @@ func (w Watcher) Recover(ctx context.Context, all []experiments.Probe, within ti
 		findings[i] = Finding{Probe: p.Name, Phase: experiments.After, Verdict: Inconclusive, Reason: "was never measured"}
 	}
 	w.every(ctx, 0, within, func(elapsed time.Duration) (done bool) {
-		done = true
-		for i, m := range w.measure(ctx, probes, experiments.After, elapsed) {
+		missing := len(probes)
+		w.measure(ctx, probes, experiments.After, elapsed, func(m measured) (done bool) {
 			if m.Settling {
-				done = false
-				continue
+				return false
 			}
-			findings[i].Verdict, findings[i].Reason, findings[i].Time = m.Verdict, m.Reason, m.Time
-			done = done && m.Verdict == Held
-		}
+			f := &findings[m.probe]
+			f.Verdict, f.Reason, f.Time = m.Verdict, m.Reason, m.Time
+			if m.Verdict == Held {
+				missing--
+			}
+			return false
+		})
 		took = elapsed
-		return done
+		return missing == 0
 	})
 	return findings, took
 }
 
-// measure takes one measurement of each probe and records it.
-func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, elapsed time.Duration) []Measurement {
-	measurements := measure(ctx, w.Querier, probes, phase, min(max(w.Interval, shortestTimeout), longestTimeout))
-	if ctx.Err() != nil {
-		// The measurements failed because the run is ending, which says
-		// nothing about the hypothesis.
-		return nil
-	}
-	for i := range measurements {
-		measurements[i].Settling = phase != experiments.Before && elapsed < probes[i].Settle.Duration
-		w.Record(measurements[i])
-	}
-	return measurements
+// measure takes one measurement of each probe, records them, and gives them to
+// each, which says whether the others do not matter any more.
+func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, elapsed time.Duration, each func(measured) (done bool)) (done bool) {
+	timeout := min(max(w.Interval, shortestTimeout), longestTimeout)
+	measure(ctx, w.Querier, probes, phase, timeout, func(m measured) bool {
+		if ctx.Err() != nil {
+			// The measurement failed because the run is ending, which says
+			// nothing about the hypothesis.
+			return true
+		}
+		m.Settling = phase != experiments.Before && elapsed < probes[m.probe].Settle.Duration
+		w.Record(m.Measurement)
+		done = each(m)
+		return done
+	})
+	return done
 }
 
 // every calls step at first, then at each multiple of the interval that is not

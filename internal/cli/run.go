@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -28,11 +27,22 @@ type runFlags struct {
 	kubernetes *genericclioptions.ConfigFlags
 	prometheus string
 	out        string
+	selector   string
 	quiet      bool
 }
 
+// needFiles asks for at least one file.
+func needFiles(command string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, files []string) error {
+		if len(files) == 0 {
+			return &hintedError{errors.New("no experiment file is named"), fmt.Sprintf("%[1]s FILE...; %[1]s --help has examples", command)}
+		}
+		return nil
+	}
+}
+
 func newRunCommand(env Env, code *int) *cobra.Command {
-	flags := runFlags{kubernetes: genericclioptions.NewConfigFlags(false)}
+	flags := runFlags{}
 	command := &cobra.Command{
 		Use:   "run FILE...",
 		Short: "Run experiments one after another",
@@ -45,49 +55,60 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 4 interrupted and clean, 5 rollback incomplete. With several experiments 5 wins,
 then 1, 4, 3, 2.`,
 		Example: `  squall run ratings-outage.yaml --prometheus http://localhost:9090
-  SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging *.yaml`,
-		Args: func(_ *cobra.Command, files []string) error {
-			if len(files) == 0 {
-				return &hintedError{errors.New("no experiment file is named"), "squall run FILE...; squall run --help has examples"}
-			}
-			return nil
-		},
+  SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging -l team=reviews experiments/`,
+		Args: needFiles("squall run"),
 		RunE: func(cmd *cobra.Command, files []string) (err error) {
 			*code, err = runFiles(cmd.Context(), env, flags, files)
 			return err
 		},
 	}
-	flags.kubernetes.AddFlags(command.Flags())
-	command.Flags().StringVar(&flags.prometheus, "prometheus", env.Getenv("SQUALL_PROMETHEUS"), "URL of the Prometheus server (or SQUALL_PROMETHEUS)")
-	command.Flags().StringVar(&flags.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
-	command.Flags().BoolVarP(&flags.quiet, "quiet", "q", false, "print no progress")
+	flags.add(command)
+	command.Flags().StringVarP(&flags.selector, "selector", "l", "", "run only experiments with such labels, as for kubectl: team=reviews,tier!=demo")
 	return command
+}
+
+// add adds the flags that every command that injects has.
+func (f *runFlags) add(command *cobra.Command) {
+	f.kubernetes = genericclioptions.NewConfigFlags(false)
+	f.kubernetes.AddFlags(command.Flags())
+	command.Flags().StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus server (or SQUALL_PROMETHEUS)")
+	command.Flags().StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
+	command.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
 }
 
 // runFiles loads everything before it runs anything. An error means that
 // nothing was run.
 func runFiles(ctx context.Context, env Env, flags runFlags, files []string) (int, error) {
-	loaded, problems := loadFiles(files)
+	all, problems := loadFiles(env, files)
 	if len(problems) > 0 {
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return exitUsage, nil
+	}
+	chosen, err := selected(all, flags.selector)
+	if err != nil {
+		return exitUsage, err
+	}
+	if len(chosen) == 0 {
+		return exitUsage, &hintedError{fmt.Errorf("no experiment has labels that match %q", flags.selector), "squall validate lists the experiments of the files"}
 	}
 	r, err := newRunner(env, flags)
 	if err != nil {
 		return exitUsage, err
 	}
-	return runAll(ctx, env, flags, r, loaded), nil
+	return runAll(ctx, env, flags, r, chosen), nil
 }
 
 // runAll runs experiments one after another, and stops when ctx ends.
-func runAll(ctx context.Context, env Env, flags runFlags, r runner.Runner, loaded []experiments.Experiment) (code int) {
-	for i, e := range loaded {
+func runAll(ctx context.Context, env Env, flags runFlags, r runner.Runner, chosen []loaded) (code int) {
+	for i, e := range chosen {
 		if i > 0 {
 			fmt.Fprintln(env.Stdout)
 		}
-		code = worstCode(code, runOne(ctx, env, flags, r, e))
-		if ctx.Err() != nil {
-			break
+		_, one := runOne(ctx, env, flags, r, e.Experiment)
+		code = worstCode(code, one)
+		if ctx.Err() != nil && i+1 < len(chosen) {
+			fmt.Fprintf(env.Stderr, "squall: interrupted; %d experiments were not run\n", len(chosen)-i-1)
+			return worstCode(code, exitInterrupted)
 		}
 	}
 	return code
@@ -96,10 +117,12 @@ func runAll(ctx context.Context, env Env, flags runFlags, r runner.Runner, loade
 // newRunner wires a runner to the cluster and the Prometheus that the flags
 // name. Nothing is sent yet.
 func newRunner(env Env, flags runFlags) (runner.Runner, error) {
-	if flags.prometheus == "" {
+	// Not the flag's default, which --help would print with its password.
+	address := cmp.Or(flags.prometheus, env.Getenv("SQUALL_PROMETHEUS"))
+	if address == "" {
 		return runner.Runner{}, &hintedError{errors.New("no Prometheus server is named"), "--prometheus http://HOST:9090 or SQUALL_PROMETHEUS; without it nothing would notice that the system suffers"}
 	}
-	querier, err := prom.New(flags.prometheus)
+	querier, err := prom.New(address)
 	if err != nil {
 		return runner.Runner{}, &hintedError{err, "--prometheus http://HOST:9090"}
 	}
@@ -114,59 +137,22 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 	return runner.Runner{Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming()}, nil
 }
 
-// loadFiles loads every file and gives the problems of all of them at once.
-func loadFiles(files []string) (all []experiments.Experiment, problems experiments.Problems) {
-	for _, name := range files {
-		loaded, err := loadFile(name)
-		var found experiments.Problems
-		switch {
-		case errors.As(err, &found):
-			problems = append(problems, found...)
-		case err != nil:
-			problems = append(problems, experiments.Problem{File: name, Message: err.Error()})
-		}
-		all = append(all, loaded...)
-	}
-	return all, problems
-}
-
-func loadFile(name string) (loaded []experiments.Experiment, err error) {
-	info, err := os.Stat(name)
-	var failure *fs.PathError
-	switch {
-	case errors.As(err, &failure):
-		return nil, failure.Err
-	case err != nil:
-		return nil, err
-	case info.IsDir():
-		return nil, errors.New("is a directory; name the files in it")
-	}
-	file, err := os.Open(name) //nolint:gosec // the user names the file
-	if err != nil {
-		if errors.As(err, &failure) {
-			err = failure.Err
-		}
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	return experiments.Load(name, file)
-}
-
-// runOne runs one experiment and prints its summary.
-func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e experiments.Experiment) (code int) {
+// runOne runs one experiment and prints its summary. The result is empty when
+// it could not be recorded, and so did not start.
+func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e experiments.Experiment) (result runner.Result, code int) {
 	run := r.NewRun(e, time.Now())
 	folder := filepath.Join(flags.out, run.ID)
 	writer, err := journal.Create(folder)
 	if err != nil {
 		printError(env.Stderr, &hintedError{fmt.Errorf("%s: refused: %w", e.Metadata.Name, err), unrecordedHint})
-		return exitInconclusive
+		return result, exitInconclusive
 	}
 	recorder := &recorder{journal: writer}
 	if !flags.quiet {
 		recorder.progress = &progress{out: env.Stderr, began: time.Now()}
 		fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
 	}
-	result := r.Run(ctx, run, e, recorder)
+	result = r.Run(ctx, run, e, recorder)
 	folded, err := reports.Fold(recorder.events)
 	if err == nil {
 		err = reports.Text(env.Stdout, folded)
@@ -174,7 +160,7 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 	if err := errors.Join(err, writer.Close()); err != nil {
 		printError(env.Stderr, err)
 	}
-	return exitCode(result)
+	return result, exitCode(result)
 }
 
 // unrecordedHint is the next step when a journal cannot be written.
@@ -197,10 +183,11 @@ func (r *recorder) Record(at time.Time, eventType string, data any) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, event)
+	err = r.journal.Append(event)
 	if r.progress != nil {
 		r.progress.show(at, data)
 	}
-	return r.journal.Append(event)
+	return err
 }
 
 func exitCode(result runner.Result) int {

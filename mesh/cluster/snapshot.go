@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -10,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/mesh"
 )
@@ -62,15 +63,71 @@ func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 	}
 	group.Go(func() error {
 		return c.names(ctx, "services", func(item metav1.PartialObjectMetadata) {
-			s.Services = append(s.Services, types.NamespacedName{Namespace: item.Namespace, Name: item.Name})
+			s.Services = append(s.Services, mesh.Service{Namespace: item.Namespace, Name: item.Name, Labels: item.Labels})
 		})
 	})
+	group.Go(func() (err error) {
+		s.Routes, err = c.gatewayRoutes(ctx)
+		return err
+	})
+	group.Go(func() error { return c.meshConfig(ctx, &s) })
 	group.Go(func() error {
 		return c.names(ctx, "namespaces", func(item metav1.PartialObjectMetadata) {
 			s.Namespaces[item.Name] = item.Labels
 		})
 	})
-	return s, group.Wait()
+	if err := group.Wait(); err != nil {
+		return mesh.Snapshot{}, err
+	}
+	return s, nil
+}
+
+// gatewayRoutes lists the routes of the Gateway API, where it is installed.
+func (c *Cluster) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructured, error) {
+	var routes []*unstructured.Unstructured
+	for _, resource := range []string{"httproutes", "grpcroutes"} {
+		err := c.pages(resource, func(options metav1.ListOptions) (string, error) {
+			list, err := c.objects.Resource(schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: resource}).List(ctx, options)
+			if apierrors.IsNotFound(err) {
+				return "", nil // not served
+			}
+			if err != nil {
+				return "", err
+			}
+			for i := range list.Items {
+				routes = append(routes, &list.Items[i])
+			}
+			return list.GetContinue(), nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return routes, nil
+}
+
+// meshConfig reads the parts of Istio's MeshConfig that change which
+// VirtualService is in force. An installation without the ConfigMap, or one
+// that may not be read, is taken to have the defaults.
+func (c *Cluster) meshConfig(ctx context.Context, s *mesh.Snapshot) error {
+	object, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(defaultRootNamespace).Get(ctx, "istio", metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("get Istio's MeshConfig: %w", c.explain(err))
+	}
+	text, _, _ := unstructured.NestedString(object.Object, "data", "mesh")
+	var config struct {
+		DefaultVirtualServiceExportTo []string `json:"defaultVirtualServiceExportTo"`
+		RootNamespace                 string   `json:"rootNamespace"`
+	}
+	if err := yaml.Unmarshal([]byte(text), &config); err != nil {
+		return fmt.Errorf("ConfigMap %s/istio holds no MeshConfig: %w", defaultRootNamespace, err)
+	}
+	s.DefaultExportTo = config.DefaultVirtualServiceExportTo
+	s.RootNamespace = cmp.Or(config.RootNamespace, s.RootNamespace)
+	return nil
 }
 
 // istioVersion gives the newest served version of Istio's API.

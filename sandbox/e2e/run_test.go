@@ -289,7 +289,7 @@ func TestNothingIsCreatedWhenRefused(t *testing.T) {
 	}{
 		{"baseline not held", spec{probes: "[{name: never, query: vector(0), min: 1}]"}, nil, "the hypothesis does not hold before the fault: never: 0 is below 1"},
 		{"baseline without data", spec{probes: "[{name: nothing, query: absent_metric, min: 1}]"}, nil, "nothing: no series"},
-		{"a query that Prometheus refuses", spec{probes: "[{name: bad, query: 'sum(', min: 1}]"}, nil, "refuses the query: "},
+		{"a query that Prometheus refuses", spec{probes: "[{name: bad, query: 'sum by (instance) (up) / on () sum by (instance) (up)', min: 1}]"}, nil, "refuses the query: "},
 		{"Prometheus down", spec{}, []string{"--prometheus", "http://127.0.0.1:1"}, "prometheus: http://127.0.0.1:1 does not answer: dial tcp 127.0.0.1:1: connect: connection refused"},
 		{"unknown host", spec{target: "{host: raitngs, namespace: prod}"}, nil, "the mesh knows no host raitngs.prod.svc.cluster.local"},
 		{"unknown namespace", spec{callers: "[{namespace: shops}]"}, nil, "there is no namespace shops"},

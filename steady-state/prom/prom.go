@@ -28,7 +28,8 @@ var _ steadystate.Querier = (*Client)(nil)
 func New(address string) (*Client, error) {
 	parsed, err := url.Parse(address)
 	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" {
-		return nil, fmt.Errorf("%q is not the URL of a Prometheus server", address)
+		// Not repeated: it may hold a password.
+		return nil, errors.New("that is not the URL of a Prometheus server")
 	}
 	transport, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
@@ -67,6 +68,9 @@ func (c *Client) Query(ctx context.Context, promql string) ([]steadystate.Sample
 	case model.Vector:
 		samples := make([]steadystate.Sample, len(v))
 		for i, s := range v {
+			if s.Histogram != nil {
+				return nil, errors.New("the query gives a native histogram, not a number; take histogram_quantile of it")
+			}
 			labels := make(map[string]string, len(s.Metric))
 			for name, value := range s.Metric {
 				labels[string(name)] = string(value)

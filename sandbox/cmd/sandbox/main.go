@@ -113,7 +113,10 @@ func lock(dir layout.Dir) (unlock func(), err error) {
 	if err := errors.Join(file.Truncate(0), writePid(file)); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return func() { _ = file.Close() }, nil // closing releases the lock
+	return func() {
+		_ = file.Truncate(0) // so that nobody takes the pid for that of the next sandbox
+		_ = file.Close()     // releases the lock
+	}, nil
 }
 
 func writePid(file *os.File) error {

@@ -120,7 +120,7 @@ func (m *Mesh) orDeath(ctx context.Context, step func(context.Context) error) er
 		}
 	}()
 	err := step(ctx)
-	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		return errors.Join(cause, err)
 	}
 	return err

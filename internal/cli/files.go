@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/squall-chaos/squall/experiments"
+)
+
+// stdinName stands for the standard input among files.
+const stdinName = "-"
+
+// loaded is an experiment and the file that it comes from.
+type loaded struct {
+	experiments.Experiment
+	file string
+}
+
+// loadFiles loads files, the .yaml and .yml files of directories, and the
+// standard input, and gives the problems of all of them at once. Experiments
+// of different files must have different names.
+func loadFiles(env Env, arguments []string) (all []loaded, problems experiments.Problems) {
+	files, problems := expand(arguments)
+	first := map[string]string{}
+	for _, name := range files {
+		found, err := loadFile(env, name)
+		if failures, ok := errors.AsType[experiments.Problems](err); ok {
+			problems = append(problems, failures...)
+		} else if err != nil {
+			problems = append(problems, experiments.Problem{File: name, Message: err.Error()})
+		}
+		for _, e := range found {
+			if other, twice := first[e.Metadata.Name]; twice {
+				problems = append(problems, experiments.Problem{File: name, Path: "metadata.name", Message: fmt.Sprintf("%s names an experiment %q too", other, e.Metadata.Name), Remedy: "rename one"})
+			}
+			first[e.Metadata.Name] = name
+			all = append(all, loaded{e, name})
+		}
+	}
+	return all, problems
+}
+
+// expand replaces each directory by the experiment files directly in it.
+func expand(arguments []string) (files []string, problems experiments.Problems) {
+	for _, name := range arguments {
+		info, err := os.Stat(name)
+		if name == stdinName || err != nil || !info.IsDir() {
+			files = append(files, name)
+			continue
+		}
+		var inside []string
+		for _, pattern := range []string{"*.yaml", "*.yml"} {
+			found, err := filepath.Glob(filepath.Join(globEscape(name), pattern))
+			if err != nil {
+				problems = append(problems, experiments.Problem{File: name, Message: err.Error()})
+			}
+			inside = append(inside, found...)
+		}
+		if len(inside) == 0 {
+			problems = append(problems, experiments.Problem{File: name, Message: "is a directory without any .yaml or .yml file"})
+		}
+		slices.Sort(inside)
+		files = append(files, inside...)
+	}
+	return files, problems
+}
+
+// globEscape lets a directory's name stand for itself in a pattern.
+func globEscape(name string) string {
+	var escaped []rune
+	for _, r := range name {
+		if r == '*' || r == '?' || r == '[' || r == '\\' {
+			escaped = append(escaped, '\\')
+		}
+		escaped = append(escaped, r)
+	}
+	return string(escaped)
+}
+
+func loadFile(env Env, name string) (found []experiments.Experiment, err error) {
+	content := env.Stdin
+	if name != stdinName {
+		file, err := os.Open(name) //nolint:gosec // the user names the file
+		if failure, ok := errors.AsType[*fs.PathError](err); ok {
+			return nil, failure.Err
+		} else if err != nil {
+			return nil, err
+		}
+		defer file.Close() //nolint:errcheck // opened for reading
+		content = file
+	}
+	return experiments.Load(name, content)
+}
+
+// selected gives the experiments whose labels match a selector as kubectl
+// writes it: team=reviews,tier!=demo.
+func selected(all []loaded, selector string) ([]loaded, error) {
+	parsed, err := labels.Parse(selector)
+	if err != nil {
+		return nil, &hintedError{fmt.Errorf("--selector: %w", err), "write it as for kubectl, such as team=reviews,tier!=demo"}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(l loaded) bool { return !parsed.Matches(labels.Set(l.Metadata.Labels)) }), nil
+}

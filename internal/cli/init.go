@@ -1,0 +1,110 @@
+package cli
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/library"
+)
+
+// starter is the file that init writes.
+//
+//go:embed starter.yaml
+var starter []byte
+
+// changeMark marks the lines of a file that its user must change.
+const changeMark = "# CHANGE"
+
+func newInitCommand(env Env) *cobra.Command {
+	var from string
+	var list bool
+	command := &cobra.Command{
+		Use:   "init [FILE]",
+		Short: "Write a starter file, or one of the library",
+		Long: `Init writes a commented experiment to start from: experiment.yaml unless another
+file is named, or the standard output for -. It never overwrites a file. The
+lines that need your own names are marked ` + changeMark + `.`,
+		Example: `  squall init
+  squall init --list
+  squall init --from-library dependency-outage outage.yaml`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, arguments []string) error {
+			if list {
+				return listLibrary(env)
+			}
+			content, name := starter, "experiment.yaml"
+			if from != "" {
+				found, err := library.Files.ReadFile(from + ".yaml")
+				if err != nil {
+					return &hintedError{fmt.Errorf("the library has no experiment %q", from), "squall init --list"}
+				}
+				content, name = found, from+".yaml"
+			}
+			if len(arguments) == 1 {
+				name = arguments[0]
+			}
+			return writeNew(env, name, content)
+		},
+	}
+	command.Flags().StringVar(&from, "from-library", "", "name of an experiment of the library")
+	command.Flags().BoolVar(&list, "list", false, "list the library")
+	return command
+}
+
+// writeNew writes a file that does not exist yet, and says what to do with it.
+func writeNew(env Env, name string, content []byte) (err error) {
+	if name == stdinName {
+		_, err := env.Stdout.Write(content)
+		return err
+	}
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // a file for the team's repository
+	if errors.Is(err, fs.ErrExist) {
+		return &hintedError{fmt.Errorf("%s exists already", name), "name another file: squall init FILE"}
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := file.Write(content); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	fmt.Fprintf(env.Stdout, "wrote %s\n", name)
+	number := 0
+	for line := range strings.Lines(string(content)) {
+		if number++; strings.Contains(line, changeMark) {
+			fmt.Fprintf(env.Stdout, "change line %d: %s\n", number, strings.TrimSpace(line))
+		}
+	}
+	fmt.Fprintf(env.Stdout, "then: squall validate %s\n", name)
+	return nil
+}
+
+func listLibrary(env Env) error {
+	names, err := fs.Glob(library.Files, "*.yaml")
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
+	for _, name := range names {
+		file, err := library.Files.Open(name)
+		if err != nil {
+			return err
+		}
+		all, err := experiments.Load(name, file)
+		if err := errors.Join(err, file.Close()); err != nil {
+			return err
+		}
+		fmt.Fprintf(table, "%s\t%s\n", strings.TrimSuffix(name, ".yaml"), all[0].Spec.Title)
+	}
+	return table.Flush()
+}

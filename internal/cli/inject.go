@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// injectFlags are the flags of squall inject beside those of squall run.
+type injectFlags struct {
+	runFlags
+	duration   time.Duration
+	percentage float64
+	from       []string
+	headers    []string
+	guards     []string
+	port       int
+	status     int
+	grpcStatus string
+	delay      time.Duration
+	mode       string
+	print      bool
+}
+
+// The kinds of faults that inject knows.
+const (
+	kindAbort     = "abort"
+	kindDelay     = "delay"
+	kindBlackhole = "blackhole"
+)
+
+func newInjectCommand(env Env, code *int) *cobra.Command {
+	flags := injectFlags{}
+	command := &cobra.Command{
+		Use:   "inject abort|delay|blackhole HOST",
+		Short: "Simulate an outage once, without a file",
+		Long: `Inject disturbs the calls to a host for some time, with everything that
+'squall run' does except a hypothesis: nothing is tested. A guard ends it early.
+
+Exit codes: 0 done and requests were hit, 1 stopped by a guard, otherwise as for
+'squall run'.`,
+		Example: `  squall inject abort ratings.prod.svc.cluster.local --from shop/app=reviews --for 5m
+  squall inject delay details.prod --delay 2s --percentage 10 --from shop --for 1m --header end-user=jason
+  squall inject abort ratings.prod --from shop --for 5m --guard 'sum(rate(errors_total[1m])) < 5'
+  squall inject abort ratings.prod --from shop --for 5m --print > outage.yaml`,
+		Args: func(_ *cobra.Command, arguments []string) error {
+			if len(arguments) != 2 {
+				return &hintedError{fmt.Errorf("%d arguments instead of a fault and a host", len(arguments)), "squall inject abort HOST --from NAMESPACE --for 5m"}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, arguments []string) (err error) {
+			e, err := flags.experiment(arguments[0], arguments[1])
+			if err != nil {
+				return err
+			}
+			if flags.print {
+				return experiments.Encode(env.Stdout, e)
+			}
+			r, err := newRunner(env, flags.runFlags)
+			if err != nil {
+				return err
+			}
+			result, ended := runOne(cmd.Context(), env, flags.runFlags, r, e)
+			if doneInject(result) {
+				ended = exitHeld
+			}
+			*code = ended
+			return nil
+		},
+	}
+	flags.add(command)
+	f := command.Flags()
+	f.DurationVar(&flags.duration, "for", 0, "how long the fault is in force")
+	f.Float64Var(&flags.percentage, "percentage", 100, "share of the requests")
+	f.StringArrayVar(&flags.from, "from", nil, "callers: NAMESPACE or NAMESPACE/LABEL=VALUE,...; several are allowed")
+	f.StringArrayVar(&flags.headers, "header", nil, "only requests with this header, as NAME=VALUE; several are ANDed")
+	f.StringArrayVar(&flags.guards, "guard", nil, "PromQL condition that ends the fault when it holds for no series any more")
+	f.IntVar(&flags.port, "port", 0, "only calls to this service port")
+	f.IntVar(&flags.status, "status", 0, "abort: HTTP status (default 503)")
+	f.StringVar(&flags.grpcStatus, "grpc-status", "", "abort: gRPC status, such as UNAVAILABLE")
+	f.DurationVar(&flags.delay, "delay", 0, "delay: how long a request is held")
+	f.StringVar(&flags.mode, "mode", "", "blackhole: reject or drop")
+	f.BoolVar(&flags.print, "print", false, "print the experiment file and inject nothing")
+	return command
+}
+
+// experiment gives the experiment that the flags describe. It goes through the
+// same checks as a file.
+func (f injectFlags) experiment(kind, host string) (experiments.Experiment, error) {
+	switch {
+	case f.duration <= 0:
+		return experiments.Experiment{}, &hintedError{errors.New("--for is missing"), "say how long the fault is in force, such as --for 5m"}
+	case kind == kindDelay && f.delay <= 0:
+		return experiments.Experiment{}, &hintedError{errors.New("--delay is missing"), "say how long a request is held, such as --delay 2s"}
+	}
+	share := experiments.Percentage(f.percentage)
+	fault := experiments.Fault{Percentage: &share}
+	switch kind {
+	case kindAbort:
+		fault.Abort = &experiments.Abort{HTTPStatus: f.status, GRPCStatus: f.grpcStatus}
+		if f.grpcStatus == "" {
+			fault.Abort.HTTPStatus = cmp.Or(f.status, 503)
+		}
+	case kindDelay:
+		fault.Delay = &experiments.Delay{FixedDelay: experiments.Duration{Duration: f.delay}}
+	case kindBlackhole:
+		fault.Blackhole = &experiments.Blackhole{Mode: experiments.BlackholeMode(cmp.Or(f.mode, string(experiments.Reject)))}
+	default:
+		return experiments.Experiment{}, &hintedError{fmt.Errorf("%q is not a fault", kind), "abort, delay or blackhole"}
+	}
+	name, _, _ := strings.Cut(host, ".")
+	e := experiments.Experiment{
+		APIVersion: experiments.APIVersion,
+		Kind:       experiments.Kind,
+		Metadata:   experiments.Metadata{Name: kind + "-" + name},
+		Spec: experiments.Spec{
+			Title:       fmt.Sprintf("Outage simulation: %s of calls to %s", kind, host),
+			Target:      experiments.Target{Host: host, Port: f.port},
+			Faults:      []experiments.Fault{fault},
+			Duration:    experiments.Duration{Duration: f.duration},
+			SteadyState: experiments.SteadyState{Probes: []experiments.Probe{}, Interval: experiments.Duration{Duration: min(experiments.DefaultInterval, f.duration)}},
+			Effect:      experiments.Effect{MinRequests: experiments.DefaultEffectMinimum},
+			Recovery:    experiments.Recovery{Within: experiments.Duration{Duration: experiments.DefaultRecoveryDeadline}},
+		},
+	}
+	for _, from := range f.from {
+		caller, err := parseCaller(from)
+		if err != nil {
+			return e, err
+		}
+		e.Spec.Callers = append(e.Spec.Callers, caller)
+	}
+	if len(f.headers) > 0 {
+		headers := map[string]experiments.StringMatch{}
+		for _, header := range f.headers {
+			name, value, ok := strings.Cut(header, "=")
+			if !ok {
+				return e, &hintedError{fmt.Errorf("--header %q has no value", header), "write NAME=VALUE"}
+			}
+			headers[name] = experiments.StringMatch{Exact: &value}
+		}
+		e.Spec.Match = []experiments.Match{{Headers: headers}}
+	}
+	for i, guard := range f.guards {
+		// A comparison gives no series when it does not hold.
+		e.Spec.StopConditions = append(e.Spec.StopConditions, experiments.StopCondition{
+			Name: fmt.Sprintf("guard %d", i+1), Min: experiments.Number(1), NoData: experiments.NoDataFail,
+			Measure: experiments.Measure{Query: fmt.Sprintf("count(%s) or vector(0)", guard)},
+		})
+	}
+	return checked(e)
+}
+
+// parseCaller reads NAMESPACE or NAMESPACE/LABEL=VALUE,...
+func parseCaller(from string) (experiments.Caller, error) {
+	namespace, labels, narrowed := strings.Cut(from, "/")
+	caller := experiments.Caller{Namespace: namespace}
+	if !narrowed {
+		return caller, nil
+	}
+	caller.Labels = map[string]string{}
+	for pair := range strings.SplitSeq(labels, ",") {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok {
+			return caller, &hintedError{fmt.Errorf("--from %q: %q is not a label", from, pair), "write NAMESPACE/LABEL=VALUE"}
+		}
+		caller.Labels[key] = value
+	}
+	return caller, nil
+}
+
+// checked gives the experiment as Load reads it from a file.
+func checked(e experiments.Experiment) (experiments.Experiment, error) {
+	var file strings.Builder
+	if err := experiments.Encode(&file, e); err != nil {
+		return e, err
+	}
+	loaded, err := experiments.Load("inject", strings.NewReader(file.String()))
+	if err != nil {
+		return e, &hintedError{err, "squall inject --help"}
+	}
+	return loaded[0], nil
+}
+
+// doneInject tells a simulation that went as asked: it tested nothing, which
+// is no failure of it.
+func doneInject(result runner.Result) bool {
+	return result.Status == runner.Completed && result.Verdict == steadystate.Inconclusive && result.Reason == runner.NoHypothesis
+}

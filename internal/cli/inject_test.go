@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/squall-chaos/squall/experiments"
+)
+
+// What --print writes loads to the experiment that inject runs.
+func TestInjectPrintsWhatItRuns(t *testing.T) {
+	for _, test := range []struct {
+		kind  string
+		flags injectFlags
+	}{
+		{kindAbort, injectFlags{duration: time.Minute, percentage: 100}},
+		{kindAbort, injectFlags{duration: 90 * time.Second, percentage: 0.5, grpcStatus: "INTERNAL", from: []string{"shop", "prod/app=a,version=v1"}, headers: []string{"a=b", "c="}, port: 80}},
+		{kindDelay, injectFlags{duration: time.Hour, percentage: 12.5, delay: 1500 * time.Millisecond, guards: []string{"up == 1", `a{b="c"} > 0`}}},
+		{kindBlackhole, injectFlags{duration: 200 * time.Millisecond, percentage: 100, mode: "drop"}},
+	} {
+		ran, err := test.flags.experiment(test.kind, "ratings.prod.svc.cluster.local")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var printed strings.Builder
+		if err := experiments.Encode(&printed, ran); err != nil {
+			t.Fatal(err)
+		}
+		loaded, err := experiments.Load("printed.yaml", strings.NewReader(printed.String()))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, &printed)
+		}
+		if diff := cmp.Diff([]experiments.Experiment{ran}, loaded, cmp.AllowUnexported(experiments.Bound{})); diff != "" {
+			t.Errorf("%s\n%s", diff, &printed)
+		}
+	}
+}
+
+func TestWorstCode(t *testing.T) {
+	order := []int{exitHeld, exitUsage, exitInconclusive, exitInterrupted, exitDeviated, exitLeft}
+	for i, worse := range order {
+		for _, better := range order[:i] {
+			if got := worstCode(better, worse); got != worse {
+				t.Errorf("%d and %d give %d", better, worse, got)
+			}
+			if got := worstCode(worse, better); got != worse {
+				t.Errorf("%d and %d give %d", worse, better, got)
+			}
+		}
+	}
+}
