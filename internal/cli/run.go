@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh/cluster"
@@ -24,7 +23,7 @@ import (
 
 // runFlags are the flags of squall run.
 type runFlags struct {
-	kubernetes *genericclioptions.ConfigFlags
+	kubernetes kubeconfig
 	prometheus string
 	out        string
 	selector   string
@@ -69,8 +68,7 @@ then 1, 4, 3, 2.`,
 
 // add adds the flags that every command that injects has.
 func (f *runFlags) add(command *cobra.Command) {
-	f.kubernetes = genericclioptions.NewConfigFlags(false)
-	f.kubernetes.AddFlags(command.Flags())
+	f.kubernetes.add(command.Flags())
 	command.Flags().StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus server (or SQUALL_PROMETHEUS)")
 	command.Flags().StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
 	command.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
@@ -126,9 +124,9 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 	if err != nil {
 		return runner.Runner{}, &hintedError{err, "--prometheus http://HOST:9090"}
 	}
-	config, err := flags.kubernetes.ToRESTConfig()
+	config, err := flags.kubernetes.config()
 	if err != nil {
-		return runner.Runner{}, &hintedError{err, "--kubeconfig, --context or KUBECONFIG say which cluster is meant"}
+		return runner.Runner{}, err
 	}
 	target, err := cluster.Connect(config)
 	if err != nil {

@@ -4,11 +4,14 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,7 +21,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -32,10 +34,10 @@ const requestTimeout = 10 * time.Second
 
 // Cluster is one Kubernetes API server. It is safe for concurrent use.
 type Cluster struct {
-	host      string
-	objects   dynamic.Interface
-	metadata  metadata.Interface
-	discovery discovery.DiscoveryInterface
+	host     string
+	objects  dynamic.Interface
+	metadata metadata.Interface
+	http     *http.Client
 }
 
 var _ runner.Mesh = (*Cluster)(nil)
@@ -43,7 +45,7 @@ var _ runner.Mesh = (*Cluster)(nil)
 // Connect makes a client; nothing is sent yet.
 func Connect(config *rest.Config) (*Cluster, error) {
 	config = rest.CopyConfig(config)
-	config.Timeout = requestTimeout
+	config.Timeout = cmp.Or(config.Timeout, requestTimeout)
 	// The client's own throttle is off: the server has a fair one, and a
 	// rollback must not wait in a queue of ours.
 	config.QPS = -1
@@ -60,11 +62,11 @@ func Connect(config *rest.Config) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	discovered, err := discovery.NewDiscoveryClientForConfigAndClient(config, client)
+	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	return &Cluster{host: config.Host, objects: objects, metadata: partial, discovery: discovered}, nil
+	return &Cluster{host: strings.TrimSuffix(base.String(), "/"), objects: objects, metadata: partial, http: client}, nil
 }
 
 // Name gives the address of the API server.

@@ -3,7 +3,10 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -130,15 +133,16 @@ func (c *Cluster) meshConfig(ctx context.Context, s *mesh.Snapshot) error {
 	return nil
 }
 
-// istioVersion gives the newest served version of Istio's API.
+// istioVersion gives the newest served version of Istio's API. It asks for this
+// group alone; client-go's discovery would bring every Kubernetes type along.
 func (c *Cluster) istioVersion(ctx context.Context) (schema.GroupVersion, error) {
 	var group metav1.APIGroup
-	err := c.discovery.RESTClient().Get().AbsPath("/apis", istioGroup).Do(ctx).Into(&group)
-	switch {
-	case apierrors.IsNotFound(err):
-		return schema.GroupVersion{}, fmt.Errorf("the cluster serves no %s: Istio is not installed there", istioGroup)
-	case err != nil:
+	found, err := c.getJSON(ctx, "/apis/"+istioGroup, &group)
+	if err != nil {
 		return schema.GroupVersion{}, fmt.Errorf("which versions of %s the cluster serves: %w", istioGroup, c.explain(err))
+	}
+	if !found {
+		return schema.GroupVersion{}, fmt.Errorf("the cluster serves no %s: Istio is not installed there", istioGroup)
 	}
 	for _, wanted := range istioVersions {
 		if slices.ContainsFunc(group.Versions, func(served metav1.GroupVersionForDiscovery) bool { return served.Version == wanted }) {
@@ -146,6 +150,40 @@ func (c *Cluster) istioVersion(ctx context.Context) (schema.GroupVersion, error)
 		}
 	}
 	return schema.GroupVersion{}, fmt.Errorf("the cluster serves none of the versions %v of %s", istioVersions, istioGroup)
+}
+
+// maxDocument bounds what getJSON reads.
+const maxDocument = 1 << 20
+
+// getJSON reads a document of the API server; found is false when there is
+// none at the path.
+func (c *Cluster) getJSON(ctx context.Context, path string, into any) (found bool, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.host+path, http.NoBody)
+	if err != nil {
+		return false, err
+	}
+	request.Header.Set("Accept", "application/json")
+	response, err := c.http.Do(request)
+	if err != nil {
+		return false, err
+	}
+	defer response.Body.Close() //nolint:errcheck // read to the end or dropped
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument))
+	if err != nil {
+		return false, err
+	}
+	switch response.StatusCode {
+	case http.StatusNotFound:
+		return false, nil
+	case http.StatusOK:
+		return true, json.Unmarshal(body, into)
+	default:
+		var status metav1.Status
+		if json.Unmarshal(body, &status) == nil && status.Message != "" {
+			return false, &apierrors.StatusError{ErrStatus: status}
+		}
+		return false, fmt.Errorf("%s answers %s", c.host+path, response.Status)
+	}
 }
 
 // names lists the metadata of all objects of a core resource.
