@@ -7,7 +7,7 @@ LINT  := $(BIN)/golangci-lint
 # other projects' programs, and analysing those takes longer than building them.
 SANDBOX_PACKAGES := ./cmd/sandbox/... ./internal/... ./e2e/...
 
-.PHONY: help build sandbox demo test unit e2e lint fmt bench clean
+.PHONY: help build sandbox demo test unit e2e fuzz lint fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ unit: ## run the tests that need no sandbox
 
 e2e: sandbox ## run the end-to-end tests on the sandbox
 	cd sandbox && $(GO) test -race -count=1 -p 1 -timeout 20m ./e2e/...
+
+fuzz: ## look for input that breaks the loader or the match algebra, for 80 seconds
+	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 60s ./experiments
+	$(GO) test -run '^$$' -fuzz FuzzIntersect -fuzztime 20s ./mesh
 
 lint: $(LINT) ## run the linters
 	$(LINT) run ./...

@@ -30,6 +30,31 @@ type effectCount struct {
 	before []steadystate.Sample
 }
 
+// readClock reads the server's time, which also shows that it answers.
+func (s *session) readClock(ctx context.Context) error {
+	samples, err := s.query(ctx, "time()")
+	if err != nil {
+		return err
+	}
+	if len(samples) != 1 {
+		return fmt.Errorf("time() gives %d series", len(samples))
+	}
+	s.clock = samples[0].Value
+	return nil
+}
+
+// callsSelector selects the counters of all calls that the run may disturb, as
+// the callers' side reports them.
+func callsSelector(plan mesh.Plan, more string) string {
+	var namespaces []string
+	for _, d := range plan.Decisions {
+		namespaces = append(namespaces, d.Callers)
+	}
+	sort.Strings(namespaces)
+	return fmt.Sprintf(`istio_requests_total{reporter=~"source|waypoint",destination_service=%q,source_workload_namespace=~%q%s}`,
+		plan.Decisions[0].Host, strings.Join(namespaces, "|"), more)
+}
+
 // effectQuery looks five minutes back, as an instant query does, but past a
 // scrape that failed: a counter that seems new would count from zero.
 func effectQuery(plan mesh.Plan, fault experiments.Fault) string {
@@ -40,20 +65,38 @@ func effectQuery(plan mesh.Plan, fault experiments.Fault) string {
 	case fault.Abort == nil:
 		flags = "DI"
 	}
-	var namespaces []string
-	for _, d := range plan.Decisions {
-		namespaces = append(namespaces, d.Callers)
-	}
-	sort.Strings(namespaces)
-	return fmt.Sprintf(`last_over_time(istio_requests_total{reporter=~"source|waypoint",destination_service=%q,source_workload_namespace=~%q,response_flags=~"(.*,)?(%s)(,.*)?"}[5m])`,
-		plan.Decisions[0].Host, strings.Join(namespaces, "|"), flags)
+	return fmt.Sprintf(`last_over_time(%s[5m])`, callsSelector(plan, fmt.Sprintf(`,response_flags=~"(.*,)?(%s)(,.*)?"`, flags)))
 }
 
-// startEffect reads the counters before the fault.
+// afterglow is how long after its rollback an earlier fault may still hit:
+// until every proxy has heard of it.
+const afterglow = 2 * time.Second
+
+// scrapeTimeout is how long a run waits for the counters to be read again.
+const scrapeTimeout = time.Minute
+
+// startEffect reads the counters before the fault. What an earlier fault hit
+// stands in them only after the next scrape, so it waits until there was one
+// of every caller since the run has started; a baseline is usually longer.
 func (s *session) startEffect(ctx context.Context, plan mesh.Plan) (effectCount, *ending) {
 	count := effectCount{query: effectQuery(plan, s.experiment.Spec.Faults[0])}
 	if s.experiment.Spec.Effect.MinRequests == 0 {
 		return count, nil
+	}
+	for deadline := time.Now().Add(scrapeTimeout); ; {
+		scraped, err := s.query(ctx, "min(timestamp("+callsSelector(plan, "")+"))")
+		if err != nil {
+			return count, s.fail(ctx, RefusedRun, fmt.Errorf("the requests hit cannot be counted: %w", err))
+		}
+		if len(scraped) == 0 || scraped[0].Value >= s.clock+afterglow.Seconds() {
+			break
+		}
+		if !time.Now().Before(deadline) {
+			return count, &ending{RefusedRun, fmt.Sprintf("Prometheus has not scraped the callers' istio_requests_total for %s, so the requests hit could not be counted", scrapeTimeout), "nothing was injected; check the scrape of the callers' proxies, or set effect.minRequests to 0"}
+		}
+		if !s.pause(ctx, min(s.experiment.Spec.SteadyState.Interval.Duration, time.Second)) {
+			return count, interrupted(ctx)
+		}
 	}
 	samples, err := s.query(ctx, count.query)
 	if err != nil {
@@ -61,6 +104,16 @@ func (s *session) startEffect(ctx context.Context, plan mesh.Plan) (effectCount,
 	}
 	count.before = samples
 	return count, nil
+}
+
+// pause waits, and reports whether ctx goes on.
+func (s *session) pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 // proveEffect compares the counters with those before the fault. Prometheus
@@ -88,10 +141,8 @@ func (s *session) proveEffect(ctx context.Context, count effectCount) *ending {
 		if effect.Verdict == steadystate.Held || !time.Now().Before(deadline) {
 			break
 		}
-		select {
-		case <-ctx.Done():
+		if !s.pause(ctx, s.experiment.Spec.SteadyState.Interval.Duration) {
 			return interrupted(ctx)
-		case <-time.After(s.experiment.Spec.SteadyState.Interval.Duration):
 		}
 	}
 	s.effect = &effect

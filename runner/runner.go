@@ -149,6 +149,9 @@ type session struct {
 	// absolute ones once the baseline is known.
 	probes []experiments.Probe
 
+	// clock is Prometheus' time at the start of the run, in Unix seconds.
+	clock float64
+
 	findings []steadystate.Finding
 	effect   *Effect
 	result   Result
@@ -223,7 +226,7 @@ func (s *session) preflight(ctx context.Context) (mesh.Plan, *ending) {
 			}
 		}
 	}
-	if _, err := s.query(ctx, "vector(1)"); err != nil {
+	if err := s.readClock(ctx); err != nil {
 		end := s.fail(ctx, RefusedRun, fmt.Errorf("prometheus: %w", err))
 		end.hint = "check --prometheus or SQUALL_PROMETHEUS; nothing was injected"
 		return plan, end

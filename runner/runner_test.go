@@ -421,13 +421,37 @@ func TestEndings(t *testing.T) {
 		{
 			name: "no request hit", prometheus: func(time.Time) fakePrometheus {
 				return func(_ context.Context, promql string) ([]steadystate.Sample, error) {
-					if promql == "up" || promql == "vector(1)" {
+					if promql == "up" || promql == "time()" {
 						return []steadystate.Sample{{Value: 1}}, nil
 					}
 					return nil, nil
 				}
 			},
 			status: runner.Completed, verdict: steadystate.Inconclusive, reason: "the fault hit no request", creates: 2, took: 33 * time.Second,
+		},
+		{
+			name: "callers are not scraped", prometheus: func(time.Time) fakePrometheus {
+				well := healthy()
+				return func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+					if strings.HasPrefix(promql, "min(timestamp(") {
+						return []steadystate.Sample{{Value: 0.5}}, nil
+					}
+					return well(ctx, promql)
+				}
+			},
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "has not scraped the callers", took: 63 * time.Second,
+		},
+		{
+			name: "callers are scraped late", prometheus: func(s time.Time) fakePrometheus {
+				well := healthy()
+				return func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+					if strings.HasPrefix(promql, "min(timestamp(") && time.Since(s) < 10*time.Second {
+						return []steadystate.Sample{{Value: 0.5}}, nil
+					}
+					return well(ctx, promql)
+				}
+			},
+			status: runner.Completed, verdict: steadystate.Held, creates: 2, took: 30 * time.Second,
 		},
 		{
 			name: "too few requests hit", edit: func(e *experiments.Experiment) { e.Spec.Effect.MinRequests = 101; e.Spec.Recovery.Within.Duration = 1 },

@@ -133,12 +133,27 @@ func (o *output) String() string {
 // of the run is left at its end.
 func start(t testing.TB, args ...string) *squall {
 	t.Helper()
+	s := prepare(t, args...)
+	s.start()
+	return s
+}
+
+// prepare makes a run that has not started yet.
+func prepare(t testing.TB, args ...string) *squall {
+	t.Helper()
 	env, err := mesh.Env()
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &squall{t: t, cmd: exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(mesh.Bin, "squall"), args...), done: make(chan struct{})}
 	s.cmd.Env, s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = env, t.TempDir(), &s.stdout, &s.stderr
+	return s
+}
+
+// start starts the run.
+func (s *squall) start() {
+	t := s.t
+	t.Helper()
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +173,6 @@ func start(t testing.TB, args ...string) *squall {
 		}
 		nothingLeft(t)
 	})
-	return s
 }
 
 // runFile starts a run of an experiment file.

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -321,7 +322,7 @@ func TestSecondRunOnTheSameCallsIsRefused(t *testing.T) {
 	}
 	// The refused run has touched nothing of the first one.
 	inForce(t, reviews, ratings, true)
-	first.signal(syscall.SIGTERM)
+	first.signal(syscall.SIGHUP)
 	first.exits(4)
 }
 
@@ -381,5 +382,41 @@ func TestJournal(t *testing.T) {
 	}
 	if strings.Contains(string(content), "Bearer") || strings.Contains(string(content), "token") {
 		t.Error("the journal holds a credential")
+	}
+}
+
+// A reader that leaves, as tee does at a Ctrl-C, must not end the run before
+// its rollback.
+func TestNobodyReadsTheOutput(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := prepare(t, "run", spec{}.write(t))
+	s.cmd.Stdout, s.cmd.Stderr = writer, writer
+	s.start()
+	if err := errors.Join(reader.Close(), writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	inForce(t, reviews, ratings, true)
+	s.signal(syscall.SIGINT)
+	s.exits(4)
+	inForce(t, reviews, ratings, false)
+}
+
+// A simulation tests nothing and says so; the shop's own load proves that it
+// hit.
+func TestInject(t *testing.T) {
+	s := start(t, "inject", "abort", "ratings.prod", "--from", "shop/app=reviews", "--for", "3s", "--percentage", "50")
+	s.exits(0)
+	for _, want := range []string{"abort-ratings: inconclusive", "no hypothesis was tested", "abort with HTTP 503, 50 % of requests", "hit "} {
+		if !strings.Contains(s.stdout.String(), want) {
+			t.Errorf("the summary does not say %q", want)
+		}
+	}
+	guarded := start(t, "inject", "abort", "ratings.prod", "--from", "shop", "--for", "60s", "--guard", "vector(0) > 1")
+	guarded.exits(1)
+	if !strings.Contains(guarded.stdout.String(), "guard 1: 0 is below 1") {
+		t.Error("the summary does not name the guard")
 	}
 }
