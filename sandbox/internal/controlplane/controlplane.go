@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -319,7 +320,7 @@ func (m *Mesh) startControllers(ctx context.Context) error {
 }
 
 // startShop applies the shop's objects, starts its workloads, and waits until
-// the page has stars and Prometheus knows of it.
+// the page has stars and its load is steady in Prometheus.
 func (m *Mesh) startShop(ctx context.Context) error {
 	if !m.shop {
 		return nil
@@ -347,9 +348,9 @@ func (m *Mesh) startShop(ctx context.Context) error {
 		return err
 	}
 	return m.poll(ctx, func() error {
-		body, err := get(ctx, "http://"+layout.Prometheus+"/api/v1/query?query=count(istio_requests_total)", nil)
+		body, err := get(ctx, "http://"+layout.Prometheus+"/api/v1/query?query="+url.QueryEscape(shop.SteadyLoad), nil)
 		if err == nil && !strings.Contains(body, `"value"`) {
-			err = errors.New("there is no istio_requests_total")
+			err = errors.New("the shop's load is not steady in Prometheus")
 		}
 		return err
 	})

@@ -153,6 +153,11 @@ const (
 	maxInFlight = 1000
 )
 
+// SteadyLoad is PromQL that gives a series once the load has been steady, and
+// without any error, for some seconds.
+const SteadyLoad = `sum(rate(istio_requests_total{reporter="source",source_workload="loadgenerator",response_code="200"}[5s])) > 40
+unless on () sum(rate(istio_requests_total{reporter="source",source_workload="loadgenerator",response_code!="200"}[5s])) > 0`
+
 // generateLoad visits the product page at a steady rate, whether earlier
 // visits have been answered or not.
 func generateLoad(ctx context.Context, _ Workload, reporter *telemetry.Reporter) error {
