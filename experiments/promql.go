@@ -46,8 +46,11 @@ func (m Measure) PromQL() string {
 // destination selects a service by its host; name.namespace stands for a
 // Kubernetes Service.
 func destination(host string) string {
-	if strings.Count(host, ".") == 1 {
+	switch {
+	case strings.Count(host, ".") == 1:
 		host += ".svc.cluster.local"
+	case strings.HasSuffix(host, ".svc"):
+		host += ".cluster.local"
 	}
 	return fmt.Sprintf("destination_service=%q", host)
 }
@@ -56,11 +59,11 @@ func promDuration(d Duration) string {
 	return model.Duration(cmp.Or(d.Duration, DefaultWindow).Round(time.Millisecond)).String()
 }
 
-// Probe gives the probe that a stop condition amounts to: judged while the
-// fault is in force, with no miss tolerated. Firing alerts are counted, and
-// none is healthy.
+// Probe gives the probe that a stop condition amounts to: judged before the
+// fault and while it is in force, with no miss tolerated. Firing alerts are
+// counted, and none is healthy.
 func (s StopCondition) Probe() Probe {
-	p := Probe{Name: s.Name, Measure: s.Measure, Min: s.Min, Max: s.Max, NoData: s.NoData, Phases: []Phase{During}}
+	p := Probe{Name: s.Name, Measure: s.Measure, Min: s.Min, Max: s.Max, NoData: s.NoData, Phases: []Phase{Before, During}}
 	if s.Alerts == nil {
 		return p
 	}

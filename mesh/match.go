@@ -33,16 +33,9 @@ func conditionsFor(e experiments.Experiment, namespace string) ([]condition, err
 			matches = []experiments.Match{{}}
 		}
 		for _, match := range matches {
-			c := condition{}
+			c := requestCondition(match)
 			if len(caller.Labels) > 0 {
 				c["sourceLabels"] = jsonMap(caller.Labels)
-			}
-			if len(match.Headers) > 0 {
-				headers := map[string]any{}
-				for name, value := range match.Headers {
-					headers[name] = stringMatch(value)
-				}
-				c["headers"] = headers
 			}
 			if e.Spec.Target.Port != 0 {
 				c["port"] = int64(e.Spec.Target.Port)
@@ -54,6 +47,37 @@ func conditionsFor(e experiments.Experiment, namespace string) ([]condition, err
 		}
 	}
 	return all, nil
+}
+
+// The fields of a match that hold one string match, and those that hold one
+// for each key.
+var (
+	textFields  = []string{"uri", "scheme", "method", "authority"} //nolint:gochecknoglobals // a constant list
+	keyedFields = []string{"headers", "queryParams"}               //nolint:gochecknoglobals // a constant list
+)
+
+// requestCondition writes a file's match as Istio does.
+func requestCondition(m experiments.Match) condition {
+	c := condition{}
+	for i, value := range []*experiments.StringMatch{m.URI, m.Scheme, m.Method, m.Authority} {
+		if value != nil {
+			c[textFields[i]] = stringMatch(*value)
+		}
+	}
+	for field, values := range map[string]map[string]experiments.StringMatch{"headers": m.Headers, "withoutHeaders": m.WithoutHeaders, "queryParams": m.QueryParams} {
+		if len(values) == 0 {
+			continue
+		}
+		all := map[string]any{}
+		for name, value := range values {
+			all[name] = stringMatch(value)
+		}
+		c[field] = all
+	}
+	if m.IgnoreURICase {
+		c["ignoreUriCase"] = true
+	}
+	return c
 }
 
 func jsonMap(m map[string]string) map[string]any {
@@ -110,8 +134,8 @@ func intersect(matches []map[string]any, fault []condition, namespace string) ([
 }
 
 // conjoin gives the condition that holds exactly when both do; ok is false
-// when that is never. The fault's condition f has only headers, sourceLabels
-// and port; the route's condition m may hold anything.
+// when that is never. The fault's condition f is one of conditionsFor; the
+// route's condition m may hold anything.
 func conjoin(m map[string]any, f condition, namespace string) (c condition, ok bool, err error) {
 	c = runtime.DeepCopyJSON(m)
 	if gateways, bound := c["gateways"].([]any); bound {
@@ -148,36 +172,117 @@ func conjoin(m map[string]any, f condition, namespace string) (c condition, ok b
 		}
 		c["sourceLabels"] = merged
 	}
-	if headers := mapAt(f, "headers"); headers != nil {
-		merged := maps.Clone(mapAt(c, "headers"))
-		if merged == nil {
-			merged = map[string]any{}
+	if ok, err := conjoinTexts(c, f); !ok || err != nil {
+		return nil, false, err
+	}
+	for _, field := range keyedFields {
+		if ok, err := conjoinKeyed(c, f, field, conjoinStrings); !ok || err != nil {
+			return nil, false, err
 		}
-		for name, value := range headers {
-			wanted, _ := value.(map[string]any)
-			key, own, has := headerAt(merged, name)
-			if !has {
-				merged[name] = value
-				continue
-			}
-			joined, ok, err := conjoinStrings(own, wanted)
-			if err != nil {
-				return nil, false, refuse("match on another header", "header %s: %s", name, err)
-			}
-			if !ok {
-				return nil, false, nil
-			}
-			merged[key] = joined
-		}
-		c["headers"] = merged
+	}
+	if _, err := conjoinKeyed(c, f, "withoutHeaders", conjoinAbsences); err != nil {
+		return nil, false, err
 	}
 	return c, true, nil
 }
 
-// headerAt finds a header's condition; names compare without regard to case.
-func headerAt(headers map[string]any, name string) (key string, value map[string]any, has bool) {
-	for key, value := range headers {
-		if strings.EqualFold(key, name) {
+// conjoinTexts narrows the fields of c that hold one string match by those of
+// f.
+func conjoinTexts(c, f condition) (ok bool, err error) {
+	if mapAt(c, "uri") != nil && mapAt(f, "uri") != nil && (c["ignoreUriCase"] == true) != (f["ignoreUriCase"] == true) {
+		return false, refuse("write the uri as the route does", "the route and the fault compare the uri with and without regard to case")
+	}
+	for _, field := range textFields {
+		wanted := mapAt(f, field)
+		if wanted == nil {
+			continue
+		}
+		own := mapAt(c, field)
+		if own == nil || field == "uri" && own["prefix"] == "/" {
+			// Every path begins with a slash.
+			c[field] = wanted
+			continue
+		}
+		if field == "uri" && wanted["prefix"] == "/" {
+			continue
+		}
+		if field == "uri" && f["ignoreUriCase"] == true {
+			own, wanted = lowerCase(own), lowerCase(wanted)
+		}
+		joined, ok, err := conjoinStrings(own, wanted)
+		if err != nil {
+			return false, refuse("match on something that the route does not match on", "%s: %s", field, err)
+		}
+		if !ok {
+			return false, nil
+		}
+		c[field] = joined
+	}
+	if f["ignoreUriCase"] == true {
+		c["ignoreUriCase"] = true
+	}
+	return true, nil
+}
+
+func lowerCase(m map[string]any) map[string]any {
+	lower := maps.Clone(m)
+	for _, kind := range []string{"exact", "prefix"} {
+		if text, is := lower[kind].(string); is {
+			lower[kind] = strings.ToLower(text)
+		}
+	}
+	return lower
+}
+
+// conjoinKeyed narrows a field of c that holds a string match for each key by
+// that of f.
+func conjoinKeyed(c, f condition, field string, join func(a, b map[string]any) (map[string]any, bool, error)) (ok bool, err error) {
+	wanted := mapAt(f, field)
+	if wanted == nil {
+		return true, nil
+	}
+	merged := maps.Clone(mapAt(c, field))
+	if merged == nil {
+		merged = map[string]any{}
+	}
+	for name, value := range wanted {
+		m, _ := value.(map[string]any)
+		key, own, has := entryAt(merged, name, field != "queryParams")
+		if !has {
+			merged[name] = value
+			continue
+		}
+		joined, ok, err := join(own, m)
+		if err != nil {
+			return false, refuse("match on another one", "%s %s: %s", field, name, err)
+		}
+		if !ok {
+			return false, nil
+		}
+		merged[key] = joined
+	}
+	c[field] = merged
+	return true, nil
+}
+
+// conjoinAbsences gives the condition under which a header satisfies neither
+// a nor b, as withoutHeaders states it.
+func conjoinAbsences(a, b map[string]any) (joined map[string]any, ok bool, err error) {
+	switch {
+	case isPresence(a), reflect.DeepEqual(a, b):
+		return a, true, nil // no value at all satisfies neither
+	case isPresence(b):
+		return b, true, nil
+	default:
+		return nil, false, refuse("", "one route condition cannot exclude two values of a header")
+	}
+}
+
+// entryAt finds the condition of a key. The names of headers compare without
+// regard to case.
+func entryAt(entries map[string]any, name string, foldCase bool) (key string, value map[string]any, has bool) {
+	for key, value := range entries {
+		if key == name || foldCase && strings.EqualFold(key, name) {
 			m, _ := value.(map[string]any)
 			return key, m, true
 		}

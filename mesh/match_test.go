@@ -16,6 +16,9 @@ type request struct {
 	labels    map[string]string
 	port      int64
 	namespace string
+	uri       string
+	method    string
+	query     map[string]string
 }
 
 // takes evaluates a condition the slow and obvious way: as istiod does for the
@@ -44,7 +47,27 @@ func takes(c map[string]any, r request) bool {
 			return false
 		}
 	}
-	return true
+	for name, m := range mapAt(c, "withoutHeaders") {
+		if value, there := r.headers[strings.ToLower(name)]; there && satisfies(m, value) {
+			return false
+		}
+	}
+	for name, m := range mapAt(c, "queryParams") {
+		if value, there := r.query[name]; !there || !satisfies(m, value) {
+			return false
+		}
+	}
+	if m := mapAt(c, "uri"); m != nil {
+		uri := r.uri
+		if c["ignoreUriCase"] == true && m["regex"] == nil {
+			uri, m = strings.ToLower(uri), lowerCase(m)
+		}
+		if !satisfies(m, uri) {
+			return false
+		}
+	}
+	m := mapAt(c, "method")
+	return m == nil || satisfies(m, r.method)
 }
 
 func satisfies(m any, value string) bool {
@@ -121,6 +144,21 @@ func drawCondition(t *rapid.T, ofRoute bool) map[string]any {
 	if l := drawLabels(t); len(l) > 0 {
 		c["sourceLabels"] = l
 	}
+	if without := drawHeaders(t, true); len(without) > 0 && rapid.Bool().Draw(t, "hasWithout") {
+		c["withoutHeaders"] = without
+	}
+	if query := drawHeaders(t, false); len(query) > 0 && rapid.Bool().Draw(t, "hasQuery") {
+		c["queryParams"] = query
+	}
+	if rapid.Bool().Draw(t, "hasURI") {
+		c["uri"] = rapid.SampledFrom([]map[string]any{{"prefix": "/"}, {"prefix": "/a"}, {"prefix": "/A"}, {"exact": "/ab"}, {"exact": "/AB"}, {"regex": "/a.*"}, {"regex": "/.*b"}}).Draw(t, "uri")
+		if m := mapAt(c, "uri"); m["regex"] == nil && rapid.Bool().Draw(t, "ignoreCase") {
+			c["ignoreUriCase"] = true
+		}
+	}
+	if rapid.Bool().Draw(t, "hasMethod") {
+		c["method"] = rapid.SampledFrom([]map[string]any{{"exact": "GET"}, {"prefix": "P"}, {"regex": "GET|PUT"}}).Draw(t, "method")
+	}
 	if rapid.Bool().Draw(t, "hasPort") {
 		c["port"] = rapid.SampledFrom([]int64{80, 90}).Draw(t, "port")
 	}
@@ -134,10 +172,18 @@ func drawCondition(t *rapid.T, ofRoute bool) map[string]any {
 }
 
 func drawRequest(t *rapid.T) request {
-	r := request{headers: map[string]string{}, labels: map[string]string{}, port: rapid.SampledFrom([]int64{80, 90}).Draw(t, "requestPort"), namespace: "shop"}
+	r := request{
+		uri:    rapid.SampledFrom([]string{"/", "/a", "/A", "/ab", "/AB", "/aB", "/abc", "/b"}).Draw(t, "requestURI"),
+		method: rapid.SampledFrom([]string{"GET", "PUT", "POST"}).Draw(t, "requestMethod"),
+		query:  map[string]string{}, headers: map[string]string{}, labels: map[string]string{}, port: rapid.SampledFrom([]int64{80, 90}).Draw(t, "requestPort"), namespace: "shop"}
 	for _, name := range header {
 		if rapid.Bool().Draw(t, "hasHeader") {
 			r.headers[name] = rapid.SampledFrom(words).Draw(t, "header")
+		}
+	}
+	for _, name := range header {
+		if rapid.Bool().Draw(t, "hasParam") {
+			r.query[name] = rapid.SampledFrom(words).Draw(t, "param")
 		}
 	}
 	for _, name := range labels {

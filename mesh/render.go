@@ -87,6 +87,13 @@ func (s Snapshot) renderShadow(base *unstructured.Unstructured, host, namespace 
 				"no http route of VirtualService %s/%s both forwards requests and meets %s", base.GetNamespace(), base.GetName(), describeCondition(conditions, i))
 		}
 	}
+	if e.Spec.Effect.MinRequests > 0 {
+		for i, route := range mapsAt(mapAt(base.Object, "spec"), "http") {
+			if own := mapAt(route, "fault"); own["abort"] != nil && e.Spec.Faults[0].Abort != nil || own["delay"] != nil && e.Spec.Faults[0].Delay != nil {
+				return nil, refuse("remove that fault first, or set effect.minRequests to 0", "http route %d of VirtualService %s/%s carries a fault of the same kind, so telemetry could not tell whose requests were hit", i+1, base.GetNamespace(), base.GetName())
+			}
+		}
+	}
 	spec["http"] = routes
 	return spec, nil
 }

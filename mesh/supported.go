@@ -25,10 +25,5 @@ func checkSupported(s experiments.Spec) error {
 			return notYet("faults with a target, callers or match of their own")
 		}
 	}
-	for _, m := range s.Match {
-		if m.URI != nil || m.Scheme != nil || m.Method != nil || m.Authority != nil || len(m.WithoutHeaders) > 0 || len(m.QueryParams) > 0 {
-			return notYet("match conditions other than headers")
-		}
-	}
 	return nil
 }

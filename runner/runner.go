@@ -176,11 +176,11 @@ func (s *session) execute(ctx context.Context) *ending {
 	if end := s.baseline(ctx); end != nil {
 		return end
 	}
-	if end := s.unchanged(ctx, plan); end != nil {
-		return end
-	}
 	effect, end := s.startEffect(ctx, plan)
 	if end != nil {
+		return end
+	}
+	if end := s.unchanged(ctx, plan); end != nil {
 		return end
 	}
 	// A disturbance that ended early is followed by the recovery all the same,
@@ -307,6 +307,7 @@ func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
 		s.result.Left = left.objects
 	}()
 
+	s.run.Expires = time.Now().Add(s.experiment.Spec.Duration.Duration + s.Timing.Grace)
 	s.record.add(EventPhase, Phase{Name: PhaseInject})
 	jobs := map[string]mesh.Ref{}
 	for _, object := range plan.Objects {
@@ -420,11 +421,11 @@ func (s *session) conclude(end *ending) Result {
 	if f, found := decisive(s.findings); found {
 		result.Reason = fmt.Sprintf("%s (%s): %s", f.Probe, f.Phase, f.Reason)
 	}
-	if len(s.experiment.Spec.SteadyState.Probes) == 0 && result.Verdict == steadystate.Held {
-		result.Verdict, result.Reason = steadystate.Inconclusive, NoHypothesis
-	}
 	if s.effect != nil && s.effect.Verdict > result.Verdict {
 		result.Verdict, result.Reason = s.effect.Verdict, s.effect.Reason
+	}
+	if len(s.experiment.Spec.SteadyState.Probes) == 0 && result.Verdict == steadystate.Held {
+		result.Verdict, result.Reason = steadystate.Inconclusive, NoHypothesis
 	}
 	if end == nil {
 		return result

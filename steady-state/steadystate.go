@@ -112,6 +112,7 @@ func measure(ctx context.Context, q Querier, probes []experiments.Probe, phase e
 // judge compares a query's result with the probe's tolerance.
 func judge(probe experiments.Probe, samples []Sample, err error) Measurement {
 	m := Measurement{Probe: probe.Name}
+	noData := probe.NoData
 	switch {
 	case err != nil:
 		m.Reason = err.Error()
@@ -127,12 +128,17 @@ func judge(probe experiments.Probe, samples []Sample, err error) Measurement {
 		value := samples[0].Value
 		m.Value = &value
 	}
+	if noData == experiments.NoDataPass && (err != nil || len(samples) > 1) {
+		// A query that fails, or that is not one number, is no absence of data.
+		noData = experiments.NoDataInconclusive
+	}
 	switch {
+	case m.Value == nil && noData == experiments.NoDataPass:
+		m.Verdict = Held
+	case m.Value == nil && noData == experiments.NoDataFail:
+		m.Verdict = Deviated
 	case m.Value == nil:
-		m.Verdict = map[experiments.NoData]Verdict{experiments.NoDataPass: Held, experiments.NoDataFail: Deviated}[probe.NoData]
-		if probe.NoData != experiments.NoDataPass && probe.NoData != experiments.NoDataFail {
-			m.Verdict = Inconclusive
-		}
+		m.Verdict = Inconclusive
 	case probe.Min != nil && *m.Value < probe.Min.Value():
 		m.Verdict, m.Reason = Deviated, fmt.Sprintf("%s is below %s", FormatValue(*m.Value), FormatValue(probe.Min.Value()))
 	case probe.Max != nil && *m.Value > probe.Max.Value():

@@ -89,6 +89,8 @@ func TestEveryDisappointmentHasAName(t *testing.T) {
 		{"error", answer{err: errors.New("boom")}, "", steadystate.Inconclusive, "boom"},
 		{"no data fails", answer{}, experiments.NoDataFail, steadystate.Deviated, "no series"},
 		{"no data passes", answer{}, experiments.NoDataPass, steadystate.Held, ""},
+		{"an error does not pass", answer{err: errors.New("boom")}, experiments.NoDataPass, steadystate.Inconclusive, "boom"},
+		{"two series do not pass", answer{values: []float64{1, 1}}, experiments.NoDataPass, steadystate.Inconclusive, "2 series instead of one"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

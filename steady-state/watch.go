@@ -2,6 +2,7 @@ package steadystate
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
@@ -39,10 +40,11 @@ func (w Watcher) Watch(ctx context.Context, all []experiments.Probe, phase exper
 		first = 0
 	}
 	w.every(ctx, first, length, func(elapsed time.Duration) (done bool) {
-		return w.measure(ctx, probes, phase, elapsed, func(m measured) (done bool) {
+		w.measure(ctx, probes, phase, elapsed, func(m measured) (done bool) {
 			tallies[m.probe].add(m.Measurement)
-			return tallies[m.probe].finding.Verdict != Held
+			return tallies[m.probe].finding.Verdict == Deviated
 		})
+		return slices.ContainsFunc(tallies, func(t tally) bool { return t.finding.Verdict != Held })
 	})
 	findings := make([]Finding, len(probes))
 	for i := range tallies {
@@ -83,8 +85,9 @@ func (w Watcher) Recover(ctx context.Context, all []experiments.Probe, within ti
 }
 
 // measure takes one measurement of each probe, records them, and gives them to
-// each, which says whether the others do not matter any more.
-func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, elapsed time.Duration, each func(measured) (done bool)) (done bool) {
+// each, which says whether the others do not matter any more: nothing is worse
+// than a deviation.
+func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, elapsed time.Duration, each func(measured) (done bool)) {
 	timeout := min(max(w.Interval, shortestTimeout), longestTimeout)
 	measure(ctx, w.Querier, probes, phase, timeout, func(m measured) bool {
 		if ctx.Err() != nil {
@@ -94,10 +97,8 @@ func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase 
 		}
 		m.Settling = phase != experiments.Before && elapsed < probes[m.probe].Settle.Duration
 		w.Record(m.Measurement)
-		done = each(m)
-		return done
+		return each(m)
 	})
-	return done
 }
 
 // every calls step at first, then at each multiple of the interval that is not

@@ -11,14 +11,60 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// progress prints what happens in a run, as it happens, one line each.
+// progress prints what happens in a run, as it happens, one line each. It
+// prints from a goroutine of its own: a terminal that has been stopped must not
+// stop the watch on the hypothesis.
 type progress struct {
 	out    io.Writer
 	began  time.Time
 	probes map[string]string // the tolerance of each probe, in words
+	queue  chan happening
+	done   chan struct{}
 }
 
+// happening is one event that has not been printed yet.
+type happening struct {
+	at   time.Time
+	data any
+}
+
+// The bounds on what may wait to be printed, and on how long its end is waited
+// for.
+const (
+	maxQueue     = 10_000
+	flushTimeout = time.Second
+)
+
+func newProgress(out io.Writer) *progress {
+	p := &progress{out: out, began: time.Now(), queue: make(chan happening, maxQueue), done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		for h := range p.queue {
+			p.print(h.at, h.data)
+		}
+	}()
+	return p
+}
+
+// show queues an event. When nobody has read for long, it is dropped; the
+// journal has it.
 func (p *progress) show(at time.Time, data any) {
+	select {
+	case p.queue <- happening{at, data}:
+	default:
+	}
+}
+
+// flush waits, for a moment, until everything is printed.
+func (p *progress) flush() {
+	close(p.queue)
+	select {
+	case <-p.done:
+	case <-time.After(flushTimeout):
+	}
+}
+
+func (p *progress) print(at time.Time, data any) {
 	line := func(format string, args ...any) {
 		fmt.Fprintf(p.out, "%7.1fs  %s\n", at.Sub(p.began).Seconds(), fmt.Sprintf(format, args...))
 	}

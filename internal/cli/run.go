@@ -104,8 +104,13 @@ func runAll(ctx context.Context, env Env, flags runFlags, r runner.Runner, chose
 		}
 		_, one := runOne(ctx, env, flags, r, e.Experiment)
 		code = worstCode(code, one)
-		if ctx.Err() != nil && i+1 < len(chosen) {
-			fmt.Fprintf(env.Stderr, "squall: interrupted; %d experiments were not run\n", len(chosen)-i-1)
+		switch left := len(chosen) - i - 1; {
+		case left == 0:
+		case one == exitLeft:
+			fmt.Fprintf(env.Stderr, "squall: objects are left in the cluster; %d experiments were not run\n", left)
+			return code
+		case ctx.Err() != nil:
+			fmt.Fprintf(env.Stderr, "squall: interrupted; %d experiments were not run\n", left)
 			return worstCode(code, exitInterrupted)
 		}
 	}
@@ -147,10 +152,13 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 	}
 	recorder := &recorder{journal: writer}
 	if !flags.quiet {
-		recorder.progress = &progress{out: env.Stderr, began: time.Now()}
 		fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
+		recorder.progress = newProgress(env.Stderr)
 	}
 	result = r.Run(ctx, run, e, recorder)
+	if recorder.progress != nil {
+		recorder.progress.flush()
+	}
 	folded, err := reports.Fold(recorder.events)
 	if err == nil {
 		err = reports.Text(env.Stdout, folded)

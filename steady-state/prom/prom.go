@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/api"
@@ -86,7 +87,11 @@ func (c *Client) Query(ctx context.Context, promql string) ([]steadystate.Sample
 }
 
 func (c *Client) query(ctx context.Context, promql string) (model.Value, error) {
-	value, _, err := c.api.Query(ctx, promql, time.Time{})
+	value, warnings, err := c.api.Query(ctx, promql, time.Time{})
+	if err == nil && len(warnings) > 0 {
+		// A sum over a part of the data looks like any other number.
+		return nil, fmt.Errorf("the server warns: %s", strings.Join(warnings, "; "))
+	}
 	return value, err
 }
 

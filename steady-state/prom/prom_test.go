@@ -100,6 +100,7 @@ func TestErrors(t *testing.T) {
 		{"a string", []response{success(`{"resultType":"string","result":[1,"x"]}`)}, `unexpected value type "string"`},
 		{"a range", []response{success(`{"resultType":"matrix","result":[]}`)}, "gives a matrix, not a number"},
 		{"a native histogram", []response{success(`{"resultType":"vector","result":[{"metric":{},"histogram":[1,{"count":"1","sum":"1","buckets":[[0,"0","1","1"]]}]}]}`)}, "gives a native histogram"},
+		{"a partial response", []response{{code: http.StatusOK, body: `{"status":"success","warnings":["store x is unavailable"],"data":{"resultType":"scalar","result":[1,"3"]}}`}}, "the server warns: store x is unavailable"},
 		{"a bad query is not asked twice", []response{badQuery}, "refuses the query: 1:3: parse error"},
 		{"a server that fails is asked twice", []response{broken, broken}, "fails: server error: 503"},
 		{"junk", []response{{code: http.StatusOK, body: "<html>"}}, "does not answer like Prometheus"},
