@@ -154,7 +154,11 @@ func (s Schedule) Permits(t time.Time) (bool, string) {
 	if err != nil {
 		return false, err.Error()
 	}
-	t = t.In(location)
+	return s.permits(t.In(location))
+}
+
+// permits is Permits for a time in the schedule's own zone.
+func (s Schedule) permits(t time.Time) (bool, string) {
 	for _, dates := range s.Except {
 		if dates.Contains(t) {
 			return false, fmt.Sprintf("%s is excepted by %s", t.Format(time.DateOnly), dates.text)

@@ -3,8 +3,8 @@ package experiments
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -167,7 +167,20 @@ func (l *loader) decodeStruct(node *yaml.Node, path string, into reflect.Value, 
 			continue
 		}
 		l.decode(entry.value, at, field, depth+1)
+		if value := resolve(entry.value); field.Kind() == reflect.String && value.Tag == "!!str" && value.Value == "" {
+			// Never taken for an omission: a subset that got lost would widen
+			// the fault.
+			l.problem(at, "is empty", "give it a value or remove the line")
+		}
 	}
+}
+
+// resolve follows an alias.
+func resolve(node *yaml.Node) *yaml.Node {
+	if node.Kind == yaml.AliasNode {
+		return node.Alias
+	}
+	return node
 }
 
 // istioFields are the fields that Istio has where Squall has something else.
@@ -178,7 +191,12 @@ var istioFields = map[reflect.Type]map[string]string{ //nolint:gochecknoglobals 
 		"port":            "write it in spec.target",
 		"gateways":        "Squall disturbs the calls of sidecars only",
 	},
+	reflect.TypeFor[Metadata](): {
+		"namespace":   "an experiment has none; write spec.target.namespace",
+		"annotations": "an experiment has none; write spec.description",
+	},
 	reflect.TypeFor[Delay](): {
+		"percent":          "write percentage beside delay; it is the fault's",
 		"exponentialDelay": "Istio refuses it; write fixedDelay",
 		"percentage":       "write it beside delay; it is the fault's",
 	},
@@ -233,21 +251,29 @@ func (l *loader) decodeScalar(node *yaml.Node, path string, into reflect.Value) 
 		}
 		into.SetString(node.Value)
 	case reflect.Bool:
-		if node.Kind != yaml.ScalarNode || node.Tag != "!!bool" {
+		if node.Kind != yaml.ScalarNode || node.Tag != "!!bool" || !slices.Contains([]string{"true", "false"}, strings.ToLower(node.Value)) {
 			mismatch("true or false", "")
 			return
 		}
 		into.SetBool(strings.EqualFold(node.Value, "true"))
 	case reflect.Int:
-		var value int64
-		if node.Kind != yaml.ScalarNode || node.Tag != "!!int" || node.Decode(&value) != nil {
-			mismatch("a whole number", "")
+		value, err := strconv.ParseInt(node.Value, 10, 32)
+		if node.Kind != yaml.ScalarNode || node.Tag != "!!int" || err != nil || !decimal.MatchString(node.Value) {
+			remedy := ""
+			switch {
+			case node.Kind != yaml.ScalarNode:
+			case node.Tag == "!!str" && decimal.MatchString(node.Value):
+				remedy = "remove the quotes"
+			case node.Tag == "!!int":
+				remedy = "write it in decimal, without leading zeros"
+			}
+			mismatch("a whole number", remedy)
 			return
 		}
 		into.SetInt(value)
 	case reflect.Float64:
-		value, err := strconv.ParseFloat(node.Value, 64)
-		if node.Kind != yaml.ScalarNode || node.Tag != "!!int" && node.Tag != "!!float" || err != nil || math.IsNaN(value) || math.IsInf(value, 0) {
+		value, ok := number(node)
+		if !ok {
 			mismatch("a number", "")
 			return
 		}
@@ -256,6 +282,10 @@ func (l *loader) decodeScalar(node *yaml.Node, path string, into reflect.Value) 
 		panic(fmt.Sprintf("experiments: no way to decode %s", into.Type()))
 	}
 }
+
+// decimal is a number as people mean it. YAML also knows octal (0503), other
+// bases and underscores, which nobody means here.
+var decimal = regexp.MustCompile(`^[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]+)?$|^[+-]?\.[0-9]+$`)
 
 // entry is one key of a mapping with its value.
 type entry struct{ key, value *yaml.Node }
@@ -274,7 +304,7 @@ func (l *loader) entries(node *yaml.Node, path string, depth int) []entry {
 		case key.Tag == "!!merge":
 			merged = append(merged, l.mergedEntries(value, path, depth)...)
 		case key.Kind != yaml.ScalarNode || key.Tag != "!!str":
-			l.problemAt(key, path, fmt.Sprintf("want a name as key, found %s", describe(key)), "put it in quotes")
+			l.problemAt(key, child(path, key.Value), fmt.Sprintf("want a name as key, found %s", describe(key)), "put it in quotes")
 		case seen[key.Value] != nil:
 			l.problemAt(key, child(path, key.Value), fmt.Sprintf("stands twice; first on line %d", seen[key.Value].Line), "remove one")
 		default:

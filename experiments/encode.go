@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -23,7 +25,7 @@ func Encode(w io.Writer, all ...Experiment) error {
 			return fmt.Errorf("encode experiment %s: %w", e.Metadata.Name, err)
 		}
 		var document yaml.Node
-		if err := yaml.Unmarshal(plain.Bytes(), &document); err != nil {
+		if err := yaml.Unmarshal(escapeControls(plain.String()), &document); err != nil {
 			return fmt.Errorf("encode experiment %s: %w", e.Metadata.Name, err)
 		}
 		restyle(&document)
@@ -37,12 +39,43 @@ func Encode(w io.Writer, all ...Experiment) error {
 	return nil
 }
 
+// readsBack reports whether text certainly reads back as it is in every YAML
+// tool, when the encoder quotes it where it must: a word or a line, a duration,
+// or several lines that begin with one. Some tools read yes, on and 12:30 as
+// other things.
+func readsBack(text string) bool {
+	return (plainText.MatchString(text) || blockText.MatchString(text)) && !oldTruth.MatchString(text)
+}
+
+var (
+	plainText = regexp.MustCompile(`^[A-Za-z_/@*"'{(\[][ -~]*$|^[0-9.]+(ms|s|m|h)[0-9smh.]*$`)
+	blockText = regexp.MustCompile(`^[!-~][ -~\n]*\n[!-~][ -~\n]*$`)
+	oldTruth  = regexp.MustCompile(`^(?i)(y|n|yes|no|on|off)$`)
+)
+
+// escapeControls writes the characters that JSON allows as they are and YAML
+// does not.
+func escapeControls(text string) []byte {
+	escaped := make([]byte, 0, len(text))
+	for _, r := range text {
+		if r >= 0x7f && r < 0xa0 || r == 0xfeff {
+			escaped = fmt.Appendf(escaped, `\u%04x`, r)
+		} else {
+			escaped = utf8.AppendRune(escaped, r)
+		}
+	}
+	return escaped
+}
+
 // restyle lets the encoder choose how to write each value.
 func restyle(node *yaml.Node) {
 	if node.Kind == yaml.SequenceNode && len(node.Content) == 0 {
 		return
 	}
 	node.Style = 0
+	if node.Kind == yaml.ScalarNode && node.Tag == "!!str" && !readsBack(node.Value) {
+		node.Style = yaml.DoubleQuotedStyle
+	}
 	for _, child := range node.Content {
 		restyle(child)
 	}

@@ -100,7 +100,7 @@ type Caller struct {
 // Match is one condition on requests; its fields are ANDed. The names are
 // those of Istio's HTTPMatchRequest.
 type Match struct {
-	// The path with the query.
+	// The path, without the query.
 	URI *StringMatch `json:"uri,omitempty"`
 	// The scheme: http or https.
 	Scheme *StringMatch `json:"scheme,omitempty"`

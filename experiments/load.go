@@ -76,11 +76,41 @@ func (l *loader) document(root *yaml.Node) Experiment {
 	}}
 	before := len(l.problems)
 	l.decodeInto(root, "", &experiment)
+	l.refuseZeros(&experiment, slices.Clone(l.problems[before:]))
 	experiment.setDefaults()
 	if !l.exhausted {
 		l.validate(&experiment, slices.Clone(l.problems[before:]))
 	}
 	return experiment
+}
+
+// refuseZeros reports zeros that are written where an omission means something
+// else; once the defaults are filled in they cannot be told apart.
+func (l *loader) refuseZeros(e *Experiment, decoding Problems) {
+	v := validator{loader: l, decoding: decoding}
+	v.notZero("spec.steadyState.before", e.Spec.SteadyState.Before)
+	for i, p := range e.Spec.SteadyState.Probes {
+		v.zerosOf(fmt.Sprintf("spec.steadyState.probes[%d]", i), p.Measure)
+	}
+	for i, c := range e.Spec.StopConditions {
+		v.zerosOf(fmt.Sprintf("spec.stopConditions[%d]", i), c.Measure)
+	}
+}
+
+func (v validator) zerosOf(path string, m Measure) {
+	if m.SuccessRate != nil {
+		v.notZero(path+".successRate.window", m.SuccessRate.Window)
+	}
+	if m.RequestRate != nil {
+		v.notZero(path+".requestRate.window", m.RequestRate.Window)
+	}
+	if m.Latency == nil {
+		return
+	}
+	v.notZero(path+".latency.window", m.Latency.Window)
+	if m.Latency.Quantile == 0 && v.node(path+".latency.quantile") != nil {
+		v.report(path+".latency.quantile", "0 is not a quantile", "between 0 and 1, such as 0.99")
+	}
 }
 
 // setDefaults fills in what the file omits and depends on other fields.
@@ -143,7 +173,9 @@ func syntaxProblem(file string, err error) Problem {
 	if found := yamlLine.FindStringSubmatch(message); found != nil && found[1] != "" {
 		if line, err := strconv.Atoi(found[1]); err == nil {
 			p.Line, p.Column = line, 1
-			p.Message = "is not YAML: " + strings.TrimPrefix(message, found[0])
+			// The library names the line on which the part began that it could
+			// not finish.
+			p.Message = "is not YAML, here or in the lines below: " + strings.TrimPrefix(message, found[0])
 		}
 	}
 	return p

@@ -216,6 +216,18 @@ func TestWhatLoadsReadsBackTheSame(t *testing.T) {
 	roundTrip(t, loaded)
 }
 
+// Text survives whatever it looks like.
+func TestTextReadsBackTheSame(t *testing.T) {
+	for _, text := range []string{"yes", "on", "12:30:45", "<<", "~", "null", "1e3", "0x10", "\na", "\n", " a ", "a\n", "a\n\nb\n", "\u007f", "\u0085x", "\u009f", "\ufeff", "\u2028", "ü", "a: b", "# a", "- a", "*a", "&a", "!a", "%a", "\"", "'", "a\tb", "\t", "a\r\nb", "2026-01-01", ".5", "true"} {
+		loaded, err := experiments.Load("minimal.yaml", strings.NewReader(minimal))
+		if err != nil {
+			t.Fatal(err)
+		}
+		loaded[0].Spec.Description, loaded[0].Spec.SteadyState.Probes[0].Name = text, text+"."
+		roundTrip(t, loaded)
+	}
+}
+
 // FuzzLoad looks for input that crashes the loader, that it accepts without an
 // experiment, whose problems say too little, or that does not read back as it
 // was read.

@@ -82,7 +82,7 @@ func fieldComments() (map[string]string, error) {
 	return comments, nil
 }
 
-const durationPattern = `^([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*$`
+const durationPattern = `^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*$`
 
 // valueSchema describes the types that read themselves.
 func valueSchema(t reflect.Type) *jsonschema.Schema {
@@ -93,9 +93,9 @@ func valueSchema(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Duration]():
 		return text(durationPattern, "30s", "1m30s")
 	case reflect.TypeFor[Share]():
-		return text(`^-?[0-9]+(\.[0-9]+)?%$`, "5%")
+		return text(`^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?%$`, "5%")
 	case reflect.TypeFor[Window]():
-		return text(`^([A-Za-z,-]+ +)?[0-9]{1,2}:[0-9]{2}-[0-9]{1,2}:[0-9]{2}$`, "Mon-Fri 09:30-16:30", "08:00-18:00")
+		return text(`^\s*([A-Za-z,-]+\s+)?[0-9]{1,2}:[0-9]{2}-[0-9]{1,2}:[0-9]{2}\s*$`, "Mon-Fri 09:30-16:30", "08:00-18:00")
 	case reflect.TypeFor[Dates]():
 		return text(`^[0-9]{4}-[0-9]{2}-[0-9]{2}(/[0-9]{4}-[0-9]{2}-[0-9]{2})?$`, "2026-12-24", "2026-12-21/2027-01-04")
 	case reflect.TypeFor[Phase]():

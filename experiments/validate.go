@@ -17,10 +17,10 @@ import (
 // again.
 func (l *loader) validate(e *Experiment, decoding Problems) {
 	v := validator{loader: l, decoding: decoding}
-	switch {
-	case e.APIVersion != APIVersion:
+	if e.APIVersion != APIVersion {
 		v.report("apiVersion", fmt.Sprintf("must be %s", APIVersion), "")
-	case e.Kind != Kind:
+	}
+	if e.Kind != Kind {
 		v.report("kind", fmt.Sprintf("must be %s", Kind), "")
 	}
 	v.dnsLabel("metadata.name", e.Metadata.Name, "give the experiment a name: lower-case letters, digits and dashes")
@@ -116,6 +116,14 @@ func (v validator) positive(path string, d Duration, remedy string) {
 	}
 }
 
+// notZero reports a duration that is written and is no time; an omitted one
+// means something else.
+func (v validator) notZero(path string, d Duration) {
+	if d.Duration < 0 || d.Duration == 0 && v.node(path) != nil {
+		v.report(path, fmt.Sprintf("%s is not a length of time", d), "")
+	}
+}
+
 func (v validator) notNegative(path string, d Duration) {
 	if d.Duration < 0 {
 		v.report(path, fmt.Sprintf("%s is not a length of time", d), "")
@@ -148,6 +156,9 @@ func (v validator) target(path string, t Target) {
 	}
 	if t.Namespace != "" {
 		v.dnsLabel(path+".namespace", t.Namespace, "")
+		if parts := strings.Split(t.Host, "."); len(parts) > 1 && parts[1] != t.Namespace {
+			v.report(path+".namespace", fmt.Sprintf("%s is not the namespace in %s", t.Namespace, t.Host), "namespace goes with a short host; remove it, or write the short name")
+		}
 	} else if t.Host != "" && !strings.Contains(t.Host, ".") {
 		v.report(host, fmt.Sprintf("%q is a short name, and there is no namespace", t.Host), fmt.Sprintf("add namespace beside it, or write %s.NAMESPACE.svc.cluster.local", t.Host))
 	}
@@ -209,7 +220,11 @@ func (v validator) match(path string, m Match) {
 			conditions++
 			at := child(child(path, field), name)
 			if !headerName.MatchString(name) {
-				v.report(at, "is not a header name in lower case", fmt.Sprintf("write %s", strings.ToLower(name)))
+				remedy := "letters, digits and dashes; for pseudo headers write uri, method, scheme or authority"
+				if lower := strings.ToLower(name); headerName.MatchString(lower) {
+					remedy = "write " + lower
+				}
+				v.report(at, "is not a header name in lower case", remedy)
 			}
 			v.stringMatch(at, value, true)
 		}
@@ -239,7 +254,11 @@ func (v validator) stringMatch(path string, m StringMatch, presence bool) {
 	case set > 1 || set == 0 && !presence:
 		v.report(path, "must have exactly one of exact, prefix and regex", "")
 	case m.Prefix != nil && *m.Prefix == "":
-		v.report(path+".prefix", "is empty", "to ask only for a header's presence, write {}")
+		remedy := "leave the condition out to take any value"
+		if presence {
+			remedy = "to ask only that the header is there, write {}"
+		}
+		v.report(path+".prefix", "is empty", remedy)
 	case m.Regex != nil:
 		v.regex(path+".regex", *m.Regex)
 	}

@@ -106,7 +106,7 @@ func (v validator) abort(path string, a Abort) {
 // outlive it: rollback does not release a request that is being held.
 func (v validator) faultTimes(path string, f Fault, duration Duration) {
 	v.notNegative(path+".startAfter", f.StartAfter)
-	v.notNegative(path+".duration", f.Duration)
+	v.notZero(path+".duration", f.Duration)
 	if duration.Duration <= 0 {
 		return
 	}

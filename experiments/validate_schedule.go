@@ -24,6 +24,11 @@ func (v validator) schedule(s Schedule) {
 	if s.StartingDeadline.Duration > 0 && s.Jitter.Duration > s.StartingDeadline.Duration {
 		v.report(path+".jitter", fmt.Sprintf("%s is longer than startingDeadline, %s", s.Jitter, s.StartingDeadline), "a start that jitter delays beyond the deadline would be skipped")
 	}
+	v.list(path+".windows", len(s.Windows))
+	v.list(path+".except", len(s.Except))
+	if len(s.Windows) > maxItems {
+		return
+	}
 	location, err := s.Location()
 	if err != nil || s.TimeZone == "Local" {
 		v.report(path+".timeZone", fmt.Sprintf("%q is not a time zone", s.TimeZone), "an IANA name, such as Europe/Paris")
@@ -52,7 +57,7 @@ func (v validator) cron(path string, s Schedule, location *time.Location) {
 		return
 	}
 	if _, every := parsed.(cron.ConstantDelaySchedule); every {
-		v.report(at, "@every counts from whenever the scheduler started", "name the minutes, such as */10 * * * *")
+		v.report(at, "@every counts from whenever the scheduler started", "name the minutes, such as \"*/10 * * * *\"")
 		return
 	}
 	// A fixed date, so that a file is good or bad on every day alike; the year
@@ -67,7 +72,7 @@ func (v validator) cron(path string, s Schedule, location *time.Location) {
 	}
 	windows, last := Schedule{TimeZone: s.TimeZone, Windows: s.Windows}, start.AddDate(maxYears, 0, 0)
 	for range maxStarts {
-		if permitted, _ := windows.Permits(start); permitted {
+		if permitted, _ := windows.permits(start); permitted {
 			return
 		}
 		if start = parsed.Next(start); start.IsZero() || start.After(last) {

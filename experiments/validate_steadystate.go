@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,7 +86,7 @@ func (v validator) relative(path string, p Probe) {
 		case share == nil:
 			continue
 		case *share < 0 || field == "maxDrop" && *share > 1:
-			v.report(child(path, field), fmt.Sprintf("%v%% cannot be", float64(*share)*100), "0% to 100%; a rise may be more")
+			v.report(child(path, field), strconv.FormatFloat(float64(*share)*100, 'g', 10, 64)+"% cannot be", "0% to 100%; a rise may be more")
 		}
 		if len(p.Phases) > 0 && !p.In(Before) {
 			v.report(child(path, field), "is relative to the baseline, and the probe is not measured before the fault", "add before to phases")
@@ -93,18 +94,29 @@ func (v validator) relative(path string, p Probe) {
 	}
 }
 
-// settle reports a probe that would never be judged.
+// settle reports a probe that would never be judged, or whose failure limit
+// could never be passed.
 func (v validator) settle(path string, p Probe, s Spec) {
+	interval := s.SteadyState.Interval.Duration
+	if s.Duration.Duration <= 0 || interval < shortestInterval {
+		return
+	}
+	measurements := s.Duration.Duration / interval
 	switch {
-	case s.Duration.Duration <= 0:
-	case p.In(During) && p.Settle.Duration >= s.Duration.Duration:
-		v.report(path, fmt.Sprintf("%s is not shorter than the experiment, %s", p.Settle, s.Duration), "the probe would never be judged while the fault is in force")
+	case p.In(During) && measurements > 0 && p.Settle.Duration > measurements*interval:
+		v.report(path, fmt.Sprintf("%s is later than the last measurement while the fault is in force, at %s", p.Settle, Duration{measurements * interval}), "the probe would never be judged then")
+	case p.In(During) && measurements > 0 && p.FailureLimit > 0 && int64(p.FailureLimit) >= int64(measurements):
+		v.report(strings.TrimSuffix(path, "settle")+"failureLimit", fmt.Sprintf("%d is not below the number of measurements while the fault is in force, %d", p.FailureLimit, int64(measurements)), "no number of misses would decide")
 	case p.In(After) && p.Settle.Duration >= s.Recovery.Within.Duration && s.Recovery.Within.Duration > 0:
 		v.report(path, fmt.Sprintf("%s is not shorter than recovery.within, %s", p.Settle, s.Recovery.Within), "the probe would never be judged after the fault")
 	}
 }
 
 func (v validator) stopConditions(s Spec) {
+	v.list("spec.stopConditions", len(s.StopConditions))
+	if len(s.StopConditions) > maxItems {
+		return
+	}
 	names := map[string]int{}
 	for i, probe := range s.SteadyState.Probes {
 		names[probe.Name] = i
@@ -202,7 +214,7 @@ func (v validator) bounds(path string, m Measure, low, high *Bound) {
 	}
 	for field, bound := range map[string]*Bound{"min": low, "max": high} {
 		if bound != nil && (bound.Value() < 0 || bound.Value() > 1) {
-			v.report(child(path, field), fmt.Sprintf("%v is not a share; successRate goes from 0 to 1", bound.Value()), fmt.Sprintf("write %v", math.Abs(bound.Value())/100))
+			v.report(child(path, field), fmt.Sprintf("%v is not a share; successRate goes from 0 to 1", bound.Value()), "write "+strconv.FormatFloat(math.Abs(bound.Value())/100, 'g', 10, 64))
 		}
 	}
 }
@@ -222,7 +234,7 @@ func (v validator) promQL(path, query string) {
 		v.report(path, fmt.Sprintf("is %d bytes long; Squall takes at most %d", len(query), maxQuery), "make it a recording rule")
 		return
 	}
-	expression, err := parser.NewParser(parser.Options{}).ParseExpr(query)
+	expression, err := parser.NewParser(parser.Options{EnableExperimentalFunctions: true}).ParseExpr(query)
 	if failures, ok := errors.AsType[parser.ParseErrors](err); ok && len(failures) > 0 {
 		for _, failure := range failures {
 			v.inQuery(path, query, int(failure.PositionRange.Start), "is not PromQL: "+failure.Err.Error(), "")

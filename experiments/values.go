@@ -94,11 +94,8 @@ func number(node *yaml.Node) (float64, bool) {
 	if node.Kind != yaml.ScalarNode || node.Tag != "!!int" && node.Tag != "!!float" {
 		return 0, false
 	}
-	var value float64
-	if err := node.Decode(&value); err != nil || math.IsNaN(value) || math.IsInf(value, 0) {
-		return 0, false
-	}
-	return value, true
+	value, err := strconv.ParseFloat(node.Value, 64)
+	return value, err == nil && decimal.MatchString(node.Value)
 }
 
 // Bound is one end of a tolerance: a number or, for a latency, a duration.

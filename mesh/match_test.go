@@ -175,7 +175,8 @@ func drawRequest(t *rapid.T) request {
 	r := request{
 		uri:    rapid.SampledFrom([]string{"/", "/a", "/A", "/ab", "/AB", "/aB", "/abc", "/b"}).Draw(t, "requestURI"),
 		method: rapid.SampledFrom([]string{"GET", "PUT", "POST"}).Draw(t, "requestMethod"),
-		query:  map[string]string{}, headers: map[string]string{}, labels: map[string]string{}, port: rapid.SampledFrom([]int64{80, 90}).Draw(t, "requestPort"), namespace: "shop"}
+		query:  map[string]string{}, headers: map[string]string{}, labels: map[string]string{}, port: rapid.SampledFrom([]int64{80, 90}).Draw(t, "requestPort"), namespace: "shop",
+	}
 	for _, name := range header {
 		if rapid.Bool().Draw(t, "hasHeader") {
 			r.headers[name] = rapid.SampledFrom(words).Draw(t, "header")

@@ -28,7 +28,7 @@ type loaded struct {
 func loadFiles(env Env, arguments []string) (all []loaded, problems experiments.Problems) {
 	files, problems := expand(arguments)
 	first := map[string]string{}
-	for _, name := range files {
+	for _, name := range slices.Compact(files) {
 		found, err := loadFile(env, name)
 		if failures, ok := errors.AsType[experiments.Problems](err); ok {
 			problems = append(problems, failures...)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments"
@@ -102,6 +103,9 @@ func (f injectFlags) experiment(kind, host string) (experiments.Experiment, erro
 	case kind == kindDelay && f.delay <= 0:
 		return experiments.Experiment{}, &hintedError{errors.New("--delay is missing"), "say how long a request is held, such as --delay 2s"}
 	}
+	if err := f.checkKind(kind); err != nil {
+		return experiments.Experiment{}, err
+	}
 	share := experiments.Percentage(f.percentage)
 	fault := experiments.Fault{Percentage: &share}
 	switch kind {
@@ -117,14 +121,18 @@ func (f injectFlags) experiment(kind, host string) (experiments.Experiment, erro
 	default:
 		return experiments.Experiment{}, &hintedError{fmt.Errorf("%q is not a fault", kind), "abort, delay or blackhole"}
 	}
-	name, _, _ := strings.Cut(host, ".")
+	host = strings.ToLower(host) // as DNS has it
+	namespace := ""
+	if f.kubernetes.overrides.Context.Namespace != "" && !strings.Contains(host, ".") {
+		namespace = f.kubernetes.overrides.Context.Namespace
+	}
 	e := experiments.Experiment{
 		APIVersion: experiments.APIVersion,
 		Kind:       experiments.Kind,
-		Metadata:   experiments.Metadata{Name: kind + "-" + name},
+		Metadata:   experiments.Metadata{Name: injectName(kind, host)},
 		Spec: experiments.Spec{
 			Title:       fmt.Sprintf("Outage simulation: %s of calls to %s", kind, host),
-			Target:      experiments.Target{Host: host, Port: f.port},
+			Target:      experiments.Target{Host: host, Namespace: namespace, Port: f.port},
 			Faults:      []experiments.Fault{fault},
 			Duration:    experiments.Duration{Duration: f.duration},
 			SteadyState: experiments.SteadyState{Probes: []experiments.Probe{}, Interval: experiments.Duration{Duration: min(experiments.DefaultInterval, f.duration)}},
@@ -146,15 +154,22 @@ func (f injectFlags) experiment(kind, host string) (experiments.Experiment, erro
 			if !ok {
 				return e, &hintedError{fmt.Errorf("--header %q has no value", header), "write NAME=VALUE"}
 			}
+			if _, twice := headers[name]; twice {
+				return e, &hintedError{fmt.Errorf("--header %s is given twice", name), "one request has one value; run squall twice, or write a file"}
+			}
 			headers[name] = experiments.StringMatch{Exact: &value}
 		}
 		e.Spec.Match = []experiments.Match{{Headers: headers}}
 	}
 	for i, guard := range f.guards {
-		// A comparison gives no series when it does not hold.
+		if err := checkGuard(guard); err != nil {
+			return e, err
+		}
+		// A comparison gives no series when it does not hold. The line break
+		// ends a comment.
 		e.Spec.StopConditions = append(e.Spec.StopConditions, experiments.StopCondition{
 			Name: fmt.Sprintf("guard %d", i+1), Min: experiments.Number(1), NoData: experiments.NoDataFail,
-			Measure: experiments.Measure{Query: fmt.Sprintf("count(%s) or vector(0)", guard)},
+			Measure: experiments.Measure{Query: fmt.Sprintf("count(%s\n) or vector(0)", guard)},
 		})
 	}
 	return checked(e)
@@ -173,9 +188,61 @@ func parseCaller(from string) (experiments.Caller, error) {
 		if !ok {
 			return caller, &hintedError{fmt.Errorf("--from %q: %q is not a label", from, pair), "write NAMESPACE/LABEL=VALUE"}
 		}
+		if _, twice := caller.Labels[key]; twice {
+			return caller, &hintedError{fmt.Errorf("--from %q: label %s is given twice", from, key), "a workload has one value of a label; give --from twice"}
+		}
 		caller.Labels[key] = value
 	}
 	return caller, nil
+}
+
+// checkKind refuses flags that belong to another kind of fault.
+func (f injectFlags) checkKind(kind string) error {
+	for _, flag := range []struct {
+		name, kind string
+		set        bool
+	}{
+		{"--status", kindAbort, f.status != 0},
+		{"--grpc-status", kindAbort, f.grpcStatus != ""},
+		{"--delay", kindDelay, f.delay != 0},
+		{"--mode", kindBlackhole, f.mode != ""},
+	} {
+		if flag.set && flag.kind != kind {
+			return &hintedError{fmt.Errorf("%s goes with %s, not with %s", flag.name, flag.kind, kind), "remove it, or write a file with both faults"}
+		}
+	}
+	return nil
+}
+
+// maxName is how long the name of an experiment may be.
+const maxName = 63
+
+// injectName names the experiment by its fault and the first part of the host.
+func injectName(kind, host string) string {
+	label, _, _ := strings.Cut(host, ".")
+	name := kind + "-" + label
+	return strings.TrimRight(name[:min(len(name), maxName)], "-")
+}
+
+// checkGuard refuses a condition that always gives a series, and so would
+// never end the fault.
+func checkGuard(guard string) error {
+	expression, err := parser.NewParser(parser.Options{EnableExperimentalFunctions: true}).ParseExpr(guard)
+	if err != nil {
+		return &hintedError{fmt.Errorf("--guard: %w", err), "a PromQL condition, such as 'sum(rate(errors_total[1m])) < 5'"}
+	}
+	for {
+		inner, ok := expression.(*parser.ParenExpr)
+		if !ok {
+			break
+		}
+		expression = inner.Expr
+	}
+	binary, ok := expression.(*parser.BinaryExpr)
+	if !ok || binary.ReturnBool || !binary.Op.IsComparisonOperator() && !binary.Op.IsSetOperator() {
+		return &hintedError{fmt.Errorf("--guard %q always gives a series, so it would never end the fault", guard), "compare with something, without bool, such as 'sum(rate(errors_total[1m])) < 5'"}
+	}
+	return nil
 }
 
 // checked gives the experiment as Load reads it from a file.
@@ -185,8 +252,15 @@ func checked(e experiments.Experiment) (experiments.Experiment, error) {
 		return e, err
 	}
 	loaded, err := experiments.Load("inject", strings.NewReader(file.String()))
+	if problems, ok := errors.AsType[experiments.Problems](err); ok {
+		// The lines are of a file that nobody has written.
+		for i := range problems {
+			problems[i].Line = 0
+		}
+		return e, &hintedError{problems, "squall inject --help"}
+	}
 	if err != nil {
-		return e, &hintedError{err, "squall inject --help"}
+		return e, err
 	}
 	return loaded[0], nil
 }

@@ -20,6 +20,7 @@ func (k *kubeconfig) add(flags *pflag.FlagSet) {
 	names := clientcmd.RecommendedConfigOverrideFlags("")
 	names.ContextOverrideFlags.Namespace.ShortName = "n"
 	names.ClusterOverrideFlags.APIServer.ShortName = "s"
+	names.ContextOverrideFlags.Namespace.Description = "the namespace of a short HOST; files name theirs"
 	clientcmd.BindOverrideFlags(&k.overrides, flags, names)
 }
 

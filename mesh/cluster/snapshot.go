@@ -87,6 +87,14 @@ func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 
 // gatewayRoutes lists the routes of the Gateway API, where it is installed.
 func (c *Cluster) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructured, error) {
+	var group metav1.APIGroup
+	served, err := c.getJSON(ctx, "/apis/gateway.networking.k8s.io", &group)
+	if err != nil {
+		return nil, fmt.Errorf("whether the cluster serves the Gateway API: %w", c.explain(err))
+	}
+	if !served {
+		return nil, nil
+	}
 	var routes []*unstructured.Unstructured
 	for _, resource := range []string{"httproutes", "grpcroutes"} {
 		err := c.pages(resource, func(options metav1.ListOptions) (string, error) {
