@@ -414,9 +414,19 @@ func TestInject(t *testing.T) {
 			t.Errorf("the summary does not say %q", want)
 		}
 	}
-	guarded := start(t, "inject", "abort", "ratings.prod", "--from", "shop", "--for", "60s", "--guard", "vector(0) > 1")
+	// A guard that does not hold keeps the fault away.
+	refused := start(t, "inject", "abort", "ratings.prod", "--from", "shop", "--for", "60s", "--guard", "vector(0) > 1")
+	refused.exits(3)
+	// One that stops holding ends it.
+	until := fmt.Sprintf("vector(time()) < %d", time.Now().Add(10*time.Second).Unix())
+	guarded := start(t, "inject", "abort", "ratings.prod", "--from", "shop", "--for", "60s", "--guard", until)
 	guarded.exits(1)
-	if !strings.Contains(guarded.stdout.String(), "guard 1: 0 is below 1") {
-		t.Error("the summary does not name the guard")
+	if !strings.Contains(guarded.stdout.String(), "in force") {
+		t.Error("the fault was never in force")
+	}
+	for _, s := range []*squall{refused, guarded} {
+		if !strings.Contains(s.stdout.String(), "guard 1: 0 is below 1") {
+			t.Error("the summary does not name the guard")
+		}
 	}
 }
