@@ -49,16 +49,22 @@ func (s Snapshot) bucketFor(vs *unstructured.Unstructured, namespace string) buc
 type candidate struct {
 	*unstructured.Unstructured
 	bucket bucket
-	// wildcard tells that it names the host only by a pattern.
-	wildcard bool
+	// pattern is the host by which it names the target: the target itself, or
+	// the most specific of its wildcards.
+	pattern string
 }
+
+// wildcard tells that the target is named only by a pattern.
+func (c candidate) wildcard() bool { return strings.HasPrefix(c.pattern, "*") }
 
 func (c candidate) name() string { return c.GetNamespace() + "/" + c.GetName() }
 
 // candidates lists the VirtualServices that sidecars in the namespace could
 // take the routes of host from, the one in force first: an exact host before
-// any wildcard, then the bucket, then age, name and namespace
-// (istio.io/istio/pkg/config, configCompareByCreationTime).
+// any wildcard, a longer wildcard before a shorter one
+// (istio.io/istio/pilot/pkg/model, computeWildcardHostVirtualServiceIndex), then
+// the bucket, then age, name and namespace (istio.io/istio/pkg/config,
+// configCompareByCreationTime).
 func (s Snapshot) candidates(host, namespace string) []candidate {
 	var found []candidate
 	for _, vs := range s.VirtualServices {
@@ -69,14 +75,14 @@ func (s Snapshot) candidates(host, namespace string) []candidate {
 		if b == hidden {
 			continue
 		}
-		exact, wildcard := s.names(vs, host)
-		if exact || wildcard {
-			found = append(found, candidate{vs, b, !exact})
+		if pattern := s.patternFor(vs, host); pattern != "" {
+			found = append(found, candidate{vs, b, pattern})
 		}
 	}
 	slices.SortFunc(found, func(a, b candidate) int {
 		return cmp.Or(
-			compareBool(a.wildcard, b.wildcard),
+			compareBool(a.wildcard(), b.wildcard()),
+			cmp.Compare(len(b.pattern), len(a.pattern)),
 			cmp.Compare(a.bucket, b.bucket),
 			a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time),
 			cmp.Compare(a.GetName(), b.GetName()),
@@ -86,18 +92,20 @@ func (s Snapshot) candidates(host, namespace string) []candidate {
 	return found
 }
 
-// names reports whether a VirtualService names the host, and how.
-func (s Snapshot) names(vs *unstructured.Unstructured, host string) (exact, wildcard bool) {
+// patternFor gives the most specific of the hosts of a VirtualService that
+// stand for a host, or nothing.
+func (s Snapshot) patternFor(vs *unstructured.Unstructured, host string) string {
+	best := ""
 	for _, h := range stringsAt(vs.Object, "spec", "hosts") {
 		h = strings.ToLower(qualify(h, vs.GetNamespace(), s.ClusterDomain))
 		if h == host {
-			exact = true
+			return h
 		}
-		if suffix, ok := strings.CutPrefix(h, "*"); ok && strings.HasSuffix(host, suffix) {
-			wildcard = true
+		if suffix, ok := strings.CutPrefix(h, "*"); ok && strings.HasSuffix(host, suffix) && len(h) > len(best) {
+			best = h
 		}
 	}
-	return exact, wildcard
+	return best
 }
 
 // appliesToSidecars reports whether a VirtualService is bound to the mesh; an

@@ -140,6 +140,9 @@ func (s Snapshot) place(d *Decision, e experiments.Experiment) (*unstructured.Un
 		}
 		d.Placement = Shadow
 		d.Reason = fmt.Sprintf("shadow in %s, outranks %s (%s)", d.Callers, inForce, base.bucket)
+		if base.wildcard() {
+			d.Reason = fmt.Sprintf("shadow in %s, outranks %s (for %s)", d.Callers, inForce, base.pattern)
+		}
 		object.Object["spec"] = spec
 		if revision := base.GetLabels()[revisionLabel]; revision != "" {
 			object.SetLabels(map[string]string{revisionLabel: revision})
@@ -249,13 +252,10 @@ func (s Snapshot) checkShadow(found []candidate, namespace string) error {
 		return refuse("label the namespace with the revision, or remove the label from the VirtualService",
 			"VirtualService %s is for the control-plane revision %s only, and namespace %s is not labelled to be of it", base.name(), revision, namespace)
 	}
-	if base.bucket == private {
+	// An exact host outranks any wildcard, in whatever bucket it is.
+	if base.bucket == private && !base.wildcard() {
 		return refuse("remove exportTo from it, or name callers in another namespace",
 			"VirtualService %s is in force and private to %s, where nothing outranks it", base.name(), namespace)
-	}
-	if base.wildcard {
-		return refuse("this version of Squall shadows exact hosts only; give the host a VirtualService of its own",
-			"VirtualService %s is in force by a wildcard host", base.name())
 	}
 	routes := mapsAt(mapAt(base.Object, "spec"), "http")
 	if len(routes) == 0 {
@@ -267,8 +267,8 @@ func (s Snapshot) checkShadow(found []candidate, namespace string) error {
 		}
 	}
 	for _, other := range found[1:] {
-		if other.wildcard {
-			continue
+		if other.pattern != base.pattern {
+			continue // istiod looks no further than the same host
 		}
 		if other.GetLabels()[revisionLabel] != base.GetLabels()[revisionLabel] {
 			return refuse("remove one of the two", "VirtualServices %s and %s name the same host for different revisions (%s), and which one is in force depends on the proxy", base.name(), other.name(), revisionLabel)

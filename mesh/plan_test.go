@@ -250,6 +250,33 @@ http:
 `)
 }
 
+// A shadow of a wildcard is for the one host, and takes all of its routes
+// along: an exact host outranks any wildcard.
+func TestShadowOfAWildcard(t *testing.T) {
+	plan := mesh.Decide(snapshot(t, virtualService("prod/all", `
+    {hosts: ["*.prod.svc.cluster.local"], exportTo: ["*"],
+     http: [{match: [{uri: {prefix: /v2}}], route: [{destination: {host: v2}}]}, {route: [{destination: {host: ratings}}]}]}`)), experiment(t, "duration: 2m", "duration: 2m\n  match: [{uri: {prefix: /}, method: {exact: GET}}]"))
+	wantSpec(t, plan, `
+hosts: [ratings.prod.svc.cluster.local]
+exportTo: [.]
+http:
+- name: squall-outage
+  match: [{uri: {prefix: /v2}, method: {exact: GET}}]
+  fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
+  route: [{destination: {host: v2.prod.svc.cluster.local}}]
+- match: [{uri: {prefix: /v2}}]
+  route: [{destination: {host: v2.prod.svc.cluster.local}}]
+- name: squall-outage-2
+  match: [{uri: {prefix: /}, method: {exact: GET}}]
+  fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
+  route: [{destination: {host: ratings.prod.svc.cluster.local}}]
+- route: [{destination: {host: ratings.prod.svc.cluster.local}}]
+`)
+	if reason := plan.Decisions[0].Reason; reason != "shadow in shop, outranks prod/all (for *.prod.svc.cluster.local)" {
+		t.Error(reason)
+	}
+}
+
 func TestTheOneInForceIsShadowed(t *testing.T) {
 	other := strings.Replace(public, "5s", "7s", 1)
 	named := strings.Replace(other, "{hosts", "{exportTo: [shop], hosts", 1)
@@ -261,6 +288,14 @@ func TestTheOneInForceIsShadowed(t *testing.T) {
 		{"the older of two public ones", []string{virtualService("prod/a", public), virtualService("prod/b", other)}, "prod/a"},
 		{"one exported by name before an older public one", []string{virtualService("prod/a", public), virtualService("prod/b", named)}, "prod/b"},
 		{"an exact host before an older wildcard", []string{virtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1)), virtualService("prod/b", other)}, "prod/b"},
+		{"a longer wildcard before an older shorter one", []string{
+			virtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.cluster.local", "*.svc.cluster.local"]`, 1)),
+			virtualService("prod/b", strings.Replace(other, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1)),
+		}, "prod/b"},
+		{"of equal wildcards the more private", []string{
+			virtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1)),
+			virtualService("shop/b", strings.Replace(other, "hosts: [ratings]", `exportTo: [.], hosts: ["*.prod.svc.cluster.local"]`, 1)),
+		}, "shop/b"},
 		{"of the same second by name", []string{
 			strings.Replace(virtualService("prod/b", public), "name: b", "name: b, creationTimestamp: 2026-01-01T00:00:00Z", 1),
 			strings.Replace(virtualService("prod/a", other), "name: a", "name: a, creationTimestamp: 2026-01-01T00:00:00Z", 1),
@@ -290,7 +325,6 @@ func TestRefusals(t *testing.T) {
 		{"no callers", nil, []string{"  callers: [{namespace: shop}]\n", ""}, "names no callers"},
 		{"no such namespace", nil, []string{"callers: [{namespace: shop}]", "callers: [{namespace: shops}]"}, "there is no namespace shops"},
 		{"private to the callers", []string{virtualService("shop/a", "{hosts: ["+host+"], exportTo: [.], http: [{route: [{destination: {host: "+host+"}}]}]}")}, nil, "shop/a is in force and private to shop"},
-		{"wildcard", []string{virtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1))}, nil, "in force by a wildcard host"},
 		{"delegate", []string{virtualService("prod/a", "{hosts: [ratings], http: [{delegate: {name: child}}]}")}, nil, "is delegated"},
 		{"no http", []string{virtualService("prod/a", "{hosts: [ratings], tcp: [{route: [{destination: {host: ratings}}]}]}")}, nil, "has no http routes"},
 		{"only a redirect", []string{virtualService("prod/a", "{hosts: [ratings], http: [{redirect: {uri: /}}]}")}, nil, "no http route"},

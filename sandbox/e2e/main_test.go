@@ -22,6 +22,8 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
 
+var errNotInForce = errors.New("the VirtualService is not in force")
+
 var mesh *testbed.Sandbox
 
 func TestMain(m *testing.M) {

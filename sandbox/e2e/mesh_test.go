@@ -1,0 +1,132 @@
+package e2e_test
+
+import (
+	"context"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// create makes an object of a user for the time of a test.
+func create(t *testing.T, resource schema.GroupVersionResource, kind, namespace, name string, spec map[string]any) {
+	t.Helper()
+	client := mesh.Kube.Resource(resource).Namespace(namespace)
+	_, err := client.Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": map[string]any{"name": name}, "spec": spec,
+	}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := client.Delete(context.WithoutCancel(t.Context()), name, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A real client: the path of a gRPC call is its method.
+func TestURIMatchHitsOnlyItsRequests(t *testing.T) {
+	s := runFile(t, spec{match: "[{uri: {prefix: /grpc.health.v1.Health/}}]"})
+	s.says("observe")
+	inForce(t, reviews, ratings, true)
+	wantCalls(t, "health checks", call(t, reviews, ratings), "UNAVAILABLE", true)
+	s.signal(syscall.SIGTERM)
+	s.exits(4)
+	inForce(t, reviews, ratings, false)
+
+	s = runFile(t, spec{match: "[{uri: {prefix: /shop.Ratings/}}]"})
+	s.says("observe")
+	inForce(t, reviews, ratings, true)
+	wantCalls(t, "health checks", call(t, reviews, ratings), "OK", false)
+	s.signal(syscall.SIGTERM)
+	s.exits(4)
+}
+
+// An Envoy gets every condition; grpc-go knows only some of them.
+func TestEveryMatchConditionReachesTheProxy(t *testing.T) {
+	s := runFile(t, spec{match: `[{method: {exact: GET}, authority: {regex: "ratings.*"}, scheme: {exact: http}, queryParams: {debug: {exact: "on it"}}, withoutHeaders: {x-skip: {}}}]`})
+	s.says("observe")
+	inForce(t, reviews, ratings, true)
+	routes, err := mesh.Routes(t.Context(), reviews, "--host", ratings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clone, _, _ := strings.Cut(routes, `"name": "ratings"`)
+	for _, want := range []string{`":method"`, `":authority"`, `":scheme"`, `"debug"`, `"on it"`, `"x-skip"`, `"invertMatch": true`, "envoy.filters.http.fault"} {
+		if !strings.Contains(clone, want) {
+			t.Errorf("the clone lacks %s: %s", want, clone)
+		}
+	}
+	s.signal(syscall.SIGTERM)
+	s.exits(4)
+}
+
+// A wildcard is in force for the host. The shadow is for the one host only,
+// and keeps the wildcard's other routes.
+func TestShadowOfAWildcard(t *testing.T) {
+	for _, name := range []string{"a", "b"} {
+		create(t, serviceEntries, "ServiceEntry", "prod", "wild-"+name, map[string]any{
+			"hosts": []any{name + ".wild.example"}, "location": "MESH_INTERNAL", "resolution": "STATIC",
+			"ports":     []any{map[string]any{"number": int64(9080), "name": "grpc", "protocol": "GRPC"}},
+			"endpoints": []any{map[string]any{"address": "127.0.0.13", "ports": map[string]any{"grpc": int64(9080)}}},
+		})
+	}
+	create(t, virtualServices, "VirtualService", "prod", "wild", map[string]any{
+		"hosts": []any{"*.wild.example"},
+		"http": []any{
+			map[string]any{
+				"match": []any{map[string]any{"headers": map[string]any{"to": map[string]any{"exact": "b"}}}},
+				"route": []any{map[string]any{"destination": map[string]any{"host": "b.wild.example"}}},
+			},
+			map[string]any{
+				"timeout": "7s",
+				"route":   []any{map[string]any{"destination": map[string]any{"host": "a.wild.example"}}},
+			},
+		},
+	})
+	inForceIs := func(host, name string) {
+		t.Helper()
+		eventually(t, func() error { return routesAreOf(t, host, name) })
+	}
+	inForceIs("a.wild.example", "/prod/virtual-service/wild")
+	others, err := mesh.Routes(t.Context(), reviews, "--host", "b.wild.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCalls(t, "before", call(t, reviews, "a.wild.example"), "OK", false)
+
+	s := runFile(t, spec{target: "{host: a.wild.example}"})
+	s.says("shadow in shop, outranks prod/wild (for *.wild.example)")
+	s.says("observe")
+	inForce(t, reviews, "a.wild.example", true)
+	wantCalls(t, "the callers", call(t, reviews, "a.wild.example"), "UNAVAILABLE", true)
+	wantCalls(t, "the wildcard's other host", call(t, reviews, "b.wild.example"), "OK", false)
+	wantCalls(t, "other callers", call(t, "shop/other", "a.wild.example"), "OK", false)
+	now, err := mesh.Routes(t.Context(), reviews, "--host", "b.wild.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(others, now); diff != "" {
+		t.Errorf("routes of the wildcard's other host have changed: %s", diff)
+	}
+	s.signal(syscall.SIGTERM)
+	s.exits(4)
+	inForceIs("a.wild.example", "/prod/virtual-service/wild")
+	wantCalls(t, "after", call(t, reviews, "a.wild.example"), "OK", false)
+}
+
+// routesAreOf checks that istiod names the VirtualService as the origin of a
+// host's routes.
+func routesAreOf(t *testing.T, host, name string) error {
+	t.Helper()
+	routes, err := mesh.Routes(t.Context(), reviews, "--host", host)
+	if err == nil && !strings.Contains(routes, name+`"`) {
+		err = errNotInForce
+	}
+	return err
+}
