@@ -2,8 +2,9 @@ package reports
 
 import (
 	"fmt"
-	"sort"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/squall-chaos/squall/experiments"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -36,19 +37,10 @@ func CallersInWords(callers []experiments.Caller) string {
 	for i, c := range callers {
 		words[i] = c.Namespace
 		if len(c.Labels) > 0 {
-			words[i] += " (" + labelsInWords(c.Labels) + ")"
+			words[i] += " (" + labels.FormatLabels(c.Labels) + ")"
 		}
 	}
 	return strings.Join(words, ", ")
-}
-
-func labelsInWords(labels map[string]string) string {
-	pairs := make([]string, 0, len(labels))
-	for key, value := range labels {
-		pairs = append(pairs, key+"="+value)
-	}
-	sort.Strings(pairs)
-	return strings.Join(pairs, ", ")
 }
 
 // ToleranceInWords says which values are healthy: "from 0.99", "up to 1".

@@ -164,26 +164,17 @@ func judgeEffect(requests float64, minimum int) (steadystate.Verdict, string) {
 // increase adds up how much each counter grew. A counter that was not there
 // before started at 0, and one that shrank was reset to 0 in between.
 func increase(before, after []steadystate.Sample) float64 {
-	start := map[string]float64{}
+	start := map[string]float64{} // by the labels, which fmt prints in order
 	for _, s := range before {
-		start[key(s.Labels)] = s.Value
+		start[fmt.Sprint(s.Labels)] = s.Value
 	}
 	total := 0.0
 	for _, s := range after {
-		if from := start[key(s.Labels)]; s.Value >= from {
+		if from := start[fmt.Sprint(s.Labels)]; s.Value >= from {
 			total += s.Value - from
 		} else {
 			total += s.Value
 		}
 	}
 	return total
-}
-
-func key(labels map[string]string) string {
-	pairs := make([]string, 0, len(labels))
-	for name, value := range labels {
-		pairs = append(pairs, name+"="+value)
-	}
-	sort.Strings(pairs)
-	return strings.Join(pairs, "\x00")
 }

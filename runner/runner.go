@@ -255,6 +255,9 @@ func (s *session) unchanged(ctx context.Context, planned mesh.Plan) *ending {
 	if end != nil {
 		return end
 	}
+	if refusal, refused := now.Refusal(); refused {
+		return &ending{RefusedRun, refusal.Reason, refusal.Hint}
+	}
 	if !reflect.DeepEqual(planned, now) {
 		return &ending{RefusedRun, "the routes to the target have changed since the run was planned", "nothing was injected; start again when the change is done"}
 	}
@@ -404,7 +407,9 @@ func (s *session) recover(ctx context.Context) *ending {
 		}
 	}
 	s.findings = append(s.findings, findings...)
-	s.result.Recovery.Duration = took.Round(time.Millisecond)
+	if steadystate.Worst(findings) == steadystate.Held {
+		s.result.Recovery.Duration = took.Round(time.Millisecond)
+	}
 	return nil
 }
 

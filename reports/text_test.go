@@ -1,0 +1,143 @@
+package reports_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/journal"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// events makes a journal that begins as every journal does.
+func events(t *testing.T, more ...any) []journal.Event {
+	t.Helper()
+	loaded, err := experiments.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
+kind: Experiment
+metadata: {name: outage}
+spec:
+  title: The page survives
+  target: {host: ratings, namespace: prod}
+  callers: [{namespace: shop, labels: {app: reviews, version: v1}}, {namespace: backoffice}]
+  faults: [{abort: {httpStatus: 503}, delay: {fixedDelay: 1s}, percentage: 50}]
+  duration: 2m
+  steadyState:
+    probes:
+    - {name: page answers, successRate: {destination: page.shop}, min: 0.99, maxDrop: 5%}
+    - {name: page p99, latency: {destination: page.shop}, max: 800ms}
+  stopConditions: [{name: no page, alerts: {severity: critical}}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inForce := "prod/ratings"
+	all := []any{
+		runner.Started{Run: mesh.Run{ID: "20260102-030405-outage-abcdef"}, Experiment: loaded[0]},
+		mesh.Plan{Experiment: "outage", Decisions: []mesh.Decision{
+			{Host: "ratings.prod.svc.cluster.local", Callers: "shop", InForce: &inForce, Placement: mesh.Shadow, Reason: "shadow in shop, outranks prod/ratings (public)"},
+		}},
+	}
+	var made []journal.Event
+	for i, data := range append(all, more...) {
+		eventType := ""
+		switch data.(type) {
+		case runner.Started:
+			eventType = runner.EventStarted
+		case mesh.Plan:
+			eventType = runner.EventPlanned
+		case steadystate.Measurement:
+			eventType = runner.EventMeasured
+		case runner.Effect:
+			eventType = runner.EventEffect
+		case runner.Result:
+			eventType = runner.EventFinished
+		default:
+			t.Fatalf("no event for %T", data)
+		}
+		event, err := journal.NewEvent(start.Add(time.Duration(i)*time.Second), eventType, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, event)
+	}
+	return made
+}
+
+func measured(probe string, phase experiments.Phase, value float64, verdict steadystate.Verdict) steadystate.Measurement {
+	return steadystate.Measurement{Probe: probe, Phase: phase, Time: start, Value: &value, Verdict: verdict}
+}
+
+func TestText(t *testing.T) {
+	seconds := func(n float64) experiments.Duration {
+		return experiments.Duration{Duration: time.Duration(n * float64(time.Second))}
+	}
+	for name, journaled := range map[string][]journal.Event{
+		"held": events(
+			t, measured("page answers", experiments.Before, 1, steadystate.Held), measured("page p99", experiments.Before, 12.3456, steadystate.Held),
+			measured("page answers", experiments.During, 0.995, steadystate.Held), measured("no page", experiments.During, 0, steadystate.Held),
+			runner.Effect{Requests: 731.4, Verdict: steadystate.Held},
+			runner.Result{Status: runner.Completed, Verdict: steadystate.Held, Injected: seconds(120.004), Rollback: seconds(0.009), Findings: []steadystate.Finding{
+				{Probe: "page answers", Phase: experiments.Before}, {Probe: "page p99", Phase: experiments.Before}, {Probe: "page answers", Phase: experiments.During}, {Probe: "no page", Phase: experiments.During},
+			}},
+		),
+		"deviated": events(
+			t, measured("page p99", experiments.During, 900, steadystate.Held), measured("page p99", experiments.During, 4961, steadystate.Deviated),
+			steadystate.Measurement{Probe: "page answers", Phase: experiments.During, Verdict: steadystate.Inconclusive, Reason: "no series"},
+			runner.Effect{Requests: 200, Verdict: steadystate.Held},
+			runner.Result{Status: runner.Stopped, Verdict: steadystate.Deviated, Reason: "page p99: 4961 is above 800", Injected: seconds(4), Rollback: seconds(0.01), Recovery: seconds(8), Findings: []steadystate.Finding{
+				{Probe: "page p99", Phase: experiments.During, Verdict: steadystate.Deviated, Reason: "4961 is above 800"},
+			}},
+		),
+		"left": events(t, runner.Result{
+			Status: runner.Interrupted, Verdict: steadystate.Inconclusive, Reason: "interrupt signal received", Injected: seconds(4), Rollback: seconds(30),
+			Left: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
+		}),
+		"refused":   events(t, runner.Result{Status: runner.RefusedRun, Verdict: steadystate.Inconclusive, Reason: "the mesh knows no host", Hint: "check the spelling"}),
+		"cut-short": events(t, measured("page answers", experiments.Before, 1, steadystate.Held)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			run, err := reports.Fold(journaled)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			if err := reports.Text(&got, run); err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", name+".txt")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got.String()), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got.String()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestFoldRefusesJunk(t *testing.T) {
+	all := events(t)
+	all[1].Data = []byte(`{"decisions": 7}`)
+	if _, err := reports.Fold(all); err == nil || !strings.Contains(err.Error(), "event 2 (planned)") {
+		t.Errorf("error %v", err)
+	}
+}
