@@ -37,6 +37,16 @@ type Decision struct {
 	Reason string `json:"reason"`
 	// Hint says what would help against a refusal.
 	Hint string `json:"hint,omitempty"`
+	// Base is the VirtualService in force in the state that the plan was made
+	// from.
+	Base *Version `json:"-"`
+}
+
+// Version is an object in one state. The generation counts the changes of its
+// spec.
+type Version struct {
+	Ref
+	Generation int64
 }
 
 // Placement is how a fault is brought to the callers.
@@ -131,6 +141,7 @@ func (s Snapshot) place(d *Decision, e experiments.Experiment) (*unstructured.Un
 		base := found[0]
 		inForce := base.name()
 		d.InForce = &inForce
+		d.Base = &Version{RefTo(base.Unstructured), base.GetGeneration()}
 		if err := s.checkShadow(found, d.Callers); err != nil {
 			return nil, err
 		}

@@ -41,6 +41,9 @@ type Mesh interface {
 	Create(ctx context.Context, object *unstructured.Unstructured) (mesh.Ref, error)
 	// Armed waits until the cluster counts a heartbeat's deadline.
 	Armed(ctx context.Context, job mesh.Ref) error
+	// Generation gives the generation of an object, which counts the changes of
+	// its spec. The error wraps ErrGone when the object does not exist any more.
+	Generation(ctx context.Context, object mesh.Ref) (int64, error)
 	// Extend sets a heartbeat's deadline, counted from the Job's start. The
 	// error wraps ErrGone when the Job does not exist any more.
 	Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error
@@ -295,7 +298,7 @@ func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
 	var changes []mesh.Ref
 	var since time.Time
 	// The observation ends when ctx does, when the heartbeat fails, and when
-	// the record does.
+	// the record does, or when the mesh changes under the run.
 	observing, stop := context.WithCancelCause(ctx)
 	s.record.onFailure(stop)
 	beating := s.newHeartbeat(stop)
@@ -330,8 +333,9 @@ func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
 		}
 	}
 	injected := 0
+	watched := basesOf(plan)
 	for _, object := range plan.Objects {
-		_, err := s.create(ctx, mesh.Own(mesh.Stamp(object, s.run), jobs[object.GetNamespace()]), &changes)
+		ref, err := s.create(ctx, mesh.Own(mesh.Stamp(object, s.run), jobs[object.GetNamespace()]), &changes)
 		taken, isTaken := errors.AsType[*TakenError](err)
 		switch {
 		case isTaken && injected == 0:
@@ -340,8 +344,15 @@ func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
 			return s.fail(ctx, Failed, err)
 		}
 		injected++
+		watched = append(watched, mesh.Version{Ref: ref, Generation: firstGeneration})
 	}
 	since = time.Now()
+	drifting := make(chan struct{})
+	go func() {
+		defer close(drifting)
+		s.watchDrift(observing, watched, stop)
+	}()
+	defer func() { stop(nil); <-drifting }()
 
 	s.record.add(EventPhase, Phase{Name: PhaseObserve, Length: s.experiment.Spec.Duration})
 	findings := s.watcher().Watch(observing, s.probes, experiments.During, s.experiment.Spec.Duration.Duration)
@@ -349,6 +360,9 @@ func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
 	case ctx.Err() != nil:
 		return interrupted(ctx)
 	case observing.Err() != nil:
+		if end, ok := errors.AsType[*ending](context.Cause(observing)); ok {
+			return end
+		}
 		return &ending{status: Failed, reason: context.Cause(observing).Error()}
 	}
 	s.findings = append(s.findings, findings...)
@@ -356,6 +370,20 @@ func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
 		return &ending{status: Stopped, reason: fmt.Sprintf("%s: %s", f.Probe, f.Reason)}
 	}
 	return nil
+}
+
+// firstGeneration is the generation of an object that was just created.
+const firstGeneration = 1
+
+// basesOf gives the objects that a plan's shadows were derived from.
+func basesOf(plan mesh.Plan) []mesh.Version {
+	var bases []mesh.Version
+	for _, d := range plan.Decisions {
+		if d.Base != nil {
+			bases = append(bases, *d.Base)
+		}
+	}
+	return bases
 }
 
 // createTimeout bounds one create.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -140,6 +141,19 @@ func (c *fakeCluster) Extend(ctx context.Context, job mesh.Ref, deadline time.Du
 		return runner.ErrGone
 	}
 	return c.happen(ctx, fmt.Sprintf("extend to %s", deadline))
+}
+
+func (c *fakeCluster) Generation(ctx context.Context, ref mesh.Ref) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stored := c.objects[ref.String()]
+	switch {
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
+	case stored == nil || stored.GetUID() != ref.UID:
+		return 0, runner.ErrGone
+	}
+	return max(1, stored.GetGeneration()), nil
 }
 
 func (c *fakeCluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
@@ -576,7 +590,7 @@ func TestTheHeartbeatVanishes(t *testing.T) {
 		time.AfterFunc(12*time.Second, func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			clear(c.objects)
+			maps.DeleteFunc(c.objects, func(_ string, o *unstructured.Unstructured) bool { return o.GetKind() == "Job" })
 		})
 		start := time.Now()
 		result := run(t, c, healthy(), nil, &record{}, forever)
@@ -584,6 +598,43 @@ func TestTheHeartbeatVanishes(t *testing.T) {
 			t.Errorf("result %+v after %s", result, time.Since(start))
 		}
 	})
+}
+
+// Somebody deletes or edits the fault: the run must not go on as if it were in
+// force, or as it was asked.
+func TestDrift(t *testing.T) {
+	for name, test := range map[string]struct {
+		do   func(objects map[string]*unstructured.Unstructured, name string)
+		want string
+	}{
+		"deleted": {func(objects map[string]*unstructured.Unstructured, name string) { delete(objects, name) }, "was deleted while the fault was in force"},
+		"edited":  {func(objects map[string]*unstructured.Unstructured, name string) { objects[name].SetGeneration(2) }, "was changed while the fault was in force"},
+		"replaced": {func(objects map[string]*unstructured.Unstructured, name string) {
+			objects[name].SetUID("other")
+			objects[name].SetLabels(nil)
+		}, "was deleted while the fault was in force"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newFakeCluster(t)
+				time.AfterFunc(6500*time.Millisecond, func() {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					test.do(c.objects, "VirtualService shop/squall-ratings-a093b15a")
+				})
+				start := time.Now()
+				e := experiment(t)
+				r := runner.Runner{Mesh: c, Querier: healthy(), Timing: runner.DefaultTiming()}
+				result := r.Run(t.Context(), r.NewRun(e, start), e, &record{})
+				if result.Status != runner.Stopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
+					t.Errorf("result %+v", result)
+				}
+				if took := time.Since(start); took != 7*time.Second {
+					t.Errorf("noticed after %s", took)
+				}
+			})
+		})
+	}
 }
 
 func TestRollbackThatCannotFinishSaysWhatIsLeft(t *testing.T) {

@@ -140,6 +140,18 @@ func (c *Cluster) Armed(ctx context.Context, job mesh.Ref) error {
 	}
 }
 
+// Generation gives an object's generation.
+func (c *Cluster) Generation(ctx context.Context, ref mesh.Ref) (int64, error) {
+	object, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err), err == nil && object.GetUID() != ref.UID:
+		return 0, fmt.Errorf("%s %w", ref, runner.ErrGone)
+	case err != nil:
+		return 0, fmt.Errorf("get %s: %w", ref, c.explain(err))
+	}
+	return object.GetGeneration(), nil
+}
+
 // Extend sets the Job's deadline, counted from its start.
 func (c *Cluster) Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error {
 	patch, err := json.Marshal(map[string]any{

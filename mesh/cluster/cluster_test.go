@@ -202,3 +202,28 @@ func TestWithoutIstio(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestGeneration(t *testing.T) {
+	at := func(generation string) string {
+		return strings.Replace(object("run-1"), `"uid"`, `"generation":`+generation+`,"uid"`, 1)
+	}
+	for _, test := range []struct {
+		name   string
+		script exchange
+		want   int64
+		gone   bool
+		fails  bool
+	}{
+		{"third", exchange{"GET " + item, "", 200, at("3")}, 3, false, false},
+		{"gone", exchange{"GET " + item, "", 404, status(404, "NotFound", "not found")}, 0, true, true},
+		{"replaced", exchange{"GET " + item, "", 200, strings.Replace(at("1"), "u-1", "u-7", 1)}, 0, true, true},
+		{"the server fails", exchange{"GET " + item, "", 500, status(500, "InternalError", "boom")}, 0, false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := serve(t, test.script).Generation(t.Context(), ref)
+			if got != test.want || errors.Is(err, runner.ErrGone) != test.gone || (err != nil) != test.fails {
+				t.Errorf("generation %d, error %v", got, err)
+			}
+		})
+	}
+}

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // create makes an object of a user for the time of a test.
@@ -129,4 +130,40 @@ func routesAreOf(t *testing.T, host, name string) error {
 		err = errNotInForce
 	}
 	return err
+}
+
+// A shadow of routes that have changed would bring the old ones back.
+func TestRunEndsWhenTheMeshChangesUnderIt(t *testing.T) {
+	base := mesh.Kube.Resource(virtualServices).Namespace("prod")
+	setTimeout := func(timeout string) {
+		t.Helper()
+		patch := []byte(`[{"op": "replace", "path": "/spec/http/0/timeout", "value": "` + timeout + `"}]`)
+		if _, err := base.Patch(context.WithoutCancel(t.Context()), "ratings", types.JSONPatchType, patch, metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := runFile(t, spec{})
+	s.says("observe")
+	inForce(t, reviews, ratings, true)
+	t.Cleanup(func() { setTimeout("5s") })
+	setTimeout("6s")
+	s.exits(3)
+	if !strings.Contains(s.stdout.String(), "VirtualService prod/ratings was changed while the fault was in force") {
+		t.Error("the summary does not say what has changed")
+	}
+
+	s = runFile(t, spec{})
+	s.says("observe")
+	inForce(t, reviews, ratings, true)
+	list, err := mesh.Kube.Resource(virtualServices).Namespace("shop").List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=squall"})
+	if err != nil || len(list.Items) != 1 {
+		t.Fatalf("%d objects: %v", len(list.Items), err)
+	}
+	if err := mesh.Kube.Resource(virtualServices).Namespace("shop").Delete(t.Context(), list.Items[0].GetName(), metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s.exits(3)
+	if !strings.Contains(s.stdout.String(), "was deleted while the fault was in force") {
+		t.Error("the summary does not say that the fault was deleted")
+	}
 }
