@@ -1,13 +1,18 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -15,18 +20,27 @@ import (
 // prints from a goroutine of its own: a terminal that has been stopped must not
 // stop the watch on the hypothesis.
 type progress struct {
-	out    io.Writer
-	began  time.Time
-	probes map[string]string // the tolerance of each probe, in words
-	queue  chan happening
-	done   chan struct{}
+	out     io.Writer
+	format  string
+	verbose bool
+	began   time.Time
+	probes  map[string]string // the tolerance of each probe, in words
+	queue   chan happening
+	done    chan struct{}
 }
 
-// happening is one event that has not been printed yet.
+// happening is one event that has not been printed yet, as the journal has it
+// and as the runner gave it.
 type happening struct {
-	at   time.Time
-	data any
+	event journal.Event
+	data  any
 }
+
+// The formats of the progress.
+const (
+	logText = "text"
+	logJSON = "json"
+)
 
 // The bounds on what may wait to be printed, and on how long its end is waited
 // for.
@@ -35,12 +49,12 @@ const (
 	flushTimeout = time.Second
 )
 
-func newProgress(out io.Writer) *progress {
-	p := &progress{out: out, began: time.Now(), queue: make(chan happening, maxQueue), done: make(chan struct{})}
+func newProgress(out io.Writer, format string, verbose bool) *progress {
+	p := &progress{out: out, format: format, verbose: verbose, began: time.Now(), queue: make(chan happening, maxQueue), done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
 		for h := range p.queue {
-			p.print(h.at, h.data)
+			p.print(h)
 		}
 	}()
 	return p
@@ -48,9 +62,9 @@ func newProgress(out io.Writer) *progress {
 
 // show queues an event. When nobody has read for long, it is dropped; the
 // journal has it.
-func (p *progress) show(at time.Time, data any) {
+func (p *progress) show(h happening) {
 	select {
-	case p.queue <- happening{at, data}:
+	case p.queue <- h:
 	default:
 	}
 }
@@ -64,11 +78,22 @@ func (p *progress) flush() {
 	}
 }
 
-func (p *progress) print(at time.Time, data any) {
-	line := func(format string, args ...any) {
-		fmt.Fprintf(p.out, "%7.1fs  %s\n", at.Sub(p.began).Seconds(), fmt.Sprintf(format, args...))
+func (p *progress) print(h happening) {
+	if p.format == logJSON {
+		if encoded, err := json.Marshal(h.event); err == nil { // it was encoded for the journal already
+			fmt.Fprintf(p.out, "%s\n", encoded)
+		}
+		return
 	}
-	switch d := data.(type) {
+	line := func(format string, args ...any) {
+		// The journal counts in milliseconds, so the first event may seem to
+		// come before the beginning.
+		fmt.Fprintf(p.out, "%7.1fs  %s\n", max(0, h.event.Time.Sub(p.began).Seconds()), fmt.Sprintf(format, args...))
+	}
+	if p.verbose {
+		p.printMore(h.data, line)
+	}
+	switch d := h.data.(type) {
 	case runner.Started:
 		p.probes = map[string]string{}
 		for _, probe := range d.Experiment.Spec.Measured() {
@@ -94,6 +119,23 @@ func (p *progress) print(at time.Time, data any) {
 		line("  heartbeat failed: %s", d.Error)
 	case runner.Effect:
 		line("  %.0f requests were hit", d.Requests)
+	}
+}
+
+// printMore prints what only a curious user wants to see.
+func (p *progress) printMore(data any, line func(format string, args ...any)) {
+	switch d := data.(type) {
+	case runner.Started:
+		line("cluster %s, Prometheus %s", d.Cluster, d.Prometheus)
+		for _, name := range slices.Sorted(maps.Keys(d.Queries)) {
+			line("  %s: %s", name, strings.Join(strings.Fields(d.Queries[name]), " "))
+		}
+	case mesh.Ref:
+		line("  created %s with uid %s", d, d.UID)
+	case steadystate.Measurement:
+		line("  the query took %.0f ms", d.Seconds*1000)
+	case runner.Effect:
+		line("  counted by %s", d.Query)
 	}
 }
 

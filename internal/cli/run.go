@@ -28,6 +28,8 @@ type runFlags struct {
 	out        string
 	selector   string
 	quiet      bool
+	verbose    bool
+	logFormat  string
 }
 
 // needFiles asks for at least one file.
@@ -72,6 +74,8 @@ func (f *runFlags) add(command *cobra.Command) {
 	command.Flags().StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus server (or SQUALL_PROMETHEUS)")
 	command.Flags().StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
 	command.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
+	command.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print more: queries as they are sent, objects as they are made")
+	command.Flags().StringVar(&f.logFormat, "log-format", logText, "progress as text or json, the journal's events one a line")
 }
 
 // runFiles loads everything before it runs anything. An error means that
@@ -120,6 +124,9 @@ func runAll(ctx context.Context, env Env, flags runFlags, r runner.Runner, chose
 // newRunner wires a runner to the cluster and the Prometheus that the flags
 // name. Nothing is sent yet.
 func newRunner(env Env, flags runFlags) (runner.Runner, error) {
+	if flags.logFormat != logText && flags.logFormat != logJSON {
+		return runner.Runner{}, &hintedError{fmt.Errorf("--log-format %s is not known", flags.logFormat), "text or json"}
+	}
 	// Not the flag's default, which --help would print with its password.
 	address := cmp.Or(flags.prometheus, env.Getenv("SQUALL_PROMETHEUS"))
 	if address == "" {
@@ -152,8 +159,10 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 	}
 	recorder := &recorder{journal: writer}
 	if !flags.quiet {
-		fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
-		recorder.progress = newProgress(env.Stderr)
+		if flags.logFormat == logText {
+			fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
+		}
+		recorder.progress = newProgress(env.Stderr, flags.logFormat, flags.verbose)
 	}
 	result = r.Run(ctx, run, e, recorder)
 	if recorder.progress != nil {
@@ -191,7 +200,7 @@ func (r *recorder) Record(at time.Time, eventType string, data any) error {
 	r.events = append(r.events, event)
 	err = r.journal.Append(event)
 	if r.progress != nil {
-		r.progress.show(at, data)
+		r.progress.show(happening{event, data})
 	}
 	return err
 }
