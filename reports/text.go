@@ -78,7 +78,7 @@ func resultFacts(fact func(name, format string, args ...any), run Run) {
 		fact("in force", "%s of %s, rolled back in %s", result.Injected, run.Experiment.Spec.Duration, result.Rollback)
 	}
 	if run.Effect != nil {
-		fact("hit", "%.0f requests", math.Round(run.Effect.Requests))
+		fact("hit", "at least %.0f requests", math.Round(run.Effect.Requests))
 	}
 	if result.Recovery.Duration > 0 {
 		fact("recovered", "%s after rollback", result.Recovery)

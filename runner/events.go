@@ -84,7 +84,8 @@ type Heartbeat struct {
 type Effect struct {
 	// Query is what was asked, at the start and at the end of the fault.
 	Query string `json:"query"`
-	// Requests is how many requests were hit.
+	// Requests is how many requests were hit, as far as Prometheus had scraped
+	// them when there were enough.
 	Requests float64             `json:"requests"`
 	Verdict  steadystate.Verdict `json:"verdict"`
 	Reason   string              `json:"reason,omitempty"`

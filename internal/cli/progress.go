@@ -118,7 +118,7 @@ func (p *progress) print(h happening) {
 	case runner.Heartbeat:
 		line("  heartbeat failed: %s", d.Error)
 	case runner.Effect:
-		line("  %.0f requests were hit", d.Requests)
+		line("  at least %.0f requests were hit", d.Requests)
 	}
 }
 
