@@ -140,6 +140,10 @@ func (v validator) oneOf(path, value string, known ...string) {
 	}
 }
 
+// numericEnd is a host whose last label is a number
+// (istio.io/istio/pkg/config/validation, ValidateFQDN).
+var numericEnd = regexp.MustCompile(`\.[0-9]+$`)
+
 func (v validator) target(path string, t Target) {
 	host := path + ".host"
 	switch _, err := netip.ParseAddr(t.Host); {
@@ -149,6 +153,8 @@ func (v validator) target(path string, t Target) {
 		v.report(host, fmt.Sprintf("%q is a wildcard", t.Host), "name one host; a shadow is made for exactly one")
 	case err == nil:
 		// An IP address is a host name to Istio.
+	case numericEnd.MatchString(t.Host):
+		v.report(host, fmt.Sprintf("%q ends like an IP address, which Istio refuses", t.Host), "write a whole IP address or a host name")
 	default:
 		for _, message := range validation.IsDNS1123Subdomain(t.Host) {
 			v.report(host, fmt.Sprintf("%q is not a host name: %s", t.Host, rule(message)), "")
