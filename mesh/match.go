@@ -189,8 +189,8 @@ func conjoin(m map[string]any, f condition, namespace string) (c condition, ok b
 // conjoinTexts narrows the fields of c that hold one string match by those of
 // f.
 func conjoinTexts(c, f condition) (ok bool, err error) {
-	if mapAt(c, "uri") != nil && mapAt(f, "uri") != nil && (c["ignoreUriCase"] == true) != (f["ignoreUriCase"] == true) {
-		return false, refuse("write the uri as the route does", "the route and the fault compare the uri with and without regard to case")
+	if err := conjoinCase(c, f); err != nil {
+		return false, err
 	}
 	for _, field := range textFields {
 		wanted := mapAt(f, field)
@@ -218,10 +218,28 @@ func conjoinTexts(c, f condition) (ok bool, err error) {
 		}
 		c[field] = joined
 	}
-	if f["ignoreUriCase"] == true {
+	return true, nil
+}
+
+// conjoinCase decides whether the uri of both compares without regard to case.
+// The field means nothing without a uri, and nothing for a regex.
+func conjoinCase(c, f condition) error {
+	own, wanted := mapAt(c, "uri"), mapAt(f, "uri")
+	switch {
+	case wanted == nil:
+		return nil
+	case own != nil && ignoresCase(c) != ignoresCase(f):
+		return refuse("write the uri as the route does", "the route and the fault compare the uri with and without regard to case")
+	}
+	delete(c, "ignoreUriCase")
+	if ignoresCase(f) {
 		c["ignoreUriCase"] = true
 	}
-	return true, nil
+	return nil
+}
+
+func ignoresCase(c condition) bool {
+	return c["ignoreUriCase"] == true && mapAt(c, "uri")["regex"] == nil
 }
 
 func lowerCase(m map[string]any) map[string]any {

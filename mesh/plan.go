@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -214,28 +215,33 @@ func (s Snapshot) checkTarget(host string) error {
 		}
 		return name != "" && name != "none"
 	}
-	namespace, kind, name := "", "", ""
+	throughWaypoint := refuse("name a target without a waypoint", "calls to %s go through a waypoint, which this version of Squall does not know", host)
+	type owner struct{ kind, namespace, name string }
+	// A Hostname stands for a host of a ServiceEntry, in any namespace.
+	owners := map[owner]bool{{"Hostname", "", host}: true}
 	for _, service := range s.Services {
 		if strings.EqualFold(host, s.host(service)) {
-			namespace, kind, name = service.Namespace, "Service", service.Name
+			owners[owner{"Service", service.Namespace, service.Name}] = true
 			if usesWaypoint(service.Labels, service.Namespace) {
-				return refuse("name a target without a waypoint", "calls to %s go through a waypoint, which this version of Squall does not know", host)
+				return throughWaypoint
 			}
 		}
 	}
 	for _, entry := range s.ServiceEntries {
-		if containsFold(stringsAt(entry.Object, "spec", "hosts"), host) && usesWaypoint(entry.GetLabels(), entry.GetNamespace()) {
-			return refuse("name a target without a waypoint", "calls to %s go through a waypoint, which this version of Squall does not know", host)
+		if !containsFold(stringsAt(entry.Object, "spec", "hosts"), host) {
+			continue
+		}
+		owners[owner{"ServiceEntry", entry.GetNamespace(), entry.GetName()}] = true
+		if usesWaypoint(entry.GetLabels(), entry.GetNamespace()) {
+			return throughWaypoint
 		}
 	}
 	for _, route := range s.Routes {
 		for _, parent := range mapsAt(mapAt(route.Object, "spec"), "parentRefs") {
-			parentNamespace, _ := parent["namespace"].(string)
-			if parentNamespace == "" {
-				parentNamespace = route.GetNamespace()
-			}
-			// A hostname stands for a host of a ServiceEntry.
-			if parent["kind"] == kind && kind != "" && parent["name"] == name && parentNamespace == namespace || parent["kind"] == "Hostname" && parent["name"] == host {
+			kind, _ := parent["kind"].(string)
+			name, _ := parent["name"].(string)
+			namespace, _ := parent["namespace"].(string)
+			if owners[owner{kind, cmp.Or(namespace, route.GetNamespace()), name}] || owners[owner{kind, "", name}] {
 				return refuse("this version of Squall derives shadows from VirtualServices only", "%s %s/%s of the Gateway API routes calls to %s", route.GetKind(), route.GetNamespace(), route.GetName(), host)
 			}
 		}
@@ -297,9 +303,20 @@ func (s Snapshot) checkShadow(found []candidate, namespace string) error {
 // (istio.io/istio/pilot/pkg/networking/core/route, BuildHTTPRoutesForVirtualService).
 func isForEveryProxy(route map[string]any) bool {
 	matches := mapsAt(route, "match")
-	return len(matches) == 0 || slices.ContainsFunc(matches, func(m map[string]any) bool {
-		return m["port"] == nil && m["gateways"] == nil && m["sourceLabels"] == nil && m["sourceNamespace"] == nil
-	})
+	return len(matches) == 0 || slices.ContainsFunc(matches, isForEverySidecar)
+}
+
+// isForEverySidecar reports whether istiod generates a match for every sidecar
+// and port. In a match that has gateways it ignores the source conditions
+// (route.go, sourceMatchHTTP).
+func isForEverySidecar(m map[string]any) bool {
+	if m["port"] != nil {
+		return false
+	}
+	if gateways, bound := m["gateways"].([]any); bound {
+		return slices.Contains(gateways, any(meshGateway))
+	}
+	return m["sourceLabels"] == nil && m["sourceNamespace"] == nil
 }
 
 // newVirtualService gives the empty object for a host and a namespace of

@@ -339,6 +339,9 @@ func TestRefusals(t *testing.T) {
 		}, nil, "has routes for some proxies only"},
 		{"only behind a catch-all redirect", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{uri: {prefix: /}}], redirect: {uri: /x}}, {route: [{destination: {host: ratings}}]}]}")}, nil, "no http route"},
 		{"only behind an empty match", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{}], redirect: {uri: /x}}, {route: [{destination: {host: ratings}}]}]}")}, nil, "no http route"},
+		{"routes for some of the callers", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{sourceLabels: {app: x}}], route: [{destination: {host: ratings}}]}]}")}, nil, "would miss the others of shop"},
+		{"routes for one port", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{port: 80}], route: [{destination: {host: ratings}}]}]}")}, nil, "would miss the others of shop"},
+		{"only behind a catch-all for the mesh", []string{virtualService("prod/a", "{hosts: [ratings], gateways: [mesh, in], http: [{match: [{gateways: [mesh]}], redirect: {uri: /x}}, {route: [{destination: {host: ratings}}]}]}")}, nil, "no http route"},
 		{"one caller of two is not reached", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{sourceLabels: {app: reviews}}], route: [{destination: {host: ratings}}]}]}")}, []string{"callers: [{namespace: shop}]", "callers: [{namespace: shop, labels: {app: reviews}}, {namespace: shop, labels: {app: other}}]"}, `meets {"sourceLabels":{"app":"other"}}`},
 		{"too many conditions", nil, []string{"callers: [{namespace: shop}]", "callers: [" + strings.Repeat("{namespace: shop, labels: {app: reviews}}, ", 33) + "]", "duration: 2m", "duration: 2m\n  match: [{headers: {a: {exact: b}}}, {headers: {a: {exact: c}}}]"}, "66 match conditions"},
 		{"nulls and odd shapes", []string{virtualService("prod/a", "{hosts: [ratings], http: [null, 7, {match: [null, {headers: null}], route: null}, {route: {}}]}")}, nil, "no http route"},
@@ -379,6 +382,13 @@ func TestOtherRoutersAreRefused(t *testing.T) {
 	}{
 		{"HTTPRoute of the Service", func(s *mesh.Snapshot) {
 			s.Routes = append(s.Routes, route("{group: '', kind: Service, name: ratings}"))
+		}, "HTTPRoute prod/canary of the Gateway API"},
+		{"HTTPRoute of the ServiceEntry", func(s *mesh.Snapshot) {
+			s.ServiceEntries = append(s.ServiceEntries, object(t, "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {namespace: prod, name: entry}, spec: {hosts: ["+host+"]}}"))
+			s.Routes = append(s.Routes, route("{group: networking.istio.io, kind: ServiceEntry, name: entry}"))
+		}, "HTTPRoute prod/canary of the Gateway API"},
+		{"HTTPRoute of the host", func(s *mesh.Snapshot) {
+			s.Routes = append(s.Routes, route("{group: networking.istio.io, kind: Hostname, name: "+host+"}"))
 		}, "HTTPRoute prod/canary of the Gateway API"},
 		{"HTTPRoute of another Service", func(s *mesh.Snapshot) {
 			s.Routes = append(s.Routes, route("{group: '', kind: Service, name: details}"))

@@ -58,6 +58,11 @@ func (s Snapshot) renderShadow(base *unstructured.Unstructured, host, namespace 
 	if base.GetNamespace() != namespace {
 		qualifyDestinations(spec, base.GetNamespace(), s.ClusterDomain)
 	}
+	unlabelled := func(c condition) bool { return c["sourceLabels"] == nil }
+	if !slices.ContainsFunc(mapsAt(spec, "http"), isForEveryProxy) && (len(conditions) == 0 || slices.ContainsFunc(conditions, unlabelled)) {
+		return nil, refuse("name the callers' labels as the VirtualService does, and the port",
+			"VirtualService %s/%s has routes for some proxies or ports only, so the fault would miss the others of %s", base.GetNamespace(), base.GetName(), namespace)
+	}
 	var routes []any
 	reached := make([]bool, max(1, len(conditions)))
 	reachable := true
@@ -116,8 +121,11 @@ func describeCondition(conditions []condition, i int) string {
 func takesEverything(route map[string]any) bool {
 	matches := mapsAt(route, "match")
 	return len(matches) == 0 || slices.ContainsFunc(matches, func(m map[string]any) bool {
-		for field := range m {
-			if field != "uri" && field != "name" && field != "ignoreUriCase" && field != "statPrefix" {
+		if !isForEverySidecar(m) {
+			return false
+		}
+		for _, field := range []string{"scheme", "method", "authority", "headers", "withoutHeaders", "queryParams"} {
+			if m[field] != nil {
 				return false
 			}
 		}

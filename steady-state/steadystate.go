@@ -1,8 +1,8 @@
 // Package steadystate measures the probes of a hypothesis and judges them.
 //
 // No data is not good news: a measurement that gives no single finite number
-// has no verdict, and a hypothesis with such a measurement is inconclusive,
-// never held.
+// has no verdict, and makes a hypothesis inconclusive, unless its probe says
+// otherwise.
 package steadystate
 
 import (
@@ -128,8 +128,9 @@ func judge(probe experiments.Probe, samples []Sample, err error) Measurement {
 		value := samples[0].Value
 		m.Value = &value
 	}
-	if noData == experiments.NoDataPass && (err != nil || len(samples) > 1) {
-		// A query that fails, or that is not one number, is no absence of data.
+	if noData == experiments.NoDataPass && (err != nil || len(samples) > 1 || len(samples) == 1 && math.IsInf(samples[0].Value, 0)) {
+		// A query that fails, or that gives something else than one number, is
+		// no absence of data. NaN is: nothing divided by nothing.
 		noData = experiments.NoDataInconclusive
 	}
 	switch {

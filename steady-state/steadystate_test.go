@@ -90,6 +90,8 @@ func TestEveryDisappointmentHasAName(t *testing.T) {
 		{"no data fails", answer{}, experiments.NoDataFail, steadystate.Deviated, "no series"},
 		{"no data passes", answer{}, experiments.NoDataPass, steadystate.Held, ""},
 		{"an error does not pass", answer{err: errors.New("boom")}, experiments.NoDataPass, steadystate.Inconclusive, "boom"},
+		{"infinity does not pass", value(math.Inf(1)), experiments.NoDataPass, steadystate.Inconclusive, "+Inf"},
+		{"NaN passes", value(math.NaN()), experiments.NoDataPass, steadystate.Held, ""},
 		{"two series do not pass", answer{values: []float64{1, 1}}, experiments.NoDataPass, steadystate.Inconclusive, "2 series instead of one"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

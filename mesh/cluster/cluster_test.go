@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -225,5 +226,45 @@ func TestGeneration(t *testing.T) {
 				t.Errorf("generation %d, error %v", got, err)
 			}
 		})
+	}
+}
+
+// A Gateway API that is older than its v1 routes calls all the same.
+func TestOldGatewayAPI(t *testing.T) {
+	var mu sync.Mutex
+	asked := map[string]bool{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		asked[r.URL.Path] = true
+		mu.Unlock()
+		w.Header().Set("Content-Type", "application/json")
+		switch r.URL.Path {
+		case "/apis/networking.istio.io":
+			_, _ = io.WriteString(w, `{"kind":"APIGroup","apiVersion":"v1","name":"networking.istio.io","versions":[{"version":"v1beta1"}]}`)
+		case "/apis/gateway.networking.k8s.io":
+			_, _ = io.WriteString(w, `{"kind":"APIGroup","apiVersion":"v1","name":"gateway.networking.k8s.io","versions":[{"version":"v1beta1"},{"version":"v1alpha2"}]}`)
+		case "/apis/gateway.networking.k8s.io/v1beta1/httproutes":
+			_, _ = io.WriteString(w, `{"kind":"HTTPRouteList","apiVersion":"gateway.networking.k8s.io/v1beta1","items":[{"kind":"HTTPRoute","apiVersion":"gateway.networking.k8s.io/v1beta1","metadata":{"name":"r","namespace":"prod"}}]}`)
+		case "/apis/gateway.networking.k8s.io/v1beta1/grpcroutes", "/api/v1/namespaces/istio-system/configmaps/istio":
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, status(404, "NotFound", "not found"))
+		default:
+			_, _ = io.WriteString(w, `{"kind":"List","apiVersion":"v1","items":[]}`)
+		}
+	}))
+	defer server.Close()
+	c, err := cluster.Connect(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Routes) != 1 || s.Routes[0].GetName() != "r" || s.APIVersion != "networking.istio.io/v1beta1" {
+		t.Errorf("snapshot %+v", s)
+	}
+	if !asked["/apis/gateway.networking.k8s.io/v1alpha2/grpcroutes"] {
+		t.Error("GRPCRoutes of the older version were not asked for")
 	}
 }

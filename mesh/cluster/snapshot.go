@@ -51,17 +51,9 @@ func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 		"serviceentries":  &s.ServiceEntries,
 		"sidecars":        &s.Sidecars,
 	} {
-		group.Go(func() error {
-			return c.pages(resource, func(options metav1.ListOptions) (string, error) {
-				list, err := c.objects.Resource(version.WithResource(resource)).List(ctx, options)
-				if err != nil {
-					return "", err
-				}
-				for i := range list.Items {
-					*into = append(*into, &list.Items[i])
-				}
-				return list.GetContinue(), nil
-			})
+		group.Go(func() (err error) {
+			*into, err = c.list(ctx, version.WithResource(resource))
+			return err
 		})
 	}
 	group.Go(func() error {
@@ -97,24 +89,34 @@ func (c *Cluster) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructur
 	}
 	var routes []*unstructured.Unstructured
 	for _, resource := range []string{"httproutes", "grpcroutes"} {
-		err := c.pages(resource, func(options metav1.ListOptions) (string, error) {
-			list, err := c.objects.Resource(schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: resource}).List(ctx, options)
+		for _, version := range group.Versions { // newest first; older installations have no v1
+			found, err := c.list(ctx, schema.GroupVersionResource{Group: group.Name, Version: version.Version, Resource: resource})
 			if apierrors.IsNotFound(err) {
-				return "", nil // not served
+				continue
 			}
 			if err != nil {
-				return "", err
+				return nil, err
 			}
-			for i := range list.Items {
-				routes = append(routes, &list.Items[i])
-			}
-			return list.GetContinue(), nil
-		})
-		if err != nil {
-			return nil, err
+			routes = append(routes, found...)
+			break
 		}
 	}
 	return routes, nil
+}
+
+// list gives all objects of a resource, in all namespaces.
+func (c *Cluster) list(ctx context.Context, resource schema.GroupVersionResource) (objects []*unstructured.Unstructured, err error) {
+	err = c.pages(resource.Resource, func(options metav1.ListOptions) (string, error) {
+		list, err := c.objects.Resource(resource).List(ctx, options)
+		if err != nil {
+			return "", err
+		}
+		for i := range list.Items {
+			objects = append(objects, &list.Items[i])
+		}
+		return list.GetContinue(), nil
+	})
+	return objects, err
 }
 
 // meshConfig reads the parts of Istio's MeshConfig that change which
