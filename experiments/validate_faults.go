@@ -38,7 +38,7 @@ func (v validator) faults(s Spec) {
 		names[fault.Name] = i
 		v.fault(at, fault)
 		v.faultTimes(at, fault, s.Duration)
-		if target := s.targetOf(fault); target.Subset != "" && fault.Blackhole == nil {
+		if target := s.TargetOf(fault); target.Subset != "" && fault.Blackhole == nil {
 			v.report(at, "cannot be narrowed to a subset", "Istio injects abort and delay before it chooses the subset; use a blackhole, or remove subset from the target")
 		}
 		for j, other := range s.Faults[:i] {
@@ -130,7 +130,7 @@ func (v validator) faultTimes(path string, f Fault, duration Duration) {
 // time and cannot both have them: Istio has one abort and one delay for a
 // request, and a blackhole comes after both.
 func (v validator) contradiction(path string, s Spec, a, b Fault, number int) {
-	same := reflect.DeepEqual(s.targetOf(a), s.targetOf(b)) && reflect.DeepEqual(s.callersOf(a), s.callersOf(b)) && reflect.DeepEqual(s.matchOf(a), s.matchOf(b))
+	same := reflect.DeepEqual(s.TargetOf(a), s.TargetOf(b)) && reflect.DeepEqual(s.CallersOf(a), s.CallersOf(b)) && reflect.DeepEqual(s.MatchOf(a), s.MatchOf(b))
 	if !same || !s.overlap(a, b) {
 		return
 	}
@@ -148,23 +148,25 @@ func (v validator) contradiction(path string, s Spec, a, b Fault, number int) {
 	v.report(path, fmt.Sprintf("%s the same requests as fault %d at the same time", message, number+1), "give them different matches, or times that do not overlap")
 }
 
-// targetOf, callersOf and matchOf give what a fault disturbs: its own, or the
-// experiment's.
-func (s Spec) targetOf(f Fault) Target {
+// TargetOf gives the target of a fault: its own, or the experiment's.
+func (s Spec) TargetOf(f Fault) Target {
 	if f.Target != nil {
 		return *f.Target
 	}
 	return s.Target
 }
 
-func (s Spec) callersOf(f Fault) []Caller {
+// CallersOf gives the callers that a fault is for: its own, or the
+// experiment's.
+func (s Spec) CallersOf(f Fault) []Caller {
 	if f.Callers != nil {
 		return f.Callers
 	}
 	return s.Callers
 }
 
-func (s Spec) matchOf(f Fault) []Match {
+// MatchOf gives the conditions of a fault: its own, or the experiment's.
+func (s Spec) MatchOf(f Fault) []Match {
 	if f.Match != nil {
 		return f.Match
 	}

@@ -4,8 +4,10 @@ import (
 	"maps"
 	"reflect"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -16,29 +18,28 @@ import (
 // ANDed; an empty one takes every request.
 type condition = map[string]any
 
-// conditionsFor gives the requests that an experiment disturbs among those of
-// one namespace: the callers' labels, the file's matches and the port, ANDed.
-// No condition at all means every request.
-func conditionsFor(e experiments.Experiment, namespace string) ([]condition, error) {
-	if needed := len(e.Spec.Callers) * max(1, len(e.Spec.Match)); needed > maxConditions {
+// conditionsFor gives the requests that a fault disturbs among those of one
+// namespace: the callers' labels, the file's matches and the port, ANDed. No
+// condition at all means every request.
+func conditionsFor(callers []experiments.Caller, matches []experiments.Match, port int, namespace string) ([]condition, error) {
+	if len(matches) == 0 {
+		matches = []experiments.Match{{}}
+	}
+	if needed := len(callers) * len(matches); needed > maxConditions {
 		return nil, tooManyConditions(needed)
 	}
 	var all []condition
-	for _, caller := range e.Spec.Callers {
+	for _, caller := range callers {
 		if caller.Namespace != namespace {
 			continue
-		}
-		matches := e.Spec.Match
-		if len(matches) == 0 {
-			matches = []experiments.Match{{}}
 		}
 		for _, match := range matches {
 			c := requestCondition(match)
 			if len(caller.Labels) > 0 {
 				c["sourceLabels"] = jsonMap(caller.Labels)
 			}
-			if e.Spec.Target.Port != 0 {
-				c["port"] = int64(e.Spec.Target.Port)
+			if port != 0 {
+				c["port"] = int64(port)
 			}
 			if len(c) == 0 {
 				return nil, nil
@@ -111,26 +112,26 @@ func tooManyConditions(needed int) error {
 // intersect gives conditions that take a request exactly when one of the
 // route's matches and one of the fault's conditions do. None means that no
 // request can meet both.
-func intersect(matches []map[string]any, fault []condition, namespace string) ([]any, error) {
+func intersect(matches []map[string]any, fault []condition, namespace string) ([]condition, error) {
 	if len(matches) == 0 {
 		matches = []map[string]any{{}}
 	}
-	if needed := len(matches) * len(fault); needed > maxConditions {
+	if needed := len(matches) * len(fault); needed > max(maxConditions, len(matches)) {
 		return nil, tooManyConditions(needed)
 	}
-	var both []any
+	var both []condition
 	for _, m := range matches {
 		for _, f := range fault {
 			c, ok, err := conjoin(m, f, namespace)
 			if err != nil {
 				return nil, err
 			}
-			if ok && !slices.ContainsFunc(both, func(have any) bool { return reflect.DeepEqual(have, c) }) {
+			if ok {
 				both = append(both, c)
 			}
 		}
 	}
-	return both, nil
+	return simplify(both), nil
 }
 
 // conjoin gives the condition that holds exactly when both do; ok is false
@@ -180,7 +181,7 @@ func conjoin(m map[string]any, f condition, namespace string) (c condition, ok b
 			return nil, false, err
 		}
 	}
-	if _, err := conjoinKeyed(c, f, "withoutHeaders", conjoinAbsences); err != nil {
+	if ok, err := conjoinKeyed(c, f, "withoutHeaders", conjoinAbsences); !ok || err != nil {
 		return nil, false, err
 	}
 	return c, true, nil
@@ -211,6 +212,14 @@ func conjoinTexts(c, f condition) (ok bool, err error) {
 		}
 		joined, ok, err := conjoinStrings(own, wanted)
 		if err != nil {
+			err = conjoinPseudo(c, field, own, wanted)
+			joined = own
+			if own["prefix"] != nil {
+				joined = wanted // the regex stays, the prefix moves
+			}
+			ok = err == nil
+		}
+		if err != nil {
 			return false, refuse("match on something that the route does not match on", "%s: %s", field, err)
 		}
 		if !ok {
@@ -219,6 +228,97 @@ func conjoinTexts(c, f condition) (ok bool, err error) {
 		c[field] = joined
 	}
 	return true, nil
+}
+
+// conjoinPseudo narrows c by a second pattern for a field that holds one
+// already: HTTP/2's pseudo header says the same. One of the two is a regex. The
+// path there has the query, which the uri has not.
+func conjoinPseudo(c condition, field string, own, wanted map[string]any) error {
+	second := wanted
+	if own["prefix"] != nil {
+		second = own
+	}
+	header := ":" + field
+	if field == "uri" {
+		header = ":path"
+		if ignoresCase(c) {
+			return refuse("", "a regex cannot stand beside a prefix without regard to case")
+		}
+		if expression, is := second["regex"].(string); is {
+			whole, err := pathRegex(expression)
+			if err != nil {
+				return err
+			}
+			second = map[string]any{"regex": whole}
+		}
+	}
+	headers := maps.Clone(mapAt(c, "headers"))
+	if headers == nil {
+		headers = map[string]any{}
+	}
+	if _, _, has := entryAt(headers, header, true); has {
+		return refuse("", "one route condition cannot hold three patterns for the %s", field)
+	}
+	headers[header] = second
+	c["headers"] = headers
+	return nil
+}
+
+// longestRegex is the longest that Istio accepts
+// (istio.io/istio/pkg/config/validation).
+const longestRegex = 1024
+
+// pathRegex gives a regex that matches a path with its query exactly when the
+// given one matches the path alone: no part of it may match a question mark, and
+// a query may follow.
+func pathRegex(expression string) (string, error) {
+	parsed, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil {
+		return "", refuse("", "the regex %q is not RE2", expression)
+	}
+	whole := "(?:" + withoutQuestionMark(parsed).String() + `)(?:\?(?s:.*))?`
+	if len(whole) > longestRegex {
+		return "", refuse("", "the two regexes together are too long for Istio")
+	}
+	return whole, nil
+}
+
+// withoutQuestionMark narrows a regex to the texts without a question mark.
+func withoutQuestionMark(expression *syntax.Regexp) *syntax.Regexp {
+	for i, part := range expression.Sub {
+		expression.Sub[i] = withoutQuestionMark(part)
+	}
+	without := func(class []rune) *syntax.Regexp {
+		var kept []rune
+		for bounds := range slices.Chunk(class, 2) {
+			low, high := bounds[0], bounds[1]
+			if low > '?' || high < '?' {
+				kept = append(kept, low, high)
+				continue
+			}
+			if low < '?' {
+				kept = append(kept, low, '?'-1)
+			}
+			if high > '?' {
+				kept = append(kept, '?'+1, high)
+			}
+		}
+		return &syntax.Regexp{Op: syntax.OpCharClass, Rune: kept}
+	}
+	switch expression.Op {
+	case syntax.OpAnyChar:
+		return without([]rune{0, unicode.MaxRune})
+	case syntax.OpAnyCharNotNL:
+		return without([]rune{0, '\n' - 1, '\n' + 1, unicode.MaxRune})
+	case syntax.OpCharClass:
+		return without(expression.Rune)
+	case syntax.OpLiteral:
+		if slices.Contains(expression.Rune, '?') {
+			return &syntax.Regexp{Op: syntax.OpNoMatch}
+		}
+	default:
+	}
+	return expression
 }
 
 // conjoinCase decides whether the uri of both compares without regard to case.
@@ -284,16 +384,46 @@ func conjoinKeyed(c, f condition, field string, join func(a, b map[string]any) (
 }
 
 // conjoinAbsences gives the condition under which a header satisfies neither
-// a nor b, as withoutHeaders states it.
+// a nor b, as withoutHeaders states it. Istiod lets a missing header count as
+// an empty one, except where only its presence is asked for.
 func conjoinAbsences(a, b map[string]any) (joined map[string]any, ok bool, err error) {
-	switch {
-	case isPresence(a), reflect.DeepEqual(a, b):
-		return a, true, nil // no value at all satisfies neither
-	case isPresence(b):
-		return b, true, nil
-	default:
-		return nil, false, refuse("", "one route condition cannot exclude two values of a header")
+	if isPresence(b) {
+		a, b = b, a
 	}
+	switch {
+	case reflect.DeepEqual(a, b):
+		return a, true, nil
+	case isPresence(a):
+		empty, err := matches(b, "")
+		return a, !empty, err
+	}
+	one, err := asRegex(a)
+	if err != nil {
+		return nil, false, err
+	}
+	other, err := asRegex(b)
+	if err != nil {
+		return nil, false, err
+	}
+	either := one + "|" + other
+	if len(either) > longestRegex {
+		return nil, false, refuse("", "the two conditions together are too long for Istio")
+	}
+	return map[string]any{"regex": either}, true, nil
+}
+
+// asRegex writes a string match as a regex for the whole value.
+func asRegex(m map[string]any) (string, error) {
+	if exact, is := m["exact"].(string); is {
+		return regexp.QuoteMeta(exact), nil
+	}
+	if prefix, is := m["prefix"].(string); is {
+		return regexp.QuoteMeta(prefix) + "(?s:.*)", nil
+	}
+	if expression, is := m["regex"].(string); is {
+		return "(?:" + expression + ")", nil
+	}
+	return "", refuse("", "the route in force has a string match of an unknown kind")
 }
 
 // entryAt finds the condition of a key. The names of headers compare without

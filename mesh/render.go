@@ -3,6 +3,8 @@ package mesh
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -12,165 +14,427 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 )
 
-// renderPlain gives the spec for a host that no VirtualService routes: the
-// fault on its requests, and the route that istiod makes by default for all
-// the others. The default route names no port, so each port goes to itself.
-func renderPlain(host string, conditions []condition, e experiments.Experiment) map[string]any {
-	toHost := func() map[string]any {
-		return map[string]any{
+// renderer draws the object that carries the faults of one group: the routes
+// that are in force, with each fault on exactly the requests that it is for.
+type renderer struct {
+	Snapshot
+	*group
+	inForce
+	listener
+	place      placement
+	experiment string
+	blackholes *blackholes
+	trace      Trace
+}
+
+// render gives the object in the state in which the given strikes are active.
+//
+// A base for the exact host is rendered for the experiment's callers and ports
+// only: where the object has no route for a proxy, istiod uses the base as
+// before. Next to a wildcard that would not be so, and every route is kept.
+func (r *renderer) render(active []strike) (*unstructured.Unstructured, error) {
+	object := r.newVirtualService(r.host, r.callers, r.place.namespace)
+	spec := map[string]any{}
+	if r.base != nil {
+		if revision := r.base.GetLabels()[revisionLabel]; revision != "" {
+			object.SetLabels(map[string]string{revisionLabel: revision})
+		}
+		spec = runtime.DeepCopyJSON(mapAt(r.base.Object, "spec"))
+		delete(spec, "gateways") // bound to the mesh; gateways keep the original
+	}
+	spec["hosts"] = []any{r.host}
+	spec["exportTo"] = []any{r.place.exportTo}
+	spec["http"] = r.copyRoutes()
+	if r.base != nil && r.base.GetNamespace() != r.place.namespace {
+		qualifyDestinations(spec, r.base.GetNamespace(), r.ClusterDomain)
+	}
+	routes, err := r.guarded(mapsAt(spec, "http"))
+	if err != nil {
+		return nil, err
+	}
+	if spec["http"], err = r.faulted(routes, active); err != nil {
+		return nil, err
+	}
+	if err := r.renderConnections(spec, active); err != nil {
+		return nil, err
+	}
+	if r.base == nil && !r.hasHTTP() {
+		if spec["tcp"] != nil || spec["tls"] != nil {
+			delete(spec, "http")
+		} else {
+			// Istio wants a route, and there is none to divert now: one that no
+			// request takes.
+			mapsAt(spec, "http")[0]["match"] = []any{map[string]any{"port": r.blackholes.known[0].Number}}
+		}
+	}
+	object.Object["spec"] = spec
+	return object, nil
+}
+
+// hasHTTP reports whether the target has, or may have, ports with http routes.
+func (r *renderer) hasHTTP() bool {
+	return len(r.blackholes.known) == 0 || slices.ContainsFunc(r.blackholes.known, Port.hasHTTPRoutes)
+}
+
+// copyRoutes gives the http routes in force, or the one that istiod makes by
+// default. That one names no port, so that each port goes to itself.
+func (r *renderer) copyRoutes() []any {
+	if r.base == nil {
+		return []any{map[string]any{
 			"name":  "default",
-			"route": []any{map[string]any{"destination": map[string]any{"host": host}}},
+			"route": []any{map[string]any{"destination": map[string]any{"host": r.host}}},
+		}}
+	}
+	copied := make([]any, len(r.routes))
+	for i, route := range r.routes {
+		copied[i] = runtime.DeepCopyJSON(route)
+	}
+	return copied
+}
+
+// routesToday gives the http routes in force, as a plan shows them.
+func (r *renderer) routesToday() []map[string]any {
+	return mapsAt(map[string]any{"http": r.copyRoutes()}, "http")
+}
+
+// guarded narrows routes to the callers and ports that the experiment means.
+func (r *renderer) guarded(routes []map[string]any) ([]map[string]any, error) {
+	guard, err := r.guardHere()
+	if len(guard) == 0 || err != nil {
+		return routes, err
+	}
+	var kept []map[string]any
+	for _, route := range routes {
+		match, err := intersect(mapsAt(route, "match"), guard, r.callers)
+		if err != nil {
+			return nil, err
+		}
+		if len(match) > 0 {
+			route["match"] = mapsToAny(match)
+			kept = append(kept, route)
 		}
 	}
-	faulted := toHost()
-	faulted["fault"] = renderFault(e.Spec.Faults[0])
-	routes := []any{faulted}
-	if len(conditions) > 0 {
-		faulted["name"] = cloneName(e, nil)
-		match := make([]any, len(conditions))
-		for i, c := range conditions {
-			match[i] = c
+	return kept, nil
+}
+
+// guardHere gives the group's guard as far as the base lets it be used. Where
+// no base stands for the host, the target's ports belong to it: port 80 is the
+// one port on which istiod routes a VirtualService's hosts without a Service
+// there (httproute.go, BuildSidecarOutboundVirtualHosts), and calls that pass
+// through today must go on to do so.
+func (r *renderer) guardHere() ([]condition, error) {
+	guard := r.guard()
+	if r.base != nil {
+		if r.base.wildcard() {
+			return nil, nil
 		}
-		faulted["match"] = match
-		routes = append(routes, toHost())
+		return guard, nil
 	}
-	return map[string]any{
-		"hosts":    []any{host},
-		"exportTo": []any{"."},
-		"http":     routes,
+	var ports []condition
+	for _, port := range r.blackholes.known {
+		if port.hasHTTPRoutes() {
+			ports = append(ports, condition{"port": port.Number})
+		}
+	}
+	on80 := slices.ContainsFunc(ports, func(c condition) bool { return c["port"] == int64(80) })
+	switch {
+	case on80 || len(ports) == 0:
+		return guard, nil
+	case len(guard) == 0:
+		return ports, nil
+	default:
+		return intersect(guard, ports, r.callers)
 	}
 }
 
-// renderShadow gives the spec of base for one host, with the fault on exactly
-// the requests that the conditions take and everything else as it is.
+// aim is one condition of a strike while the routes are gone through.
+type aim struct {
+	strike    strike
+	condition condition
+	reached   bool // a route carries the fault for it
+	closed    bool // an earlier route takes all of its requests
+}
+
+// aimsOf lists the conditions of strikes; one without any takes everything.
+func aimsOf(active []strike) []*aim {
+	var aims []*aim
+	for _, strike := range active {
+		if len(strike.conditions) == 0 {
+			aims = append(aims, &aim{strike: strike, condition: condition{}})
+		}
+		for _, c := range strike.conditions {
+			aims = append(aims, &aim{strike: strike, condition: c})
+		}
+	}
+	return aims
+}
+
+// segment is a part of a route's requests, and the strikes that are for it.
+type segment struct {
+	match   []condition
+	strikes []strike
+}
+
+// faulted gives routes with the strikes on exactly the requests that their
+// conditions take, and everything else as it is.
 //
-// Routes are matched first to last, so a clone that carries the fault stands
+// Routes are matched first to last, so a clone that carries a fault stands
 // directly before the original that it narrows: no clone takes a request that
 // an earlier original would have taken.
-func (s Snapshot) renderShadow(base *unstructured.Unstructured, host, namespace string, conditions []condition, e experiments.Experiment) (map[string]any, error) {
-	spec := runtime.DeepCopyJSON(mapAt(base.Object, "spec"))
-	delete(spec, "gateways") // bound to the mesh; gateways keep the original
-	spec["hosts"] = []any{host}
-	spec["exportTo"] = []any{"."}
-	if err := checkServerNames(spec, host, base); err != nil {
-		return nil, err
+func (r *renderer) faulted(routes []map[string]any, active []strike) ([]any, error) {
+	aims := aimsOf(active)
+	names := map[string]bool{}
+	for _, route := range routes {
+		name, _ := route["name"].(string)
+		names[name] = true
 	}
-	if base.GetNamespace() != namespace {
-		qualifyDestinations(spec, base.GetNamespace(), s.ClusterDomain)
-	}
-	unlabelled := func(c condition) bool { return c["sourceLabels"] == nil }
-	if !slices.ContainsFunc(mapsAt(spec, "http"), isForEveryProxy) && (len(conditions) == 0 || slices.ContainsFunc(conditions, unlabelled)) {
-		return nil, refuse("name the callers' labels as the VirtualService does, and the port",
-			"VirtualService %s/%s has routes for some proxies or ports only, so the fault would miss the others of %s", base.GetNamespace(), base.GetName(), namespace)
-	}
-	var routes []any
-	reached := make([]bool, max(1, len(conditions)))
-	reachable := true
-	for i, route := range mapsAt(spec, "http") {
-		if reachable && canCarryFault(route) {
-			carrier, inPlace, err := carry(route, conditions, namespace, reached)
-			if err != nil {
+	var out []any
+	for _, route := range routes {
+		segments, err := r.split(route, active, aims)
+		if err != nil {
+			return nil, err
+		}
+		for i, s := range segments {
+			drawn := route
+			if i < len(segments)-1 {
+				drawn = runtime.DeepCopyJSON(route)
+				drawn["match"] = mapsToAny(s.match)
+				drawn["name"] = r.cloneName(names)
+			}
+			if err := r.apply(drawn, s.strikes); err != nil {
 				return nil, err
 			}
-			if carrier != nil && route["fault"] != nil {
-				return nil, refuse("remove that fault first; two at once cannot be told apart", "http route %d of VirtualService %s/%s carries a fault already", i+1, base.GetNamespace(), base.GetName())
+			out = append(out, drawn)
+		}
+		for _, aim := range aims {
+			aim.closed = aim.closed || takesAll(route, aim.condition, r.callers)
+		}
+	}
+	return out, r.checkReached(aims)
+}
+
+// checkReached refuses when a condition meets no route that can carry its
+// fault: the fault would silently do nothing there. A condition of a blackhole
+// may be met by connections alone.
+func (r *renderer) checkReached(aims []*aim) error {
+	for _, aim := range aims {
+		if aim.reached || aim.strike.Blackhole != nil && !r.blackholes.onHTTP(aim.strike) {
+			continue
+		}
+		if subset := aim.strike.target.Subset; subset != "" {
+			return refuse("compare target.subset with the destinations of the VirtualService", "no http route of %s forwards requests to subset %s of %s", describeBase(r.base), subset, r.host)
+		}
+		return refuse("compare spec.match and spec.callers with the routes of the VirtualService",
+			"no http route of %s both forwards requests and meets %s", describeBase(r.base), describeCondition(aim.condition))
+	}
+	return nil
+}
+
+// split cuts the requests of a route into those that different sets of strikes
+// are for, the more specific first; the last segment is the route itself.
+func (r *renderer) split(route map[string]any, active []strike, aims []*aim) ([]segment, error) {
+	matches := mapsAt(route, "match")
+	if len(matches) == 0 {
+		matches = []map[string]any{{}}
+	}
+	whole, err := intersect(matches, []condition{{}}, r.callers)
+	if err != nil {
+		return nil, err
+	}
+	segments := []segment{{match: whole}}
+	for _, strike := range active {
+		if !r.canHit(strike, route) {
+			continue
+		}
+		var next []segment
+		for _, s := range segments {
+			if strike.addsNothingTo(s.strikes) {
+				next = append(next, s)
+				continue
 			}
-			if carrier != nil {
-				carrier["fault"] = renderFault(e.Spec.Faults[0])
-				if !inPlace {
-					carrier["name"] = cloneName(e, append(routes, mapsToAny(mapsAt(spec, "http")[i:])...))
-					routes = append(routes, carrier)
+			var hit []condition
+			for _, aim := range aims {
+				if aim.closed || !aim.strike.same(strike) {
+					continue
 				}
+				both, err := intersect(s.match, []condition{aim.condition}, r.callers)
+				if err != nil {
+					return nil, err
+				}
+				aim.reached = aim.reached || len(both) > 0
+				hit = append(hit, both...)
+			}
+			hit = simplify(hit)
+			struck := append(slices.Clone(s.strikes), strike)
+			switch {
+			case len(hit) == 0:
+				next = append(next, s)
+			case sameConditions(hit, s.match):
+				next = append(next, segment{s.match, struck})
+			default:
+				next = append(next, segment{hit, struck}, s)
 			}
 		}
-		routes = append(routes, route)
-		reachable = reachable && !takesEverything(route)
-	}
-	for i := range reached {
-		if !reached[i] {
-			return nil, refuse("compare spec.match and spec.callers with the routes of the VirtualService",
-				"no http route of VirtualService %s/%s both forwards requests and meets %s", base.GetNamespace(), base.GetName(), describeCondition(conditions, i))
+		segments = next
+		if needed := countConditions(segments); needed > max(maxConditions, len(matches)) {
+			return nil, tooManyConditions(needed)
 		}
 	}
-	if e.Spec.Effect.MinRequests > 0 {
-		for i, route := range mapsAt(mapAt(base.Object, "spec"), "http") {
-			if own := mapAt(route, "fault"); own["abort"] != nil && e.Spec.Faults[0].Abort != nil || own["delay"] != nil && e.Spec.Faults[0].Delay != nil {
-				return nil, refuse("remove that fault first, or set effect.minRequests to 0", "http route %d of VirtualService %s/%s carries a fault of the same kind, so telemetry could not tell whose requests were hit", i+1, base.GetNamespace(), base.GetName())
+	return segments, nil
+}
+
+// addsNothingTo reports whether others already do all that a strike does. Of
+// two that would do the same to a request, the first of the file does it, as
+// the first of Istio's routes would.
+func (s strike) addsNothingTo(others []strike) bool {
+	has := func(does func(strike) bool) bool { return slices.ContainsFunc(others, does) }
+	return s.Blackhole == nil &&
+		(s.Abort == nil || has(func(o strike) bool { return o.Abort != nil })) &&
+		(s.Delay == nil || has(func(o strike) bool { return o.Delay != nil }))
+}
+
+func countConditions(segments []segment) int {
+	needed := 0
+	for _, s := range segments[:len(segments)-1] {
+		needed += len(s.match)
+	}
+	return needed
+}
+
+// same reports whether two strikes are the same one.
+func (s strike) same(other strike) bool { return s.number == other.number }
+
+func sameConditions(a, b []condition) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(c condition) bool {
+		return !slices.ContainsFunc(b, func(other condition) bool { return reflect.DeepEqual(c, other) })
+	})
+}
+
+// takesAll reports whether a route takes every request that a condition takes,
+// so that none of them gets past it.
+func takesAll(route map[string]any, c condition, namespace string) bool {
+	matches := mapsAt(route, "match")
+	return len(matches) == 0 || slices.ContainsFunc(matches, func(m map[string]any) bool {
+		// One that was not expressible is not known to take all.
+		both, ok, err := conjoin(withoutTruisms(m, namespace), c, namespace)
+		return err == nil && ok && reflect.DeepEqual(withoutTruisms(both, namespace), withoutTruisms(c, namespace))
+	})
+}
+
+// withoutTruisms gives a match without the conditions that every request of the
+// callers meets. Istiod reads the same uris as a catch-all
+// (istio.io/istio/pilot/pkg/networking/core/route, IsCatchAllRoute).
+func withoutTruisms(m map[string]any, namespace string) map[string]any {
+	m = maps.Clone(m)
+	for _, label := range []string{"name", "statPrefix"} {
+		delete(m, label)
+	}
+	if uri := mapAt(m, "uri"); m["uri"] != nil && (len(uri) == 0 || uri["prefix"] == "/" || uri["regex"] == ".*") {
+		delete(m, "uri")
+	}
+	if m["uri"] == nil {
+		delete(m, "ignoreUriCase")
+	}
+	if m["sourceNamespace"] == namespace && m["gateways"] == nil {
+		delete(m, "sourceNamespace")
+	}
+	for field, value := range m {
+		if all, is := value.(map[string]any); is && len(all) == 0 {
+			delete(m, field)
+		}
+	}
+	return m
+}
+
+// canHit reports whether a route can carry a strike. Redirects and direct
+// responses refuse a fault (istio.io/istio/pkg/config/validation,
+// validateHTTPRouteConflict) and have no destination.
+func (r *renderer) canHit(s strike, route map[string]any) bool {
+	if len(mapsAt(route, "route")) == 0 || route["redirect"] != nil || route["directResponse"] != nil {
+		return false
+	}
+	if s.Blackhole != nil && !r.blackholes.onHTTP(s) {
+		return false
+	}
+	return s.target.Subset == "" || slices.ContainsFunc(mapsAt(route, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) })
+}
+
+// apply puts the strikes on a route.
+func (r *renderer) apply(route map[string]any, strikes []strike) error {
+	own := mapAt(route, "fault")
+	fault := maps.Clone(own)
+	for _, s := range strikes {
+		for kind, rendered := range renderFault(s.Fault) {
+			switch {
+			case own[kind] != nil:
+				return refuse("remove that fault first; two of a kind cannot be told apart", "an http route of %s carries a fault already (%s)", describeBase(r.base), kind)
+			case fault[kind] != nil:
+				continue // the first of the file
+			case fault == nil:
+				fault = map[string]any{}
 			}
+			fault[kind] = rendered
+		}
+		r.traceStrike(s, route)
+	}
+	if fault != nil {
+		route["fault"] = fault
+	}
+	return r.blackholes.divert(route, strikes, r.isTarget)
+}
+
+// isTarget reports whether a strike means a destination of a route: any, unless
+// the experiment names a subset.
+func (r *renderer) isTarget(s strike, weighted map[string]any) bool {
+	if s.target.Subset == "" {
+		return true
+	}
+	destination := mapAt(weighted, "destination")
+	host, _ := destination["host"].(string)
+	return destination["subset"] == s.target.Subset && strings.EqualFold(qualify(host, r.place.namespace, r.ClusterDomain), r.host)
+}
+
+// traceStrike notes how the requests of a strike look in telemetry.
+func (r *renderer) traceStrike(s strike, route map[string]any) {
+	r.trace.Aborts = r.trace.Aborts || s.Abort != nil
+	r.trace.Delays = r.trace.Delays || s.Delay != nil
+	for _, weighted := range mapsAt(route, "route") {
+		host, _ := mapAt(weighted, "destination")["host"].(string)
+		host = strings.ToLower(qualify(host, r.place.namespace, r.ClusterDomain))
+		if !slices.Contains(r.trace.Destinations, host) {
+			r.trace.Destinations = append(r.trace.Destinations, host)
 		}
 	}
-	spec["http"] = routes
-	return spec, nil
 }
 
 // describeCondition says in words which requests are meant.
-func describeCondition(conditions []condition, i int) string {
-	if len(conditions) == 0 {
+func describeCondition(c condition) string {
+	if len(c) == 0 {
 		return "the experiment's callers"
 	}
-	encoded, err := json.Marshal(conditions[i])
+	encoded, err := json.Marshal(c)
 	if err != nil {
 		return "the experiment's callers, match and port"
 	}
 	return string(encoded)
 }
 
-// takesEverything reports whether no request of any proxy gets past a route:
-// istiod generates no routes after such a one
-// (istio.io/istio/pilot/pkg/networking/core/route, IsCatchAllRoute).
-func takesEverything(route map[string]any) bool {
-	matches := mapsAt(route, "match")
-	return len(matches) == 0 || slices.ContainsFunc(matches, func(m map[string]any) bool {
-		if !isForEverySidecar(m) {
-			return false
-		}
-		for _, field := range []string{"scheme", "method", "authority", "headers", "withoutHeaders", "queryParams"} {
-			if m[field] != nil {
-				return false
+// checkForeignFaults refuses faults of others that telemetry could not tell
+// from the experiment's own, when its effect must be proven.
+func checkForeignFaults(now inForce, g *group) error {
+	for _, route := range now.routes {
+		own := mapAt(route, "fault")
+		for _, s := range g.strikes {
+			if own["abort"] != nil && s.Abort != nil || own["delay"] != nil && s.Delay != nil {
+				return refuse("remove that fault first, or set effect.minRequests to 0", "VirtualService %s carries a fault of the same kind, so telemetry could not tell whose requests were hit", now.name())
 			}
 		}
-		uri := mapAt(m, "uri")
-		return len(uri) == 0 || uri["prefix"] == "/" || uri["regex"] == ".*"
-	})
+	}
+	return nil
 }
 
-// carry gives the route that carries the fault: the route itself when every
-// request of it is disturbed, else a clone narrowed to those that are, else
-// nil when none is. It marks which of the conditions the route meets.
-func carry(route map[string]any, conditions []condition, namespace string, reached []bool) (carrier map[string]any, inPlace bool, err error) {
-	if len(conditions) == 0 {
-		reached[0] = true
-		return route, true, nil
-	}
-	var match []any
-	for i := range conditions {
-		both, err := intersect(mapsAt(route, "match"), conditions[i:i+1], namespace)
-		if err != nil {
-			return nil, false, err
-		}
-		reached[i] = reached[i] || len(both) > 0
-		match = append(match, both...)
-	}
-	if len(match) > maxConditions {
-		return nil, false, tooManyConditions(len(match))
-	}
-	if len(match) == 0 {
-		return nil, false, nil
-	}
-	clone := runtime.DeepCopyJSON(route)
-	clone["match"] = match
-	return clone, false, nil
-}
-
-// canCarryFault reports whether Istio accepts a fault on a route; redirects
-// and direct responses refuse one
-// (istio.io/istio/pkg/config/validation, validateHTTPRouteConflict).
-func canCarryFault(route map[string]any) bool {
-	return len(mapsAt(route, "route")) > 0 && route["redirect"] == nil && route["directResponse"] == nil
-}
-
-// renderFault writes a fault in Istio's words. The percentage is always
-// explicit: Istio reads an omitted one as 0.
+// renderFault writes an abort and a delay in Istio's words. The percentage is
+// always explicit: Istio reads an omitted one as 0.
 func renderFault(f experiments.Fault) map[string]any {
 	percentage := func() map[string]any { return map[string]any{"value": float64(*f.Percentage)} }
 	fault := map[string]any{}
@@ -194,12 +458,13 @@ func renderFault(f experiments.Fault) map[string]any {
 
 // cloneName gives a route name that stands for the experiment in access logs
 // and that no other route has.
-func cloneName(e experiments.Experiment, taken []any) string {
-	name := "squall-" + e.Metadata.Name
+func (r *renderer) cloneName(taken map[string]bool) string {
+	name := "squall-" + r.experiment
 	unique := name
-	for i := 2; slices.ContainsFunc(taken, func(route any) bool { m, _ := route.(map[string]any); return m["name"] == unique }); i++ {
+	for i := 2; taken[unique]; i++ {
 		unique = fmt.Sprintf("%s-%d", name, i)
 	}
+	taken[unique] = true
 	return unique
 }
 
@@ -209,22 +474,6 @@ func mapsToAny(maps []map[string]any) []any {
 		out[i] = m
 	}
 	return out
-}
-
-// checkServerNames refuses a base whose tls routes name other hosts: Istio
-// wants every server name to be among the object's hosts, and the shadow has
-// only one.
-func checkServerNames(spec map[string]any, host string, base *unstructured.Unstructured) error {
-	for _, route := range mapsAt(spec, "tls") {
-		for _, match := range mapsAt(route, "match") {
-			for _, name := range stringsAt(match, "sniHosts") {
-				if !strings.EqualFold(name, host) {
-					return refuse("give the host a VirtualService of its own", "tls routes of VirtualService %s/%s name %s beside %s", base.GetNamespace(), base.GetName(), name, host)
-				}
-			}
-		}
-	}
-	return nil
 }
 
 // qualifyDestinations completes the short host names of a spec that moves to

@@ -7,6 +7,7 @@
 package mesh
 
 import (
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -40,27 +41,50 @@ type Snapshot struct {
 type Service struct {
 	Namespace, Name string
 	Labels          map[string]string
+	// ExportTo are the namespaces that its networking.istio.io/exportTo
+	// annotation names; empty means every namespace.
+	ExportTo []string
+	Ports    []Port
 }
 
-// host gives a Service's host name.
-func (s Snapshot) host(service Service) string {
+// serviceHost gives a Service's host name.
+func (s Snapshot) serviceHost(service Service) string {
 	return service.Name + "." + service.Namespace + ".svc." + s.ClusterDomain
 }
 
 // knows reports whether the mesh routes calls to the host at all: a Service
 // or a ServiceEntry stands for it. Hosts compare without regard to case.
-func (s Snapshot) knows(host string) bool {
+func (s Snapshot) knows(host string) bool { return len(s.standIns(host)) > 0 }
+
+// standIn is a Service or a ServiceEntry that stands for a host.
+type standIn struct {
+	kind, namespace, name string
+	labels                map[string]string
+	exportTo              []string
+}
+
+// standIns gives what stands for a host: Services first.
+func (s Snapshot) standIns(host string) []standIn {
+	var found []standIn
 	for _, service := range s.Services {
-		if strings.EqualFold(host, s.host(service)) {
-			return true
+		if strings.EqualFold(host, s.serviceHost(service)) {
+			found = append(found, standIn{"Service", service.Namespace, service.Name, service.Labels, service.ExportTo})
 		}
 	}
 	for _, entry := range s.ServiceEntries {
-		if containsFold(stringsAt(entry.Object, "spec", "hosts"), host) {
-			return true
+		if !isOurs(entry) && containsFold(stringsAt(entry.Object, "spec", "hosts"), host) {
+			found = append(found, standIn{"ServiceEntry", entry.GetNamespace(), entry.GetName(), entry.GetLabels(), stringsAt(entry.Object, "spec", "exportTo")})
 		}
 	}
-	return false
+	return found
+}
+
+// visibleTo reports whether the proxies of a namespace may see it.
+func (i standIn) visibleTo(namespace string) bool {
+	if len(i.exportTo) == 0 || slices.Contains(i.exportTo, "*") || slices.Contains(i.exportTo, namespace) {
+		return true
+	}
+	return i.namespace == namespace && slices.Contains(i.exportTo, ".")
 }
 
 // resolveHost gives the name by which the mesh knows a target. A short name

@@ -51,6 +51,24 @@ func Fold(events []journal.Event) (Run, error) {
 	return run, nil
 }
 
+// calls says whose calls are disturbed: as the file does when that is all, and
+// as the plan does when the faults differ or the callers were found.
+func (r Run) calls() []string {
+	callers := r.Experiment.Spec.Callers
+	simple := len(callers) > 0
+	for _, f := range r.Experiment.Spec.Faults {
+		simple = simple && f.Target == nil && f.Callers == nil
+	}
+	if simple || len(r.Plan.Decisions) == 0 {
+		return []string{fmt.Sprintf("from %s to %s", CallersInWords(callers), r.host())}
+	}
+	var calls []string
+	for _, d := range r.Plan.Decisions {
+		calls = append(calls, fmt.Sprintf("from namespace %s to %s", d.Callers, d.Host))
+	}
+	return calls
+}
+
 // host is the target as the mesh knows it, or as the file names it when no
 // plan was made.
 func (r Run) host() string {

@@ -38,7 +38,9 @@ func Text(w io.Writer, run Run) error {
 	for _, f := range e.Spec.Faults {
 		fact("fault", "%s", FaultInWords(f))
 	}
-	fact("calls", "from %s to %s", CallersInWords(e.Spec.Callers), run.host())
+	for _, calls := range run.calls() {
+		fact("calls", "%s", calls)
+	}
 	for _, d := range run.Plan.Decisions {
 		if d.Placement != mesh.Refused {
 			fact("placement", "%s", d.Reason)

@@ -26,9 +26,21 @@ func FaultInWords(f experiments.Fault) string {
 	}
 	if f.Delay != nil && f.Abort != nil && *f.Percentage < 100 {
 		// As Envoy does it: a request may be hit by both, by one, or by none.
-		return fmt.Sprintf("%s, each on %g %% of requests, independently", strings.Join(parts, " and "), float64(*f.Percentage))
+		return fmt.Sprintf("%s, each on %g %% of requests, independently%s", strings.Join(parts, " and "), float64(*f.Percentage), timesInWords(f))
 	}
-	return fmt.Sprintf("%s, %g %% of requests", strings.Join(parts, " and "), float64(*f.Percentage))
+	return fmt.Sprintf("%s, %g %% of requests%s", strings.Join(parts, " and "), float64(*f.Percentage), timesInWords(f))
+}
+
+// timesInWords says when a fault is in force, where that is not all the time.
+func timesInWords(f experiments.Fault) string {
+	words := ""
+	if f.StartAfter.Duration > 0 {
+		words += fmt.Sprintf(", after %s", f.StartAfter)
+	}
+	if f.Duration.Duration > 0 {
+		words += fmt.Sprintf(", for %s", f.Duration)
+	}
+	return words
 }
 
 // CallersInWords names the callers: "shop (app=reviews), prod".

@@ -3,24 +3,15 @@ package runner
 import (
 	"context"
 	"fmt"
-	"sort"
 	"strings"
 	"time"
 
-	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // queryTimeout bounds one query of the runner's own.
 const queryTimeout = 10 * time.Second
-
-// query asks Prometheus something besides the probes.
-func (s *session) query(ctx context.Context, promql string) ([]steadystate.Sample, error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	return s.Querier.Query(ctx, promql)
-}
 
 // effectCount counts the requests that the fault hit: the callers' proxies
 // flag them FI (aborted) and DI (delayed). The reporter is the source, because
@@ -43,29 +34,52 @@ func (s *session) readClock(ctx context.Context) error {
 	return nil
 }
 
-// callsSelector selects the counters of all calls that the run may disturb, as
-// the callers' side reports them.
-func callsSelector(plan mesh.Plan, more string) string {
-	var namespaces []string
-	for _, d := range plan.Decisions {
-		namespaces = append(namespaces, d.Callers)
-	}
-	sort.Strings(namespaces)
-	return fmt.Sprintf(`istio_requests_total{reporter=~"source|waypoint",destination_service=%q,source_workload_namespace=~%q%s}`,
-		plan.Decisions[0].Host, strings.Join(namespaces, "|"), more)
+// callsSelector selects the counters of the calls from one namespace to some
+// hosts, as the callers' side reports them.
+func callsSelector(callers string, hosts []string, more string) string {
+	return fmt.Sprintf(`istio_requests_total{reporter=~"source|waypoint",destination_service=~%q,source_workload_namespace=%q%s}`, anyOf(hosts), callers, more)
 }
 
-// effectQuery looks five minutes back, as an instant query does, but past a
-// scrape that failed: a counter that seems new would count from zero.
-func effectQuery(plan mesh.Plan, fault experiments.Fault) string {
-	flags := "FI|DI"
-	switch {
-	case fault.Delay == nil:
-		flags = "FI"
-	case fault.Abort == nil:
-		flags = "DI"
+// scrapeTimes gives when the counters of all calls were read that the run may
+// disturb.
+func scrapeTimes(plan mesh.Plan) string {
+	var parts []string
+	for _, d := range plan.Decisions {
+		parts = append(parts, "timestamp("+callsSelector(d.Callers, append([]string{d.Host}, d.Trace.Destinations...), "")+")")
 	}
-	return fmt.Sprintf(`last_over_time(%s[5m])`, callsSelector(plan, fmt.Sprintf(`,response_flags=~"(.*,)?(%s)(,.*)?"`, flags)))
+	return strings.Join(parts, " or ")
+}
+
+// routerFlags are what the callers' proxies flag a request with that a blackhole
+// took: no healthy upstream, no cluster, a connection that fails, with or
+// without retries, a timeout, and a caller that would not wait.
+const routerFlags = "UH|NC|UF|URX|UT|DC"
+
+// effectQuery gives the counters of the requests that the run hits: those
+// flagged as aborted or delayed, and those that were sent nowhere. It looks five
+// minutes back, as an instant query does, but past a scrape that failed: a
+// counter that seems new would count from zero.
+func effectQuery(plan mesh.Plan) string {
+	var parts []string
+	for _, d := range plan.Decisions {
+		var flags []string
+		if d.Trace.Aborts {
+			flags = append(flags, "FI")
+		}
+		if d.Trace.Delays {
+			flags = append(flags, "DI")
+		}
+		if len(d.Trace.Blackholes) > 0 {
+			flags = append(flags, routerFlags)
+			parts = append(parts, callsSelector(d.Callers, d.Trace.Blackholes, ""))
+		}
+		flagged := fmt.Sprintf(`,response_flags=~"(.*,)?(%s)(,.*)?"`, strings.Join(flags, "|"))
+		parts = append(parts, callsSelector(d.Callers, append([]string{d.Host}, d.Trace.Destinations...), flagged))
+	}
+	for i, part := range parts {
+		parts[i] = "last_over_time(" + part + "[5m])"
+	}
+	return strings.Join(parts, " or ")
 }
 
 // afterglow is how long after its rollback an earlier fault may still hit:
@@ -79,12 +93,12 @@ const scrapeTimeout = time.Minute
 // stands in them only after the next scrape, so it waits until there was one
 // of every caller since the run has started; a baseline is usually longer.
 func (s *session) startEffect(ctx context.Context, plan mesh.Plan) (effectCount, *ending) {
-	count := effectCount{query: effectQuery(plan, s.experiment.Spec.Faults[0])}
+	count := effectCount{query: effectQuery(plan)}
 	if s.experiment.Spec.Effect.MinRequests == 0 {
 		return count, nil
 	}
 	for deadline := time.Now().Add(scrapeTimeout); ; {
-		scraped, err := s.query(ctx, "min(timestamp("+callsSelector(plan, "")+"))")
+		scraped, err := s.query(ctx, "min("+scrapeTimes(plan)+")")
 		if err != nil {
 			return count, s.fail(ctx, RefusedRun, fmt.Errorf("the requests hit cannot be counted: %w", err))
 		}

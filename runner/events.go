@@ -19,6 +19,8 @@ const (
 	EventMeasured  = "measured"  // steadystate.Measurement
 	EventCreating  = "creating"  // Change: about to be created
 	EventCreated   = "created"   // mesh.Ref
+	EventUpdating  = "updating"  // Change: about to be given this spec
+	EventUpdated   = "updated"   // mesh.Ref
 	EventDeleting  = "deleting"  // mesh.Ref: about to be deleted
 	EventDeleted   = "deleted"   // Deletion
 	EventHeartbeat = "heartbeat" // Heartbeat: one that failed
@@ -61,7 +63,7 @@ type Phase struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Change is an object that is about to be created. It is complete, so that
+// Change is an object that is about to be created or updated. It is complete, so that
 // anybody can undo it.
 type Change struct {
 	Object *unstructured.Unstructured `json:"object"`

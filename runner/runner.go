@@ -13,7 +13,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,20 +32,29 @@ type Mesh interface {
 	Name() string
 	// Snapshot reads the mesh configuration.
 	Snapshot(ctx context.Context) (mesh.Snapshot, error)
-	// Permitted asks whether everything that a run does in a namespace is
-	// permitted; the error names what is not.
-	Permitted(ctx context.Context, namespace string) error
+	// Permitted asks whether a run may do what it does in a namespace where it
+	// makes objects of these kinds. An error of type *DeniedError names what it
+	// may not.
+	Permitted(ctx context.Context, namespace string, kinds []string) error
 	// Check asks the cluster whether it would create an object, without
 	// creating it.
 	Check(ctx context.Context, object *unstructured.Unstructured) error
 	// Create creates an object. An error of type *TakenError says that the
 	// name is taken; after any other error the object may exist all the same.
-	Create(ctx context.Context, object *unstructured.Unstructured) (mesh.Ref, error)
+	Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error)
 	// Armed waits until the cluster counts a heartbeat's deadline.
 	Armed(ctx context.Context, job mesh.Ref) error
-	// Generation gives the generation of an object, which counts the changes of
-	// its spec. The error wraps ErrGone when the object does not exist any more.
-	Generation(ctx context.Context, object mesh.Ref) (int64, error)
+	// Get reads an object. The error wraps ErrGone when it does not exist any
+	// more.
+	Get(ctx context.Context, object mesh.Ref) (*unstructured.Unstructured, error)
+	// Watch tells the state of an object, now and whenever it changes, until
+	// ctx ends; nil says that the object does not exist any more. It waits out
+	// errors of the cluster.
+	Watch(ctx context.Context, object mesh.Ref, changed func(*unstructured.Unstructured))
+	// Update gives an object of ours the spec of another, if it is still at the
+	// resource version. The error wraps ErrChanged when it is not, and ErrGone
+	// when it does not exist any more.
+	Update(ctx context.Context, object *unstructured.Unstructured, ref mesh.Ref, resourceVersion string) (*unstructured.Unstructured, error)
 	// Extend sets a heartbeat's deadline, counted from the Job's start. The
 	// error wraps ErrGone when the Job does not exist any more.
 	Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error
@@ -93,12 +104,15 @@ type Timing struct {
 	Grace time.Duration
 	// Rollback bounds the rollback.
 	Rollback time.Duration
+	// Settle is how long the proxies may take to hear that requests go nowhere
+	// no more, before that which took them is removed.
+	Settle time.Duration
 }
 
 // DefaultTiming is the timing that promises a fault gone 20 s after the
 // runner's death.
 func DefaultTiming() Timing {
-	return Timing{Beat: 5 * time.Second, Deadline: 15 * time.Second, Grace: 30 * time.Second, Rollback: 30 * time.Second}
+	return Timing{Beat: 5 * time.Second, Deadline: 15 * time.Second, Grace: 30 * time.Second, Rollback: 30 * time.Second, Settle: time.Second}
 }
 
 // Runner carries out experiments.
@@ -109,6 +123,8 @@ type Runner struct {
 	Version    string
 	Owner      string
 	Timing     Timing
+	// Options are the user's wishes for plans.
+	Options mesh.Options
 }
 
 // NewRun gives an experiment's next run: an id that no other run has, and
@@ -172,23 +188,23 @@ func (e *ending) Error() string { return e.reason }
 // execute is the straight line of a run.
 func (s *session) execute(ctx context.Context) *ending {
 	s.record.add(EventStarted, Started{Run: s.run, Experiment: s.experiment, Version: s.Version, Cluster: s.Mesh.Name(), Queries: queries(s.probes), Prometheus: s.Prometheus})
-	plan, end := s.preflight(ctx)
+	planned, end := s.preflight(ctx)
 	if end != nil {
 		return end
 	}
 	if end := s.baseline(ctx); end != nil {
 		return end
 	}
-	effect, end := s.startEffect(ctx, plan)
+	effect, end := s.startEffect(ctx, planned.Plan)
 	if end != nil {
 		return end
 	}
-	if end := s.unchanged(ctx, plan); end != nil {
+	if end := s.unchanged(ctx, &planned); end != nil {
 		return end
 	}
 	// A disturbance that ended early is followed by the recovery all the same,
 	// unless somebody waits for the end or the cluster does not answer.
-	ended := s.disturb(ctx, plan)
+	ended := s.disturb(ctx, planned)
 	if ended != nil && ended.status != Stopped {
 		return ended
 	}
@@ -202,68 +218,82 @@ func (s *session) execute(ctx context.Context) *ending {
 }
 
 // preflight plans, and asks everybody who will be needed. Nothing is changed.
-func (s *session) preflight(ctx context.Context) (mesh.Plan, *ending) {
+func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 	s.record.add(EventPhase, Phase{Name: PhasePreflight})
 	if schedule := s.experiment.Spec.Schedule; schedule != nil {
 		if permitted, reason := schedule.Permits(time.Now()); !permitted {
-			return mesh.Plan{}, &ending{RefusedRun, "the schedule permits no start now: " + reason, "wait, or change spec.schedule"}
+			return Planned{}, &ending{RefusedRun, "the schedule permits no start now: " + reason, "wait, or change spec.schedule"}
 		}
 	}
-	plan, end := s.plan(ctx)
-	if end != nil {
-		return plan, end
+	planned, err := s.Plan(ctx, s.experiment)
+	if err != nil {
+		end := s.fail(ctx, RefusedRun, err)
+		end.hint = "check --kubeconfig, --context and the permissions; nothing was injected"
+		return planned, end
 	}
-	s.record.add(EventPlanned, plan)
-	if refusal, refused := plan.Refusal(); refused {
-		return plan, &ending{RefusedRun, refusal.Reason, refusal.Hint}
+	s.record.add(EventPlanned, planned.Plan)
+	if end := refusalOf(planned.Plan); end != nil {
+		return planned, end
 	}
-	for _, object := range plan.Objects {
-		if err := s.Mesh.Permitted(ctx, object.GetNamespace()); err != nil {
-			end := s.fail(ctx, RefusedRun, err)
-			end.hint = "ask for these permissions in the callers' namespace; nothing was injected"
-			return plan, end
-		}
-		for _, o := range []*unstructured.Unstructured{mesh.Heartbeat(object.GetNamespace(), s.run, s.Timing.Deadline), mesh.Stamp(object, s.run)} {
-			if err := s.Mesh.Check(ctx, o); err != nil {
-				return plan, s.fail(ctx, RefusedRun, fmt.Errorf("the cluster would not create %s: %w", mesh.RefTo(o), err))
-			}
-		}
+	if end := s.check(ctx, planned.Plan); end != nil {
+		return planned, end
 	}
 	if err := s.readClock(ctx); err != nil {
 		end := s.fail(ctx, RefusedRun, fmt.Errorf("prometheus: %w", err))
 		end.hint = "check --prometheus or SQUALL_PROMETHEUS; nothing was injected"
-		return plan, end
+		return planned, end
 	}
 	if err := s.record.failed(); err != nil {
-		return plan, &ending{RefusedRun, err.Error(), "a run that cannot be recorded does not start; choose another folder with --out"}
+		return planned, &ending{RefusedRun, err.Error(), "a run that cannot be recorded does not start; choose another folder with --out"}
 	}
-	return plan, nil
+	return planned, nil
 }
 
-// plan reads the mesh and decides.
-func (s *session) plan(ctx context.Context) (mesh.Plan, *ending) {
-	snapshot, err := s.Mesh.Snapshot(ctx)
-	if err != nil {
-		end := s.fail(ctx, RefusedRun, fmt.Errorf("the mesh configuration cannot be read: %w", err))
-		end.hint = "check --kubeconfig, --context and the permissions; nothing was injected"
-		return mesh.Plan{}, end
+func refusalOf(plan mesh.Plan) *ending {
+	if refusal, refused := plan.Refusal(); refused {
+		return &ending{RefusedRun, refusal.Reason, refusal.Hint}
 	}
-	return mesh.Decide(snapshot, s.experiment), nil
+	return nil
+}
+
+// check asks the cluster whether it would create every object, in each of its
+// states.
+func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
+	var objects []*unstructured.Unstructured
+	for namespace := range kindsIn(plan.Objects) {
+		objects = append(objects, mesh.Heartbeat(namespace, s.run, s.Timing.Deadline))
+	}
+	for _, object := range plan.Objects {
+		objects = append(objects, mesh.Stamp(object, s.run))
+	}
+	for _, step := range plan.Steps {
+		objects = append(objects, mesh.Stamp(step.Object, s.run))
+	}
+	for _, o := range objects {
+		if err := s.Mesh.Check(ctx, o); err != nil {
+			return s.fail(ctx, RefusedRun, fmt.Errorf("the cluster would not create %s: %w", mesh.RefTo(o), err))
+		}
+	}
+	return nil
 }
 
 // unchanged refuses a run whose plan has become stale while the baseline was
 // watched: its shadow would bring back routes that are not in force any more.
-func (s *session) unchanged(ctx context.Context, planned mesh.Plan) *ending {
-	now, end := s.plan(ctx)
-	if end != nil {
+func (s *session) unchanged(ctx context.Context, planned *Planned) *ending {
+	snapshot, err := s.Mesh.Snapshot(ctx)
+	if err != nil {
+		return s.fail(ctx, RefusedRun, fmt.Errorf("the mesh configuration cannot be read again: %w", err))
+	}
+	now := *planned
+	now.Snapshot = snapshot.Narrow(planned.Experiment.Spec)
+	now.Plan = mesh.Decide(now.Snapshot, now.Experiment, now.Options)
+	if end := refusalOf(now.Plan); end != nil {
 		return end
 	}
-	if refusal, refused := now.Refusal(); refused {
-		return &ending{RefusedRun, refusal.Reason, refusal.Hint}
-	}
-	if !reflect.DeepEqual(planned, now) {
+	if !reflect.DeepEqual(planned.Plan, now.Plan) {
 		return &ending{RefusedRun, "the routes to the target have changed since the run was planned", "nothing was injected; start again when the change is done"}
 	}
+	*planned = now
 	return nil
 }
 
@@ -294,11 +324,11 @@ func (s *session) baseline(ctx context.Context) *ending {
 }
 
 // disturb injects the fault, observes, and rolls back whatever happens.
-func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
+func (s *session) disturb(ctx context.Context, planned Planned) (ended *ending) {
 	var changes []mesh.Ref
 	var since time.Time
-	// The observation ends when ctx does, when the heartbeat fails, and when
-	// the record does, or when the mesh changes under the run.
+	// The observation ends when ctx does, when the heartbeat fails, when the
+	// record does, or when the mesh changes so that the run cannot follow.
 	observing, stop := context.WithCancelCause(ctx)
 	s.record.onFailure(stop)
 	beating := s.newHeartbeat(stop)
@@ -315,44 +345,30 @@ func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
 
 	s.run.Expires = time.Now().Add(s.experiment.Spec.Duration.Duration + s.Timing.Grace)
 	s.record.add(EventPhase, Phase{Name: PhaseInject})
-	jobs := map[string]mesh.Ref{}
-	for _, object := range plan.Objects {
-		namespace := object.GetNamespace()
-		if _, has := jobs[namespace]; !has {
-			job, err := s.create(ctx, mesh.Heartbeat(namespace, s.run, s.Timing.Deadline), &changes)
-			if err == nil {
-				err = s.arm(ctx, job)
-			}
-			if err != nil {
-				return s.fail(ctx, Failed, fmt.Errorf("heartbeat in %s: %w", namespace, err))
-			}
-			jobs[namespace] = job
-			// The deadline counts from a moment just before this one, so the
-			// runner never believes in a later one than the cluster.
-			beating.start(observing, job, time.Now())
-		}
+	jobs, end := s.startHeartbeats(ctx, observing, planned.Plan, beating, &changes)
+	if end != nil {
+		return end
 	}
-	injected := 0
-	watched := basesOf(plan)
-	for _, object := range plan.Objects {
-		ref, err := s.create(ctx, mesh.Own(mesh.Stamp(object, s.run), jobs[object.GetNamespace()]), &changes)
+	keeper := &keeper{session: s, planned: planned, end: stop}
+	for _, object := range planned.At(0) {
+		created, err := s.create(ctx, mesh.Own(mesh.Stamp(object, s.run), jobs[object.GetNamespace()]), &changes)
 		taken, isTaken := errors.AsType[*TakenError](err)
 		switch {
-		case isTaken && injected == 0:
+		case isTaken && !slices.ContainsFunc(keeper.owned, isVirtualService):
 			return &ending{RefusedRun, taken.Error(), taken.Hint()}
 		case err != nil:
 			return s.fail(ctx, Failed, err)
 		}
-		injected++
-		watched = append(watched, mesh.Version{Ref: ref, Generation: firstGeneration})
+		keeper.owned = append(keeper.owned, &owned{mesh.RefTo(created), created.GetGeneration(), created.GetResourceVersion(), object.Object["spec"]})
 	}
 	since = time.Now()
-	drifting := make(chan struct{})
+	keeper.since = since
+	keeping := make(chan struct{})
 	go func() {
-		defer close(drifting)
-		s.watchDrift(observing, watched, stop)
+		defer close(keeping)
+		keeper.keep(observing)
 	}()
-	defer func() { stop(nil); <-drifting }()
+	defer func() { stop(nil); <-keeping }()
 
 	s.record.add(EventPhase, Phase{Name: PhaseObserve, Length: s.experiment.Spec.Duration})
 	findings := s.watcher().Watch(observing, s.probes, experiments.During, s.experiment.Spec.Duration.Duration)
@@ -372,42 +388,51 @@ func (s *session) disturb(ctx context.Context, plan mesh.Plan) (ended *ending) {
 	return nil
 }
 
-// firstGeneration is the generation of an object that was just created.
-const firstGeneration = 1
-
-// basesOf gives the objects that a plan's shadows were derived from.
-func basesOf(plan mesh.Plan) []mesh.Version {
-	var bases []mesh.Version
-	for _, d := range plan.Decisions {
-		if d.Base != nil {
-			bases = append(bases, *d.Base)
+// startHeartbeats makes the Job that a plan's objects belong to in each of their
+// namespaces, and beats for it.
+func (s *session) startHeartbeats(ctx, observing context.Context, plan mesh.Plan, beating *heartbeat, changes *[]mesh.Ref) (jobs map[string]mesh.Ref, end *ending) {
+	jobs = map[string]mesh.Ref{}
+	for _, namespace := range slices.Sorted(maps.Keys(kindsIn(plan.Objects))) {
+		job, err := s.create(ctx, mesh.Heartbeat(namespace, s.run, s.Timing.Deadline), changes)
+		if err == nil {
+			err = s.arm(ctx, mesh.RefTo(job))
 		}
+		if err != nil {
+			return nil, s.fail(ctx, Failed, fmt.Errorf("heartbeat in %s: %w", namespace, err))
+		}
+		jobs[namespace] = mesh.RefTo(job)
+		// The deadline counts from a moment just before this one, so the
+		// runner never believes in a later one than the cluster.
+		beating.start(observing, jobs[namespace], time.Now())
 	}
-	return bases
+	return jobs, nil
 }
+
+func isVirtualService(o *owned) bool { return o.Kind == "VirtualService" }
 
 // createTimeout bounds one create.
 const createTimeout = 10 * time.Second
 
 // create records an object and then creates it. From the moment of the
 // attempt it stands among the changes, because after an error nobody knows.
-func (s *session) create(ctx context.Context, object *unstructured.Unstructured, changes *[]mesh.Ref) (mesh.Ref, error) {
+func (s *session) create(ctx context.Context, object *unstructured.Unstructured, changes *[]mesh.Ref) (*unstructured.Unstructured, error) {
 	s.record.add(EventCreating, Change{Object: object})
 	if err := cmp.Or(s.record.failed(), ctx.Err()); err != nil {
-		return mesh.Ref{}, err
+		return nil, err
 	}
 	*changes = append(*changes, mesh.RefTo(object))
 	// A request cut off half-way leaves open whether the object exists, so an
 	// interruption waits for the answer.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
 	defer cancel()
-	ref, err := s.Mesh.Create(ctx, object)
+	created, err := s.Mesh.Create(ctx, object)
 	if err != nil {
-		return mesh.Ref{}, fmt.Errorf("create %s: %w", mesh.RefTo(object), err)
+		return nil, fmt.Errorf("create %s: %w", mesh.RefTo(object), err)
 	}
+	ref := mesh.RefTo(created)
 	(*changes)[len(*changes)-1] = ref
 	s.record.add(EventCreated, ref)
-	return ref, nil
+	return created, nil
 }
 
 // armTimeout is how long the cluster may take to start counting a heartbeat's

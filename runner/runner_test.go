@@ -36,8 +36,12 @@ type fakeCluster struct {
 	// lost are operations that take effect although they fail.
 	lost map[string]bool
 	// base is the timeout in the VirtualService that is in force; there is none
-	// when it is empty.
-	base string
+	// when it is empty. baseSpec has more of it.
+	base           string
+	baseSpec       map[string]any
+	baseGeneration int64
+	// touched is how often the status of our objects was written.
+	touched int
 	// on is called before an operation.
 	on map[string]func()
 }
@@ -81,13 +85,7 @@ func (c *fakeCluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 	defer c.mu.Unlock()
 	var routes []*unstructured.Unstructured
 	if c.base != "" {
-		routes = append(routes, &unstructured.Unstructured{Object: map[string]any{
-			"metadata": map[string]any{"namespace": "prod", "name": "ratings"},
-			"spec": map[string]any{
-				"hosts": []any{"ratings.prod.svc.cluster.local"},
-				"http":  []any{map[string]any{"timeout": c.base, "route": []any{map[string]any{"destination": map[string]any{"host": "ratings.prod.svc.cluster.local"}}}}},
-			},
-		}})
+		routes = append(routes, c.baseObject())
 	}
 	return mesh.Snapshot{
 		VirtualServices: routes,
@@ -97,7 +95,27 @@ func (c *fakeCluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 	}, err
 }
 
-func (c *fakeCluster) Permitted(ctx context.Context, namespace string) error {
+// baseRef names the VirtualService in force.
+var baseRef = mesh.Ref{APIVersion: "networking.istio.io/v1", Kind: "VirtualService", Namespace: "prod", Name: "ratings", UID: "base"}
+
+func (c *fakeCluster) baseObject() *unstructured.Unstructured {
+	object := &unstructured.Unstructured{Object: map[string]any{
+		"spec": map[string]any{
+			"hosts": []any{"ratings.prod.svc.cluster.local"},
+			"http":  []any{map[string]any{"timeout": c.base, "route": []any{map[string]any{"destination": map[string]any{"host": "ratings.prod.svc.cluster.local"}}}}},
+		},
+	}}
+	maps.Copy(object.Object["spec"].(map[string]any), c.baseSpec)
+	object.SetAPIVersion(baseRef.APIVersion)
+	object.SetKind(baseRef.Kind)
+	object.SetNamespace(baseRef.Namespace)
+	object.SetName(baseRef.Name)
+	object.SetUID(baseRef.UID)
+	object.SetGeneration(1 + c.baseGeneration)
+	return object
+}
+
+func (c *fakeCluster) Permitted(ctx context.Context, namespace string, _ []string) error {
 	return c.happen(ctx, "permitted in "+namespace)
 }
 
@@ -105,17 +123,17 @@ func (c *fakeCluster) Check(ctx context.Context, object *unstructured.Unstructur
 	return c.happen(ctx, "check "+object.GetKind())
 }
 
-func (c *fakeCluster) Create(ctx context.Context, object *unstructured.Unstructured) (mesh.Ref, error) {
+func (c *fakeCluster) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	operation := "create " + object.GetKind()
 	err := c.happen(ctx, operation)
 	ref := mesh.RefTo(object)
 	if err != nil && !c.lost[operation] {
-		return mesh.Ref{}, err
+		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, exists := c.objects[ref.String()]; exists {
-		return mesh.Ref{}, &runner.TakenError{Object: ref, Run: "other"}
+		return nil, &runner.TakenError{Object: ref, Run: "other"}
 	}
 	stored := object.DeepCopy()
 	stored.SetUID(types.UID(fmt.Sprintf("uid-%d", len(c.log))))
@@ -127,8 +145,10 @@ func (c *fakeCluster) Create(ctx context.Context, object *unstructured.Unstructu
 	if object.GetKind() != "Job" && len(stored.GetOwnerReferences()) != 1 {
 		c.t.Errorf("%s has no owner, so nothing would remove it", ref)
 	}
+	stored.SetGeneration(1)
+	stored.SetResourceVersion("1-0")
 	c.objects[ref.String()] = stored
-	return mesh.RefTo(stored), err
+	return stored.DeepCopy(), err
 }
 
 func (c *fakeCluster) Armed(ctx context.Context, _ mesh.Ref) error { return c.happen(ctx, "armed") }
@@ -143,17 +163,63 @@ func (c *fakeCluster) Extend(ctx context.Context, job mesh.Ref, deadline time.Du
 	return c.happen(ctx, fmt.Sprintf("extend to %s", deadline))
 }
 
-func (c *fakeCluster) Generation(ctx context.Context, ref mesh.Ref) (int64, error) {
+func (c *fakeCluster) Get(ctx context.Context, ref mesh.Ref) (*unstructured.Unstructured, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	stored := c.objects[ref.String()]
-	switch {
-	case ctx.Err() != nil:
-		return 0, ctx.Err()
-	case stored == nil || stored.GetUID() != ref.UID:
-		return 0, runner.ErrGone
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
-	return max(1, stored.GetGeneration()), nil
+	if ref == baseRef {
+		if c.base == "" {
+			return nil, runner.ErrGone
+		}
+		return c.baseObject(), nil
+	}
+	stored := c.objects[ref.String()]
+	if stored == nil || stored.GetUID() != ref.UID {
+		return nil, runner.ErrGone
+	}
+	stored.SetResourceVersion(fmt.Sprintf("%d-%d", stored.GetGeneration(), c.touched))
+	return stored.DeepCopy(), nil
+}
+
+// Watch looks every 10 ms, which in fake time costs nothing.
+func (c *fakeCluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstructured.Unstructured)) {
+	last := int64(-1)
+	for ctx.Err() == nil {
+		object, err := c.Get(ctx, ref)
+		if errors.Is(err, runner.ErrGone) {
+			changed(nil)
+			return
+		}
+		if err == nil && object.GetGeneration() != last {
+			last = object.GetGeneration()
+			changed(object)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (c *fakeCluster) Update(ctx context.Context, object *unstructured.Unstructured, ref mesh.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
+	if err := c.happen(ctx, "update "+ref.Kind); err != nil {
+		return nil, err
+	}
+	now, err := c.Get(ctx, ref)
+	switch {
+	case err != nil:
+		return nil, err
+	case now.GetResourceVersion() != resourceVersion:
+		return nil, runner.ErrChanged
+	}
+	c.mu.Lock()
+	stored := c.objects[ref.String()]
+	stored.Object["spec"] = object.Object["spec"]
+	stored.SetGeneration(stored.GetGeneration() + 1)
+	c.mu.Unlock()
+	return c.Get(ctx, ref)
 }
 
 func (c *fakeCluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
@@ -357,6 +423,14 @@ func TestEndings(t *testing.T) {
 		{
 			name: "permission missing", cluster: func(c *fakeCluster) { c.failures["permitted in shop"] = []error{boom} },
 			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "boom", took: 0,
+		},
+		{
+			name: "denied everywhere", cluster: func(c *fakeCluster) {
+				for _, namespace := range []string{"shop", "prod"} {
+					c.failures["permitted in "+namespace] = []error{&runner.DeniedError{Namespace: namespace, Missing: []string{"create jobs.batch"}}}
+				}
+			},
+			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "shop: not permitted in namespace shop: create jobs.batch; prod: not permitted in namespace prod: create jobs.batch", took: 0,
 		},
 		{
 			name: "routes change while the baseline is watched", cluster: func(c *fakeCluster) {
@@ -629,8 +703,105 @@ func TestDrift(t *testing.T) {
 				if result.Status != runner.Stopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
 					t.Errorf("result %+v", result)
 				}
-				if took := time.Since(start); took != 7*time.Second {
+				if took := time.Since(start); took > 6600*time.Millisecond {
 					t.Errorf("noticed after %s", took)
+				}
+			})
+		})
+	}
+}
+
+// faults gives the timeout of the only route of our object, and its fault.
+func faults(c *fakeCluster) (timeout, fault any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	http, _, _ := unstructured.NestedSlice(c.objects["VirtualService shop/squall-ratings-a093b15a"].Object, "spec", "http")
+	route, _ := http[0].(map[string]any)
+	return route["timeout"], route["fault"]
+}
+
+// The routes that a shadow was derived from change while it is in force.
+func TestABaseThatChangesIsFollowed(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*fakeCluster)
+		ends   string // why the run ends, or nothing when it goes on
+	}{
+		"another timeout": {func(c *fakeCluster) { c.base = "7s" }, ""},
+		"its status":      {func(c *fakeCluster) { c.baseGeneration-- }, ""},
+		"private":         {func(c *fakeCluster) { c.baseSpec = map[string]any{"exportTo": []any{"shop"}} }, ""},
+		"a redirect": {func(c *fakeCluster) {
+			c.baseSpec = map[string]any{"http": []any{map[string]any{"redirect": map[string]any{"uri": "/x"}}}}
+		}, "cannot follow: no http route"},
+		"for another host":   {func(c *fakeCluster) { c.baseSpec = map[string]any{"hosts": []any{"other"}} }, "so that other routes are in force"},
+		"deleted":            {func(c *fakeCluster) { c.base = "" }, "was deleted"},
+		"our status changed": {func(c *fakeCluster) { c.base = "7s"; c.touched++ }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newFakeCluster(t)
+				c.base = "5s"
+				time.AfterFunc(6500*time.Millisecond, func() {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					c.baseGeneration++
+					test.change(c)
+				})
+				time.AfterFunc(8*time.Second, func() {
+					if test.ends != "" {
+						return
+					}
+					if timeout, fault := faults(c); timeout != c.base || fault == nil {
+						t.Errorf("timeout %v, fault %v", timeout, fault)
+					}
+				})
+				result := run(t, c, healthy(), nil, &record{}, forever)
+				if test.ends == "" && result.Verdict != steadystate.Held || !strings.Contains(result.Reason, test.ends) {
+					t.Errorf("result %+v", result)
+				}
+				if test.ends != "" && (result.Status != runner.Stopped || result.Verdict != steadystate.Inconclusive) {
+					t.Errorf("result %+v", result)
+				}
+			})
+		})
+	}
+}
+
+// Faults with times of their own start and end while the object stands.
+func TestFaultsStartAndEndAtTheirTimes(t *testing.T) {
+	for name, failures := range map[string][]error{"smoothly": nil, "though an update fails": {errors.New("boom"), nil}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, rec := newFakeCluster(t), &record{}
+				if failures != nil {
+					c.failures["update VirtualService"] = failures
+				}
+				delay := experiments.Percentage(100)
+				edit := func(e *experiments.Experiment) {
+					e.Spec.Faults[0].StartAfter.Duration = 5 * time.Second
+					e.Spec.Faults = append(e.Spec.Faults, experiments.Fault{
+						Delay: &experiments.Delay{FixedDelay: experiments.Duration{Duration: time.Second}}, Percentage: &delay,
+						Duration: experiments.Duration{Duration: 10 * time.Second},
+					})
+				}
+				seen := map[time.Duration]string{}
+				for _, at := range []time.Duration{1, 4, 6, 9, 11, 19} {
+					// The fault is in force from 3 s on.
+					time.AfterFunc(3*time.Second+at*time.Second, func() {
+						_, fault := faults(c)
+						kinds, _ := fault.(map[string]any)
+						seen[at] = fmt.Sprint(slices.Sorted(maps.Keys(kinds)))
+					})
+				}
+				result := run(t, c, healthy(), edit, rec, forever)
+				if result.Verdict != steadystate.Held {
+					t.Errorf("result %+v", result)
+				}
+				want := map[time.Duration]string{1: "[delay]", 4: "[delay]", 6: "[abort delay]", 9: "[abort delay]", 11: "[abort]", 19: "[abort]"}
+				if diff := cmp.Diff(want, seen); diff != "" {
+					t.Error(diff)
+				}
+				if !slices.Contains(rec.types, runner.EventUpdating) || !slices.Contains(rec.types, runner.EventUpdated) {
+					t.Errorf("events %v", rec.types)
 				}
 			})
 		})

@@ -108,7 +108,11 @@ func (p *progress) print(h happening) {
 	case steadystate.Measurement:
 		line("  %s", p.measurement(d))
 	case runner.Change:
-		line("  create %s", mesh.RefTo(d.Object))
+		verb := "create"
+		if h.event.Type == runner.EventUpdating {
+			verb = "update"
+		}
+		line("  %s %s", verb, mesh.RefTo(d.Object))
 	case runner.Deletion:
 		if d.Error != "" {
 			line("  %s is still there: %s", d.Object, d.Error)
@@ -131,7 +135,7 @@ func (p *progress) printMore(data any, line func(format string, args ...any)) {
 			line("  %s: %s", name, strings.Join(strings.Fields(d.Queries[name]), " "))
 		}
 	case mesh.Ref:
-		line("  created %s with uid %s", d, d.UID)
+		line("  done: %s with uid %s", d, d.UID)
 	case steadystate.Measurement:
 		line("  the query took %.0f ms", d.Seconds*1000)
 	case runner.Effect:

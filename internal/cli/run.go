@@ -24,6 +24,7 @@ import (
 // runFlags are the flags of squall run.
 type runFlags struct {
 	kubernetes kubeconfig
+	placement  placementFlags
 	prometheus string
 	out        string
 	selector   string
@@ -71,6 +72,7 @@ then 1, 4, 3, 2.`,
 // add adds the flags that every command that injects has.
 func (f *runFlags) add(command *cobra.Command) {
 	f.kubernetes.add(command.Flags())
+	f.placement.add(command.Flags())
 	command.Flags().StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus server (or SQUALL_PROMETHEUS)")
 	command.Flags().StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
 	command.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
@@ -144,7 +146,7 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 	if err != nil {
 		return runner.Runner{}, err
 	}
-	return runner.Runner{Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming()}, nil
+	return runner.Runner{Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: flags.placement.options(env)}, nil
 }
 
 // runOne runs one experiment and prints its summary. The result is empty when

@@ -36,6 +36,7 @@ const requestTimeout = 10 * time.Second
 type Cluster struct {
 	host     string
 	objects  dynamic.Interface
+	watches  dynamic.Interface // without a timeout
 	metadata metadata.Interface
 	http     *http.Client
 }
@@ -62,11 +63,17 @@ func Connect(config *rest.Config) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
+	patient := rest.CopyConfig(config)
+	patient.Timeout = 0
+	watches, err := dynamic.NewForConfigAndClient(patient, &http.Client{Transport: client.Transport})
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	return &Cluster{host: strings.TrimSuffix(base.String(), "/"), objects: objects, metadata: partial, http: client}, nil
+	return &Cluster{host: strings.TrimSuffix(base.String(), "/"), objects: objects, watches: watches, metadata: partial, http: client}, nil
 }
 
 // Name gives the address of the API server.
@@ -85,17 +92,26 @@ func (c *Cluster) Check(ctx context.Context, object *unstructured.Unstructured) 
 // fieldManager is the name under which the API server knows our writes.
 const fieldManager = "squall"
 
+// Get reads an object of a certain UID.
+func (c *Cluster) Get(ctx context.Context, ref mesh.Ref) (*unstructured.Unstructured, error) {
+	object, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err), err == nil && object.GetUID() != ref.UID:
+		return nil, fmt.Errorf("%s %w", ref, runner.ErrGone)
+	case err != nil:
+		return nil, fmt.Errorf("get %s: %w", ref, c.explain(err))
+	}
+	return object, nil
+}
+
 // Create creates an object. When the name is taken the error is of type
 // *runner.TakenError.
-func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured) (mesh.Ref, error) {
+func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	created, err := c.resource(mesh.RefTo(object)).Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
 	if apierrors.IsAlreadyExists(err) {
-		return mesh.Ref{}, c.taken(ctx, mesh.RefTo(object))
+		return nil, c.taken(ctx, mesh.RefTo(object))
 	}
-	if err != nil {
-		return mesh.Ref{}, c.explain(err)
-	}
-	return mesh.RefTo(created), nil
+	return created, c.explain(err)
 }
 
 // taken says whose object stands in the way.
@@ -140,16 +156,83 @@ func (c *Cluster) Armed(ctx context.Context, job mesh.Ref) error {
 	}
 }
 
-// Generation gives an object's generation.
-func (c *Cluster) Generation(ctx context.Context, ref mesh.Ref) (int64, error) {
-	object, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err), err == nil && object.GetUID() != ref.UID:
-		return 0, fmt.Errorf("%s %w", ref, runner.ErrGone)
-	case err != nil:
-		return 0, fmt.Errorf("get %s: %w", ref, c.explain(err))
+// Update gives an object of ours a new spec, unless it has changed since the
+// resource version. The error wraps runner.ErrChanged when it has, and
+// runner.ErrGone when it does not exist any more.
+func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured, ref mesh.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
+	patch, err := json.Marshal([]map[string]any{
+		{"op": "test", "path": "/metadata/uid", "value": ref.UID},
+		// The server compares a resource version that is written, and refuses
+		// with a conflict.
+		{"op": "replace", "path": "/metadata/resourceVersion", "value": resourceVersion},
+		{"op": "replace", "path": "/spec", "value": object.Object["spec"]},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("patch of %s: %w", ref, err)
 	}
-	return object.GetGeneration(), nil
+	patched, err := c.resource(ref).Patch(ctx, ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, fmt.Errorf("%s %w", ref, runner.ErrGone)
+	case apierrors.IsConflict(err):
+		return nil, fmt.Errorf("%s %w", ref, runner.ErrChanged)
+	case err != nil:
+		return nil, fmt.Errorf("update %s: %w", ref, c.explain(err))
+	}
+	return patched, nil
+}
+
+// watchPause is how long a watch that has ended waits before it starts again.
+const watchPause = 200 * time.Millisecond
+
+// Watch tells the state of an object, now and whenever it changes, until ctx
+// ends; nil says that the object does not exist any more. Errors of the cluster
+// are waited out.
+func (c *Cluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstructured.Unstructured)) {
+	for ctx.Err() == nil {
+		object, err := c.Get(ctx, ref)
+		switch {
+		case errors.Is(err, runner.ErrGone):
+			changed(nil)
+			return
+		case err == nil:
+			changed(object)
+			c.follow(ctx, ref, object.GetResourceVersion(), changed)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchPause):
+		}
+	}
+}
+
+// follow tells an object's states after a resource version, until the watch
+// ends.
+func (c *Cluster) follow(ctx context.Context, ref mesh.Ref, resourceVersion string, changed func(*unstructured.Unstructured)) {
+	// Without a timeout the server chooses one of some minutes, which the
+	// client's own would cut short.
+	watcher, err := c.watches.Resource(gvr(ref)).Namespace(ref.Namespace).Watch(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("metadata.name", ref.Name).String(), ResourceVersion: resourceVersion,
+	})
+	if err != nil {
+		return
+	}
+	defer watcher.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case event, open := <-watcher.ResultChan():
+			object, ok := event.Object.(*unstructured.Unstructured)
+			if !open || !ok {
+				return // ended, or an error: look again
+			}
+			if event.Type == watch.Deleted || object.GetUID() != ref.UID {
+				return
+			}
+			changed(object)
+		}
+	}
 }
 
 // Extend sets the Job's deadline, counted from its start.
@@ -214,9 +297,12 @@ func (c *Cluster) explain(err error) error {
 
 // resource gives the client for an object's kind.
 func (c *Cluster) resource(ref mesh.Ref) dynamic.ResourceInterface {
-	kind := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
-	return c.objects.Resource(kind.GroupVersion().WithResource(plurals[ref.Kind])).Namespace(ref.Namespace)
+	return c.objects.Resource(gvr(ref)).Namespace(ref.Namespace)
+}
+
+func gvr(ref mesh.Ref) schema.GroupVersionResource {
+	return schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind).GroupVersion().WithResource(plurals[ref.Kind])
 }
 
 // plurals are the resource names of the kinds that Squall creates.
-var plurals = map[string]string{"VirtualService": "virtualservices", "Job": "jobs"} //nolint:gochecknoglobals // a constant table
+var plurals = map[string]string{"VirtualService": "virtualservices", "ServiceEntry": "serviceentries", "Job": "jobs"} //nolint:gochecknoglobals // a constant table

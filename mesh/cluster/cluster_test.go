@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -204,28 +205,77 @@ func TestWithoutIstio(t *testing.T) {
 	}
 }
 
-func TestGeneration(t *testing.T) {
-	at := func(generation string) string {
-		return strings.Replace(object("run-1"), `"uid"`, `"generation":`+generation+`,"uid"`, 1)
-	}
+func TestUpdateKnowsWhatHappened(t *testing.T) {
+	updated := strings.Replace(object("run-1"), `"uid"`, `"generation":2,"uid"`, 1)
 	for _, test := range []struct {
 		name   string
 		script exchange
-		want   int64
+		is     error
+		fails  bool
+	}{
+		{"updated", exchange{"PATCH " + item, `"/metadata/resourceVersion","value":"7"`, 200, updated}, nil, false},
+		{"gone", exchange{"PATCH " + item, `"/metadata/uid","value":"u-1"`, 404, status(404, "NotFound", "not found")}, runner.ErrGone, true},
+		{"changed", exchange{"PATCH " + item, `"path":"/spec"`, 409, status(409, "Conflict", "the object has been modified")}, runner.ErrChanged, true},
+		{"another object of the name", exchange{"PATCH " + item, "", 422, status(422, "Invalid", "testing value failed")}, nil, true},
+		{"the server fails", exchange{"PATCH " + item, "", 500, status(500, "InternalError", "boom")}, nil, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			desired := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"hosts": []any{"a"}}}}
+			got, err := serve(t, test.script).Update(t.Context(), desired, ref, "7")
+			if (err != nil) != test.fails || test.is != nil && !errors.Is(err, test.is) || test.is == nil && (errors.Is(err, runner.ErrGone) || errors.Is(err, runner.ErrChanged)) {
+				t.Errorf("error %v", err)
+			}
+			if err == nil && got.GetGeneration() != 2 {
+				t.Errorf("generation %d", got.GetGeneration())
+			}
+		})
+	}
+}
+
+func TestGet(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		script exchange
 		gone   bool
 		fails  bool
 	}{
-		{"third", exchange{"GET " + item, "", 200, at("3")}, 3, false, false},
-		{"gone", exchange{"GET " + item, "", 404, status(404, "NotFound", "not found")}, 0, true, true},
-		{"replaced", exchange{"GET " + item, "", 200, strings.Replace(at("1"), "u-1", "u-7", 1)}, 0, true, true},
-		{"the server fails", exchange{"GET " + item, "", 500, status(500, "InternalError", "boom")}, 0, false, true},
+		{"there", exchange{"GET " + item, "", 200, object("run-1")}, false, false},
+		{"gone", exchange{"GET " + item, "", 404, status(404, "NotFound", "not found")}, true, true},
+		{"replaced", exchange{"GET " + item, "", 200, strings.Replace(object("run-1"), "u-1", "u-7", 1)}, true, true},
+		{"the server fails", exchange{"GET " + item, "", 500, status(500, "InternalError", "boom")}, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := serve(t, test.script).Generation(t.Context(), ref)
-			if got != test.want || errors.Is(err, runner.ErrGone) != test.gone || (err != nil) != test.fails {
-				t.Errorf("generation %d, error %v", got, err)
+			_, err := serve(t, test.script).Get(t.Context(), ref)
+			if errors.Is(err, runner.ErrGone) != test.gone || (err != nil) != test.fails {
+				t.Errorf("error %v", err)
 			}
 		})
+	}
+}
+
+// A watch that ends is taken up again, and what happened meanwhile is told.
+func TestWatchGoesOn(t *testing.T) {
+	at := func(generation string) string {
+		return strings.Replace(object("run-1"), `"uid"`, `"generation":`+generation+`,"resourceVersion":"`+generation+`","uid"`, 1)
+	}
+	c := serve(t,
+		exchange{"GET " + item, "", 500, status(500, "InternalError", "boom")},
+		exchange{"GET " + item, "", 200, at("1")},
+		exchange{"GET " + collection, "", 200, `{"type":"MODIFIED","object":` + at("2") + "}\n"},
+		exchange{"GET " + item, "", 200, at("3")},
+		exchange{"GET " + collection, "", 410, status(410, "Expired", "too old")},
+		exchange{"GET " + item, "", 404, status(404, "NotFound", "not found")},
+	)
+	var seen []int64
+	c.Watch(t.Context(), ref, func(object *unstructured.Unstructured) {
+		if object == nil {
+			seen = append(seen, -1)
+			return
+		}
+		seen = append(seen, object.GetGeneration())
+	})
+	if !slices.Equal(seen, []int64{1, 2, 3, -1}) {
+		t.Errorf("seen %v", seen)
 	}
 }
 

@@ -3,29 +3,37 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/squall-chaos/squall/runner"
 )
 
-// needed are the permissions of a run in the namespace of its objects.
+// needed are the permissions of a run in the namespace of its objects, by the
+// kinds that it makes there.
 var needed = []struct { //nolint:gochecknoglobals // a constant table
-	group, resource string
-	verbs           []string
+	kind, group, resource string
+	verbs                 []string
 }{
-	{istioGroup, "virtualservices", []string{"create", "get", "delete"}},
-	{"batch", "jobs", []string{"create", "get", "watch", "patch", "delete"}},
+	{"VirtualService", istioGroup, "virtualservices", []string{"create", "get", "watch", "patch", "delete"}},
+	{"ServiceEntry", istioGroup, "serviceentries", []string{"create", "get", "watch", "delete"}},
+	{"Job", "batch", "jobs", []string{"create", "get", "watch", "patch", "delete"}},
 }
 
 // Permitted asks the API server whether the user may do in a namespace what a
-// run does there. The error names every permission that is missing.
-func (c *Cluster) Permitted(ctx context.Context, namespace string) error {
+// run does there that makes objects of these kinds. The error names every
+// permission that is missing, as a *runner.DeniedError.
+func (c *Cluster) Permitted(ctx context.Context, namespace string, kinds []string) error {
 	type question struct{ group, resource, verb string }
 	var questions []question
 	for _, n := range needed {
+		if !slices.Contains(kinds, n.kind) {
+			continue
+		}
 		for _, verb := range n.verbs {
 			questions = append(questions, question{n.group, n.resource, verb})
 		}
@@ -48,7 +56,7 @@ func (c *Cluster) Permitted(ctx context.Context, namespace string) error {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("not permitted in namespace %s: %s", namespace, strings.Join(missing, ", "))
+		return &runner.DeniedError{Namespace: namespace, Missing: missing}
 	}
 	return nil
 }

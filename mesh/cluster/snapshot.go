@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -57,9 +60,7 @@ func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 		})
 	}
 	group.Go(func() error {
-		return c.names(ctx, "services", func(item metav1.PartialObjectMetadata) {
-			s.Services = append(s.Services, mesh.Service{Namespace: item.Namespace, Name: item.Name, Labels: item.Labels})
-		})
+		return c.services(ctx, func(service mesh.Service) { s.Services = append(s.Services, service) })
 	})
 	group.Go(func() (err error) {
 		s.Routes, err = c.gatewayRoutes(ctx)
@@ -162,8 +163,8 @@ func (c *Cluster) istioVersion(ctx context.Context) (schema.GroupVersion, error)
 	return schema.GroupVersion{}, fmt.Errorf("the cluster serves none of the versions %v of %s", istioVersions, istioGroup)
 }
 
-// maxDocument bounds what getJSON reads.
-const maxDocument = 1 << 20
+// maxDocument bounds what getJSON reads: a page of the largest Services.
+const maxDocument = 32 << 20
 
 // getJSON reads a document of the API server; found is false when there is
 // none at the path.
@@ -195,6 +196,62 @@ func (c *Cluster) getJSON(ctx context.Context, path string, into any) (found boo
 		return false, fmt.Errorf("%s answers %s", c.host+path, response.Status)
 	}
 }
+
+// services lists the Services. Only the fields that matter are decoded: a
+// cluster may have thousands.
+func (c *Cluster) services(ctx context.Context, each func(mesh.Service)) error {
+	return c.pages("services", func(options metav1.ListOptions) (string, error) {
+		query := url.Values{"limit": {strconv.FormatInt(options.Limit, 10)}}
+		if options.Continue != "" {
+			query.Set("continue", options.Continue)
+		}
+		var list struct {
+			Metadata metav1.ListMeta `json:"metadata"`
+			Items    []manifest      `json:"items"`
+		}
+		if _, err := c.getJSON(ctx, "/api/v1/services?"+query.Encode(), &list); err != nil {
+			return "", err
+		}
+		for _, item := range list.Items {
+			each(item.service())
+		}
+		return list.Metadata.Continue, nil
+	})
+}
+
+// manifest is a Service as far as it matters.
+type manifest struct {
+	Metadata struct {
+		Namespace   string            `json:"namespace"`
+		Name        string            `json:"name"`
+		Labels      map[string]string `json:"labels"`
+		Annotations map[string]string `json:"annotations"`
+	} `json:"metadata"`
+	Spec struct {
+		Ports []struct {
+			Name        string `json:"name"`
+			Port        int64  `json:"port"`
+			Protocol    string `json:"protocol"`
+			AppProtocol string `json:"appProtocol"`
+		} `json:"ports"`
+	} `json:"spec"`
+}
+
+func (m manifest) service() mesh.Service {
+	service := mesh.Service{Namespace: m.Metadata.Namespace, Name: m.Metadata.Name, Labels: m.Metadata.Labels}
+	if exportTo := m.Metadata.Annotations[exportToAnnotation]; exportTo != "" {
+		for namespace := range strings.SplitSeq(exportTo, ",") {
+			service.ExportTo = append(service.ExportTo, strings.TrimSpace(namespace))
+		}
+	}
+	for _, port := range m.Spec.Ports {
+		service.Ports = append(service.Ports, mesh.Port{Number: port.Port, Name: port.Name, Protocol: port.Protocol, AppProtocol: port.AppProtocol, OfService: true})
+	}
+	return service
+}
+
+// exportToAnnotation is a Service's exportTo.
+const exportToAnnotation = "networking.istio.io/exportTo"
 
 // names lists the metadata of all objects of a core resource.
 func (c *Cluster) names(ctx context.Context, resource string, each func(metav1.PartialObjectMetadata)) error {

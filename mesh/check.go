@@ -1,0 +1,105 @@
+package mesh
+
+import (
+	"cmp"
+	"slices"
+)
+
+// liveRun gives the run that disturbs the same calls already, if one does.
+func (s Snapshot) liveRun(host, callers string) (run string, live bool) {
+	for _, vs := range s.VirtualServices {
+		annotations := vs.GetAnnotations()
+		if isOurs(vs) && annotations[HostAnnotation] == host && annotations[CallersAnnotation] == callers {
+			return vs.GetLabels()[RunLabel], true
+		}
+	}
+	return "", false
+}
+
+// revisionLabel binds an object to one control-plane revision; istiod of
+// another revision does not see it.
+const revisionLabel = "istio.io/rev"
+
+// checkCallers refuses a namespace whose proxies take no VirtualService.
+func (s Snapshot) checkCallers(namespace string) error {
+	labels, exists := s.Namespaces[namespace]
+	if !exists {
+		return refuse("check spec.callers; kubectl get namespaces lists them", "there is no namespace %s", namespace)
+	}
+	if labels["istio.io/dataplane-mode"] == "ambient" {
+		return refuse("move the callers to sidecars, or name callers that have them", "namespace %s is ambient: its ztunnel knows no VirtualService, so a fault would do nothing", namespace)
+	}
+	return nil
+}
+
+// useWaypointLabel sends calls to a host through a waypoint, which takes its
+// routes from other namespaces than the callers'.
+const useWaypointLabel = "istio.io/use-waypoint"
+
+// checkTarget refuses a host whose calls are not routed by the callers' own
+// proxies and VirtualServices alone.
+func (s Snapshot) checkTarget(host string) error {
+	type owner struct{ kind, namespace, name string }
+	// A Hostname stands for a host of a ServiceEntry, in any namespace.
+	owners := map[owner]bool{{"Hostname", "", host}: true}
+	for _, i := range s.standIns(host) {
+		owners[owner{i.kind, i.namespace, i.name}] = true
+		waypoint, own := i.labels[useWaypointLabel]
+		if !own {
+			waypoint = s.Namespaces[i.namespace][useWaypointLabel]
+		}
+		if waypoint != "" && waypoint != "none" {
+			return refuse("name a target without a waypoint", "calls to %s go through a waypoint, which this version of Squall does not know", host)
+		}
+	}
+	for _, route := range s.Routes {
+		for _, parent := range mapsAt(mapAt(route.Object, "spec"), "parentRefs") {
+			kind, _ := parent["kind"].(string)
+			name, _ := parent["name"].(string)
+			namespace, _ := parent["namespace"].(string)
+			if owners[owner{kind, cmp.Or(namespace, route.GetNamespace()), name}] || owners[owner{kind, "", name}] {
+				return refuse("this version of Squall derives shadows from VirtualServices only", "%s %s/%s of the Gateway API routes calls to %s", route.GetKind(), route.GetNamespace(), route.GetName(), host)
+			}
+		}
+	}
+	return nil
+}
+
+// checkPorts refuses ports that the target does not have, and aborts and delays
+// where no port could speak HTTP.
+func checkPorts(g *group, ports []Port) error {
+	for _, strike := range g.strikes {
+		if len(ports) == 0 && strike.Blackhole != nil {
+			return refuse("a Service needs spec.ports, and a ServiceEntry too", "the ports of %s are not known, so nothing can take the place of its endpoints", g.host)
+		}
+		if len(ports) == 0 {
+			continue
+		}
+		reachable := slices.DeleteFunc(slices.Clone(ports), func(p Port) bool {
+			return strike.target.Port != 0 && int64(strike.target.Port) != p.Number
+		})
+		if len(reachable) == 0 {
+			return refuse("name one of its ports, or leave target.port out", "%s has no port %d", g.host, strike.target.Port)
+		}
+		if strike.Blackhole == nil && !slices.ContainsFunc(reachable, Port.hasHTTPRoutes) {
+			return refuse("name its protocol in the port's name or appProtocol, or use a blackhole", "abort and delay act on HTTP and gRPC only, and %s speaks something else on port %d (%s)", g.host, reachable[0].Number, reachable[0].Name)
+		}
+		if strike.Blackhole != nil && !slices.ContainsFunc(reachable, Port.hasHTTPRoutes) && !slices.ContainsFunc(reachable, func(p Port) bool { return len(requestless(strike, p)) > 0 && p.speaks() != speaksUDP }) {
+			return refuse("leave spec.match out", "spec.match is about requests, and %s has connections only on port %d (%s)", g.host, reachable[0].Number, reachable[0].Name)
+		}
+	}
+	return nil
+}
+
+// checkRevisions refuses a base that only some of the callers' proxies see.
+func (s Snapshot) checkRevisions(now inForce, namespace string) error {
+	if now.base == nil {
+		return nil
+	}
+	revision := now.base.GetLabels()[revisionLabel]
+	if revision != "" && revision != s.Namespaces[namespace][revisionLabel] {
+		return refuse("label the namespace with the revision, or remove the label from the VirtualService",
+			"VirtualService %s is for the control-plane revision %s only, and namespace %s is not labelled to be of it", now.name(), revision, namespace)
+	}
+	return nil
+}
