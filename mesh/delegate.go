@@ -10,8 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// httpRoutes gives a copy of the http routes of a VirtualService as istiod
-// uses them: each route that delegates is replaced by the routes of its child,
+// httpRoutes gives the http routes of a VirtualService as istiod uses them: each route that delegates is replaced by the routes of its child,
 // and left out when there is none that it may have
 // (istio.io/istio/pilot/pkg/model, mergeVirtualServices). The hosts of a child
 // are made fully qualified. The children are given too: they are part of what
@@ -20,7 +19,7 @@ func (s Snapshot) httpRoutes(root *unstructured.Unstructured) (routes []map[stri
 	for _, route := range mapsAt(mapAt(root.Object, "spec"), "http") {
 		delegate := mapAt(route, "delegate")
 		if delegate == nil {
-			routes = append(routes, runtime.DeepCopyJSON(route))
+			routes = append(routes, route)
 			continue
 		}
 		name, _ := delegate["name"].(string)

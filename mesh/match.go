@@ -9,8 +9,6 @@ import (
 	"strings"
 	"unicode"
 
-	"k8s.io/apimachinery/pkg/runtime"
-
 	"github.com/squall-chaos/squall/experiments"
 )
 
@@ -138,7 +136,7 @@ func intersect(matches []map[string]any, fault []condition, namespace string) ([
 // when that is never. The fault's condition f is one of conditionsFor; the
 // route's condition m may hold anything.
 func conjoin(m map[string]any, f condition, namespace string) (c condition, ok bool, err error) {
-	c = runtime.DeepCopyJSON(m)
+	c = maps.Clone(m) // what is inside is replaced, never changed
 	if gateways, bound := c["gateways"].([]any); bound {
 		if !slices.Contains(gateways, any(meshGateway)) {
 			return nil, false, nil

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -25,6 +26,7 @@ type renderer struct {
 	experiment string
 	blackholes *blackholes
 	trace      Trace
+	clones     int // how many names were given to clones of the object
 }
 
 // render gives the object in the state in which the given strikes are active.
@@ -39,8 +41,12 @@ func (r *renderer) render(active []strike) (*unstructured.Unstructured, error) {
 		if revision := r.base.GetLabels()[revisionLabel]; revision != "" {
 			object.SetLabels(map[string]string{revisionLabel: revision})
 		}
-		spec = runtime.DeepCopyJSON(mapAt(r.base.Object, "spec"))
-		delete(spec, "gateways") // bound to the mesh; gateways keep the original
+		for field, value := range mapAt(r.base.Object, "spec") {
+			// Bound to the mesh; gateways keep the original.
+			if field != "http" && field != "gateways" {
+				spec[field] = runtime.DeepCopyJSONValue(value)
+			}
+		}
 	}
 	spec["hosts"] = []any{r.host}
 	spec["exportTo"] = []any{r.place.exportTo}
@@ -94,6 +100,9 @@ func (r *renderer) copyRoutes() []any {
 
 // routesToday gives the http routes in force, as a plan shows them.
 func (r *renderer) routesToday() []map[string]any {
+	if r.base != nil {
+		return r.routes
+	}
 	return mapsAt(map[string]any{"http": r.copyRoutes()}, "http")
 }
 
@@ -183,6 +192,7 @@ type segment struct {
 // an earlier original would have taken.
 func (r *renderer) faulted(routes []map[string]any, active []strike) ([]any, error) {
 	aims := aimsOf(active)
+	r.clones = 0
 	names := map[string]bool{}
 	for _, route := range routes {
 		name, _ := route["name"].(string)
@@ -197,7 +207,7 @@ func (r *renderer) faulted(routes []map[string]any, active []strike) ([]any, err
 		for i, s := range segments {
 			drawn := route
 			if i < len(segments)-1 {
-				drawn = runtime.DeepCopyJSON(route)
+				drawn = maps.Clone(route) // what is inside is replaced, never changed
 				drawn["match"] = mapsToAny(s.match)
 				drawn["name"] = r.cloneName(names)
 			}
@@ -242,6 +252,9 @@ func (r *renderer) split(route map[string]any, active []strike, aims []*aim) ([]
 		return nil, err
 	}
 	segments := []segment{{match: whole}}
+	if len(whole) == 0 {
+		return segments, nil // for gateways only
+	}
 	for _, strike := range active {
 		if !r.canHit(strike, route) {
 			continue
@@ -315,8 +328,14 @@ func sameConditions(a, b []condition) bool {
 func takesAll(route map[string]any, c condition, namespace string) bool {
 	matches := mapsAt(route, "match")
 	return len(matches) == 0 || slices.ContainsFunc(matches, func(m map[string]any) bool {
+		m = withoutTruisms(m, namespace)
+		for field := range m {
+			if field != "gateways" && c[field] == nil {
+				return false
+			}
+		}
 		// One that was not expressible is not known to take all.
-		both, ok, err := conjoin(withoutTruisms(m, namespace), c, namespace)
+		both, ok, err := conjoin(m, c, namespace)
 		return err == nil && ok && reflect.DeepEqual(withoutTruisms(both, namespace), withoutTruisms(c, namespace))
 	})
 }
@@ -459,13 +478,16 @@ func renderFault(f experiments.Fault) map[string]any {
 // cloneName gives a route name that stands for the experiment in access logs
 // and that no other route has.
 func (r *renderer) cloneName(taken map[string]bool) string {
-	name := "squall-" + r.experiment
-	unique := name
-	for i := 2; taken[unique]; i++ {
-		unique = fmt.Sprintf("%s-%d", name, i)
+	for {
+		r.clones++
+		name := "squall-" + r.experiment
+		if r.clones > 1 {
+			name += "-" + strconv.Itoa(r.clones)
+		}
+		if !taken[name] {
+			return name
+		}
 	}
-	taken[unique] = true
-	return unique
 }
 
 func mapsToAny(maps []map[string]any) []any {

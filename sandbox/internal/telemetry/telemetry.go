@@ -149,6 +149,9 @@ func (r *Reporter) DialOptions(service string) []grpc.DialOption {
 				protocol: "grpc", httpCode: http.StatusOK, grpcStatus: strconv.Itoa(int(status.Code(err))),
 				flags: timing.Flags(err), took: time.Since(start),
 			}
+			if c.flags == "-" && len(header) == 0 {
+				c.flags = unanswered(err)
+			}
 			if strings.Contains(c.flags, "FI") {
 				// A sidecar's fault filter answers before the statistics filter
 				// has seen the request, so it does not know that it was gRPC.
@@ -261,6 +264,20 @@ func (t *Timing) Flags(err error) string {
 		return "-"
 	}
 	return strings.Join(flags, ",")
+}
+
+// unanswered gives the flag with which a sidecar would report a call that no
+// server has answered: UH where there is no endpoint, DC where the caller would
+// not wait any longer.
+func unanswered(err error) string {
+	switch status.Code(err) {
+	case codes.Unavailable:
+		return "UH"
+	case codes.DeadlineExceeded, codes.Canceled:
+		return "DC"
+	default:
+		return "-"
+	}
 }
 
 // DelayDetector is a gRPC stats handler that fills in Timing.
