@@ -224,7 +224,7 @@ func reweigh(destinations []map[string]any, weights []int64) ([]any, error) {
 		out[i] = copied
 	}
 	if sum > math.MaxInt32 {
-		return nil, refuse("choose a rounder percentage", "the weights of the destinations and the percentage have no common terms that Istio could hold")
+		return nil, refuse(UnroundWeights, "choose a rounder percentage", "the weights of the destinations and the percentage have no common terms that Istio could hold")
 	}
 	return out, nil
 }

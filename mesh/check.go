@@ -24,10 +24,10 @@ const revisionLabel = "istio.io/rev"
 func (s Snapshot) checkCallers(namespace string) error {
 	labels, exists := s.Namespaces[namespace]
 	if !exists {
-		return refuse("check spec.callers; kubectl get namespaces lists them", "there is no namespace %s", namespace)
+		return refuse(NoNamespace, "check spec.callers; kubectl get namespaces lists them", "there is no namespace %s", namespace)
 	}
 	if labels["istio.io/dataplane-mode"] == "ambient" {
-		return refuse("move the callers to sidecars, or name callers that have them", "namespace %s is ambient: its ztunnel knows no VirtualService, so a fault would do nothing", namespace)
+		return refuse(Ambient, "move the callers to sidecars, or name callers that have them", "namespace %s is ambient: its ztunnel knows no VirtualService, so a fault would do nothing", namespace)
 	}
 	return nil
 }
@@ -49,7 +49,7 @@ func (s Snapshot) checkTarget(host string) error {
 			waypoint = s.Namespaces[i.namespace][useWaypointLabel]
 		}
 		if waypoint != "" && waypoint != "none" {
-			return refuse("name a target without a waypoint", "calls to %s go through a waypoint, which this version of Squall does not know", host)
+			return refuse(Waypoint, "name a target without a waypoint", "calls to %s go through a waypoint, which this version of Squall does not know", host)
 		}
 	}
 	for _, route := range s.Routes {
@@ -58,7 +58,7 @@ func (s Snapshot) checkTarget(host string) error {
 			name, _ := parent["name"].(string)
 			namespace, _ := parent["namespace"].(string)
 			if owners[owner{kind, cmp.Or(namespace, route.GetNamespace()), name}] || owners[owner{kind, "", name}] {
-				return refuse("this version of Squall derives shadows from VirtualServices only", "%s %s/%s of the Gateway API routes calls to %s", route.GetKind(), route.GetNamespace(), route.GetName(), host)
+				return refuse(GatewayAPIRoute, "this version of Squall derives shadows from VirtualServices only", "%s %s/%s of the Gateway API routes calls to %s", route.GetKind(), route.GetNamespace(), route.GetName(), host)
 			}
 		}
 	}
@@ -70,7 +70,7 @@ func (s Snapshot) checkTarget(host string) error {
 func checkPorts(g *group, ports []Port) error {
 	for _, strike := range g.strikes {
 		if len(ports) == 0 && strike.Blackhole != nil {
-			return refuse("a Service needs spec.ports, and a ServiceEntry too", "the ports of %s are not known, so nothing can take the place of its endpoints", g.host)
+			return refuse(UnknownPorts, "a Service needs spec.ports, and a ServiceEntry too", "the ports of %s are not known, so nothing can take the place of its endpoints", g.host)
 		}
 		if len(ports) == 0 {
 			continue
@@ -79,13 +79,13 @@ func checkPorts(g *group, ports []Port) error {
 			return strike.target.Port != 0 && int64(strike.target.Port) != p.Number
 		})
 		if len(reachable) == 0 {
-			return refuse("name one of its ports, or leave target.port out", "%s has no port %d", g.host, strike.target.Port)
+			return refuse(NoSuchPort, "name one of its ports, or leave target.port out", "%s has no port %d", g.host, strike.target.Port)
 		}
 		if strike.Blackhole == nil && !slices.ContainsFunc(reachable, Port.hasHTTPRoutes) {
-			return refuse("name its protocol in the port's name or appProtocol, or use a blackhole", "abort and delay act on HTTP and gRPC only, and %s speaks something else on port %d (%s)", g.host, reachable[0].Number, reachable[0].Name)
+			return refuse(NotHTTP, "name its protocol in the port's name or appProtocol, or use a blackhole", "abort and delay act on HTTP and gRPC only, and %s speaks something else on port %d (%s)", g.host, reachable[0].Number, reachable[0].Name)
 		}
 		if strike.Blackhole != nil && !slices.ContainsFunc(reachable, Port.hasHTTPRoutes) && !slices.ContainsFunc(reachable, func(p Port) bool { return len(requestless(strike, p)) > 0 && p.speaks() != speaksUDP }) {
-			return refuse("leave spec.match out", "spec.match is about requests, and %s has connections only on port %d (%s)", g.host, reachable[0].Number, reachable[0].Name)
+			return refuse(NotHTTP, "leave spec.match out", "spec.match is about requests, and %s has connections only on port %d (%s)", g.host, reachable[0].Number, reachable[0].Name)
 		}
 	}
 	return nil
@@ -98,7 +98,7 @@ func (s Snapshot) checkRevisions(now inForce, namespace string) error {
 	}
 	revision := now.base.GetLabels()[revisionLabel]
 	if revision != "" && revision != s.Namespaces[namespace][revisionLabel] {
-		return refuse("label the namespace with the revision, or remove the label from the VirtualService",
+		return refuse(OtherRevision, "label the namespace with the revision, or remove the label from the VirtualService",
 			"VirtualService %s is for the control-plane revision %s only, and namespace %s is not labelled to be of it", now.name(), revision, namespace)
 	}
 	return nil

@@ -79,7 +79,7 @@ func requestless(s strike, port Port) []condition {
 func (r *renderer) divertConnections(rules []any, protocol string, s strike, c condition) ([]any, error) {
 	for _, vs := range r.connectionRules() {
 		if b := r.bucketFor(vs, r.callers); b <= r.place.bucket && len(mapsAt(mapAt(vs.Object, "spec"), protocol)) > 0 {
-			return nil, refuse("remove exportTo from it, or name callers in another namespace", "VirtualService %s/%s has %s routes and is %s, where nothing outranks them", vs.GetNamespace(), vs.GetName(), protocol, b)
+			return nil, refuse(PrivateConnections, "remove exportTo from it, or name callers in another namespace", "VirtualService %s/%s has %s routes and is %s, where nothing outranks them", vs.GetNamespace(), vs.GetName(), protocol, b)
 		}
 		spec := runtime.DeepCopyJSON(mapAt(vs.Object, "spec"))
 		qualifyDestinations(spec, vs.GetNamespace(), r.ClusterDomain)
@@ -196,7 +196,7 @@ func (r *renderer) checkServerNames(spec map[string]any) error {
 		for _, match := range mapsAt(route, "match") {
 			for _, name := range stringsAt(match, "sniHosts") {
 				if !strings.EqualFold(name, r.host) {
-					return refuse("give the host a VirtualService of its own, or name the callers' labels", "tls routes of VirtualService %s name %s beside %s", r.name(), name, r.host)
+					return refuse(OtherServerNames, "give the host a VirtualService of its own, or name the callers' labels", "tls routes of VirtualService %s name %s beside %s", r.name(), name, r.host)
 				}
 			}
 		}

@@ -245,11 +245,11 @@ func (s Snapshot) findInForce(host string, p proxies, l listener) (inForce, erro
 		case all:
 			return inForce{base: &c, routes: routes, delegates: delegates, passed: passed}, nil
 		case some:
-			return inForce{base: &c}, refuse("name the callers' labels as the VirtualService does, and the port; several namespaces or labels are several callers",
+			return inForce{base: &c}, refuse(RoutesForSome, "name the callers' labels as the VirtualService does, and the port; several namespaces or labels are several callers",
 				"VirtualService %s has routes for some proxies or ports only, so the fault would miss the others of %s", c.name(), p.namespace)
 		case none:
 			if c.wildcard() {
-				return inForce{base: &c}, refuse("give the host a VirtualService of its own",
+				return inForce{base: &c}, refuse(WildcardForOthers, "give the host a VirtualService of its own",
 					"VirtualService %s (for %s) is the one in force and has no route for these callers; a new one for the host would take it away from other callers", c.name(), c.pattern)
 			}
 			passed = append(passed, c)

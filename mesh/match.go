@@ -104,7 +104,7 @@ func stringMatch(m experiments.StringMatch) map[string]any {
 const maxConditions = 64
 
 func tooManyConditions(needed int) error {
-	return refuse("name fewer callers or matches", "the fault would need up to %d match conditions on one route; Squall stops at %d", needed, maxConditions)
+	return refuse(Inexpressible, "name fewer callers or matches", "the fault would need up to %d match conditions on one route; Squall stops at %d", needed, maxConditions)
 }
 
 // intersect gives conditions that take a request exactly when one of the
@@ -218,7 +218,7 @@ func conjoinTexts(c, f condition) (ok bool, err error) {
 			ok = err == nil
 		}
 		if err != nil {
-			return false, refuse("match on something that the route does not match on", "%s: %s", field, err)
+			return false, refuse(Inexpressible, "match on something that the route does not match on", "%s: %s", field, err)
 		}
 		if !ok {
 			return false, nil
@@ -240,7 +240,7 @@ func conjoinPseudo(c condition, field string, own, wanted map[string]any) error 
 	if field == "uri" {
 		header = ":path"
 		if ignoresCase(c) {
-			return refuse("", "a regex cannot stand beside a prefix without regard to case")
+			return refuse(Inexpressible, "", "a regex cannot stand beside a prefix without regard to case")
 		}
 		if expression, is := second["regex"].(string); is {
 			whole, err := pathRegex(expression)
@@ -255,7 +255,7 @@ func conjoinPseudo(c condition, field string, own, wanted map[string]any) error 
 		headers = map[string]any{}
 	}
 	if _, _, has := entryAt(headers, header, true); has {
-		return refuse("", "one route condition cannot hold three patterns for the %s", field)
+		return refuse(Inexpressible, "", "one route condition cannot hold three patterns for the %s", field)
 	}
 	headers[header] = second
 	c["headers"] = headers
@@ -272,11 +272,11 @@ const longestRegex = 1024
 func pathRegex(expression string) (string, error) {
 	parsed, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {
-		return "", refuse("", "the regex %q is not RE2", expression)
+		return "", refuse(Inexpressible, "", "the regex %q is not RE2", expression)
 	}
 	whole := "(?:" + withoutQuestionMark(parsed).String() + `)(?:\?(?s:.*))?`
 	if len(whole) > longestRegex {
-		return "", refuse("", "the two regexes together are too long for Istio")
+		return "", refuse(Inexpressible, "", "the two regexes together are too long for Istio")
 	}
 	return whole, nil
 }
@@ -327,7 +327,7 @@ func conjoinCase(c, f condition) error {
 	case wanted == nil:
 		return nil
 	case own != nil && ignoresCase(c) != ignoresCase(f):
-		return refuse("write the uri as the route does", "the route and the fault compare the uri with and without regard to case")
+		return refuse(Inexpressible, "write the uri as the route does", "the route and the fault compare the uri with and without regard to case")
 	}
 	delete(c, "ignoreUriCase")
 	if ignoresCase(f) {
@@ -370,7 +370,7 @@ func conjoinKeyed(c, f condition, field string, join func(a, b map[string]any) (
 		}
 		joined, ok, err := join(own, m)
 		if err != nil {
-			return false, refuse("match on another one", "%s %s: %s", field, name, err)
+			return false, refuse(Inexpressible, "match on another one", "%s %s: %s", field, name, err)
 		}
 		if !ok {
 			return false, nil
@@ -405,7 +405,7 @@ func conjoinAbsences(a, b map[string]any) (joined map[string]any, ok bool, err e
 	}
 	either := one + "|" + other
 	if len(either) > longestRegex {
-		return nil, false, refuse("", "the two conditions together are too long for Istio")
+		return nil, false, refuse(Inexpressible, "", "the two conditions together are too long for Istio")
 	}
 	return map[string]any{"regex": either}, true, nil
 }
@@ -421,7 +421,7 @@ func asRegex(m map[string]any) (string, error) {
 	if expression, is := m["regex"].(string); is {
 		return "(?:" + expression + ")", nil
 	}
-	return "", refuse("", "the route in force has a string match of an unknown kind")
+	return "", refuse(Inexpressible, "", "the route in force has a string match of an unknown kind")
 }
 
 // entryAt finds the condition of a key. The names of headers compare without
@@ -473,7 +473,7 @@ func conjoinStrings(a, b map[string]any) (joined map[string]any, ok bool, err er
 		}
 		return b, strings.HasPrefix(q, p), nil
 	}
-	return nil, false, refuse("", "one route condition cannot hold a regex together with another pattern")
+	return nil, false, refuse(Inexpressible, "", "one route condition cannot hold a regex together with another pattern")
 }
 
 // isPresence reports whether a header match only asks that the header is
@@ -494,9 +494,9 @@ func matches(m map[string]any, value string) (bool, error) {
 	if expression, is := m["regex"].(string); is {
 		compiled, err := regexp.Compile("^(?:" + expression + ")$")
 		if err != nil {
-			return false, refuse("", "the route in force has the regex %q, which is not RE2", expression)
+			return false, refuse(Inexpressible, "", "the route in force has the regex %q, which is not RE2", expression)
 		}
 		return compiled.MatchString(value), nil
 	}
-	return false, refuse("", "the route in force has a string match of an unknown kind")
+	return false, refuse(Inexpressible, "", "the route in force has a string match of an unknown kind")
 }

@@ -60,10 +60,10 @@ func (s Snapshot) choose(g *group, o Options, base *candidate, seen []sight) (pl
 		reasons = append(reasons, p.namespace+": "+reason)
 	}
 	if base != nil && base.bucket == private && !base.wildcard() {
-		return placement{}, refuse("remove exportTo from it, or name callers in another namespace",
+		return placement{}, refuse(PrivateBase, "remove exportTo from it, or name callers in another namespace",
 			"VirtualService %s is in force and private to %s, where nothing outranks it", base.name(), g.callers)
 	}
-	return placement{}, refuse("--home-namespace names another one; exportTo of the VirtualService in force, the egress hosts of the Sidecar and the permissions decide",
+	return placement{}, refuse(NoPlacement, "--home-namespace names another one; exportTo of the VirtualService in force, the egress hosts of the Sidecar and the permissions decide",
 		"no namespace would do for a VirtualService that these callers take routes from: %s", strings.Join(reasons, "; "))
 }
 
@@ -106,14 +106,14 @@ func (s Snapshot) see(g *group, ports []Port) ([]sight, error) {
 				continue
 			}
 			if scope.sidecar == "" {
-				return seen, refuse("exportTo of the Service or ServiceEntry decides", "%s is not visible to namespace %s, so its proxies have no route for it", g.host, g.callers)
+				return seen, refuse(NotVisible, "exportTo of the Service or ServiceEntry decides", "%s is not visible to namespace %s, so its proxies have no route for it", g.host, g.callers)
 			}
-			return seen, refuse("add the host to the Sidecar's egress hosts, or name callers that call it", "Sidecar %s does not import %s, so the callers' proxies have no route for it", scope.sidecar, g.host)
+			return seen, refuse(NotImported, "add the host to the Sidecar's egress hosts, or name callers that call it", "Sidecar %s does not import %s, so the callers' proxies have no route for it", scope.sidecar, g.host)
 		}
 	}
 	for _, other := range seen[1:] {
 		if !sameBase(other.base, seen[0].base) {
-			return seen, refuse("name the callers of each kind, by their labels and the port, in an experiment of its own",
+			return seen, refuse(DifferentRoutes, "name the callers of each kind, by their labels and the port, in an experiment of its own",
 				"the callers in %s do not take the same routes to %s: %s and %s", g.callers, g.host, describeBase(seen[0].base), describeBase(other.base))
 		}
 	}
@@ -148,7 +148,7 @@ func (s Snapshot) checkBystanders(g *group, base *candidate, p placement) error 
 			}
 			found := s.candidates(g.host, g.callers, l)
 			if len(found) > 0 && found[0].wildcard() && !sameBase(&found[0], base) {
-				return refuse("give the host a VirtualService of its own",
+				return refuse(WildcardForOthers, "give the host a VirtualService of its own",
 					"other proxies of %s take their routes from VirtualService %s (for %s), and one for the exact host would take them away", g.callers, found[0].name(), found[0].pattern)
 			}
 		}

@@ -49,7 +49,9 @@ type Decision struct {
 	ExportTo  []string  `json:"exportTo,omitempty"`
 	// Reason explains the placement or the refusal.
 	Reason string `json:"reason"`
-	// Hint says what would help against a refusal.
+	// Cause names the kind of a refusal; docs/refusals has a page for each.
+	Cause Cause `json:"cause,omitempty"`
+	// Hint says what would help against it.
 	Hint string `json:"hint,omitempty"`
 	// Bases are the objects that the new one is derived from, the
 	// VirtualService in force and those that it delegates to, in the state that
@@ -118,16 +120,6 @@ func (p Plan) Refusal() (Decision, bool) {
 	return p.Decisions[i], true
 }
 
-// refusal is why a fault cannot be brought to some callers, and what would
-// help.
-type refusal struct{ reason, hint string }
-
-func (r refusal) Error() string { return r.reason }
-
-func refuse(hint, format string, args ...any) error {
-	return refusal{fmt.Sprintf(format, args...), hint}
-}
-
 // At gives the objects as they are at a time from the start of the experiment.
 func (p Plan) At(after time.Duration) []*unstructured.Unstructured {
 	now := slices.Clone(p.Objects)
@@ -154,7 +146,7 @@ func Decide(s Snapshot, e experiments.Experiment, o Options) Plan {
 		if err != nil {
 			decision = Decision{Host: g.host, Callers: g.callers, InForce: decision.InForce, Placement: Refused, Reason: err.Error()}
 			if r, ok := err.(refusal); ok { //nolint:errorlint // made in this package, never wrapped
-				decision.Hint = r.hint
+				decision.Cause, decision.Hint = r.cause, r.hint
 			}
 		}
 		plan.Objects = append(plan.Objects, made.objects...)
@@ -182,9 +174,9 @@ type drawn struct {
 func (s Snapshot) decide(d *Decision, g *group, e experiments.Experiment, o Options) (drawn, error) {
 	switch {
 	case !g.known:
-		return drawn{}, refuse("check the spelling; kubectl get services,serviceentries -A lists the hosts", "the mesh knows no host %s: no Service and no ServiceEntry stands for it", g.host)
+		return drawn{}, refuse(UnknownHost, "check the spelling; kubectl get services,serviceentries -A lists the hosts", "the mesh knows no host %s: no Service and no ServiceEntry stands for it", g.host)
 	case g.callers == "":
-		return drawn{}, refuse("add spec.callers with the namespace of the workloads that call "+g.host, "the experiment names no callers")
+		return drawn{}, refuse(NoCallers, "add spec.callers with the namespace of the workloads that call "+g.host, "the experiment names no callers")
 	}
 	if err := s.checkCallers(g.callers); err != nil {
 		return drawn{}, err
@@ -193,7 +185,7 @@ func (s Snapshot) decide(d *Decision, g *group, e experiments.Experiment, o Opti
 		return drawn{}, err
 	}
 	if run, live := s.liveRun(g.host, g.callers); live {
-		return drawn{}, refuse("wait until it has ended; squall rollback "+run+" ends it now", "run %s already disturbs the calls from %s to %s", run, g.callers, g.host)
+		return drawn{}, refuse(LiveRun, "wait until it has ended", "run %s already disturbs the calls from %s to %s", run, g.callers, g.host)
 	}
 	ports := s.portsOf(g.host)
 	if err := checkPorts(g, ports); err != nil {

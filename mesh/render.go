@@ -232,9 +232,9 @@ func (r *renderer) checkReached(aims []*aim) error {
 			continue
 		}
 		if subset := aim.strike.target.Subset; subset != "" {
-			return refuse("compare target.subset with the destinations of the VirtualService", "no http route of %s forwards requests to subset %s of %s", describeBase(r.base), subset, r.host)
+			return refuse(NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no http route of %s forwards requests to subset %s of %s", describeBase(r.base), subset, r.host)
 		}
-		return refuse("compare spec.match and spec.callers with the routes of the VirtualService",
+		return refuse(NothingToCarry, "compare spec.match and spec.callers with the routes of the VirtualService",
 			"no http route of %s both forwards requests and meets %s", describeBase(r.base), describeCondition(aim.condition))
 	}
 	return nil
@@ -386,7 +386,7 @@ func (r *renderer) apply(route map[string]any, strikes []strike) error {
 		for kind, rendered := range renderFault(s.Fault) {
 			switch {
 			case own[kind] != nil:
-				return refuse("remove that fault first; two of a kind cannot be told apart", "an http route of %s carries a fault already (%s)", describeBase(r.base), kind)
+				return refuse(ExistingFault, "remove that fault first; two of a kind cannot be told apart", "an http route of %s carries a fault already (%s)", describeBase(r.base), kind)
 			case fault[kind] != nil:
 				continue // the first of the file
 			case fault == nil:
@@ -445,7 +445,7 @@ func checkForeignFaults(now inForce, g *group) error {
 		own := mapAt(route, "fault")
 		for _, s := range g.strikes {
 			if own["abort"] != nil && s.Abort != nil || own["delay"] != nil && s.Delay != nil {
-				return refuse("remove that fault first, or set effect.minRequests to 0", "VirtualService %s carries a fault of the same kind, so telemetry could not tell whose requests were hit", now.name())
+				return refuse(ExistingFault, "remove that fault first, or set effect.minRequests to 0", "VirtualService %s carries a fault of the same kind, so telemetry could not tell whose requests were hit", now.name())
 			}
 		}
 	}

@@ -55,11 +55,12 @@ const (
 var (
 	virtualServices = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}
 	serviceEntries  = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"}
+	sidecars        = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "sidecars"}
 	jobs            = schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}
 )
 
 // spec is the spec of an experiment; the zero value of a field takes the
-// default of write.
+// default of write. Callers may be none.
 type spec struct {
 	target, callers, match, faults, duration, probes, more string
 }
@@ -79,6 +80,10 @@ func (s spec) write(t testing.TB) string {
 	fill(&s.duration, "60s")
 	fill(&s.probes, "[{name: always, query: vector(1), min: 1}]")
 	fill(&s.more, "effect: {minRequests: 0}")
+	callers := "\n  callers: " + s.callers
+	if s.callers == "none" {
+		callers = ""
+	}
 	match := ""
 	if s.match != "" {
 		match = "\n  match: " + s.match
@@ -88,8 +93,7 @@ func (s spec) write(t testing.TB) string {
 kind: Experiment
 metadata: {name: test}
 spec:
-  target: %s
-  callers: %s%s
+  target: %s%s%s
   faults: %s
   duration: %s
   steadyState:
@@ -97,7 +101,7 @@ spec:
     before: 200ms
     probes: %s
   %s
-`, s.target, s.callers, match, s.faults, s.duration, s.probes, s.more)
+`, s.target, callers, match, s.faults, s.duration, s.probes, s.more)
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -132,38 +133,122 @@ func routesAreOf(t *testing.T, host, name string) error {
 	return err
 }
 
-// A shadow of routes that have changed would bring the old ones back.
-func TestRunEndsWhenTheMeshChangesUnderIt(t *testing.T) {
+// patchBase changes the VirtualService prod/ratings of a user, and gives it back
+// its timeout at the end of the test.
+func patchBase(t *testing.T, patch string) {
+	t.Helper()
 	base := mesh.Kube.Resource(virtualServices).Namespace("prod")
-	setTimeout := func(timeout string) {
-		t.Helper()
-		patch := []byte(`[{"op": "replace", "path": "/spec/http/0/timeout", "value": "` + timeout + `"}]`)
-		if _, err := base.Patch(context.WithoutCancel(t.Context()), "ratings", types.JSONPatchType, patch, metav1.PatchOptions{}); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := base.Patch(context.WithoutCancel(t.Context()), "ratings", types.JSONPatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A shadow of routes that have changed would bring the old ones back, so it is
+// drawn again.
+func TestShadowFollowsItsBase(t *testing.T) {
+	timeout := func(value string) string {
+		return `[{"op": "replace", "path": "/spec/http/0/timeout", "value": "` + value + `"}]`
 	}
 	s := runFile(t, spec{})
 	s.says("observe")
 	inForce(t, reviews, ratings, true)
-	t.Cleanup(func() { setTimeout("5s") })
-	setTimeout("6s")
-	s.exits(3)
-	if !strings.Contains(s.stdout.String(), "VirtualService prod/ratings was changed while the fault was in force") {
-		t.Error("the summary does not say what has changed")
-	}
+	t.Cleanup(func() { patchBase(t, timeout("5s")) })
+	changed := time.Now()
+	patchBase(t, timeout("6s"))
+	eventually(t, func() error {
+		routes, err := mesh.Routes(t.Context(), reviews, "--host", ratings)
+		if err == nil && (!strings.Contains(routes, `"timeout": "6s"`) || !strings.Contains(routes, "virtual-service/squall-")) {
+			err = errNotInForce
+		}
+		return err
+	})
+	t.Logf("followed within %s, of which istiod takes about 0.2 s", time.Since(changed).Round(10*time.Millisecond))
+	wantCalls(t, "the callers", call(t, reviews, ratings), "UNAVAILABLE", true)
+	s.signal(syscall.SIGTERM)
+	s.exits(4)
+}
 
-	s = runFile(t, spec{})
+func TestRunEndsWhenItCannotFollow(t *testing.T) {
+	s := runFile(t, spec{})
 	s.says("observe")
 	inForce(t, reviews, ratings, true)
-	list, err := mesh.Kube.Resource(virtualServices).Namespace("shop").List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=squall"})
-	if err != nil || len(list.Items) != 1 {
-		t.Fatalf("%d objects: %v", len(list.Items), err)
-	}
-	if err := mesh.Kube.Resource(virtualServices).Namespace("shop").Delete(t.Context(), list.Items[0].GetName(), metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() { patchBase(t, `[{"op": "remove", "path": "/spec/exportTo"}]`) })
+	patchBase(t, `[{"op": "add", "path": "/spec/exportTo", "value": ["."]}]`)
 	s.exits(3)
-	if !strings.Contains(s.stdout.String(), "was deleted while the fault was in force") {
-		t.Error("the summary does not say that the fault was deleted")
+	if !strings.Contains(s.stdout.String(), "VirtualService prod/ratings was changed so that other routes are in force while the fault was in force") {
+		t.Error("the summary does not say what has changed")
 	}
+}
+
+// Somebody deletes or edits our object: the run must not go on as if the fault
+// were in force as it was asked.
+func TestRunEndsWhenItsObjectIsTouched(t *testing.T) {
+	for name, test := range map[string]struct {
+		touch func(name string) error
+		want  string
+	}{
+		"deleted": {func(name string) error {
+			return mesh.Kube.Resource(virtualServices).Namespace("shop").Delete(t.Context(), name, metav1.DeleteOptions{})
+		}, "was deleted while the fault was in force"},
+		"edited": {func(name string) error {
+			_, err := mesh.Kube.Resource(virtualServices).Namespace("shop").Patch(t.Context(), name, types.JSONPatchType, []byte(`[{"op": "replace", "path": "/spec/http/0/fault/abort/percentage/value", "value": 1}]`), metav1.PatchOptions{})
+			return err
+		}, "was changed while the fault was in force"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := runFile(t, spec{})
+			s.says("observe")
+			inForce(t, reviews, ratings, true)
+			list, err := mesh.Kube.Resource(virtualServices).Namespace("shop").List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=squall"})
+			if err != nil || len(list.Items) != 1 {
+				t.Fatalf("%d objects: %v", len(list.Items), err)
+			}
+			if err := test.touch(list.Items[0].GetName()); err != nil {
+				t.Fatal(err)
+			}
+			s.exits(3)
+			if !strings.Contains(s.stdout.String(), test.want) {
+				t.Errorf("the summary does not say %q", test.want)
+			}
+		})
+	}
+}
+
+// A Sidecar that imports prod alone ignores an object in shop, so the fault
+// stands in prod, exported to shop.
+func TestPlacementThatASidecarImports(t *testing.T) {
+	create(t, sidecars, "Sidecar", "shop", "narrow", map[string]any{
+		"workloadSelector": map[string]any{"labels": map[string]any{"app": "reviews"}},
+		"egress":           []any{map[string]any{"hosts": []any{"prod/*"}}},
+	})
+	s := runFile(t, spec{})
+	s.says("shadow in prod, outranks prod/ratings (public)")
+	s.says("observe")
+	inForce(t, reviews, ratings, true)
+	wantCalls(t, "the callers", call(t, reviews, ratings), "UNAVAILABLE", true)
+	wantCalls(t, "callers of the object's own namespace", call(t, "prod/reviews-v1", ratings), "OK", false)
+	wantCalls(t, "callers with other labels", call(t, "shop/other", ratings), "OK", false)
+	s.signal(syscall.SIGTERM)
+	s.exits(4)
+	inForce(t, reviews, ratings, false)
+}
+
+// The namespace that is asked for holds the object and its heartbeat.
+func TestHomeNamespace(t *testing.T) {
+	s := runFile(t, spec{}, "--home-namespace", "default")
+	s.says("shadow in default, outranks prod/ratings (public)")
+	s.says("observe")
+	inForce(t, reviews, ratings, true)
+	found, err := ours(t.Context())
+	if err != nil || len(found) != 2 {
+		t.Fatalf("objects %v: %v", found, err)
+	}
+	for _, object := range found {
+		if !strings.Contains(object, " default/") {
+			t.Errorf("%s stands elsewhere", object)
+		}
+	}
+	wantCalls(t, "the callers", call(t, reviews, ratings), "UNAVAILABLE", true)
+	s.signal(syscall.SIGTERM)
+	s.exits(4)
 }
