@@ -22,14 +22,10 @@ import (
 )
 
 const (
-	istioGroup = "networking.istio.io"
+	istioGroup = meshconfig.IstioGroup
 	// pageSize is how many objects one answer of the API server holds.
 	pageSize = 500
 )
-
-// istioVersions are the versions of Istio's API that Squall can use, newest
-// first. Their schemas are the same.
-var istioVersions = []string{"v1", "v1beta1", "v1alpha3"} //nolint:gochecknoglobals // a constant list
 
 // Snapshot reads the mesh configuration, all kinds at the same time.
 func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
@@ -136,12 +132,12 @@ func (c *Cluster) istioVersion(ctx context.Context) (schema.GroupVersion, error)
 	if !found {
 		return schema.GroupVersion{}, fmt.Errorf("the cluster serves no %s: Istio is not installed there", istioGroup)
 	}
-	for _, wanted := range istioVersions {
+	for _, wanted := range meshconfig.IstioVersions {
 		if slices.ContainsFunc(group.Versions, func(served metav1.GroupVersionForDiscovery) bool { return served.Version == wanted }) {
 			return schema.GroupVersion{Group: istioGroup, Version: wanted}, nil
 		}
 	}
-	return schema.GroupVersion{}, fmt.Errorf("the cluster serves none of the versions %v of %s", istioVersions, istioGroup)
+	return schema.GroupVersion{}, fmt.Errorf("the cluster serves none of the versions %v of %s", meshconfig.IstioVersions, istioGroup)
 }
 
 // maxDocument bounds what getJSON reads: a page of the largest Services.

@@ -1,5 +1,6 @@
-// Package meshconfig reads the part of Istio's MeshConfig that changes which
-// VirtualService is in force, for everybody who fills a mesh.Snapshot.
+// Package meshconfig knows what everybody who fills a mesh.Snapshot must know:
+// the versions of Istio's API, its defaults, and the part of its MeshConfig that
+// changes which VirtualService is in force.
 package meshconfig
 
 import (
@@ -11,6 +12,13 @@ import (
 
 	"github.com/squall-chaos/squall/mesh"
 )
+
+// IstioGroup is the API of VirtualServices, ServiceEntries and Sidecars.
+const IstioGroup = "networking.istio.io"
+
+// IstioVersions are the versions of Istio's API that Squall can use, newest
+// first. Their schemas are the same.
+var IstioVersions = []string{"v1", "v1beta1", "v1alpha3"} //nolint:gochecknoglobals // a constant list
 
 // The ConfigMap that holds the MeshConfig.
 const (
