@@ -7,9 +7,11 @@ import (
 	"io"
 	"math"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	"gopkg.in/yaml.v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
@@ -61,28 +63,54 @@ func (r *reader) printedList(name string, content []byte) bool {
 	if !ok {
 		return false
 	}
-	scratch := &reader{}
-	c := converter{reader: scratch, file: name, aliased: maxAliased}
-	objects := make([]*object, len(items))
-	for i, item := range items {
-		var document yaml.Node
-		if err := yaml.Unmarshal(item.text, &document); err != nil {
-			return false
-		}
-		list := document.Content[0]
-		if list.Kind != yaml.SequenceNode || len(list.Content) != 1 {
-			return false
-		}
-		objects[i], ok = c.object(list.Content[0])
-		if !ok {
-			return false
-		}
-		objects[i].line += item.line - 1
+	objects, ok := convertItems(name, items)
+	if !ok {
+		return false
 	}
 	for _, o := range objects {
 		r.manifest(o)
 	}
 	return true
+}
+
+// convertItems converts the items of a list, on all processors; ok is false
+// when one of them is not an item by itself.
+func convertItems(name string, items []item) (objects []*object, ok bool) {
+	objects = make([]*object, len(items))
+	var group errgroup.Group
+	workers := runtime.GOMAXPROCS(0)
+	for worker := range workers {
+		group.Go(func() error {
+			c := converter{reader: &reader{}, file: name, aliased: maxAliased}
+			for i := worker; i < len(items); i += workers {
+				o, ok := c.item(items[i])
+				if !ok {
+					return errNoItem
+				}
+				objects[i] = o
+			}
+			return nil
+		})
+	}
+	return objects, group.Wait() == nil
+}
+
+// errNoItem says that a part of a list cannot be read without the rest.
+var errNoItem = errors.New("not an item by itself")
+
+// item converts an item of a list.
+func (c *converter) item(i item) (o *object, ok bool) {
+	var document yaml.Node
+	if err := yaml.Unmarshal(i.text, &document); err != nil {
+		return nil, false
+	}
+	list := document.Content[0]
+	if list.Kind != yaml.SequenceNode || len(list.Content) != 1 {
+		return nil, false
+	}
+	o, ok = c.object(list.Content[0])
+	o.line += i.line - 1
+	return o, ok
 }
 
 // listHead and listTail are what kubectl prints before and after the items of
