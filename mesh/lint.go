@@ -26,7 +26,7 @@ func Warnings(s Snapshot, e experiments.Experiment, p Plan) []string {
 	for _, d := range p.Decisions {
 		w.notInjected(d)
 	}
-	for _, object := range p.Objects {
+	for _, object := range slices.Concat(p.Objects, statesOf(p)) {
 		if object.GetKind() != virtualServiceKind {
 			continue
 		}
@@ -35,6 +35,15 @@ func Warnings(s Snapshot, e experiments.Experiment, p Plan) []string {
 		w.analysis(object)
 	}
 	return w.found
+}
+
+// statesOf gives the later states of a plan's objects.
+func statesOf(p Plan) []*unstructured.Unstructured {
+	states := make([]*unstructured.Unstructured, len(p.Steps))
+	for i, step := range p.Steps {
+		states[i] = step.Object
+	}
+	return states
 }
 
 const virtualServiceKind = "VirtualService"
@@ -56,14 +65,12 @@ func (w *warnings) add(format string, args ...any) {
 // blindQueries names what is measured at the target's own proxies, where a
 // request that the callers' proxies have answered or lost never arrives.
 func (w *warnings) blindQueries() {
-	lost := lostRequests(w.e.Spec.Faults)
-	if lost == "" || len(w.p.Decisions) == 0 {
-		return
-	}
-	hosts := w.s.destinationLabels(w.p.Decisions[0].Host)
 	check := func(what string, probe experiments.Probe) {
-		if probe.In(experiments.During) && seesDestinationOnly(probe.PromQL(), hosts) {
-			w.add(`%s %q counts what the destination reports, where %s requests never arrive: select reporter=~"source|waypoint" instead`, what, probe.Name, lost)
+		for _, d := range w.p.Decisions {
+			lost := lostRequests(w.s.Striking(w.e.Spec, d.Host, d.Callers))
+			if lost != "" && probe.In(experiments.During) && seesDestinationOnly(probe.PromQL(), w.s.destinationLabels(d.Host)) {
+				w.add(`%s %q counts what the destination reports, where %s requests never arrive: select reporter=~"source|waypoint" instead`, what, probe.Name, lost)
+			}
 		}
 	}
 	for _, probe := range w.e.Spec.SteadyState.Probes {
@@ -90,7 +97,7 @@ func lostRequests(faults []experiments.Fault) string {
 func (s Snapshot) destinationLabels(host string) map[string]string {
 	named := map[string]string{"destination_service": host, "destination_service_name": host}
 	for _, service := range s.Services {
-		if strings.EqualFold(host, s.host(service)) {
+		if strings.EqualFold(host, s.serviceHost(service)) {
 			named["destination_service_name"] = service.Name
 			named["destination_service_namespace"] = service.Namespace
 		}
@@ -161,18 +168,12 @@ func allMatches(s experiments.Spec) []experiments.Match {
 
 // shareOfSubset explains the percentage of a fault on one subset.
 func (w *warnings) shareOfSubset() {
-	for _, f := range w.e.Spec.Faults {
-		target := w.e.Spec.Target
-		if f.Target != nil {
-			target = *f.Target
-		}
-		if target.Subset == "" || f.Percentage == nil || *f.Percentage >= 100 {
-			continue
-		}
-		for _, d := range w.p.Decisions {
-			if base := w.s.objectInForce(d); base != nil && splits(base, target.Subset) {
+	for _, d := range w.p.Decisions {
+		base := w.s.objectInForce(d)
+		for _, f := range w.s.Striking(w.e.Spec, d.Host, d.Callers) {
+			if base != nil && f.Target.Subset != "" && *f.Percentage < 100 && splits(base, f.Target.Subset) {
 				w.add("VirtualService %s splits requests by weight, so %g %% of subset %s is less than %g %% of all requests: raise the percentage, or leave out target.subset, if all requests were meant",
-					*d.InForce, float64(*f.Percentage), target.Subset, float64(*f.Percentage))
+					*d.InForce, float64(*f.Percentage), f.Target.Subset, float64(*f.Percentage))
 			}
 		}
 	}

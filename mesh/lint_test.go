@@ -12,7 +12,7 @@ import (
 
 // decided plans an experiment against a snapshot, with what it warns of.
 func decided(s mesh.Snapshot, e experiments.Experiment) (plan mesh.Plan, warnings []string) {
-	plan = mesh.Decide(s, e)
+	plan = mesh.Decide(s, e, mesh.Options{})
 	return plan, mesh.Warnings(s, e, plan)
 }
 

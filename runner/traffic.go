@@ -28,10 +28,10 @@ func TrafficQuery(host, callers string) string {
 	return fmt.Sprintf(`sum(rate(istio_requests_total{reporter=~"source|waypoint",destination_service=%q,source_workload_namespace=%q}[5m]))`, host, callers)
 }
 
-// ReadTraffic asks how many of the calls from a namespace to a host an
-// experiment would hit. It is nil when there is no such series: nobody has
-// called, or Prometheus does not know of it.
-func ReadTraffic(ctx context.Context, q steadystate.Querier, e experiments.Experiment, host, callers string) (*Traffic, error) {
+// ReadTraffic asks how many of the calls from a namespace to a host faults would
+// hit: those that mesh.Striking gives. It is nil when there is no such series:
+// nobody has called, or Prometheus does not know of it.
+func ReadTraffic(ctx context.Context, q steadystate.Querier, faults []experiments.Fault, host, callers string) (*Traffic, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	samples, err := q.Query(ctx, TrafficQuery(host, callers))
@@ -42,8 +42,8 @@ func ReadTraffic(ctx context.Context, q steadystate.Querier, e experiments.Exper
 		return nil, nil //nolint:nilnil // nothing is known, and nothing went wrong
 	}
 	requests := samples[0].Value
-	hit, failing := Shares(e.Spec.Faults)
-	return &Traffic{Requests: requests, Hit: requests * hit, Failing: requests * failing, AtMost: narrowed(e.Spec, callers)}, nil
+	hit, failing := Shares(faults)
+	return &Traffic{Requests: requests, Hit: requests * hit, Failing: requests * failing, AtMost: slices.ContainsFunc(faults, narrowed)}, nil
 }
 
 // Shares gives the shares of the matched requests, 0 to 1, that faults hit and
@@ -77,13 +77,11 @@ func fails(a experiments.Abort) bool {
 	return a.HTTPStatus >= 400
 }
 
-// narrowed reports whether the fault is for a part of the calls from a
-// namespace that istio_requests_total cannot tell from the rest: it has neither
-// the pods' labels nor anything of a request.
-func narrowed(s experiments.Spec, callers string) bool {
-	unlabelled := func(c experiments.Caller) bool { return c.Namespace == callers && len(c.Labels) == 0 }
-	return len(s.Match) > 0 || s.Target.Port != 0 || s.Target.Subset != "" || !slices.ContainsFunc(s.Callers, unlabelled) ||
-		slices.ContainsFunc(s.Faults, func(f experiments.Fault) bool {
-			return f.Target != nil || f.Callers != nil || f.Match != nil || f.StartAfter.Duration > 0 || f.Duration.Duration > 0
-		})
+// narrowed reports whether a fault is for a part of the calls that
+// istio_requests_total cannot tell from the rest, or for a part of the time: it
+// has neither the pods' labels nor anything of a request.
+func narrowed(f experiments.Fault) bool {
+	return len(f.Match) > 0 || f.Target.Port != 0 || f.Target.Subset != "" ||
+		!slices.ContainsFunc(f.Callers, func(c experiments.Caller) bool { return len(c.Labels) == 0 }) ||
+		f.StartAfter.Duration > 0 || f.Duration.Duration > 0
 }

@@ -32,16 +32,18 @@ func share(value float64) *experiments.Percentage {
 }
 
 func TestReadTraffic(t *testing.T) {
-	abort := experiments.Fault{Abort: &experiments.Abort{HTTPStatus: 503}, Percentage: share(40)}
-	exact := experiments.Spec{Callers: []experiments.Caller{{Namespace: "shop"}}, Faults: []experiments.Fault{abort}}
-	edited := func(edit func(*experiments.Spec)) experiments.Spec {
-		s := exact
-		edit(&s)
-		return s
+	exact := experiments.Fault{
+		Abort: &experiments.Abort{HTTPStatus: 503}, Percentage: share(40),
+		Target: &experiments.Target{Host: "ratings.prod"}, Callers: []experiments.Caller{{Namespace: "shop"}},
+	}
+	edited := func(edit func(*experiments.Fault)) experiments.Fault {
+		f := exact
+		edit(&f)
+		return f
 	}
 	some := []steadystate.Sample{{Value: 50}}
 	for name, test := range map[string]struct {
-		spec    experiments.Spec
+		fault   experiments.Fault
 		samples []steadystate.Sample
 		want    *runner.Traffic
 	}{
@@ -49,29 +51,27 @@ func TestReadTraffic(t *testing.T) {
 		"nobody calls":      {exact, []steadystate.Sample{{Value: 0}}, &runner.Traffic{}},
 		"no series":         {exact, nil, nil},
 		"no number":         {exact, []steadystate.Sample{{Value: math.NaN()}}, nil},
-		"narrowed by match": {edited(func(s *experiments.Spec) { s.Match = []experiments.Match{{}} }), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true}},
-		"narrowed by port":  {edited(func(s *experiments.Spec) { s.Target.Port = 80 }), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true}},
+		"narrowed by match": {edited(func(f *experiments.Fault) { f.Match = []experiments.Match{{}} }), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true}},
+		"narrowed by port":  {edited(func(f *experiments.Fault) { f.Target = &experiments.Target{Port: 80} }), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true}},
 		"narrowed by labels": {
-			edited(func(s *experiments.Spec) {
-				s.Callers = []experiments.Caller{{Namespace: "prod"}, {Namespace: "shop", Labels: map[string]string{"app": "a"}}}
+			edited(func(f *experiments.Fault) {
+				f.Callers = []experiments.Caller{{Namespace: "shop", Labels: map[string]string{"app": "a"}}}
 			}), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true},
 		},
 		"labels beside all": {
-			edited(func(s *experiments.Spec) {
-				s.Callers = []experiments.Caller{{Namespace: "shop", Labels: map[string]string{"app": "a"}}, {Namespace: "shop"}}
+			edited(func(f *experiments.Fault) {
+				f.Callers = []experiments.Caller{{Namespace: "shop", Labels: map[string]string{"app": "a"}}, {Namespace: "shop"}}
 			}), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20},
 		},
 		"narrowed in time": {
-			edited(func(s *experiments.Spec) {
-				late := abort
-				late.StartAfter = experiments.Duration{Duration: time.Minute}
-				s.Faults = []experiments.Fault{late}
+			edited(func(f *experiments.Fault) {
+				f.StartAfter = experiments.Duration{Duration: time.Minute}
 			}), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := &answer{samples: test.samples}
-			got, err := runner.ReadTraffic(t.Context(), q, experiments.Experiment{Spec: test.spec}, "ratings.prod.svc.cluster.local", "shop")
+			got, err := runner.ReadTraffic(t.Context(), q, []experiments.Fault{test.fault}, "ratings.prod.svc.cluster.local", "shop")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,7 +84,7 @@ func TestReadTraffic(t *testing.T) {
 			}
 		})
 	}
-	if _, err := runner.ReadTraffic(t.Context(), &answer{err: errors.New("down")}, experiments.Experiment{}, "", ""); err == nil {
+	if _, err := runner.ReadTraffic(t.Context(), &answer{err: errors.New("down")}, nil, "", ""); err == nil {
 		t.Error("no error")
 	}
 }

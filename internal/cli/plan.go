@@ -98,9 +98,6 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) (c
 	if err := flags.check(); err != nil {
 		return exitUsage, err
 	}
-	if flags.placement, err = flags.placement.resolve(env); err != nil {
-		return exitUsage, err
-	}
 	chosen, err := loadSelected(env, files, flags.selector)
 	if problems, ok := errors.AsType[experiments.Problems](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
@@ -113,11 +110,11 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) (c
 	if err != nil {
 		return exitUsage, err
 	}
-	read, err := flags.meshReader()
+	live, err := flags.liveMesh()
 	if err != nil {
 		return exitUsage, err
 	}
-	snapshot, err := read(ctx)
+	snapshot, err := flags.readMesh(ctx, live)
 	if problems, ok := errors.AsType[experiments.Problems](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return exitUsage, nil
@@ -125,7 +122,8 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) (c
 	if err != nil {
 		return failed(ctx, env, err), nil
 	}
-	return planAll(ctx, env, flags, snapshot, traffic, chosen), nil
+	planner := runner.Runner{Mesh: stillMesh{live, snapshot}, Querier: traffic, Options: flags.placement.options(env)}
+	return planAll(ctx, env, flags, planner, traffic, chosen), nil
 }
 
 // failed reports an error that is nobody's usage, and gives its exit code.
@@ -138,36 +136,56 @@ func failed(ctx context.Context, env Env, err error) int {
 	return exitInconclusive
 }
 
-// meshReader gives the function that reads the mesh configuration from the
-// files or the cluster that the flags name. Nothing is sent yet.
-func (f planFlags) meshReader() (func(context.Context) (mesh.Snapshot, error), error) {
+// liveMesh gives the cluster that the flags name, or nil when they name files.
+// Nothing is sent yet.
+func (f planFlags) liveMesh() (runner.Mesh, error) {
 	if f.mesh != "" {
-		return func(context.Context) (mesh.Snapshot, error) { return manifests.Read(f.mesh) }, nil
+		return nil, nil //nolint:nilnil // no cluster is meant
 	}
 	config, err := f.kubernetes.config()
 	if err != nil {
 		return nil, err
 	}
-	target, err := cluster.Connect(config)
-	if err != nil {
-		return nil, err
+	return cluster.Connect(config)
+}
+
+// readMesh reads the mesh configuration from the cluster, or from the files.
+func (f planFlags) readMesh(ctx context.Context, live runner.Mesh) (mesh.Snapshot, error) {
+	if live == nil {
+		return manifests.Read(f.mesh)
 	}
-	return func(ctx context.Context) (mesh.Snapshot, error) {
-		snapshot, err := target.Snapshot(ctx)
-		if err != nil {
-			err = &hintedError{fmt.Errorf("the mesh configuration cannot be read: %w", err), "check --kubeconfig, --context and the permissions, or plan from manifest files with --mesh"}
-		}
-		return snapshot, err
-	}, nil
+	snapshot, err := live.Snapshot(ctx)
+	if err != nil {
+		err = &hintedError{fmt.Errorf("the mesh configuration cannot be read: %w", err), "check --kubeconfig, --context and the permissions, or plan from manifest files with --mesh"}
+	}
+	return snapshot, err
+}
+
+// stillMesh is a mesh as it was at one moment, so that all experiments are
+// planned against the same state. Files permit everything.
+type stillMesh struct {
+	runner.Mesh // nil when the mesh is known from files
+	snapshot    mesh.Snapshot
+}
+
+// Snapshot gives the state.
+func (m stillMesh) Snapshot(context.Context) (mesh.Snapshot, error) { return m.snapshot, nil }
+
+// Permitted asks the cluster, if there is one.
+func (m stillMesh) Permitted(ctx context.Context, namespace string, kinds []string) error {
+	if m.Mesh == nil {
+		return nil
+	}
+	return m.Mesh.Permitted(ctx, namespace, kinds)
 }
 
 // planAll plans and prints experiments one after another.
-func planAll(ctx context.Context, env Env, flags planFlags, s mesh.Snapshot, traffic *trafficSource, chosen []loaded) (code int) {
+func planAll(ctx context.Context, env Env, flags planFlags, planner runner.Runner, traffic *trafficSource, chosen []loaded) (code int) {
 	printPlan := map[string]func(io.Writer, planned) error{outputText: printPlanText, outputYAML: printPlanYAML, outputJSON: printPlanJSON}[flags.output]
 	for i, l := range chosen {
-		p := newPlanned(ctx, flags, s, traffic, l.Experiment)
-		if err := ctx.Err(); err != nil {
-			return failed(ctx, env, err)
+		p, err := newPlanned(ctx, flags, planner, traffic, l.Experiment)
+		if err := cmp.Or(err, ctx.Err()); err != nil {
+			return failed(ctx, env, fmt.Errorf("%s: %w", l.Metadata.Name, err))
 		}
 		if i > 0 && flags.output == outputText {
 			fmt.Fprintln(env.Stdout)
@@ -187,9 +205,9 @@ type planned struct {
 	Experiment string                       `json:"experiment"`
 	Decisions  []plannedDecision            `json:"decisions"`
 	Objects    []*unstructured.Unstructured `json:"objects"`
+	Steps      []mesh.Step                  `json:"steps,omitempty"`
 	Warnings   []string                     `json:"warnings"`
 
-	spec    experiments.Spec
 	refused bool
 	// asked tells that Prometheus has answered.
 	asked bool
@@ -204,24 +222,29 @@ type plannedDecision struct {
 	FailingPerSecond  *float64 `json:"failingPerSecond,omitempty"`
 	// AtMost tells that the last two are upper bounds.
 	AtMost bool `json:"atMost,omitempty"`
+	// faults are those on these calls.
+	faults []experiments.Fault
 	// diff is how the routes change, when it is asked for.
 	diff string
 }
 
-func newPlanned(ctx context.Context, flags planFlags, s mesh.Snapshot, traffic *trafficSource, e experiments.Experiment) planned {
-	plan := flags.placement.decide(s, e)
-	p := planned{Experiment: plan.Experiment, Objects: []*unstructured.Unstructured{}, Warnings: mesh.Warnings(s, e, plan), spec: e.Spec}
+func newPlanned(ctx context.Context, flags planFlags, planner runner.Runner, traffic *trafficSource, e experiments.Experiment) (planned, error) {
+	plan, err := planner.Plan(ctx, e)
+	if err != nil {
+		return planned{}, err
+	}
+	p := planned{Experiment: plan.Plan.Experiment, Objects: []*unstructured.Unstructured{}, Warnings: mesh.Warnings(plan.Snapshot, plan.Experiment, plan.Plan)}
 	if p.Warnings == nil {
 		p.Warnings = []string{}
 	}
 	for _, d := range plan.Decisions {
-		decision := plannedDecision{Decision: d}
+		decision := plannedDecision{Decision: d, faults: plan.Snapshot.Striking(plan.Experiment.Spec, d.Host, d.Callers)}
 		if d.Placement == mesh.Refused {
 			p.refused = true
 		} else {
-			decision.measure(traffic.ask(ctx, e, d))
+			decision.measure(traffic.ask(ctx, decision.faults, d))
 			if flags.diff {
-				decision.diff = mesh.DiffRoutes(routesOf(s, plan, d))
+				decision.diff = mesh.DiffRoutes(d.Before, d.During)
 			}
 		}
 		p.Decisions = append(p.Decisions, decision)
@@ -230,7 +253,10 @@ func newPlanned(ctx context.Context, flags planFlags, s mesh.Snapshot, traffic *
 	for _, object := range plan.Objects {
 		p.Objects = append(p.Objects, labelled(object))
 	}
-	return p
+	for _, step := range plan.Steps {
+		p.Steps = append(p.Steps, mesh.Step{After: step.After, Object: labelled(step.Object)})
+	}
+	return p, nil
 }
 
 // labelled gives an object the label that says who makes it.
@@ -243,38 +269,6 @@ func labelled(object *unstructured.Unstructured) *unstructured.Unstructured {
 	labels[mesh.ManagedByLabel] = mesh.ManagedByValue
 	object.SetLabels(labels)
 	return object
-}
-
-// routesOf gives the http routes from the callers of a decision to the host,
-// before the fault and while it is in force.
-func routesOf(s mesh.Snapshot, p mesh.Plan, d mesh.Decision) (before, during []map[string]any) {
-	before = []map[string]any{{
-		"name":  "default",
-		"route": []any{map[string]any{"destination": map[string]any{"host": d.Host}}},
-	}}
-	for _, vs := range s.VirtualServices {
-		if d.InForce != nil && vs.GetNamespace()+"/"+vs.GetName() == *d.InForce {
-			before = httpRoutes(vs)
-		}
-	}
-	for _, object := range p.Objects {
-		annotations := object.GetAnnotations()
-		if object.GetKind() == "VirtualService" && annotations[mesh.HostAnnotation] == d.Host && annotations[mesh.CallersAnnotation] == d.Callers {
-			during = httpRoutes(object)
-		}
-	}
-	return before, during
-}
-
-func httpRoutes(vs *unstructured.Unstructured) []map[string]any {
-	list, _, _ := unstructured.NestedSlice(vs.Object, "spec", "http")
-	var routes []map[string]any
-	for _, item := range list {
-		if route, ok := item.(map[string]any); ok {
-			routes = append(routes, route)
-		}
-	}
-	return routes
 }
 
 // trafficSource asks Prometheus for requests per second, until it fails once:
@@ -298,10 +292,19 @@ func newTrafficSource(env Env, address string) (*trafficSource, error) {
 	return &trafficSource{querier: client, stderr: env.Stderr}, nil
 }
 
-// ask gives what is known of the requests that an experiment would hit, or nil.
-func (t *trafficSource) ask(ctx context.Context, e experiments.Experiment, d mesh.Decision) (traffic *runner.Traffic) {
+// Query implements steadystate.Querier, for the callers that an experiment does
+// not name.
+func (t *trafficSource) Query(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+	if t.querier == nil {
+		return nil, errors.New("no Prometheus server answers; name spec.callers, or a server with --prometheus or SQUALL_PROMETHEUS")
+	}
+	return t.querier.Query(ctx, promql)
+}
+
+// ask gives what is known of the requests that faults would hit, or nil.
+func (t *trafficSource) ask(ctx context.Context, faults []experiments.Fault, d mesh.Decision) (traffic *runner.Traffic) {
 	if t.querier != nil {
-		traffic, t.unknown = runner.ReadTraffic(ctx, t.querier, e, d.Host, d.Callers)
+		traffic, t.unknown = runner.ReadTraffic(ctx, t.querier, faults, d.Host, d.Callers)
 	}
 	if t.unknown != nil && ctx.Err() == nil {
 		fmt.Fprintf(t.stderr, "squall: how many requests would be hit is unknown: %v\n", t.unknown)

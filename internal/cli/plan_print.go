@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,7 +52,16 @@ func printPlanText(out io.Writer, p planned) error {
 		return nil
 	}
 	fmt.Fprintln(out, "\n# A run adds its id, owner and expiry, and first creates a heartbeat Job.")
-	return printObjects(out, p.Objects)
+	if err := printObjects(out, p.Objects); err != nil {
+		return err
+	}
+	for _, step := range p.Steps {
+		fmt.Fprintf(out, "# After %s, until the next change:\n", step.After)
+		if err := printObjects(out, []*unstructured.Unstructured{step.Object}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func indented(text string) string {
@@ -81,6 +93,9 @@ func describe(p planned) string {
 		}
 		describeDecision(&b, p, d)
 	}
+	for _, step := range p.Steps {
+		fmt.Fprintf(&b, "  after %s  %s changes\n", step.After, mesh.RefTo(step.Object))
+	}
 	if len(p.Warnings) > 0 {
 		b.WriteString("\n")
 	}
@@ -94,7 +109,7 @@ func describeDecision(b *strings.Builder, p planned, d plannedDecision) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(b, "  %-9s  %s\n", name, fmt.Sprintf(format, args...))
 	}
-	fmt.Fprintf(b, "%s: %s -> %s\n", p.Experiment, callersInWords(p.spec, d.Callers), d.Host)
+	fmt.Fprintf(b, "%s: %s -> %s\n", p.Experiment, callersInWords(d), d.Host)
 	if d.InForce != nil {
 		line("in force", "%s", *d.InForce)
 	} else {
@@ -108,25 +123,27 @@ func describeDecision(b *strings.Builder, p planned, d plannedDecision) {
 		return
 	}
 	line("placement", "%s", placementInWords(d.Decision))
-	for _, f := range p.spec.Faults {
+	for _, f := range d.faults {
 		line("fault", "%s", reports.FaultInWords(f))
-	}
-	if only := narrowingInWords(p.spec); only != "" {
-		line("only", "%s", only)
+		if only := narrowingInWords(f); only != "" {
+			line("only", "%s", only)
+		}
 	}
 	line("hit", "%s", hitInWords(p, d))
 }
 
 // callersInWords names the callers of one namespace: "shop (app=reviews)".
-func callersInWords(s experiments.Spec, namespace string) string {
+func callersInWords(d plannedDecision) string {
 	var callers []experiments.Caller
-	for _, c := range s.Callers {
-		if c.Namespace == namespace {
-			callers = append(callers, c)
+	for _, f := range d.faults {
+		for _, c := range f.Callers {
+			if !slices.ContainsFunc(callers, func(have experiments.Caller) bool { return maps.Equal(have.Labels, c.Labels) }) {
+				callers = append(callers, c)
+			}
 		}
 	}
 	if len(callers) == 0 {
-		return "nobody"
+		return cmp.Or(d.Callers, "nobody")
 	}
 	return reports.CallersInWords(callers)
 }
@@ -140,16 +157,16 @@ func placementInWords(d mesh.Decision) string {
 }
 
 // narrowingInWords says which of the callers' requests are meant.
-func narrowingInWords(s experiments.Spec) string {
+func narrowingInWords(f experiments.Fault) string {
 	var parts []string
-	if s.Target.Port != 0 {
-		parts = append(parts, fmt.Sprintf("to port %d", s.Target.Port))
+	if f.Target.Port != 0 {
+		parts = append(parts, fmt.Sprintf("to port %d", f.Target.Port))
 	}
-	if s.Target.Subset != "" {
-		parts = append(parts, "to subset "+s.Target.Subset)
+	if f.Target.Subset != "" {
+		parts = append(parts, "to subset "+f.Target.Subset)
 	}
-	if len(s.Match) > 0 {
-		parts = append(parts, "that meet spec.match")
+	if len(f.Match) > 0 {
+		parts = append(parts, "that meet its match")
 	}
 	if len(parts) == 0 {
 		return ""
@@ -159,7 +176,7 @@ func narrowingInWords(s experiments.Spec) string {
 
 // hitInWords says how many requests the fault hits.
 func hitInWords(p planned, d plannedDecision) string {
-	share, _ := runner.Shares(p.spec.Faults)
+	share, _ := runner.Shares(d.faults)
 	percent := strconv.FormatFloat(rounded(share*100), 'f', -1, 64) + "%"
 	switch {
 	case d.RequestsPerSecond == nil && p.asked:

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
 )
 
@@ -115,32 +114,11 @@ func write(t *testing.T, metadata string) (file string) {
 	return file
 }
 
-func TestPlacementFlags(t *testing.T) {
-	environment := map[string]string{}
-	env := Env{Getenv: func(name string) string { return environment[name] }}
-	resolved, err := placementFlags{}.resolve(env)
-	if err != nil || resolved.blackholeAddress != "192.0.2.1" {
-		t.Errorf("%s: %v", resolved.blackholeAddress, err)
-	}
-	environment["SQUALL_BLACKHOLE_ADDRESS"] = "127.0.0.9"
-	resolved, err = placementFlags{}.resolve(env)
-	if err != nil || resolved.blackholeAddress != "127.0.0.9" {
-		t.Errorf("%s: %v", resolved.blackholeAddress, err)
-	}
-	resolved, err = placementFlags{blackholeAddress: "2001:db8::1"}.resolve(env)
-	if err != nil || resolved.blackholeAddress != "2001:db8::1" {
-		t.Errorf("%s: %v", resolved.blackholeAddress, err)
-	}
-	if _, err := (placementFlags{blackholeAddress: "nowhere"}).resolve(env); err == nil {
-		t.Error("no error")
-	}
-}
-
 // What comes from manifests cannot end a comment.
 func TestYAMLCommentsStayComments(t *testing.T) {
 	var out strings.Builder
 	inForce := "prod/ratings\nkind: Secret\rkind: Secret\u2028kind: Secret"
-	p := planned{Experiment: "x", Decisions: []plannedDecision{{Decision: mesh.Decision{Host: "h", InForce: &inForce, Placement: mesh.Refused, Reason: "no\nkind: Secret"}}}, spec: experiments.Spec{}}
+	p := planned{Experiment: "x", Decisions: []plannedDecision{{Decision: mesh.Decision{Host: "h", InForce: &inForce, Placement: mesh.Refused, Reason: "no\nkind: Secret"}}}}
 	if err := printPlanYAML(&out, p); err != nil {
 		t.Fatal(err)
 	}

@@ -248,8 +248,27 @@ func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
 
 // service gives what a plan needs of a Kubernetes Service.
 func service(o *unstructured.Unstructured) mesh.Service {
-	return mesh.Service{Namespace: o.GetNamespace(), Name: o.GetName(), Labels: o.GetLabels()}
+	service := mesh.Service{Namespace: o.GetNamespace(), Name: o.GetName(), Labels: o.GetLabels()}
+	if exportTo := o.GetAnnotations()[exportToAnnotation]; exportTo != "" {
+		for namespace := range strings.SplitSeq(exportTo, ",") {
+			service.ExportTo = append(service.ExportTo, strings.TrimSpace(namespace))
+		}
+	}
+	ports, _, _ := unstructured.NestedSlice(o.Object, "spec", "ports")
+	for _, item := range ports {
+		port, _ := item.(map[string]any)
+		text := func(field string) string {
+			value, _ := port[field].(string)
+			return value
+		}
+		number, _ := port["port"].(int64)
+		service.Ports = append(service.Ports, mesh.Port{Number: number, Name: text("name"), Protocol: text("protocol"), AppProtocol: text("appProtocol"), OfService: true})
+	}
+	return service
 }
+
+// exportToAnnotation is a Service's exportTo.
+const exportToAnnotation = "networking.istio.io/exportTo"
 
 // namespace makes a namespace exist. One without any label is known by name
 // only, because the API server labels each.

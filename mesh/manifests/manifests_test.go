@@ -67,8 +67,8 @@ spec: {egress: [{hosts: [./*]}]}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: b, namespace: prod, labels: {app: b}}
-spec: {ports: [{port: 80}]}
+metadata: {name: b, namespace: prod, labels: {app: b}, annotations: {networking.istio.io/exportTo: "prod, shop"}}
+spec: {ports: [{port: 80, name: http, protocol: TCP, appProtocol: grpc}]}
 ---
 apiVersion: v1
 kind: Namespace
@@ -115,7 +115,7 @@ func TestReadEveryKind(t *testing.T) {
 			t.Errorf("%s: %s instead of %s", what, pair[0], pair[1])
 		}
 	}
-	if diff := cmp.Diff([]mesh.Service{{Namespace: "prod", Name: "b", Labels: map[string]string{"app": "b"}}}, s.Services); diff != "" {
+	if diff := cmp.Diff([]mesh.Service{{Namespace: "prod", Name: "b", Labels: map[string]string{"app": "b"}, ExportTo: []string{"prod", "shop"}, Ports: []mesh.Port{{Number: 80, Name: "http", Protocol: "TCP", AppProtocol: "grpc", OfService: true}}}}, s.Services); diff != "" {
 		t.Error(diff)
 	}
 	namespaces := map[string]map[string]string{
