@@ -46,6 +46,21 @@ func loadFiles(env Env, arguments []string) (all []loaded, problems experiments.
 	return all, problems
 }
 
+// loadSelected loads files and gives the experiments that a selector chooses,
+// at least one. The error is of type experiments.Problems when the files are
+// bad.
+func loadSelected(env Env, arguments []string, selector string) ([]loaded, error) {
+	all, problems := loadFiles(env, arguments)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	chosen, err := selected(all, selector)
+	if err == nil && len(chosen) == 0 {
+		err = &hintedError{fmt.Errorf("no experiment has labels that match %q", selector), "squall validate lists the experiments of the files"}
+	}
+	return chosen, err
+}
+
 // expand replaces each directory by the experiment files directly in it.
 func expand(arguments []string) (files []string, problems experiments.Problems) {
 	for _, name := range arguments {

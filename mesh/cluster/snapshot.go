@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,24 +16,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/meshconfig"
 )
 
 const (
-	istioGroup = "networking.istio.io"
+	istioGroup = meshconfig.IstioGroup
 	// pageSize is how many objects one answer of the API server holds.
 	pageSize = 500
-	// The names that Istio and Kubernetes use unless an installation chooses
-	// others.
-	defaultClusterDomain = "cluster.local"
-	defaultRootNamespace = "istio-system"
 )
-
-// istioVersions are the versions of Istio's API that Squall can use, newest
-// first. Their schemas are the same.
-var istioVersions = []string{"v1", "v1beta1", "v1alpha3"} //nolint:gochecknoglobals // a constant list
 
 // Snapshot reads the mesh configuration, all kinds at the same time.
 func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
@@ -42,12 +33,8 @@ func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 	if err != nil {
 		return mesh.Snapshot{}, err
 	}
-	s := mesh.Snapshot{
-		APIVersion:    version.String(),
-		ClusterDomain: defaultClusterDomain,
-		RootNamespace: defaultRootNamespace,
-		Namespaces:    map[string]map[string]string{},
-	}
+	s := meshconfig.Defaults()
+	s.APIVersion = version.String()
 	group, ctx := errgroup.WithContext(ctx)
 	for resource, into := range map[string]*[]*unstructured.Unstructured{
 		"virtualservices": &s.VirtualServices,
@@ -124,24 +111,14 @@ func (c *Cluster) list(ctx context.Context, resource schema.GroupVersionResource
 // VirtualService is in force. An installation without the ConfigMap, or one
 // that may not be read, is taken to have the defaults.
 func (c *Cluster) meshConfig(ctx context.Context, s *mesh.Snapshot) error {
-	object, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(defaultRootNamespace).Get(ctx, "istio", metav1.GetOptions{})
+	object, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(meshconfig.Namespace).Get(ctx, meshconfig.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("get Istio's MeshConfig: %w", c.explain(err))
 	}
-	text, _, _ := unstructured.NestedString(object.Object, "data", "mesh")
-	var config struct {
-		DefaultVirtualServiceExportTo []string `json:"defaultVirtualServiceExportTo"`
-		RootNamespace                 string   `json:"rootNamespace"`
-	}
-	if err := yaml.Unmarshal([]byte(text), &config); err != nil {
-		return fmt.Errorf("ConfigMap %s/istio holds no MeshConfig: %w", defaultRootNamespace, err)
-	}
-	s.DefaultExportTo = config.DefaultVirtualServiceExportTo
-	s.RootNamespace = cmp.Or(config.RootNamespace, s.RootNamespace)
-	return nil
+	return meshconfig.Apply(s, object)
 }
 
 // istioVersion gives the newest served version of Istio's API. It asks for this
@@ -155,12 +132,12 @@ func (c *Cluster) istioVersion(ctx context.Context) (schema.GroupVersion, error)
 	if !found {
 		return schema.GroupVersion{}, fmt.Errorf("the cluster serves no %s: Istio is not installed there", istioGroup)
 	}
-	for _, wanted := range istioVersions {
+	for _, wanted := range meshconfig.IstioVersions {
 		if slices.ContainsFunc(group.Versions, func(served metav1.GroupVersionForDiscovery) bool { return served.Version == wanted }) {
 			return schema.GroupVersion{Group: istioGroup, Version: wanted}, nil
 		}
 	}
-	return schema.GroupVersion{}, fmt.Errorf("the cluster serves none of the versions %v of %s", istioVersions, istioGroup)
+	return schema.GroupVersion{}, fmt.Errorf("the cluster serves none of the versions %v of %s", meshconfig.IstioVersions, istioGroup)
 }
 
 // maxDocument bounds what getJSON reads: a page of the largest Services.

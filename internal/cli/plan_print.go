@@ -1,0 +1,208 @@
+package cli
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// printPlanJSON prints one document.
+func printPlanJSON(out io.Writer, p planned) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(p)
+}
+
+// printPlanYAML prints the objects, and everything else as comments.
+func printPlanYAML(out io.Writer, p planned) error {
+	for line := range strings.Lines(oneBreak.Replace(describe(p))) {
+		fmt.Fprintln(out, strings.TrimRight("# "+line, " \n"))
+	}
+	return printObjects(out, p.Objects)
+}
+
+// oneBreak leaves \n as the only character that ends a line, and so a comment,
+// in YAML.
+var oneBreak = strings.NewReplacer("\r", " ", "\u0085", " ", "\u2028", " ", "\u2029", " ") //nolint:gochecknoglobals // a constant table
+
+// printPlanText prints a plan for people.
+func printPlanText(out io.Writer, p planned) error {
+	fmt.Fprint(out, describe(p))
+	for _, d := range p.Decisions {
+		if d.diff != "" {
+			fmt.Fprintf(out, "\nroutes from %s to %s (+ new, - gone, ~ changed, = as before)\n%s", d.Callers, d.Host, indented(d.diff))
+		}
+	}
+	if len(p.Objects) == 0 {
+		return nil
+	}
+	fmt.Fprintln(out, "\n# A run adds its id, owner and expiry, and first creates a heartbeat Job.")
+	if err := printObjects(out, p.Objects); err != nil {
+		return err
+	}
+	for _, step := range p.Steps {
+		fmt.Fprintf(out, "# After %s, until the next change:\n", step.After)
+		if err := printObjects(out, []*unstructured.Unstructured{step.Object}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func indented(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString("  " + line)
+	}
+	return b.String()
+}
+
+// printObjects prints manifests as kubectl reads them.
+func printObjects(out io.Writer, objects []*unstructured.Unstructured) error {
+	for _, object := range objects {
+		text, err := yaml.Marshal(object.Object)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "---\n%s", text)
+	}
+	return nil
+}
+
+// describe tells the decisions and the warnings of a plan.
+func describe(p planned) string {
+	var b strings.Builder
+	for i, d := range p.Decisions {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		describeDecision(&b, p, d)
+	}
+	for _, step := range p.Steps {
+		fmt.Fprintf(&b, "  after %s  %s changes\n", step.After, mesh.RefTo(step.Object))
+	}
+	if len(p.Warnings) > 0 {
+		b.WriteString("\n")
+	}
+	for _, warning := range p.Warnings {
+		fmt.Fprintf(&b, "  warning: %s\n", warning)
+	}
+	return b.String()
+}
+
+func describeDecision(b *strings.Builder, p planned, d plannedDecision) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(b, "  %-9s  %s\n", name, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(b, "%s: %s -> %s\n", p.Experiment, callersInWords(d), d.Host)
+	if d.InForce != nil {
+		line("in force", "%s", *d.InForce)
+	} else {
+		line("in force", "none")
+	}
+	if d.Placement == mesh.Refused {
+		line("refused", "%s", d.Reason)
+		if d.Hint != "" {
+			line("hint", "%s", d.Hint)
+		}
+		return
+	}
+	line("placement", "%s", placementInWords(d.Decision))
+	for _, f := range d.faults {
+		line("fault", "%s", reports.FaultInWords(f))
+		if only := narrowingInWords(f); only != "" {
+			line("only", "%s", only)
+		}
+	}
+	line("hit", "%s", hitInWords(p, d))
+}
+
+// callersInWords names the callers of one namespace: "shop (app=reviews)".
+func callersInWords(d plannedDecision) string {
+	var callers []experiments.Caller
+	for _, f := range d.faults {
+		for _, c := range f.Callers {
+			if !slices.ContainsFunc(callers, func(have experiments.Caller) bool { return maps.Equal(have.Labels, c.Labels) }) {
+				callers = append(callers, c)
+			}
+		}
+	}
+	if len(callers) == 0 {
+		return cmp.Or(d.Callers, "nobody")
+	}
+	return reports.CallersInWords(callers)
+}
+
+// placementInWords says where the fault goes, and why there.
+func placementInWords(d mesh.Decision) string {
+	if strings.HasPrefix(d.Reason, string(d.Placement)) {
+		return d.Reason
+	}
+	return fmt.Sprintf("%s in %s: %s", d.Placement, d.Namespace, d.Reason)
+}
+
+// narrowingInWords says which of the callers' requests are meant.
+func narrowingInWords(f experiments.Fault) string {
+	var parts []string
+	if f.Target.Port != 0 {
+		parts = append(parts, fmt.Sprintf("to port %d", f.Target.Port))
+	}
+	if f.Target.Subset != "" {
+		parts = append(parts, "to subset "+f.Target.Subset)
+	}
+	if len(f.Match) > 0 {
+		parts = append(parts, "that meet its match")
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "requests " + strings.Join(parts, ", ")
+}
+
+// hitInWords says how many requests the fault hits.
+func hitInWords(p planned, d plannedDecision) string {
+	share, _ := runner.Shares(d.faults)
+	percent := strconv.FormatFloat(rounded(share*100), 'f', -1, 64) + "%"
+	switch {
+	case d.RequestsPerSecond == nil && p.asked:
+		return fmt.Sprintf("%s of the requests; Prometheus knows of no such call in the last 5 minutes", percent)
+	case d.RequestsPerSecond == nil:
+		return percent + " of the requests"
+	case *d.RequestsPerSecond == 0:
+		return "nothing: there was no such call in the last 5 minutes"
+	}
+	number := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+	about, of := "about", percent
+	if d.AtMost {
+		about, of = "at most", percent+" of those it is meant for"
+	}
+	text := fmt.Sprintf("%s %s of %s requests/s (%s)", about, number(*d.HitPerSecond), number(*d.RequestsPerSecond), of)
+	if *d.FailingPerSecond == 0 {
+		return text + ", none of which fails by itself"
+	}
+	return fmt.Sprintf("%s, of which %s/s are expected to fail", text, number(*d.FailingPerSecond))
+}
+
+// rounded gives a number with three significant digits.
+func rounded(f float64) float64 {
+	short, err := strconv.ParseFloat(strconv.FormatFloat(f, 'g', 3, 64), 64)
+	if err != nil || math.IsInf(short, 0) {
+		return f
+	}
+	return short
+}

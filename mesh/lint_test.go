@@ -1,0 +1,164 @@
+package mesh_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+)
+
+// decided plans an experiment against a snapshot, with what it warns of.
+func decided(s mesh.Snapshot, e experiments.Experiment) (plan mesh.Plan, warnings []string) {
+	plan = mesh.Decide(s, e, mesh.Options{})
+	return plan, mesh.Warnings(s, e, plan)
+}
+
+const (
+	probeUp  = "{name: up, query: up, min: 1}"
+	analysis = "VirtualService shop/squall-ratings-a093b15a takes the place of VirtualService prod/ratings on purpose: expect istioctl analyze to report IST0109 (ConflictingMeshGatewayVirtualServiceHosts) for the two while the run lasts, and ignore it until then"
+	blind    = `counts what the destination reports, where aborted requests never arrive: select reporter=~"source|waypoint" instead`
+	grpcOnly = ", which proxyless gRPC callers do not honour, so the fault misses their requests: match uri or headers if there are such callers"
+)
+
+func probe(query string) string { return "{name: p, query: '" + query + "', min: 1}" }
+
+func TestWarnings(t *testing.T) {
+	const delay = "[{delay: {fixedDelay: 1s}, percentage: 50}]"
+	for _, test := range []struct {
+		name     string
+		base     string
+		edits    []string
+		warnings []string
+	}{
+		{name: "nothing to say"},
+		{
+			name:     "probe at the destination",
+			edits:    []string{probeUp, probe(`sum(rate(istio_requests_total{reporter="destination"}[1m]))`)},
+			warnings: []string{`probe "p" ` + blind},
+		},
+		{
+			name:     "the host by any of its names",
+			edits:    []string{probeUp, probe(`1 - sum(rate(istio_requests_total{reporter!="source",reporter!="waypoint",destination_service_name="ratings",destination_service_namespace=~"p.*"}[1m]))`)},
+			warnings: []string{`probe "p" ` + blind},
+		},
+		{
+			name:     "stop condition at the destination",
+			edits:    []string{"duration: 2m", "duration: 2m\n  stopConditions: [{name: s, query: 'istio_requests_total{reporter=\"destination\"}', min: 1}]"},
+			warnings: []string{`stop condition "s" ` + blind},
+		},
+		{name: "another host", edits: []string{probeUp, probe(`istio_requests_total{reporter="destination",destination_service="productpage.shop.svc.cluster.local"}`)}},
+		{name: "another Service", edits: []string{probeUp, probe(`istio_requests_total{reporter="destination",destination_service_name="productpage"}`)}},
+		{name: "all reporters", edits: []string{probeUp, probe(`istio_requests_total{reporter=~"source|destination"}`)}},
+		{name: "another metric", edits: []string{probeUp, probe(`requests_total{reporter="destination"}`)}},
+		{name: "in a string only", edits: []string{probeUp, probe(`label_replace(up, "a", "istio_requests_total{reporter=destination}", "b", "")`)}},
+		{name: "not while the fault is in force", edits: []string{probeUp, `{name: p, query: 'istio_requests_total{reporter="destination"}', min: 1, phases: [before, after]}`}},
+		{name: "a delay arrives", edits: []string{"[{abort: {httpStatus: 503}, percentage: 50}]", delay, probeUp, probe(`istio_requests_total{reporter="destination"}`)}},
+		{
+			name:     "shadow",
+			base:     "{hosts: [ratings], http: [{route: [{destination: {host: ratings}}]}]}",
+			warnings: []string{analysis},
+		},
+		{
+			name:     "shadow of a public wildcard",
+			base:     "{hosts: ['*.prod.svc.cluster.local'], http: [{route: [{destination: {host: ratings}}]}]}",
+			warnings: []string{analysis},
+		},
+		{
+			name: "shadow of a wildcard that is exported by name",
+			base: "{hosts: ['*.prod.svc.cluster.local'], exportTo: [shop], http: [{route: [{destination: {host: ratings}}]}]}",
+		},
+		{
+			name: "timeout and retries",
+			base: "{hosts: [ratings], http: [{name: v1, route: [{destination: {host: ratings}}], timeout: 5s, retries: {attempts: 2}}]}",
+			warnings: []string{
+				`VirtualService shop/squall-ratings-a093b15a: abort and delay act before the retries and timeout of http route 1 ("v1"), so the run does not exercise them: use a blackhole to do that`,
+				analysis,
+			},
+		},
+		{
+			name:     "on routes without the fault",
+			base:     "{hosts: [ratings], http: [{match: [{headers: {end-user: {exact: ann}}}], route: [{destination: {host: ratings}}], timeout: 5s}, {route: [{destination: {host: ratings}}], timeout: 0s, retries: {attempts: 0}}]}",
+			edits:    []string{"duration: 2m", headerMatch},
+			warnings: []string{analysis},
+		},
+		{
+			name: "corsPolicy",
+			base: "{hosts: [ratings], http: [{route: [{destination: {host: ratings}}], corsPolicy: {maxAge: 1s}}]}",
+			warnings: []string{
+				"http route 1 of VirtualService shop/squall-ratings-a093b15a has a corsPolicy, because of which proxyless gRPC callers reject the whole route configuration and keep their old one: name only callers with sidecars",
+				analysis,
+			},
+		},
+		{
+			name:     "unusual matches",
+			edits:    []string{"duration: 2m", "duration: 2m\n  match: [{method: {exact: GET}}, {method: {exact: PUT}, queryParams: {a: {exact: b}}, scheme: {exact: http}, authority: {exact: a}, withoutHeaders: {x: {}}}]"},
+			warnings: []string{"spec.match names method, queryParams, scheme, authority, withoutHeaders" + grpcOnly},
+		},
+		{name: "usual matches", edits: []string{"duration: 2m", headerMatch}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var objects []string
+			if test.base != "" {
+				objects = append(objects, virtualService("prod/ratings", test.base))
+			}
+			plan, warnings := decided(snapshot(t, objects...), experiment(t, test.edits...))
+			if refusal, refused := plan.Refusal(); refused {
+				t.Fatal(refusal.Reason)
+			}
+			if diff := cmp.Diff(test.warnings, warnings); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestWarnsOfCallersWithoutInjection(t *testing.T) {
+	for name, test := range map[string]struct {
+		labels map[string]string
+		warns  bool
+	}{
+		"known by name only":     {labels: map[string]string{}},
+		"enabled":                {labels: map[string]string{"istio-injection": "enabled"}},
+		"by revision":            {labels: map[string]string{"istio.io/rev": "canary"}},
+		"not labelled":           {labels: map[string]string{"kubernetes.io/metadata.name": "shop"}, warns: true},
+		"disabled":               {labels: map[string]string{"istio-injection": "disabled"}, warns: true},
+		"disabled with revision": {labels: map[string]string{"istio-injection": "disabled", "istio.io/rev": "canary"}, warns: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := snapshot(t)
+			s.Namespaces["shop"] = test.labels
+			var want []string
+			if test.warns {
+				want = []string{"namespace shop is not labelled for sidecar injection (istio-injection=enabled or istio.io/rev), and a caller without a proxy is not disturbed: check that its pods are injected one by one"}
+			}
+			_, warnings := decided(s, experiment(t))
+			if diff := cmp.Diff(want, warnings); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// A blackhole acts in the router, as timeout and retries do.
+func TestWarningsOfBlackholes(t *testing.T) {
+	e := experiment(t,
+		"[{abort: {httpStatus: 503}, percentage: 50}]", "[{blackhole: {mode: drop}, percentage: 30}]",
+		"target: {host: ratings, namespace: prod}", "target: {host: ratings, namespace: prod, subset: v1}",
+		probeUp, probe(`istio_requests_total{reporter="destination"}`))
+	s := snapshot(t, virtualService("prod/ratings", "{hosts: [ratings], exportTo: [prod, shop], http: [{route: [{destination: {host: ratings, subset: v1}, weight: 50}, {destination: {host: ratings, subset: v2}, weight: 50}], timeout: 5s}]}"))
+	inForce := "prod/ratings"
+	plan := mesh.Plan{
+		Decisions: []mesh.Decision{{Host: host, Callers: "shop", InForce: &inForce, Placement: mesh.Shadow, Namespace: "shop"}},
+		Objects:   []*unstructured.Unstructured{object(t, virtualService("shop/squall-ratings-a093b15a", "{hosts: [ratings], http: [{route: [{destination: {host: squall-nowhere}}], timeout: 5s}]}"))},
+	}
+	want := []string{
+		`probe "p" counts what the destination reports, where blackholed requests never arrive: select reporter=~"source|waypoint" instead`,
+		"VirtualService prod/ratings splits requests by weight, so 30 % of subset v1 is less than 30 % of all requests: raise the percentage, or leave out target.subset, if all requests were meant",
+	}
+	if diff := cmp.Diff(want, mesh.Warnings(s, e, plan)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,364 @@
+package manifests
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"gopkg.in/yaml.v3"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+)
+
+const (
+	// maxDepth bounds how deep a manifest may be nested; a real one stays
+	// below 30.
+	maxDepth = 200
+	// maxAliased bounds how many bytes aliases may stand for in one file, so
+	// that a small file does not become a large mesh.
+	maxAliased = 16 << 20
+	// nodeBytes is about what a value takes beside its text.
+	nodeBytes = 64
+)
+
+// yaml reads the documents of a file. After one that is not YAML nobody knows
+// where the next one begins.
+func (r *reader) yaml(name string, content []byte) {
+	if r.printedList(name, content) {
+		return
+	}
+	documents := yaml.NewDecoder(bytes.NewReader(content))
+	c := converter{reader: r, file: name, aliased: maxAliased}
+	for {
+		var document yaml.Node
+		err := documents.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			line, message := syntaxError(err)
+			// The library names the line on which the part began that it could
+			// not finish.
+			r.add(name, line, min(line, 1), "", "is not YAML, here or in the lines below: %s", message)
+			return
+		}
+		if len(document.Content) > 0 && document.Content[0].ShortTag() != "!!null" {
+			c.manifest(document.Content[0], 0)
+		}
+	}
+}
+
+// printedList reads a list as kubectl prints it, item by item: the tree of a
+// whole list takes several times the memory of its objects. It reports whether
+// the file is such a list without any problem; otherwise nothing has happened.
+func (r *reader) printedList(name string, content []byte) bool {
+	items, ok := splitList(content)
+	if !ok {
+		return false
+	}
+	objects, ok := convertItems(name, items)
+	if !ok {
+		return false
+	}
+	for _, o := range objects {
+		r.manifest(o)
+	}
+	return true
+}
+
+// convertItems converts the items of a list, on all processors; ok is false
+// when one of them is not an item by itself.
+func convertItems(name string, items []item) (objects []*object, ok bool) {
+	objects = make([]*object, len(items))
+	var group errgroup.Group
+	workers := runtime.GOMAXPROCS(0)
+	for worker := range workers {
+		group.Go(func() error {
+			c := converter{reader: &reader{}, file: name, aliased: maxAliased}
+			for i := worker; i < len(items); i += workers {
+				o, ok := c.item(items[i])
+				if !ok {
+					return errNoItem
+				}
+				objects[i] = o
+			}
+			return nil
+		})
+	}
+	return objects, group.Wait() == nil
+}
+
+// errNoItem says that a part of a list cannot be read without the rest.
+var errNoItem = errors.New("not an item by itself")
+
+// item converts an item of a list.
+func (c *converter) item(i item) (o *object, ok bool) {
+	var document yaml.Node
+	if err := yaml.Unmarshal(i.text, &document); err != nil {
+		return nil, false
+	}
+	list := document.Content[0]
+	if list.Kind != yaml.SequenceNode || len(list.Content) != 1 {
+		return nil, false
+	}
+	o, ok = c.object(list.Content[0])
+	o.line += i.line - 1
+	return o, ok
+}
+
+// listHead and listTail are what kubectl prints before and after the items of
+// a list.
+const (
+	listHead = "apiVersion: v1\nitems:\n"
+	listTail = "kind: List\n"
+)
+
+// item is the text of one item of a list, and the line on which it begins.
+type item struct {
+	text []byte
+	line int
+}
+
+// splitList splits a list as kubectl prints it before each line that begins
+// with a dash. No part of an item does, unless it is not YAML by itself.
+func splitList(content []byte) (items []item, ok bool) {
+	rest, ok := bytes.CutPrefix(content, []byte(listHead))
+	if !ok {
+		return nil, false
+	}
+	line := 1 + strings.Count(listHead, "\n")
+	for bytes.HasPrefix(rest, []byte("- ")) {
+		end := 0
+		for {
+			newline := bytes.IndexByte(rest[end:], '\n')
+			if newline < 0 {
+				return nil, false
+			}
+			end += newline + 1
+			if end == len(rest) || rest[end] != ' ' && rest[end] != '\n' {
+				break
+			}
+		}
+		items = append(items, item{rest[:end], line})
+		line += bytes.Count(rest[:end], []byte("\n"))
+		rest = rest[end:]
+	}
+	return items, bytes.HasPrefix(rest, []byte(listTail)) && !bytes.Contains(rest, []byte("\n---"))
+}
+
+// yamlLine finds the line in an error message of the YAML library, which has
+// no other way to tell it.
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+func syntaxError(err error) (line int, message string) {
+	found := yamlLine.FindStringSubmatch(err.Error())
+	if found == nil {
+		return 0, err.Error()
+	}
+	line, _ = strconv.Atoi(found[1]) // the expression admits digits only
+	return line, strings.TrimPrefix(err.Error(), found[0])
+}
+
+// converter makes JSON values of YAML nodes: maps, lists, strings, bools,
+// int64 and float64, as unstructured objects hold them.
+type converter struct {
+	*reader
+	file string
+	// aliased is what aliases may still stand for.
+	aliased int
+}
+
+// manifest takes over one object, or the items of a list, each at its own
+// place.
+func (c *converter) manifest(n *yaml.Node, depth int) {
+	kind, items := field(n, "kind"), field(n, "items")
+	if kind != nil && items != nil && items.Kind == yaml.SequenceNode && strings.HasSuffix(kind.Value, listSuffix) && depth < maxDepth {
+		for i, item := range items.Content {
+			c.manifest(item, depth+1)
+			items.Content[i] = nil // a large list is not held twice
+		}
+		return
+	}
+	if o, ok := c.object(n); ok {
+		c.reader.manifest(o)
+	}
+}
+
+// object converts a node that should be a mapping.
+func (c *converter) object(n *yaml.Node) (o *object, ok bool) {
+	value, ok := c.value(n, 0, false)
+	content, _ := value.(map[string]any)
+	return &object{&unstructured.Unstructured{Object: content}, c.file, n.Line, n.Column}, ok
+}
+
+// field gives the value of a mapping's key.
+func field(n *yaml.Node, key string) *yaml.Node {
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func (c *converter) problem(n *yaml.Node, format string, args ...any) (any, bool) {
+	c.add(c.file, n.Line, n.Column, "", format, args...)
+	return nil, false
+}
+
+// value converts a node; ok is false when a problem was reported.
+func (c *converter) value(n *yaml.Node, depth int, aliased bool) (value any, ok bool) {
+	if aliased {
+		c.aliased -= nodeBytes + len(n.Value)
+	}
+	switch {
+	case depth > maxDepth:
+		return c.problem(n, "is nested more than %d deep", maxDepth)
+	case c.aliased < 0:
+		return c.problem(n, "aliases stand for too much in this file")
+	}
+	switch n.Kind {
+	case yaml.AliasNode:
+		return c.value(n.Alias, depth+1, true)
+	case yaml.MappingNode:
+		return c.mapping(n, depth, aliased)
+	case yaml.SequenceNode:
+		list := make([]any, len(n.Content))
+		for i, item := range n.Content {
+			if list[i], ok = c.value(item, depth+1, aliased); !ok {
+				return nil, false
+			}
+		}
+		return list, true
+	default:
+		return c.scalar(n)
+	}
+}
+
+func (c *converter) mapping(n *yaml.Node, depth int, aliased bool) (value any, ok bool) {
+	m := make(map[string]any, len(n.Content)/2)
+	var merged []map[string]any
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i]
+		value, ok := c.value(n.Content[i+1], depth+1, aliased)
+		if !ok {
+			return nil, false
+		}
+		if key.ShortTag() == "!!merge" {
+			from, ok := mergeSources(value)
+			if !ok {
+				return c.problem(key, "<< merges mappings only")
+			}
+			merged = append(merged, from...)
+			continue
+		}
+		if key.Kind != yaml.ScalarNode {
+			return c.problem(key, "a key is neither a word nor a number")
+		}
+		if _, twice := m[key.Value]; twice {
+			return c.problem(key, "%s is given twice", strconv.Quote(key.Value))
+		}
+		m[key.Value] = value
+	}
+	// What is written outranks what is merged, and an earlier source a later.
+	for _, source := range merged {
+		for key, value := range source {
+			if _, has := m[key]; !has {
+				m[key] = value
+			}
+		}
+	}
+	return m, true
+}
+
+// mergeSources lists the mappings that a merge key names.
+func mergeSources(value any) (sources []map[string]any, ok bool) {
+	list, isList := value.([]any)
+	if !isList {
+		list = []any{value}
+	}
+	for _, item := range list {
+		source, isMap := item.(map[string]any)
+		if !isMap {
+			return nil, false
+		}
+		sources = append(sources, source)
+	}
+	return sources, true
+}
+
+func (c *converter) scalar(n *yaml.Node) (value any, ok bool) {
+	switch n.ShortTag() {
+	case "!!null":
+		return nil, true
+	case "!!bool", "!!int", "!!float":
+		var v any
+		if err := n.Decode(&v); err != nil {
+			return c.problem(n, "%s is no %s", strconv.Quote(n.Value), strings.TrimPrefix(n.ShortTag(), "!!"))
+		}
+		if value, ok := number(v); ok {
+			return value, true
+		}
+		return c.problem(n, "%s is no number that JSON knows", strconv.Quote(n.Value))
+	default:
+		return n.Value, true // timestamps too: JSON has none
+	}
+}
+
+// number gives a number as JSON has it, and a bool as it is.
+func number(v any) (value any, ok bool) {
+	switch x := v.(type) {
+	case int:
+		return int64(x), true
+	case uint64:
+		return float64(x), true
+	case float64:
+		return x, !math.IsNaN(x) && !math.IsInf(x, 0)
+	default:
+		return v, true
+	}
+}
+
+// json reads the documents of a file, one after another.
+func (r *reader) json(name string, content []byte) {
+	documents := json.NewDecoder(bytes.NewReader(content))
+	for {
+		var text json.RawMessage
+		err := documents.Decode(&text)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		end := documents.InputOffset()
+		line, column := position(content, end-int64(len(text)))
+		var manifest map[string]any
+		if err == nil {
+			err = utiljson.Unmarshal(text, &manifest)
+		}
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+			line, column = position(content, syntax.Offset-1)
+		} else if errors.Is(err, io.ErrUnexpectedEOF) {
+			line, column = position(content, int64(len(content)))
+		}
+		if err != nil {
+			r.add(name, line, column, "", "is not JSON: %v", err)
+			return
+		}
+		r.manifest(&object{&unstructured.Unstructured{Object: manifest}, name, line, column})
+	}
+}
+
+// position gives the line and column of an offset, both counted from 1.
+func position(content []byte, offset int64) (line, column int) {
+	before := content[:max(0, min(offset, int64(len(content))))]
+	return 1 + bytes.Count(before, []byte("\n")), len(before) - bytes.LastIndexByte(before, '\n')
+}

@@ -1,0 +1,39 @@
+package meshconfig_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/mesh/meshconfig"
+)
+
+func TestApply(t *testing.T) {
+	for _, test := range []struct {
+		name, config  string
+		rootNamespace string
+		exportTo      []string
+		problem       string
+	}{
+		{name: "nothing", rootNamespace: "istio-system"},
+		{name: "others", config: "accessLogFile: /dev/stdout\n", rootNamespace: "istio-system"},
+		{name: "both", config: "rootNamespace: istio-config\ndefaultVirtualServiceExportTo: ['.']\n", rootNamespace: "istio-config", exportTo: []string{"."}},
+		{name: "no mapping", config: "a list of words", rootNamespace: "istio-system", problem: "ConfigMap istio-system/istio holds no MeshConfig"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := meshconfig.Defaults()
+			err := meshconfig.Apply(&s, &unstructured.Unstructured{Object: map[string]any{"data": map[string]any{"mesh": test.config}}})
+			if test.problem == "" && err != nil || test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)) {
+				t.Fatalf("%v instead of %q", err, test.problem)
+			}
+			if s.RootNamespace != test.rootNamespace || s.ClusterDomain != "cluster.local" {
+				t.Errorf("%s, %s", s.RootNamespace, s.ClusterDomain)
+			}
+			if diff := cmp.Diff(test.exportTo, s.DefaultExportTo); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,115 @@
+package runner_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// answer is a Querier that knows one answer.
+type answer struct {
+	query   string
+	samples []steadystate.Sample
+	err     error
+}
+
+func (a *answer) Query(_ context.Context, promql string) ([]steadystate.Sample, error) {
+	a.query = promql
+	return a.samples, a.err
+}
+
+func share(value float64) *experiments.Percentage {
+	p := experiments.Percentage(value)
+	return &p
+}
+
+func TestReadTraffic(t *testing.T) {
+	exact := experiments.Fault{
+		Abort: &experiments.Abort{HTTPStatus: 503}, Percentage: share(40),
+		Target: &experiments.Target{Host: "ratings.prod"}, Callers: []experiments.Caller{{Namespace: "shop"}},
+	}
+	edited := func(edit func(*experiments.Fault)) experiments.Fault {
+		f := exact
+		edit(&f)
+		return f
+	}
+	some := []steadystate.Sample{{Value: 50}}
+	for name, test := range map[string]struct {
+		fault   experiments.Fault
+		samples []steadystate.Sample
+		want    *runner.Traffic
+	}{
+		"a share":           {exact, some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20}},
+		"nobody calls":      {exact, []steadystate.Sample{{Value: 0}}, &runner.Traffic{}},
+		"no series":         {exact, nil, nil},
+		"no number":         {exact, []steadystate.Sample{{Value: math.NaN()}}, nil},
+		"narrowed by match": {edited(func(f *experiments.Fault) { f.Match = []experiments.Match{{}} }), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true}},
+		"narrowed by port":  {edited(func(f *experiments.Fault) { f.Target = &experiments.Target{Port: 80} }), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true}},
+		"narrowed by labels": {
+			edited(func(f *experiments.Fault) {
+				f.Callers = []experiments.Caller{{Namespace: "shop", Labels: map[string]string{"app": "a"}}}
+			}), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true},
+		},
+		"labels beside all": {
+			edited(func(f *experiments.Fault) {
+				f.Callers = []experiments.Caller{{Namespace: "shop", Labels: map[string]string{"app": "a"}}, {Namespace: "shop"}}
+			}), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20},
+		},
+		"narrowed in time": {
+			edited(func(f *experiments.Fault) {
+				f.StartAfter = experiments.Duration{Duration: time.Minute}
+			}), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := &answer{samples: test.samples}
+			got, err := runner.ReadTraffic(t.Context(), q, []experiments.Fault{test.fault}, "ratings.prod.svc.cluster.local", "shop")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+			const query = `sum(rate(istio_requests_total{reporter=~"source|waypoint",destination_service="ratings.prod.svc.cluster.local",source_workload_namespace="shop"}[5m]))`
+			if q.query != query {
+				t.Errorf("asked %s", q.query)
+			}
+		})
+	}
+	if _, err := runner.ReadTraffic(t.Context(), &answer{err: errors.New("down")}, nil, "", ""); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestShares(t *testing.T) {
+	abort := &experiments.Abort{HTTPStatus: 503}
+	delay := &experiments.Delay{}
+	for name, test := range map[string]struct {
+		faults       []experiments.Fault
+		hit, failing float64
+	}{
+		"abort":               {[]experiments.Fault{{Abort: abort, Percentage: share(25)}}, 0.25, 0.25},
+		"delay":               {[]experiments.Fault{{Delay: delay, Percentage: share(25)}}, 0.25, 0},
+		"both, independently": {[]experiments.Fault{{Abort: abort, Delay: delay, Percentage: share(50)}}, 0.75, 0.5},
+		"both, always":        {[]experiments.Fault{{Abort: abort, Delay: delay, Percentage: share(100)}}, 1, 1},
+		"blackhole":           {[]experiments.Fault{{Blackhole: &experiments.Blackhole{}, Percentage: share(50)}}, 0.5, 0.5},
+		"abort with success":  {[]experiments.Fault{{Abort: &experiments.Abort{HTTPStatus: 204}, Percentage: share(50)}}, 0.5, 0},
+		"abort with OK":       {[]experiments.Fault{{Abort: &experiments.Abort{GRPCStatus: "OK"}, Percentage: share(50)}}, 0.5, 0},
+		"gRPC abort":          {[]experiments.Fault{{Abort: &experiments.Abort{GRPCStatus: "INTERNAL"}, Percentage: share(50)}}, 0.5, 0.5},
+		"two faults":          {[]experiments.Fault{{Abort: abort, Percentage: share(50)}, {Delay: delay, Percentage: share(50)}}, 0.75, 0.5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if hit, failing := runner.Shares(test.faults); hit != test.hit || failing != test.failing {
+				t.Errorf("%g, %g instead of %g, %g", hit, failing, test.hit, test.failing)
+			}
+		})
+	}
+}
