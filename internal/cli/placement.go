@@ -2,8 +2,11 @@ package cli
 
 import (
 	"cmp"
+	"fmt"
+	"net/netip"
 
 	"github.com/spf13/pflag"
+	names "k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/squall-chaos/squall/mesh"
 )
@@ -20,9 +23,14 @@ func (p *placementFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&p.blackhole, "blackhole-address", "", "address that never answers, for blackholes that drop (or SQUALL_BLACKHOLE_ADDRESS; default "+mesh.DefaultBlackholeAddress+")")
 }
 
-func (p *placementFlags) options(env Env) mesh.Options {
-	return mesh.Options{
-		HomeNamespace:    p.home,
-		BlackholeAddress: cmp.Or(p.blackhole, env.Getenv("SQUALL_BLACKHOLE_ADDRESS"), mesh.DefaultBlackholeAddress),
+// options gives the wishes to a plan; an error is one of usage.
+func (p *placementFlags) options(env Env) (mesh.Options, error) {
+	address := cmp.Or(p.blackhole, env.Getenv("SQUALL_BLACKHOLE_ADDRESS"), mesh.DefaultBlackholeAddress)
+	if _, err := netip.ParseAddr(address); err != nil {
+		return mesh.Options{}, &hintedError{fmt.Errorf("--blackhole-address %q is not an IP address", address), "an address that never answers, such as " + mesh.DefaultBlackholeAddress}
 	}
+	if problems := names.IsDNS1123Label(p.home); p.home != "" && len(problems) > 0 {
+		return mesh.Options{}, &hintedError{fmt.Errorf("--home-namespace %q is not the name of a namespace: %s", p.home, problems[0]), "kubectl get namespaces lists them"}
+	}
+	return mesh.Options{HomeNamespace: p.home, BlackholeAddress: address}, nil
 }

@@ -98,6 +98,10 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) (c
 	if err := flags.check(); err != nil {
 		return exitUsage, err
 	}
+	options, err := flags.placement.options(env)
+	if err != nil {
+		return exitUsage, err
+	}
 	chosen, err := loadSelected(env, files, flags.selector)
 	if problems, ok := errors.AsType[experiments.Problems](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
@@ -122,7 +126,7 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) (c
 	if err != nil {
 		return failed(ctx, env, err), nil
 	}
-	planner := runner.Runner{Mesh: stillMesh{live, snapshot}, Querier: traffic, Options: flags.placement.options(env)}
+	planner := runner.Runner{Mesh: stillMesh{live, snapshot}, Querier: traffic, Options: options}
 	return planAll(ctx, env, flags, planner, traffic, chosen), nil
 }
 

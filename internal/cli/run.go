@@ -83,17 +83,13 @@ func (f *runFlags) add(command *cobra.Command) {
 // runFiles loads everything before it runs anything. An error means that
 // nothing was run.
 func runFiles(ctx context.Context, env Env, flags runFlags, files []string) (int, error) {
-	all, problems := loadFiles(env, files)
-	if len(problems) > 0 {
+	chosen, err := loadSelected(env, files, flags.selector)
+	if problems, ok := errors.AsType[experiments.Problems](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return exitUsage, nil
 	}
-	chosen, err := selected(all, flags.selector)
 	if err != nil {
 		return exitUsage, err
-	}
-	if len(chosen) == 0 {
-		return exitUsage, &hintedError{fmt.Errorf("no experiment has labels that match %q", flags.selector), "squall validate lists the experiments of the files"}
 	}
 	r, err := newRunner(env, flags)
 	if err != nil {
@@ -138,6 +134,10 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 	if err != nil {
 		return runner.Runner{}, &hintedError{err, "--prometheus http://HOST:9090"}
 	}
+	options, err := flags.placement.options(env)
+	if err != nil {
+		return runner.Runner{}, err
+	}
 	config, err := flags.kubernetes.config()
 	if err != nil {
 		return runner.Runner{}, err
@@ -146,7 +146,7 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 	if err != nil {
 		return runner.Runner{}, err
 	}
-	return runner.Runner{Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: flags.placement.options(env)}, nil
+	return runner.Runner{Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: options}, nil
 }
 
 // runOne runs one experiment and prints its summary. The result is empty when
