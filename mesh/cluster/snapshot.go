@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -183,52 +182,18 @@ func (c *Cluster) services(ctx context.Context, each func(mesh.Service)) error {
 			query.Set("continue", options.Continue)
 		}
 		var list struct {
-			Metadata metav1.ListMeta `json:"metadata"`
-			Items    []manifest      `json:"items"`
+			Metadata metav1.ListMeta      `json:"metadata"`
+			Items    []meshconfig.Service `json:"items"`
 		}
 		if _, err := c.getJSON(ctx, "/api/v1/services?"+query.Encode(), &list); err != nil {
 			return "", err
 		}
 		for _, item := range list.Items {
-			each(item.service())
+			each(item.Known())
 		}
 		return list.Metadata.Continue, nil
 	})
 }
-
-// manifest is a Service as far as it matters.
-type manifest struct {
-	Metadata struct {
-		Namespace   string            `json:"namespace"`
-		Name        string            `json:"name"`
-		Labels      map[string]string `json:"labels"`
-		Annotations map[string]string `json:"annotations"`
-	} `json:"metadata"`
-	Spec struct {
-		Ports []struct {
-			Name        string `json:"name"`
-			Port        int64  `json:"port"`
-			Protocol    string `json:"protocol"`
-			AppProtocol string `json:"appProtocol"`
-		} `json:"ports"`
-	} `json:"spec"`
-}
-
-func (m manifest) service() mesh.Service {
-	service := mesh.Service{Namespace: m.Metadata.Namespace, Name: m.Metadata.Name, Labels: m.Metadata.Labels}
-	if exportTo := m.Metadata.Annotations[exportToAnnotation]; exportTo != "" {
-		for namespace := range strings.SplitSeq(exportTo, ",") {
-			service.ExportTo = append(service.ExportTo, strings.TrimSpace(namespace))
-		}
-	}
-	for _, port := range m.Spec.Ports {
-		service.Ports = append(service.Ports, mesh.Port{Number: port.Port, Name: port.Name, Protocol: port.Protocol, AppProtocol: port.AppProtocol, OfService: true})
-	}
-	return service
-}
-
-// exportToAnnotation is a Service's exportTo.
-const exportToAnnotation = "networking.istio.io/exportTo"
 
 // names lists the metadata of all objects of a core resource.
 func (c *Cluster) names(ctx context.Context, resource string, each func(metav1.PartialObjectMetadata)) error {

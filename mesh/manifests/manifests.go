@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -233,7 +234,7 @@ func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
 	case schema.GroupKind{Group: gatewayGroup, Kind: "HTTPRoute"}, schema.GroupKind{Group: gatewayGroup, Kind: "GRPCRoute"}:
 		return into(&s.Routes)
 	case schema.GroupKind{Kind: "Service"}:
-		return func(o *object) { s.Services = append(s.Services, service(o.Unstructured)) }
+		return r.service
 	case schema.GroupKind{Kind: "Namespace"}:
 		return func(o *object) {
 			r.namespace(o.GetName(), map[string]string{nameLabel: o.GetName()})
@@ -246,29 +247,15 @@ func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
 	}
 }
 
-// service gives what a plan needs of a Kubernetes Service.
-func service(o *unstructured.Unstructured) mesh.Service {
-	service := mesh.Service{Namespace: o.GetNamespace(), Name: o.GetName(), Labels: o.GetLabels()}
-	if exportTo := o.GetAnnotations()[exportToAnnotation]; exportTo != "" {
-		for namespace := range strings.SplitSeq(exportTo, ",") {
-			service.ExportTo = append(service.ExportTo, strings.TrimSpace(namespace))
-		}
+// service takes over a Kubernetes Service.
+func (r *reader) service(o *object) {
+	var manifest meshconfig.Service
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &manifest); err != nil {
+		r.add(o.file, o.line, o.column, "", "is no Service: %v", err)
+		return
 	}
-	ports, _, _ := unstructured.NestedSlice(o.Object, "spec", "ports")
-	for _, item := range ports {
-		port, _ := item.(map[string]any)
-		text := func(field string) string {
-			value, _ := port[field].(string)
-			return value
-		}
-		number, _ := port["port"].(int64)
-		service.Ports = append(service.Ports, mesh.Port{Number: number, Name: text("name"), Protocol: text("protocol"), AppProtocol: text("appProtocol"), OfService: true})
-	}
-	return service
+	r.snapshot.Services = append(r.snapshot.Services, manifest.Known())
 }
-
-// exportToAnnotation is a Service's exportTo.
-const exportToAnnotation = "networking.istio.io/exportTo"
 
 // namespace makes a namespace exist. One without any label is known by name
 // only, because the API server labels each.

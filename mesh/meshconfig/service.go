@@ -1,0 +1,42 @@
+package meshconfig
+
+import (
+	"strings"
+
+	"github.com/squall-chaos/squall/mesh"
+)
+
+// Service is the manifest of a Kubernetes Service, as far as it matters.
+type Service struct {
+	Metadata struct {
+		Namespace   string            `json:"namespace"`
+		Name        string            `json:"name"`
+		Labels      map[string]string `json:"labels"`
+		Annotations map[string]string `json:"annotations"`
+	} `json:"metadata"`
+	Spec struct {
+		Ports []struct {
+			Name        string `json:"name"`
+			Port        int64  `json:"port"`
+			Protocol    string `json:"protocol"`
+			AppProtocol string `json:"appProtocol"`
+		} `json:"ports"`
+	} `json:"spec"`
+}
+
+// Known gives what a plan needs of it.
+func (s Service) Known() mesh.Service {
+	service := mesh.Service{Namespace: s.Metadata.Namespace, Name: s.Metadata.Name, Labels: s.Metadata.Labels}
+	if exportTo := s.Metadata.Annotations[exportToAnnotation]; exportTo != "" {
+		for namespace := range strings.SplitSeq(exportTo, ",") {
+			service.ExportTo = append(service.ExportTo, strings.TrimSpace(namespace))
+		}
+	}
+	for _, port := range s.Spec.Ports {
+		service.Ports = append(service.Ports, mesh.Port{Number: port.Port, Name: port.Name, Protocol: port.Protocol, AppProtocol: port.AppProtocol, OfService: true})
+	}
+	return service
+}
+
+// exportToAnnotation is a Service's exportTo.
+const exportToAnnotation = "networking.istio.io/exportTo"
