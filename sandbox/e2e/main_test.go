@@ -178,6 +178,20 @@ func (s *squall) start() {
 			t.Logf("stdout:\n%s\nstderr:\n%s", &s.stdout, &s.stderr)
 		}
 		nothingLeft(t)
+		settled(t)
+	})
+}
+
+// settled waits until istiod has told the callers of most tests that the fault
+// is gone, so that the next test does not meet it.
+func settled(t testing.TB) {
+	t.Helper()
+	eventually(t, func() error {
+		routes, err := mesh.Routes(context.WithoutCancel(t.Context()), reviews, "--host", ratings)
+		if err == nil && strings.Contains(routes, "virtual-service/squall-") {
+			err = errors.New("the fault is still in force at the caller")
+		}
+		return err
 	})
 }
 
