@@ -344,8 +344,8 @@ func TestRefusals(t *testing.T) {
 			if !refused || !strings.Contains(refusal.Reason, test.want) {
 				t.Fatalf("decision %+v", plan.Decisions)
 			}
-			if refusal.Hint == "" {
-				t.Error("no hint")
+			if refusal.Hint == "" || refusal.Cause == "" {
+				t.Errorf("hint %q, cause %q", refusal.Hint, refusal.Cause)
 			}
 			if len(plan.Objects) != 0 {
 				t.Errorf("%d objects for a refusal", len(plan.Objects))
