@@ -44,6 +44,16 @@ func (tr *trial) naiveTakesEffect() bool {
 	return found
 }
 
+// inForceForNobody reports whether no caller has routes of the VirtualService
+// that the engine names.
+func (tr *trial) inForceForNobody() bool {
+	found := false
+	tr.eachPort(func(_ identity.Workload, before, _ virtualHost) {
+		found = found || slices.Contains(before.origins(), tr.refused.InForce)
+	})
+	return !found
+}
+
 // wouldNotTakeEffect wants the naive shadow to change nothing where the
 // VirtualService that the engine names is in force.
 func wouldNotTakeEffect(tr *trial) {
@@ -75,7 +85,8 @@ func missesSomeProxies(tr *trial) {
 }
 
 // reachesNoForwardingRoute wants one of the experiment's callers and matches
-// of which no drawn request is forwarded by the routes in force.
+// of which no drawn request is forwarded by the VirtualService that the engine
+// names.
 func reachesNoForwardingRoute(tr *trial) {
 	requests := tr.requests()
 	matches := tr.experiment.match
@@ -89,11 +100,11 @@ func reachesNoForwardingRoute(tr *trial) {
 			}
 		}
 	}
-	tr.problem("refused for %q, but requests of every caller and match are forwarded", tr.refused.Reason)
+	tr.problem("refused for %q, but it forwards requests of every caller and match", tr.refused.Reason)
 }
 
-// forwardsAny reports whether some route forwards a request that meets a
-// match.
+// forwardsAny reports whether some route of the VirtualService that the engine
+// names forwards a request that meets a match.
 func (tr *trial) forwardsAny(c caller, match m, requests []request) bool {
 	found := false
 	tr.eachPort(func(who identity.Workload, before, _ virtualHost) {
@@ -108,7 +119,7 @@ func (tr *trial) forwardsAny(c caller, match m, requests []request) bool {
 			if err != nil {
 				tr.problem("%v", err)
 			}
-			found = found || forwards(route)
+			found = found || forwards(route) && originOf(route) == tr.refused.InForce
 		}
 	})
 	return found
@@ -128,11 +139,9 @@ func carriesFault(tr *trial) {
 // nobodyGetsItsRoutes wants no HTTP route of the VirtualService that the
 // engine names.
 func nobodyGetsItsRoutes(tr *trial) {
-	tr.eachPort(func(who identity.Workload, before, _ virtualHost) {
-		if slices.Contains(before.origins(), tr.refused.InForce) {
-			tr.problem("%s on port %d: refused for %q, but it has such routes", key(who), before.port, tr.refused.Reason)
-		}
-	})
+	if !tr.inForceForNobody() {
+		tr.problem("refused for %q, but some caller has such routes", tr.refused.Reason)
+	}
 }
 
 // serverNamesForbidShadow wants istiod to refuse the base narrowed to the

@@ -10,6 +10,8 @@ import (
 	"os"
 	"testing"
 
+	"k8s.io/client-go/rest"
+
 	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
 
@@ -31,6 +33,8 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, sandbox.Down()) }()
+	// Some of Istio's manifests have fields that it has given up.
+	rest.SetDefaultWarningHandler(rest.NoWarnings{})
 	engine, err := newPlanner(sandbox)
 	if err != nil {
 		return 1, err

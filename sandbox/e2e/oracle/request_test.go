@@ -2,6 +2,8 @@ package oracle_test
 
 import (
 	"hash/fnv"
+	"iter"
+	"maps"
 	"math/rand/v2"
 	"regexp/syntax"
 	"slices"
@@ -214,14 +216,9 @@ func (d *drawer) sample(re *syntax.Regexp) string {
 func oneOf[T any](r *rand.Rand, values ...T) T { return values[r.IntN(len(values))] }
 
 // sorted walks a map in a fixed order, so that the draws can be repeated.
-func sorted(values m) func(yield func(string, any) bool) {
-	keys := make([]string, 0, len(values))
-	for key := range values {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
+func sorted(values m) iter.Seq2[string, any] {
 	return func(yield func(string, any) bool) {
-		for _, key := range keys {
+		for _, key := range slices.Sorted(maps.Keys(values)) {
 			if !yield(key, values[key]) {
 				return
 			}

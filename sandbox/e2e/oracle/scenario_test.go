@@ -3,6 +3,7 @@ package oracle_test
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -185,34 +186,67 @@ type workloads struct {
 	targeted, beside, elsewhere []identity.Workload
 }
 
-// workloads gives callers with exactly the experiment's labels and with more,
-// and others.
+// workloads gives callers with exactly the experiment's labels and with those
+// that the mesh makes a difference by, and others.
 func (s scenario) workloads() workloads {
 	var all workloads
-	for i, c := range s.experiment.callers {
-		variants := []map[string]string{c.labels, {"app": "caller", "tier": "x"}, {"app": "other"}}
-		for j, extra := range variants {
-			labels := maps.Clone(extra)
-			if labels == nil {
-				labels = map[string]string{}
-			}
-			maps.Copy(labels, c.labels)
-			if j > 0 && len(labels) == len(c.labels) {
-				continue
-			}
-			all.targeted = append(all.targeted, workload(c.namespace, fmt.Sprintf("caller-%d-%d", i, j), labels))
+	var seen []string
+	see := func(namespace string, own, extra map[string]string) {
+		labels := map[string]string{}
+		maps.Copy(labels, extra)
+		maps.Copy(labels, own)
+		key := namespace + encode(labels)
+		if slices.Contains(seen, key) {
+			return
 		}
-		other := workload(c.namespace, fmt.Sprintf("beside-%d", i), map[string]string{"app": "beside"})
-		if !s.experiment.covers(other) {
-			all.beside = append(all.beside, other)
+		seen = append(seen, key)
+		w := workload(namespace, fmt.Sprintf("workload-%d", len(seen)), labels)
+		switch {
+		case s.experiment.covers(w):
+			all.targeted = append(all.targeted, w)
+		case s.experiment.callsFrom(namespace):
+			all.beside = append(all.beside, w)
+		default:
+			all.elsewhere = append(all.elsewhere, w)
+		}
+	}
+	differences := append([]map[string]string{nil}, s.labels()...)
+	for _, c := range s.experiment.callers {
+		for _, labels := range differences {
+			see(c.namespace, c.labels, labels)
+			see(c.namespace, nil, labels)
 		}
 	}
 	for _, namespace := range s.namespaces {
 		if !s.experiment.callsFrom(namespace) {
-			all.elsewhere = append(all.elsewhere, workload(namespace, "elsewhere", map[string]string{"app": "caller"}))
+			see(namespace, s.experiment.callers[0].labels, nil)
 		}
 	}
 	return all
+}
+
+// labels gives the label sets by which the objects choose workloads.
+func (s scenario) labels() []map[string]string {
+	var found []map[string]string
+	add := func(value any) {
+		labels := map[string]string{}
+		for key, label := range mapOf(value) {
+			labels[key] = text(label)
+		}
+		if len(labels) > 0 && !slices.ContainsFunc(found, func(have map[string]string) bool { return equal(have, labels) }) {
+			found = append(found, labels)
+		}
+	}
+	for _, o := range s.objects() {
+		spec := mapOf(o.Object["spec"])
+		add(mapOf(spec["workloadSelector"])["labels"])
+		for _, route := range items(spec["http"]) {
+			for _, match := range items(route["match"]) {
+				add(match["sourceLabels"])
+			}
+		}
+	}
+	return found
 }
 
 func (w workloads) all() []identity.Workload {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -372,41 +374,40 @@ func (tr *trial) checkRequest(before, during virtualHost, r request) error {
 // tally prints what became of the scenarios.
 func tally(t *testing.T, trials []*trial, began time.Time) {
 	t.Helper()
-	counts := map[string]int{}
-	effective := map[string]int{}
+	counts, effective, unseen := map[string]int{}, map[string]int{}, map[string]int{}
 	faulted, spared := 0, 0
 	for _, tr := range trials {
 		faulted, spared = faulted+tr.faulted, spared+tr.spared
 		if tr.planned() {
-			counts["planned "+tr.plan.Decisions[0].Placement]++
+			counts["planned: "+tr.plan.Decisions[0].Placement]++
 			continue
 		}
-		counts["refused: "+tr.category.name]++
+		name := "refused: " + tr.category.name
+		counts[name]++
 		if tr.naiveTakesEffect() {
-			effective["refused: "+tr.category.name]++
+			effective[name]++
+		}
+		if tr.refused.InForce != "" && tr.inForceForNobody() {
+			unseen[name]++
 		}
 	}
 	var out strings.Builder
 	for name, count := range sortedCounts(counts) {
 		fmt.Fprintf(&out, "%5d  %s", count, name)
 		if strings.HasPrefix(name, "refused") {
-			fmt.Fprintf(&out, " (a naive shadow would take effect in %d)", effective[name])
+			fmt.Fprintf(&out, " (a naive shadow takes effect: %d; no caller has routes of what the engine says is in force: %d)", effective[name], unseen[name])
 		}
 		out.WriteByte('\n')
 	}
-	t.Logf("%d scenarios in %.1f s; %d drawn requests were to be hit, %d to be spared\n%s", len(trials), time.Since(began).Seconds(), faulted, spared, &out)
+	t.Logf("%d scenarios in %.1f s; of the drawn requests %d were to be hit and %d to be spared\n%s", len(trials), time.Since(began).Seconds(), faulted, spared, &out)
 	if faulted == 0 || spared == 0 {
 		t.Error("the drawn requests cannot tell a fault from none")
 	}
 }
 
-func sortedCounts(counts map[string]int) func(yield func(string, int) bool) {
-	generic := m{}
-	for name, count := range counts {
-		generic[name] = count
-	}
+func sortedCounts(counts map[string]int) iter.Seq2[string, int] {
 	return func(yield func(string, int) bool) {
-		for name := range sorted(generic) {
+		for _, name := range slices.Sorted(maps.Keys(counts)) {
 			if !yield(name, counts[name]) {
 				return
 			}
