@@ -116,6 +116,8 @@ var categories = []category{
 	{"server names of tls routes", regexp.MustCompile(`^tls routes of VirtualService`), serverNamesForbidShadow},
 	{"carries a fault", regexp.MustCompile(`carries a fault (already|of the same kind)`), carriesFault},
 	{"no http routes", regexp.MustCompile(`has no http routes`), nobodyGetsItsRoutes},
+	{"of another revision", regexp.MustCompile(`is for the control-plane revision`), nobodyGetsItsRoutes},
+	{"of several revisions", regexp.MustCompile(`name the same host for different revisions`), unproven},
 	{"another takes over", regexp.MustCompile(`has routes for some proxies only, and .* takes over`), unproven},
 	{"algebra: regex with another pattern", regexp.MustCompile(`cannot hold a regex together with another pattern`), unproven},
 	{"algebra: two absences", regexp.MustCompile(`cannot exclude two values of a header`), unproven},

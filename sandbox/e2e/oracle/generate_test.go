@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"pgregory.net/rapid"
 )
@@ -59,7 +60,7 @@ func (g *generator) scenario() scenario {
 		g.waves[0] = append(g.waves[0], withSpec(manifest(networking, "ServiceEntry", g.services(), word),
 			serviceEntrySpec(list(word+suffix), []int64{9080, 9090}, g.namespaces())))
 	}
-	for range pick(g, "VirtualServices", 0, 1, 1, 1, 1, 2, 2, 3) {
+	for range pick(g, "VirtualServices", 1, 2, 1, 3, 1, 2, 1, 1, 0) {
 		g.virtualService(suffix)
 	}
 	if g.oneIn(5, "has Sidecar") {
@@ -75,11 +76,11 @@ func (g *generator) experiment() experiment {
 	}
 	for _, namespace := range pick(g, "caller namespaces", []string{g.callers()}, []string{g.callers()}, []string{g.callers(), g.third()}, []string{g.services()}) {
 		for range pick(g, "callers", 1, 1, 1, 2) {
-			labels := pick(g, "caller labels", nil, map[string]string{"app": "caller"}, map[string]string{"app": "caller"}, map[string]string{"tier": "x"}, map[string]string{"app": "caller", "tier": "x"})
+			labels := pick(g, "caller labels", map[string]string{"app": "caller"}, nil, map[string]string{"app": "caller"}, map[string]string{"tier": "x"}, map[string]string{"app": "caller", "tier": "x"})
 			e.callers = append(e.callers, caller{namespace, labels})
 		}
 	}
-	for range pick(g, "matches", 0, 0, 1, 1, 2) {
+	for range pick(g, "experiment matches", 1, 0, 1, 0, 2) {
 		e.match = append(e.match, g.experimentMatch())
 	}
 	e.fault, e.envoy = g.injection()
@@ -188,8 +189,8 @@ func (g *generator) routeMatch() m {
 // virtualService draws one that names the target, most often, and its
 // delegates.
 func (g *generator) virtualService(suffix string) {
-	namespace := pick(g, "namespace", g.services(), g.services(), g.callers(), g.third())
-	hosts := pick(g, "hosts", list(g.hosts[0]), list(g.hosts[0]), list(g.hosts[0]), list("t"), list(g.hosts[0], g.hosts[1]), list("*"+suffix))
+	namespace := pick(g, "namespace", g.services(), g.callers(), g.third(), g.services())
+	hosts := pick(g, "hosts", list(g.hosts[0]), list(g.hosts[0]), list(g.hosts[0]), list("t"), list(g.hosts[0], g.hosts[1]), list("*"+suffix), list(strings.ToUpper(g.hosts[0])))
 	spec := m{"hosts": hosts}
 	if exportTo := pick(g, "exportTo", nil, nil, nil, nil, nil, list("*"), list("."), list(g.callers()), list(g.callers(), g.third())); exportTo != nil {
 		spec["exportTo"] = exportTo
@@ -209,7 +210,11 @@ func (g *generator) virtualService(suffix string) {
 	if len(others) == 0 || !g.oneIn(4, "has no http") {
 		spec["http"] = routes
 	}
-	g.add(withSpec(manifest(networking, "VirtualService", namespace, g.unique("vs")), spec))
+	o := withSpec(manifest(networking, "VirtualService", namespace, g.unique("vs")), spec)
+	if g.oneIn(30, "is of another revision") {
+		o.SetLabels(map[string]string{"istio.io/rev": "canary"})
+	}
+	g.add(o)
 }
 
 // otherProtocols draws tcp and tls routes.
@@ -230,7 +235,7 @@ func (g *generator) otherProtocols(hosts []any) m {
 func (g *generator) route(mayDelegate bool) m {
 	route := m{}
 	var match []any
-	for range pick(g, "matches", 0, 1, 1, 1, 2, 3) {
+	for range pick(g, "matches", 1, 0, 1, 2, 1, 3) {
 		match = append(match, g.routeMatch())
 	}
 	if len(match) > 0 {

@@ -80,16 +80,11 @@ func (w *world) conduct(t *testing.T, scenarios []scenario) []*trial {
 		}
 	}
 	w.lookAll(t, trials, func(tr *trial, views map[string]view) { tr.before = views })
+	forEach(t, trials, func(ctx context.Context, tr *trial) error { return tr.validate(ctx, w) })
 	var temporary []object
 	for _, tr := range trials {
 		temporary = append(temporary, tr.temporary...)
 	}
-	forEach(t, temporary, func(ctx context.Context, o object) error {
-		if err := w.validate(ctx, o); err != nil {
-			return fmt.Errorf("%w\n%s", err, encode(o.Object))
-		}
-		return nil
-	})
 	w.create(t, temporary)
 	w.sync(t)
 	w.lookAll(t, trials, func(tr *trial, views map[string]view) { tr.during = views })
@@ -144,6 +139,21 @@ func (tr *trial) take(p plan) error {
 	}
 	tr.category = categories[i]
 	tr.temporary = []object{tr.naiveShadow(tr.refused.Callers)}
+	return nil
+}
+
+// validate asks istiod about what will be created; what it refuses is not.
+func (tr *trial) validate(ctx context.Context, w *world) error {
+	for _, o := range tr.temporary {
+		err := w.validate(ctx, o)
+		if _, denied := errors.AsType[deniedError](err); denied {
+			tr.problem("%v: %s", err, encode(o.Object))
+			tr.temporary = nil
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -202,9 +212,11 @@ func (tr *trial) check(t *testing.T) {
 			tr.problem("%s: the rollback has left something: %s", key(who), diff)
 		}
 	}
-	if tr.planned() {
+	switch {
+	case len(tr.temporary) == 0: // istiod has refused it
+	case tr.planned():
 		tr.checkPlanned()
-	} else {
+	default:
 		tr.category.justify(tr)
 	}
 	if len(tr.problems) > 0 {
