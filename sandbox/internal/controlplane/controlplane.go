@@ -302,6 +302,10 @@ func (m *Mesh) startControllers(ctx context.Context) error {
 		m.start("istiod", []string{
 			"POD_NAMESPACE=istio-system", "POD_NAME=istiod", "ENABLE_CA_SERVER=false", "PILOT_CERT_PROVIDER=none", "ENABLE_LEADER_ELECTION=false",
 			"INJECT_ENABLED=false", "VALIDATION_WEBHOOK_CONFIG_NAME=", "INJECTION_WEBHOOK_CONFIG_NAME=", "PILOT_ENABLE_GATEWAY_API=false",
+			// As every installation has it; istiod then ignores the objects of other revisions.
+			"REVISION=default",
+			// By default istiod takes 25 new connections a second on two cores.
+			"PILOT_MAX_REQUESTS_PER_SECOND=1000",
 		}, "discovery", "--kubeconfig="+m.dir.Kubeconfig(), "--meshConfig="+m.dir.Path("mesh.yaml"),
 			"--httpAddr="+layout.IstiodHTTP, "--grpcAddr="+layout.IstiodXDS, "--monitoringAddr="+layout.IstiodMonitoring,
 			"--httpsAddr=", "--secureGRPCAddr=", "--ctrlz_port=0"),

@@ -1,0 +1,128 @@
+package oracle_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/squall-chaos/squall/sandbox/internal/testbed"
+)
+
+// This file and testdata/cmd/planner are the only ones that know the engine under
+// test.
+
+// guarded tells that a plan for callers with labels leaves the other proxies
+// of their namespace with the very routes they had, origin included.
+const guarded = false
+
+// planner is the program that plans.
+type planner struct{ program, kubeconfig string }
+
+func newPlanner(sandbox *testbed.Sandbox) (planner, error) {
+	p := planner{filepath.Join(sandbox.Dir, "planner"), filepath.Join(sandbox.Dir, "kubeconfig")}
+	source, err := filepath.Abs(filepath.Join("testdata", "cmd", "planner", "main.go"))
+	if err != nil {
+		return planner{}, err
+	}
+	build := exec.Command("go", "build", "-o", p.program, source) //nolint:noctx // its own end is awaited
+	build.Dir = filepath.Dir(sandbox.Bin)
+	if out, err := build.CombinedOutput(); err != nil {
+		return planner{}, fmt.Errorf("build the planner: %w: %s", err, out)
+	}
+	return p, nil
+}
+
+// plan is what the engine would do.
+type plan struct {
+	Experiment string     `json:"experiment"`
+	Decisions  []decision `json:"decisions"`
+	Objects    []object   `json:"objects"`
+}
+
+// decision is what the engine would do for the callers of one namespace.
+type decision struct {
+	Callers string `json:"callers"`
+	// InForce is namespace/name of the VirtualService in force, or empty.
+	InForce   string `json:"inForce"`
+	Placement string `json:"placement"`
+	Reason    string `json:"reason"`
+}
+
+func (d decision) refused() bool { return d.Placement == "refused" }
+
+// plan plans experiments against the mesh as it is now.
+func (p planner) plan(ctx context.Context, all []experiment) ([]plan, error) {
+	var documents, stdout, stderr bytes.Buffer
+	for _, e := range all {
+		if err := json.NewEncoder(&documents).Encode(e.document()); err != nil {
+			return nil, err
+		}
+		documents.WriteString("---\n") // JSON is YAML
+	}
+	program := exec.CommandContext(ctx, p.program, p.kubeconfig)
+	program.Stdin, program.Stdout, program.Stderr = &documents, &stdout, &stderr
+	if err := program.Run(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, &stderr)
+	}
+	var plans []plan
+	for decoder := json.NewDecoder(&stdout); ; {
+		var next plan
+		if err := decoder.Decode(&next); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		plans = append(plans, next)
+	}
+	if len(plans) != len(all) {
+		return nil, fmt.Errorf("%d plans for %d experiments", len(plans), len(all))
+	}
+	return plans, nil
+}
+
+// isClone reports whether an Envoy route was made of a clone: a route that
+// the experiment added to those that were in force. istiod appends the name of
+// a match after a dot.
+func isClone(e experiment, route m, before []m) bool {
+	name := text(route["name"])
+	rest, ok := strings.CutPrefix(name, "squall-"+e.name)
+	return ok && cloneSuffix.MatchString(rest) && !slices.ContainsFunc(before, func(b m) bool { return b["name"] == name })
+}
+
+var cloneSuffix = regexp.MustCompile(`^(-\d+)?(\.|$)`)
+
+// category is a kind of refusal: how its reason reads, and what must be true
+// of istiod's routes for it to be right.
+type category struct {
+	name    string
+	reason  *regexp.Regexp
+	justify justification
+}
+
+// categories are all refusals that the scenarios may meet; any other fails the
+// test.
+var categories = []category{
+	{"private in force", regexp.MustCompile(`is in force and private to`), wouldNotTakeEffect},
+	{"misses other proxies or ports", regexp.MustCompile(`has routes for some proxies or ports only, so the fault would miss`), missesSomeProxies},
+	{"no route reached", regexp.MustCompile(`no http route of VirtualService .* both forwards requests and meets`), reachesNoForwardingRoute},
+	{"server names of tls routes", regexp.MustCompile(`^tls routes of VirtualService`), serverNamesForbidShadow},
+	{"carries a fault", regexp.MustCompile(`carries a fault (already|of the same kind)`), carriesFault},
+	{"no http routes", regexp.MustCompile(`has no http routes`), nobodyGetsItsRoutes},
+	{"of another revision", regexp.MustCompile(`is for the control-plane revision`), nobodyGetsItsRoutes},
+	{"of several revisions", regexp.MustCompile(`name the same host for different revisions`), unproven},
+	{"another takes over", regexp.MustCompile(`has routes for some proxies only, and .* takes over`), unproven},
+	{"algebra: regex with another pattern", regexp.MustCompile(`cannot hold a regex together with another pattern`), unproven},
+	{"algebra: two absences", regexp.MustCompile(`cannot exclude two values of a header`), unproven},
+	{"algebra: case", regexp.MustCompile(`with and without regard to case`), unproven},
+	{"algebra: too many conditions", regexp.MustCompile(`match conditions on one route`), unproven},
+	{"not built: delegates", regexp.MustCompile(`is delegated$`), unproven},
+	{"not built: Sidecars", regexp.MustCompile(`narrows what the proxies of`), unproven},
+}

@@ -1,0 +1,163 @@
+package oracle_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/squall-chaos/squall/sandbox/internal/identity"
+)
+
+// justification adds a problem to a trial when istiod's routes do not bear
+// out why the engine refused. Meanwhile a naive shadow was in place.
+type justification func(*trial)
+
+// unproven accepts a refusal for the sound of its reason: what the engine
+// cannot express is not to be seen in routes.
+func unproven(*trial) {}
+
+// eachPort visits the routes of the refused callers before and during the
+// naive shadow, on the ports that the experiment means.
+func (tr *trial) eachPort(visit func(who identity.Workload, before, during virtualHost)) {
+	for _, who := range tr.who.targeted {
+		before := tr.before[key(who)].routesTo(tr.experiment.host)
+		during := tr.during[key(who)].routesTo(tr.experiment.host)
+		if who.Namespace != tr.refused.Callers || len(before) != len(during) {
+			continue
+		}
+		for i := range before {
+			if tr.experiment.port == 0 || tr.experiment.port == before[i].port {
+				visit(who, before[i], during[i])
+			}
+		}
+	}
+}
+
+// naiveTakesEffect reports whether the naive shadow is in force somewhere.
+func (tr *trial) naiveTakesEffect() bool {
+	found := false
+	tr.eachPort(func(_ identity.Workload, _, during virtualHost) {
+		found = found || slices.Contains(during.origins(), tr.refused.Callers+"/"+naiveName)
+	})
+	return found
+}
+
+// inForceForNobody reports whether no caller has routes of the VirtualService
+// that the engine names.
+func (tr *trial) inForceForNobody() bool {
+	found := false
+	tr.eachPort(func(_ identity.Workload, before, _ virtualHost) {
+		found = found || slices.Contains(before.origins(), tr.refused.InForce)
+	})
+	return !found
+}
+
+// wouldNotTakeEffect wants the naive shadow to change nothing where the
+// VirtualService that the engine names is in force.
+func wouldNotTakeEffect(tr *trial) {
+	inForce := false
+	tr.eachPort(func(who identity.Workload, before, during virtualHost) {
+		if !slices.Equal(before.origins(), []string{tr.refused.InForce}) {
+			return
+		}
+		inForce = true
+		if diff := cmp.Diff(before.routes, during.routes); diff != "" {
+			tr.problem("%s on port %d: refused for %q, but a naive shadow takes effect: %s", key(who), before.port, tr.refused.Reason, diff)
+		}
+	})
+	if !inForce {
+		tr.problem("refused for %q, but istiod sends no route of %s to any caller", tr.refused.Reason, tr.refused.InForce)
+	}
+}
+
+// missesSomeProxies wants some caller and port to have no routes of the
+// VirtualService that the engine names.
+func missesSomeProxies(tr *trial) {
+	misses := false
+	tr.eachPort(func(_ identity.Workload, before, _ virtualHost) {
+		misses = misses || !slices.Contains(before.origins(), tr.refused.InForce)
+	})
+	if !misses {
+		tr.problem("refused for %q, but every caller has routes of %s on every port", tr.refused.Reason, tr.refused.InForce)
+	}
+}
+
+// reachesNoForwardingRoute wants one of the experiment's callers and matches
+// of which no drawn request is forwarded by the VirtualService that the engine
+// names.
+func reachesNoForwardingRoute(tr *trial) {
+	requests := tr.requests()
+	matches := tr.experiment.match
+	if len(matches) == 0 {
+		matches = []m{{}}
+	}
+	for _, c := range tr.experiment.callers {
+		for _, match := range matches {
+			if !tr.forwardsAny(c, match, requests) {
+				return
+			}
+		}
+	}
+	tr.problem("refused for %q, but it forwards requests of every caller and match", tr.refused.Reason)
+}
+
+// forwardsAny reports whether some route of the VirtualService that the engine
+// names forwards a request that meets a match.
+func (tr *trial) forwardsAny(c caller, match m, requests []request) bool {
+	found := false
+	tr.eachPort(func(who identity.Workload, before, _ virtualHost) {
+		if !c.covers(who) {
+			return
+		}
+		for _, r := range requests {
+			if !satisfied(match, r) {
+				continue
+			}
+			route, err := before.first(r)
+			if err != nil {
+				tr.problem("%v", err)
+			}
+			found = found || forwards(route) && originOf(route) == tr.refused.InForce
+		}
+	})
+	return found
+}
+
+// carriesFault wants a fault of the user in the routes in force.
+func carriesFault(tr *trial) {
+	found := false
+	tr.eachPort(func(_ identity.Workload, before, _ virtualHost) {
+		found = found || slices.ContainsFunc(before.routes, func(route m) bool { return faultOf(route) != nil })
+	})
+	if !found {
+		tr.problem("refused for %q, but no caller has routes with a fault", tr.refused.Reason)
+	}
+}
+
+// nobodyGetsItsRoutes wants no HTTP route of the VirtualService that the
+// engine names.
+func nobodyGetsItsRoutes(tr *trial) {
+	if !tr.inForceForNobody() {
+		tr.problem("refused for %q, but some caller has such routes", tr.refused.Reason)
+	}
+}
+
+// serverNamesForbidShadow wants istiod to refuse the base narrowed to the
+// target's host.
+func serverNamesForbidShadow(tr *trial) {
+	for _, o := range tr.objects() {
+		if o.GetKind() != "VirtualService" || o.GetNamespace()+"/"+o.GetName() != tr.refused.InForce {
+			continue
+		}
+		narrowed := o.DeepCopy()
+		mapOf(narrowed.Object["spec"])["hosts"] = list(tr.experiment.host)
+		err := bed.validate(context.Background(), narrowed)
+		if _, denied := errors.AsType[deniedError](err); !denied {
+			tr.problem("refused for %q, but istiod's webhook says %v to the narrowed object", tr.refused.Reason, err)
+		}
+		return
+	}
+	tr.problem("refused for %q, but the scenario has no %s", tr.refused.Reason, tr.refused.InForce)
+}
