@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -319,4 +320,19 @@ func wholly(expression, s string) bool {
 		re, _ = compiled.LoadOrStore(expression, regexp.MustCompile(`^(?s:`+expression+`)$`))
 	}
 	return re.(*regexp.Regexp).MatchString(s) //nolint:forcetypeassert // only this function stores
+}
+
+// onto gives the fault of a route that had one of its own: a fault of another
+// kind is kept.
+func (e experiment) onto(own m) m {
+	if own == nil {
+		return e.envoy
+	}
+	return merged(own, e.envoy)
+}
+
+func merged(a, b m) m {
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
 }

@@ -161,3 +161,39 @@ func serverNamesForbidShadow(tr *trial) {
 	}
 	tr.problem("refused for %q, but the scenario has no %s", tr.refused.Reason, tr.refused.InForce)
 }
+
+// isIgnored wants the naive shadow to be ignored by some caller.
+func isIgnored(tr *trial) {
+	ignored := false
+	tr.eachPort(func(_ identity.Workload, _, during virtualHost) {
+		ignored = ignored || !slices.Contains(during.origins(), tr.refused.Callers+"/"+naiveName)
+	})
+	if !ignored {
+		tr.problem("refused for %q, but a naive shadow takes effect for every caller", tr.refused.Reason)
+	}
+}
+
+// origins wants the callers to have routes of different origin.
+func origins(tr *trial) {
+	seen := map[string]bool{}
+	tr.eachPort(func(_ identity.Workload, before, _ virtualHost) {
+		for _, origin := range before.origins() {
+			seen[origin] = true
+		}
+	})
+	if len(seen) < 2 {
+		tr.problem("refused for %q, but the routes of all callers that were looked at come from %v", tr.refused.Reason, seen)
+	}
+}
+
+// unreachable wants some caller to have no routes to the target.
+func unreachable(tr *trial) {
+	reached := map[string]bool{}
+	tr.eachPort(func(who identity.Workload, _, _ virtualHost) { reached[key(who)] = true })
+	for _, who := range tr.who.targeted {
+		if who.Namespace == tr.refused.Callers && !reached[key(who)] {
+			return
+		}
+	}
+	tr.problem("refused for %q, but every caller has routes to the target", tr.refused.Reason)
+}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/sandbox/internal/identity"
 )
@@ -133,9 +134,9 @@ func (tr *trial) take(p plan) error {
 		return nil
 	}
 	tr.refused = p.Decisions[i]
-	i = slices.IndexFunc(categories, func(c category) bool { return c.reason.MatchString(tr.refused.Reason) })
+	i = slices.IndexFunc(categories, func(c category) bool { return c.cause == tr.refused.Cause })
 	if i < 0 {
-		return fmt.Errorf("a refusal of no known kind: %s", tr.refused.Reason)
+		return fmt.Errorf("a refusal of no known kind: %s: %s", tr.refused.Cause, tr.refused.Reason)
 	}
 	tr.category = categories[i]
 	tr.temporary = []object{tr.naiveShadow(tr.refused.Callers)}
@@ -237,7 +238,11 @@ func (tr *trial) checkPlanned() {
 		}
 	}
 	for _, who := range tr.who.beside {
-		tr.checkBeside(who)
+		for _, d := range tr.plan.Decisions {
+			if d.Callers == who.Namespace {
+				tr.checkBeside(who, d)
+			}
+		}
 	}
 	for _, who := range tr.who.elsewhere {
 		if diff := cmp.Diff(tr.before[key(who)], tr.during[key(who)]); diff != "" {
@@ -267,21 +272,33 @@ func (tr *trial) hostRoutes(who identity.Workload) (before, during hostRoutes, o
 }
 
 // checkBeside checks a workload that is none of the callers but shares their
-// namespace.
-func (tr *trial) checkBeside(who identity.Workload) {
+// namespace. It keeps its very routes, origin included, except next to a
+// wildcard: a new exact host switches the wildcard off for it, so that the
+// object holds the wildcard's routes for everybody.
+func (tr *trial) checkBeside(who identity.Workload, d decision) {
 	before, during, ok := tr.hostRoutes(who)
 	if !ok {
 		return
 	}
 	for i := range before {
-		b, d := before[i].routes, during[i].routes
-		if !guarded {
-			b, d = allPlainly(b), allPlainly(d)
+		b, is := before[i].routes, during[i].routes
+		if tr.isWildcard(d.InForce) {
+			b, is = allPlainly(b), allPlainly(is)
 		}
-		if diff := cmp.Diff(b, d); diff != "" {
+		if diff := cmp.Diff(b, is); diff != "" {
 			tr.problem("%s is no caller, and its routes on port %d have changed: %s", key(who), before[i].port, diff)
 		}
 	}
+}
+
+// isWildcard reports whether a VirtualService of the scenario names the target
+// by a wildcard alone.
+func (tr *trial) isWildcard(name string) bool {
+	return slices.ContainsFunc(tr.objects(), func(o object) bool {
+		hosts, _, _ := unstructured.NestedStringSlice(o.Object, "spec", "hosts")
+		return o.GetKind() == "VirtualService" && o.GetNamespace()+"/"+o.GetName() == name &&
+			!slices.ContainsFunc(hosts, func(host string) bool { return !strings.HasPrefix(host, "*") && strings.HasPrefix(tr.experiment.host, host) })
+	})
 }
 
 // checkTargeted checks a caller: the fault is on the requests that it is meant
@@ -317,11 +334,10 @@ func (tr *trial) checkStructure(at string, before, during []m) {
 	original := 0
 	for i, route := range during {
 		if isClone(tr.experiment, route, before) {
-			if !equal(faultOf(route), tr.experiment.envoy) {
-				tr.problem("%s: clone %d carries the fault %v instead of %v", at, i, faultOf(route), tr.experiment.envoy)
-			}
-			if !slices.ContainsFunc(before[original:], func(b m) bool { return equal(action(b), action(route)) }) {
-				tr.problem("%s: clone %d does what no later original does: %v", at, i, action(route))
+			if !slices.ContainsFunc(before[original:], func(b m) bool {
+				return equal(action(b), action(route)) && equal(faultOf(route), tr.experiment.onto(faultOf(b)))
+			}) {
+				tr.problem("%s: clone %d does what no later original with the fault does: %v, fault %v", at, i, action(route), faultOf(route))
 			}
 			continue
 		}
@@ -331,8 +347,8 @@ func (tr *trial) checkStructure(at string, before, during []m) {
 		}
 		b := before[original]
 		original++
-		if faultOf(b) == nil && equal(faultOf(route), tr.experiment.envoy) {
-			route = withoutFault(route)
+		if !equal(faultOf(route), faultOf(b)) && equal(faultOf(route), tr.experiment.onto(faultOf(b))) {
+			b, route = withoutFault(b), withoutFault(route)
 		}
 		if diff := cmp.Diff(plainly(b), plainly(route)); diff != "" {
 			tr.problem("%s: route %d is not the original any more: %s", at, i, diff)
@@ -372,7 +388,7 @@ func (tr *trial) checkRequest(before, during virtualHost, r request) error {
 	}
 	want := faultOf(was)
 	if forwards(was) && tr.experiment.faulted(r, before.port) {
-		want = tr.experiment.envoy
+		want = tr.experiment.onto(want)
 		tr.faulted++
 	} else {
 		tr.spared++
@@ -394,7 +410,7 @@ func tally(t *testing.T, trials []*trial, began time.Time) {
 			counts["planned: "+tr.plan.Decisions[0].Placement]++
 			continue
 		}
-		name := "refused: " + tr.category.name
+		name := "refused: " + tr.category.cause
 		counts[name]++
 		if tr.naiveTakesEffect() {
 			effective[name]++

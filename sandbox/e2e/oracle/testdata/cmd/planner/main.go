@@ -44,7 +44,7 @@ func run(ctx context.Context, kubeconfig string) error {
 	}
 	out := json.NewEncoder(os.Stdout)
 	for _, e := range all {
-		plan := mesh.Decide(snapshot, e)
+		plan := mesh.Decide(snapshot, e, mesh.Options{})
 		for i, object := range plan.Objects {
 			plan.Objects[i] = mesh.Stamp(object, mesh.Run{ID: "oracle", Experiment: e.Metadata.Name, Owner: "oracle", Expires: time.Now().Add(time.Hour)})
 		}
