@@ -54,14 +54,18 @@ func (g *generator) unique(stem string) string {
 }
 
 func (g *generator) scenario() scenario {
-	suffix := pick(g, "domain", "."+g.services()+".svc.cluster.local", "."+g.services()+".svc.cluster.local", "."+g.name+".test")
+	suffix := pick(g, "domain", "."+g.services()+".svc.cluster.local", ".deep."+g.name+".test", "."+g.services()+".svc.cluster.local")
 	for _, word := range []string{"t", "u", "v"} {
 		g.hosts = append(g.hosts, word+suffix)
 		g.waves[0] = append(g.waves[0], withSpec(manifest(networking, "ServiceEntry", g.services(), word),
 			serviceEntrySpec(list(word+suffix), []int64{9080, 9090}, g.namespaces())))
 	}
-	for range pick(g, "VirtualServices", 1, 2, 1, 3, 1, 2, 1, 1, 0) {
-		g.virtualService(suffix)
+	if g.oneIn(3, "is a contest") {
+		g.contest(suffix)
+	} else {
+		for range pick(g, "VirtualServices", 1, 2, 1, 3, 1, 2, 1, 1, 0) {
+			g.virtualService(suffix)
+		}
 	}
 	if g.oneIn(5, "has Sidecar") {
 		g.sidecar()
@@ -215,6 +219,30 @@ func (g *generator) virtualService(suffix string) {
 		o.SetLabels(map[string]string{"istio.io/rev": "canary"})
 	}
 	g.add(o)
+}
+
+// contest draws simple VirtualServices that all name the target, most of them
+// in the same way: which one is in force is the question.
+func (g *generator) contest(suffix string) {
+	usual, rare := g.visibility(), g.visibility()
+	for i := range pick(g, "contestants", 2, 3, 4) {
+		spec := m{"hosts": pick(g, "contested", list(g.hosts[0]), list(g.hosts[0]), list("*"+suffix), list(g.hosts[0], g.hosts[1]), list("*"+strings.TrimPrefix(suffix, ".deep")))}
+		if exportTo := pick(g, "which exportTo", usual, usual, rare); exportTo != nil {
+			spec["exportTo"] = exportTo
+		}
+		route := m{"timeout": fmt.Sprintf("%ds", i+1), "route": list(m{"destination": m{"host": g.hosts[0]}})}
+		if g.oneIn(6, "is for some") {
+			route["match"] = list(pick(g, "some", m{"port": int64(9080)}, m{"sourceLabels": m{"app": "caller"}}, m{"sourceNamespace": g.third()}))
+		}
+		spec["http"] = list(route)
+		namespace := pick(g, "contestant's namespace", g.services(), g.third(), g.services(), g.third(), g.callers())
+		// The names' order is not the order of creation.
+		g.add(withSpec(manifest(networking, "VirtualService", namespace, g.unique(pick(g, "stem", "z", "a", "k"))), spec))
+	}
+}
+
+func (g *generator) visibility() []any {
+	return pick(g, "contestant's exportTo", nil, list(g.callers()), list("*"), list(g.callers(), g.services(), g.third()), nil, list("."))
 }
 
 // otherProtocols draws tcp and tls routes.
