@@ -220,6 +220,21 @@ func (r request) String() string {
 	return fmt.Sprintf("%s query %v headers %v", r.path, r.query, r.headers)
 }
 
+// allHeaders gives the headers with the one that holds both path and query.
+func (r request) allHeaders() map[string]string {
+	query := make([]string, 0, len(r.query))
+	for name, value := range sorted(r.query) {
+		query = append(query, name+"="+value)
+	}
+	path := r.path
+	if len(query) > 0 {
+		path += "?" + strings.Join(query, "&")
+	}
+	all := maps.Clone(r.headers)
+	all[":path"] = path
+	return all
+}
+
 // first gives the route that an Envoy takes for a request, or nil.
 func (v virtualHost) first(r request) (m, error) {
 	for _, route := range v.routes {
@@ -246,7 +261,7 @@ func takesRequest(match m, r request) (bool, error) {
 		return false, nil
 	}
 	for _, header := range items(match["headers"]) {
-		takes, err := takesHeader(header, r.headers)
+		takes, err := takesHeader(header, r.allHeaders())
 		if err != nil || !takes {
 			return false, err
 		}
