@@ -190,14 +190,16 @@ func (r *renderer) connectionRules() []*unstructured.Unstructured {
 
 // checkServerNames refuses a base whose tls routes name other hosts: Istio
 // wants every server name to be among the object's hosts, and the shadow has
-// only one.
+// only one. The host is written as the shadow writes it: here its case counts.
 func (r *renderer) checkServerNames(spec map[string]any) error {
 	for _, route := range mapsAt(spec, "tls") {
 		for _, match := range mapsAt(route, "match") {
-			for _, name := range stringsAt(match, "sniHosts") {
-				if !strings.EqualFold(name, r.host) {
-					return refuse(OtherServerNames, "give the host a VirtualService of its own, or name the callers' labels", "tls routes of VirtualService %s name %s beside %s", r.name(), name, r.host)
+			names, _ := match["sniHosts"].([]any)
+			for i, name := range names {
+				if text, _ := name.(string); !strings.EqualFold(text, r.host) {
+					return refuse(OtherServerNames, "give the host a VirtualService of its own, or name the callers' labels", "tls routes of VirtualService %s name %v beside %s", r.name(), name, r.host)
 				}
+				names[i] = r.host
 			}
 		}
 	}

@@ -204,7 +204,7 @@ func (s Snapshot) decide(d *Decision, g *group, e experiments.Experiment, o Opti
 		return drawn{}, err
 	}
 	if e.Spec.Effect.MinRequests > 0 {
-		if err := checkForeignFaults(now, g); err != nil {
+		if err := checkForeignFaults(now, g, g.proxies(ports)); err != nil {
 			return drawn{}, err
 		}
 	}

@@ -439,17 +439,40 @@ func describeCondition(c condition) string {
 }
 
 // checkForeignFaults refuses faults of others that telemetry could not tell
-// from the experiment's own, when its effect must be proven.
-func checkForeignFaults(now inForce, g *group) error {
-	for _, route := range now.routes {
+// from the experiment's own, when its effect must be proven: those on routes
+// that the callers' proxies have.
+func checkForeignFaults(now inForce, g *group, callers []proxies) error {
+	for i, route := range now.routes {
 		own := mapAt(route, "fault")
 		for _, s := range g.strikes {
-			if own["abort"] != nil && s.Abort != nil || own["delay"] != nil && s.Delay != nil {
-				return refuse(ExistingFault, "remove that fault first, or set effect.minRequests to 0", "VirtualService %s carries a fault of the same kind, so telemetry could not tell whose requests were hit", now.name())
+			if own["abort"] == nil || s.Abort == nil {
+				if own["delay"] == nil || s.Delay == nil {
+					continue
+				}
 			}
+			if !now.reaches(i, callers) {
+				continue
+			}
+			return refuse(ExistingFault, "remove that fault first, or set effect.minRequests to 0", "VirtualService %s carries a fault of the same kind, so telemetry could not tell whose requests were hit", now.name())
 		}
 	}
 	return nil
+}
+
+// reaches reports whether some of the callers may have a request that gets to a
+// route in force: istiod makes it for them, and no route before it takes
+// everything of theirs.
+func (f inForce) reaches(route int, callers []proxies) bool {
+	return slices.ContainsFunc(callers, func(p proxies) bool {
+		if p.coveredBy(f.routes[route:route+1]) == none {
+			return false
+		}
+		c := condition{}
+		if len(p.labels) > 0 {
+			c["sourceLabels"] = jsonMap(p.labels)
+		}
+		return !slices.ContainsFunc(f.routes[:route], func(earlier map[string]any) bool { return takesAll(earlier, c, p.namespace) })
+	})
 }
 
 // renderFault writes an abort and a delay in Istio's words. The percentage is
