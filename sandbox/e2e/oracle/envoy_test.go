@@ -223,8 +223,8 @@ func (r request) String() string {
 // allHeaders gives the headers with the one that holds both path and query.
 func (r request) allHeaders() map[string]string {
 	query := make([]string, 0, len(r.query))
-	for name, value := range sorted(r.query) {
-		query = append(query, name+"="+value)
+	for _, name := range slices.Sorted(maps.Keys(r.query)) {
+		query = append(query, name+"="+r.query[name])
 	}
 	path := r.path
 	if len(query) > 0 {
