@@ -87,24 +87,34 @@ func (s Snapshot) candidates(host, namespace string, l listener) []candidate {
 			compareAge(a.Unstructured, b.Unstructured),
 		)
 	})
-	return slices.DeleteFunc(found, func(c candidate) bool { return c.pattern != found[0].pattern })
+	return slices.DeleteFunc(found, func(c candidate) bool { return !strings.EqualFold(c.pattern, found[0].pattern) && !c.oddlyBeside(found[0], host) })
 }
 
-// hostsOf gives the hosts of a VirtualService, fully qualified.
+// oddlyBeside reports whether a wildcard stands beside an exact host that is
+// written in another case. Istiod does not know the two apart, and takes the
+// one that it finds first.
+func (c candidate) oddlyBeside(exact candidate, host string) bool {
+	return c.wildcard() && !exact.wildcard() && exact.pattern != host
+}
+
+// hostsOf gives the hosts of a VirtualService, fully qualified, in their own
+// case.
 func (s Snapshot) hostsOf(vs *unstructured.Unstructured) []string {
 	hosts := stringsAt(vs.Object, "spec", "hosts")
 	for i, h := range hosts {
-		hosts[i] = strings.ToLower(qualify(h, vs.GetNamespace(), s.ClusterDomain))
+		hosts[i] = qualify(h, vs.GetNamespace(), s.ClusterDomain)
 	}
 	return hosts
 }
 
 // patternFor gives the most specific of the hosts of a VirtualService that
-// stand for a host, or nothing.
+// stand for a host, or nothing. An exact one does so in any case, a wildcard
+// only in the host's own (istio.io/istio/pilot/pkg/networking/core/route,
+// separateVSHostsAndServices).
 func (s Snapshot) patternFor(vs *unstructured.Unstructured, host string) string {
 	best := ""
 	for _, h := range s.hostsOf(vs) {
-		if h == host {
+		if strings.EqualFold(h, host) {
 			return h
 		}
 		if suffix, ok := strings.CutPrefix(h, "*"); ok && strings.HasSuffix(host, suffix) && len(h) > len(best) {
@@ -239,7 +249,14 @@ func (p proxies) coveredBy(routes []map[string]any) coverage {
 // buildSidecarVirtualHostsForVirtualService).
 func (s Snapshot) findInForce(host string, p proxies, l listener) (inForce, error) {
 	var passed []candidate
-	for _, c := range s.candidates(host, p.namespace, l) {
+	found := s.candidates(host, p.namespace, l)
+	for _, c := range found {
+		if c.oddlyBeside(found[0], host) {
+			return inForce{base: &found[0]}, refuse(WildcardForOthers, "write the host in lower case there",
+				"VirtualService %s names %s, in another case than the mesh, beside %s (for %s), and which one is in force depends on the proxy", found[0].name(), found[0].pattern, c.name(), c.pattern)
+		}
+	}
+	for _, c := range found {
 		routes, delegates := s.httpRoutes(c.Unstructured)
 		switch p.coveredBy(routes) {
 		case all:

@@ -111,6 +111,12 @@ func tooManyConditions(needed int) error {
 // route's matches and one of the fault's conditions do. None means that no
 // request can meet both.
 func intersect(matches []map[string]any, fault []condition, namespace string) ([]condition, error) {
+	both, err := narrow(matches, fault, namespace)
+	return simplify(both), err
+}
+
+// narrow is intersect without any attempt to leave out what is redundant.
+func narrow(matches []map[string]any, fault []condition, namespace string) ([]condition, error) {
 	if len(matches) == 0 {
 		matches = []map[string]any{{}}
 	}
@@ -129,7 +135,7 @@ func intersect(matches []map[string]any, fault []condition, namespace string) ([
 			}
 		}
 	}
-	return simplify(both), nil
+	return both, nil
 }
 
 // conjoin gives the condition that holds exactly when both do; ok is false

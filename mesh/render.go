@@ -114,7 +114,7 @@ func (r *renderer) guarded(routes []map[string]any) ([]map[string]any, error) {
 	}
 	var kept []map[string]any
 	for _, route := range routes {
-		match, err := intersect(mapsAt(route, "match"), guard, r.callers)
+		match, err := narrow(mapsAt(route, "match"), guard, r.callers)
 		if err != nil {
 			return nil, err
 		}
