@@ -87,7 +87,9 @@ func (s Snapshot) candidates(host, namespace string, l listener) []candidate {
 			compareAge(a.Unstructured, b.Unstructured),
 		)
 	})
-	return slices.DeleteFunc(found, func(c candidate) bool { return !strings.EqualFold(c.pattern, found[0].pattern) && !c.oddlyBeside(found[0], host) })
+	return slices.DeleteFunc(found, func(c candidate) bool {
+		return !strings.EqualFold(c.pattern, found[0].pattern) && !c.oddlyBeside(found[0], host)
+	})
 }
 
 // oddlyBeside reports whether a wildcard stands beside an exact host that is

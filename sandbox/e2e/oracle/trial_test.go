@@ -297,7 +297,9 @@ func (tr *trial) isWildcard(name string) bool {
 	return slices.ContainsFunc(tr.objects(), func(o object) bool {
 		hosts, _, _ := unstructured.NestedStringSlice(o.Object, "spec", "hosts")
 		return o.GetKind() == "VirtualService" && o.GetNamespace()+"/"+o.GetName() == name &&
-			!slices.ContainsFunc(hosts, func(host string) bool { return !strings.HasPrefix(host, "*") && strings.HasPrefix(tr.experiment.host, host) })
+			!slices.ContainsFunc(hosts, func(host string) bool {
+				return !strings.HasPrefix(host, "*") && strings.HasPrefix(tr.experiment.host, host)
+			})
 	})
 }
 
