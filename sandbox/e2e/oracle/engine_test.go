@@ -16,25 +16,21 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
 
-// This file and testdata/cmd/planner are the only ones that know the engine under
-// test.
+// This file alone knows the engine under test: squall plan.
 
-// planner is the program that plans.
-type planner struct{ program, kubeconfig string }
+// planner is squall, and the environment that points it at the sandbox.
+type planner struct {
+	program string
+	env     []string
+}
 
 func newPlanner(sandbox *testbed.Sandbox) (planner, error) {
-	p := planner{filepath.Join(sandbox.Dir, "planner"), filepath.Join(sandbox.Dir, "kubeconfig")}
-	source, err := filepath.Abs(filepath.Join("testdata", "cmd", "planner", "main.go"))
-	if err != nil {
-		return planner{}, err
-	}
-	build := exec.Command("go", "build", "-o", p.program, source) //nolint:noctx // its own end is awaited
-	build.Dir = filepath.Dir(sandbox.Bin)
-	if out, err := build.CombinedOutput(); err != nil {
-		return planner{}, fmt.Errorf("build the planner: %w: %s", err, out)
-	}
-	return p, nil
+	env, err := sandbox.Env()
+	return planner{filepath.Join(sandbox.Bin, "squall"), env}, err
 }
+
+// refusedCode is squall's exit code when a plan refuses.
+const refusedCode = 3
 
 // plan is what the engine would do.
 type plan struct {
@@ -64,9 +60,10 @@ func (p planner) plan(ctx context.Context, all []experiment) ([]plan, error) {
 		}
 		documents.WriteString("---\n") // JSON is YAML
 	}
-	program := exec.CommandContext(ctx, p.program, p.kubeconfig)
+	program := exec.CommandContext(ctx, p.program, "plan", "-o", "json", "-")
+	program.Env = p.env
 	program.Stdin, program.Stdout, program.Stderr = &documents, &stdout, &stderr
-	if err := program.Run(); err != nil {
+	if err := program.Run(); err != nil && program.ProcessState.ExitCode() != refusedCode {
 		return nil, fmt.Errorf("%w: %s", err, &stderr)
 	}
 	var plans []plan
