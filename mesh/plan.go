@@ -200,9 +200,6 @@ func (s Snapshot) decide(d *Decision, g *group, e experiments.Experiment, o Opti
 		return drawn{}, err
 	}
 	now := seen[0].inForce
-	if err := s.checkRevisions(now, g.callers); err != nil {
-		return drawn{}, err
-	}
 	if e.Spec.Effect.MinRequests > 0 {
 		if err := checkForeignFaults(now, g, g.proxies(ports)); err != nil {
 			return drawn{}, err
