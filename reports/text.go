@@ -46,6 +46,9 @@ func Text(w io.Writer, run Run) error {
 			fact("placement", "%s", d.Reason)
 		}
 	}
+	if run.WithoutHeartbeat {
+		fact("heartbeat", "off, as asked: nothing would have removed the fault if Squall had died")
+	}
 	if run.Result != nil {
 		resultFacts(fact, run)
 	}

@@ -25,6 +25,7 @@ import (
 type runFlags struct {
 	kubernetes kubeconfig
 	placement  placementFlags
+	heartbeat  heartbeatFlags
 	prometheus string
 	out        string
 	selector   string
@@ -73,6 +74,7 @@ then 1, 4, 3, 2.`,
 func (f *runFlags) add(command *cobra.Command) {
 	f.kubernetes.add(command.Flags())
 	f.placement.add(command.Flags())
+	f.heartbeat.add(command.Flags())
 	command.Flags().StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus server (or SQUALL_PROMETHEUS)")
 	command.Flags().StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
 	command.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
@@ -134,6 +136,9 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 	if err != nil {
 		return runner.Runner{}, &hintedError{err, "--prometheus http://HOST:9090"}
 	}
+	if err := flags.heartbeat.check(); err != nil {
+		return runner.Runner{}, err
+	}
 	options, err := flags.placement.options(env)
 	if err != nil {
 		return runner.Runner{}, err
@@ -146,7 +151,10 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 	if err != nil {
 		return runner.Runner{}, err
 	}
-	return runner.Runner{Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: options}, nil
+	return runner.Runner{
+		Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: options,
+		WithoutHeartbeat: flags.heartbeat.mode == heartbeatOff, HeartbeatImage: flags.heartbeat.image,
+	}, nil
 }
 
 // runOne runs one experiment and prints its summary. The result is empty when
