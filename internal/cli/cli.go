@@ -11,7 +11,9 @@ import (
 	"runtime/debug"
 	"slices"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
 )
 
 // The exit codes.
@@ -47,6 +49,8 @@ type Env struct {
 // Main runs one command and gives the exit code. When ctx ends, a run in
 // progress is rolled back.
 func Main(ctx context.Context, env Env) int {
+	// client-go's own log says nothing that an error does not say too.
+	klog.SetLogger(logr.Discard())
 	code := exitHeld
 	root := &cobra.Command{
 		Use:   "squall",
