@@ -80,7 +80,7 @@ func measured(probe string, phase experiments.Phase, value float64, verdict stea
 	return steadystate.Measurement{Probe: probe, Phase: phase, Time: start, Value: &value, Verdict: verdict}
 }
 
-func TestText(t *testing.T) {
+func TestReports(t *testing.T) {
 	seconds := func(n float64) experiments.Duration {
 		return experiments.Duration{Duration: time.Duration(n * float64(time.Second))}
 	}
@@ -113,24 +113,32 @@ func TestText(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got strings.Builder
-			if err := reports.Text(&got, run); err != nil {
-				t.Fatal(err)
-			}
-			golden := filepath.Join("testdata", name+".txt")
-			if *update {
-				if err := os.WriteFile(golden, []byte(got.String()), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got.String()); diff != "" {
-				t.Error(diff)
+			for _, format := range reports.Formats() {
+				checkGolden(t, name, format, run)
 			}
 		})
+	}
+}
+
+// checkGolden compares a report with the golden file of its form.
+func checkGolden(t *testing.T, name string, format reports.Format, run reports.Run) {
+	t.Helper()
+	var got strings.Builder
+	if err := reports.Write(&got, format, run); err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", name+"-"+format.FileName())
+	if *update {
+		if err := os.WriteFile(golden, []byte(got.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("%s: %s", format, diff)
 	}
 }
 
