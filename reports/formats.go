@@ -16,11 +16,12 @@ const (
 	FormatJSON     Format = "json"
 	FormatMarkdown Format = "md"
 	FormatJUnit    Format = "junit"
+	FormatHTML     Format = "html"
 )
 
 // Formats lists the forms of reports.
 func Formats() []Format {
-	return []Format{FormatText, FormatJSON, FormatMarkdown, FormatJUnit}
+	return []Format{FormatText, FormatJSON, FormatMarkdown, FormatJUnit, FormatHTML}
 }
 
 // ParseFormat reads the name of a form.
@@ -42,7 +43,7 @@ func (f Format) FileName() string {
 		return "report.txt"
 	case FormatJUnit:
 		return "junit.xml"
-	case FormatJSON, FormatMarkdown:
+	case FormatJSON, FormatMarkdown, FormatHTML:
 		return "report." + string(f)
 	default:
 		return "report"
@@ -60,6 +61,8 @@ func Write(w io.Writer, f Format, run Run) error {
 		return Markdown(w, run)
 	case FormatJUnit:
 		return JUnit(w, run)
+	case FormatHTML:
+		return HTML(w, run)
 	default:
 		return fmt.Errorf("report format %q is not known", f)
 	}

@@ -26,6 +26,7 @@ type runFlags struct {
 	kubernetes kubeconfig
 	placement  placementFlags
 	heartbeat  heartbeatFlags
+	reports    reportList
 	prometheus string
 	out        string
 	selector   string
@@ -75,6 +76,7 @@ func (f *runFlags) add(command *cobra.Command) {
 	f.kubernetes.add(command.Flags())
 	f.placement.add(command.Flags())
 	f.heartbeat.add(command.Flags())
+	command.Flags().Var(&f.reports, "report", "also write these reports beside the journal: json, md, junit, html, text")
 	command.Flags().StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus server (or SQUALL_PROMETHEUS)")
 	command.Flags().StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
 	command.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
@@ -180,7 +182,7 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 	}
 	folded, err := reports.Fold(recorder.events)
 	if err == nil {
-		err = reports.Text(env.Stdout, folded)
+		err = errors.Join(reports.Text(env.Stdout, folded), writeReports(env, folder, flags.reports, folded))
 	}
 	if err := errors.Join(err, writer.Close()); err != nil {
 		printError(env.Stderr, err)
