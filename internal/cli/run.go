@@ -18,7 +18,6 @@ import (
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
-	"github.com/squall-chaos/squall/steady-state/prom"
 )
 
 // runFlags are the flags of squall run.
@@ -27,7 +26,7 @@ type runFlags struct {
 	placement  placementFlags
 	heartbeat  heartbeatFlags
 	reports    reportList
-	prometheus string
+	prometheus prometheusFlags
 	out        string
 	selector   string
 	quiet      bool
@@ -77,7 +76,7 @@ func (f *runFlags) add(command *cobra.Command) {
 	f.placement.add(command.Flags())
 	f.heartbeat.add(command.Flags())
 	command.Flags().Var(&f.reports, "report", "also write these reports beside the journal: json, md, junit, html, text")
-	command.Flags().StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus server (or SQUALL_PROMETHEUS)")
+	f.prometheus.add(command.Flags())
 	command.Flags().StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
 	command.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
 	command.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print more: queries as they are sent, objects as they are made")
@@ -129,14 +128,9 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 	if flags.logFormat != logText && flags.logFormat != logJSON {
 		return runner.Runner{}, &hintedError{fmt.Errorf("--log-format %s is not known", flags.logFormat), "text or json"}
 	}
-	// Not the flag's default, which --help would print with its password.
-	address := cmp.Or(flags.prometheus, env.Getenv("SQUALL_PROMETHEUS"))
-	if address == "" {
-		return runner.Runner{}, &hintedError{errors.New("no Prometheus server is named"), "--prometheus http://HOST:9090 or SQUALL_PROMETHEUS; without it nothing would notice that the system suffers"}
-	}
-	querier, err := prom.New(address)
+	querier, err := flags.prometheus.client(env)
 	if err != nil {
-		return runner.Runner{}, &hintedError{err, "--prometheus http://HOST:9090"}
+		return runner.Runner{}, err
 	}
 	if err := flags.heartbeat.check(); err != nil {
 		return runner.Runner{}, err
