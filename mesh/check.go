@@ -43,6 +43,9 @@ func (s Snapshot) checkTarget(host string) error {
 	// A Hostname stands for a host of a ServiceEntry, in any namespace.
 	owners := map[owner]bool{{"Hostname", "", host}: true}
 	for _, i := range s.standIns(host) {
+		if i.external != "" {
+			return refuse(ExternalName, "name that host, if a ServiceEntry knows it", "Service %s/%s only stands for another host, %s (type ExternalName), so proxies route calls by that one", i.namespace, i.name, i.external)
+		}
 		owners[owner{i.kind, i.namespace, i.name}] = true
 		waypoint, own := i.labels[useWaypointLabel]
 		if !own {
@@ -69,11 +72,8 @@ func (s Snapshot) checkTarget(host string) error {
 // where no port could speak HTTP.
 func checkPorts(g *group, ports []Port) error {
 	for _, strike := range g.strikes {
-		if len(ports) == 0 && strike.Blackhole != nil {
-			return refuse(UnknownPorts, "a Service needs spec.ports, and a ServiceEntry too", "the ports of %s are not known, so nothing can take the place of its endpoints", g.host)
-		}
 		if len(ports) == 0 {
-			continue
+			return refuse(UnknownPorts, "a Service needs spec.ports, and a ServiceEntry too; with --mesh its manifest must be among the files", "%s has no port that namespace %s can see, so its proxies have no route for it", g.host, g.callers)
 		}
 		reachable := slices.DeleteFunc(slices.Clone(ports), func(p Port) bool {
 			return strike.target.Port != 0 && int64(strike.target.Port) != p.Number
@@ -100,4 +100,14 @@ func (s Snapshot) checkRevision(c candidate, namespace string) error {
 	}
 	return refuse(OtherRevision, "label the namespace with the revision, or remove the label from the VirtualService",
 		"VirtualService %s is for the control-plane revision %s only, and namespace %s is not labelled to be of it", c.name(), revision, namespace)
+}
+
+// checkScopeRevision refuses a Sidecar of which it cannot be told whether the
+// callers' control plane reads it.
+func (s Snapshot) checkScopeRevision(scope scope, namespace string) error {
+	if scope.revision == "" || scope.revision == s.Namespaces[namespace][revisionLabel] {
+		return nil
+	}
+	return refuse(OtherRevision, "label the namespace with the revision, or remove the label from the Sidecar",
+		"Sidecar %s is for the control-plane revision %s only, and namespace %s is not labelled to be of it", scope.sidecar, scope.revision, namespace)
 }

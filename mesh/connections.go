@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -9,53 +10,71 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// renderConnections gives an object its tcp and tls routes: those of the base,
-// and before them those that blackholes need.
+// renderConnections gives an object the tcp and tls rules that blackholes need.
 //
 // For connections istiod goes through all VirtualServices of the host and takes
 // the first rule that is for the proxy and the port
 // (istio.io/istio/pilot/pkg/networking/core, buildSidecarOutboundTCPFilterChainOpts
-// and buildSidecarOutboundTLSFilterChainOpts). So an object that is narrowed to
-// some callers needs no copy of the others' rules.
+// and buildSidecarOutboundTLSFilterChainOpts). So an object needs no copy of
+// the rules for others: they stay where they are.
 func (r *renderer) renderConnections(spec map[string]any, active []strike) error {
-	if len(r.guard()) > 0 && (r.base == nil || !r.base.wildcard()) {
-		delete(spec, "tcp")
-		delete(spec, "tls")
-	} else if err := r.checkServerNames(spec); err != nil {
-		return err
-	}
 	var tcp, tls []any
-	for _, s := range active {
-		if s.Blackhole == nil {
-			continue
-		}
-		for _, port := range r.blackholes.portsOf(s) {
-			for _, c := range requestless(s, port) {
-				var err error
-				switch {
-				case port.hasTCPRoutes():
-					tcp, err = r.divertConnections(tcp, "tcp", s, c)
-				case port.speaks() == speaksTLS:
-					tls, err = r.divertConnections(tls, "tls", s, c)
-				}
-				if err != nil {
-					return err
-				}
+	for _, port := range r.blackholes.known {
+		for _, part := range r.connectionParts(active, port) {
+			var err error
+			switch {
+			case port.hasTCPRoutes():
+				tcp, err = r.divertConnections(tcp, "tcp", part)
+			case port.speaks() == speaksTLS:
+				tls, err = r.divertConnections(tls, "tls", part)
+			}
+			if err != nil {
+				return err
 			}
 		}
 	}
 	for field, diverted := range map[string][]any{"tcp": tcp, "tls": tls} {
 		if len(diverted) > 0 {
-			own, _ := spec[field].([]any)
-			spec[field] = append(diverted, own...)
+			spec[field] = diverted
 		}
 	}
 	return nil
 }
 
+// connectionParts cuts the connections to a port into those that different sets
+// of blackholes are for, the more specific first.
+func (r *renderer) connectionParts(active []strike, port Port) []segment {
+	whole := condition{"port": port.Number}
+	parts := []segment{{match: []condition{whole}}}
+	for _, s := range active {
+		if s.Blackhole == nil {
+			continue
+		}
+		for _, c := range requestless(s, port) {
+			var next []segment
+			for _, part := range parts {
+				both, ok, err := conjoin(part.match[0], c, r.callers)
+				switch {
+				case err != nil || !ok || slices.ContainsFunc(part.strikes, s.same):
+					next = append(next, part)
+				case reflect.DeepEqual(both, part.match[0]):
+					next = append(next, segment{part.match, append(slices.Clone(part.strikes), s)})
+				default:
+					next = append(next, segment{[]condition{both}, append(slices.Clone(part.strikes), s)}, part)
+				}
+			}
+			parts = next
+		}
+	}
+	return slices.DeleteFunc(parts, func(p segment) bool { return len(p.strikes) == 0 })
+}
+
 // requestless gives the conditions of a strike on the connections to a port;
 // those that look at requests cannot be met by one.
 func requestless(s strike, port Port) []condition {
+	if s.target.Port != 0 && int64(s.target.Port) != port.Number {
+		return nil
+	}
 	conditions := s.conditions
 	if len(conditions) == 0 {
 		conditions = []condition{{}}
@@ -74,10 +93,11 @@ func requestless(s strike, port Port) []condition {
 	return found
 }
 
-// divertConnections adds the rules that divert connections which meet c: a
+// divertConnections adds the rules that divert a part of the connections: a
 // narrowed copy of each rule that is in force for them.
-func (r *renderer) divertConnections(rules []any, protocol string, s strike, c condition) ([]any, error) {
-	for _, vs := range r.connectionRules() {
+func (r *renderer) divertConnections(rules []any, protocol string, part segment) ([]any, error) {
+	c := part.match[0]
+	for _, vs := range r.connectionRules(r.listener) {
 		if b := r.bucketFor(vs, r.callers); b <= r.place.bucket && len(mapsAt(mapAt(vs.Object, "spec"), protocol)) > 0 {
 			return nil, refuse(PrivateConnections, "remove exportTo from it, or name callers in another namespace", "VirtualService %s/%s has %s routes and is %s, where nothing outranks them", vs.GetNamespace(), vs.GetName(), protocol, b)
 		}
@@ -95,11 +115,10 @@ func (r *renderer) divertConnections(rules []any, protocol string, s strike, c c
 				continue
 			}
 			rule["match"] = narrowed
-			diverted, err := r.divertRule(rule, s)
-			if err != nil {
+			if err := r.divertRule(rule, part.strikes); err != nil {
 				return nil, err
 			}
-			rules = append(rules, diverted)
+			rules = append(rules, rule)
 			if final {
 				return rules, nil
 			}
@@ -107,18 +126,39 @@ func (r *renderer) divertConnections(rules []any, protocol string, s strike, c c
 	}
 	match := runtime.DeepCopyJSON(c)
 	if protocol == "tls" {
+		if err := r.checkServerName(); err != nil {
+			return nil, err
+		}
 		match["sniHosts"] = []any{r.host}
 	}
-	diverted, err := r.divertRule(map[string]any{
+	rule := map[string]any{
 		"match": []any{match},
 		"route": []any{map[string]any{"destination": map[string]any{"host": r.host, "port": map[string]any{"number": c["port"]}}}},
-	}, s)
-	return append(rules, diverted), err
+	}
+	return append(rules, rule), r.divertRule(rule, part.strikes)
 }
 
-func (r *renderer) divertRule(rule map[string]any, s strike) (map[string]any, error) {
-	r.traceStrike(s, rule)
-	return rule, r.blackholes.divert(rule, []strike{s}, r.isTarget)
+func (r *renderer) divertRule(rule map[string]any, strikes []strike) error {
+	for _, s := range strikes {
+		r.traceStrike(s, rule)
+		if slices.ContainsFunc(mapsAt(rule, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) }) {
+			r.diverted[s.number] = true
+		}
+	}
+	return r.blackholes.divert(rule, strikes, r.isTarget)
+}
+
+// checkServerName refuses to make the first tls rule of a host whose listener
+// has an address of its own. Today such a proxy forwards whatever server name a
+// caller asks for; with a rule for one name, connections with any other would
+// pass by the target.
+func (r *renderer) checkServerName() error {
+	addressed := slices.ContainsFunc(r.standIns(r.host), func(i standIn) bool { return i.addressed })
+	if !addressed {
+		return nil
+	}
+	return refuse(OtherServerNames, "name target.port if another port is meant; a tls rule of a VirtualService for the host, as Istio's users write it, would say which names count",
+		"connections to a TLS port of %s carry any server name today, and a blackhole could take only those with exactly this one", r.host)
 }
 
 // narrowConnections gives the matches of a rule narrowed to c, and whether the
@@ -169,15 +209,16 @@ func (r *renderer) narrowConnections(rule map[string]any, protocol string, c con
 	return narrowed, final
 }
 
-// connectionRules gives the VirtualServices of the host in the order in which
-// istiod looks for rules for connections: wildcards are not set apart.
-func (r *renderer) connectionRules() []*unstructured.Unstructured {
+// connectionRules gives the VirtualServices of the host that a listener imports,
+// in the order in which istiod looks for rules for connections: wildcards are
+// not set apart.
+func (r *renderer) connectionRules(l listener) []*unstructured.Unstructured {
 	var found []*unstructured.Unstructured
 	for _, vs := range r.VirtualServices {
 		if isOurs(vs) || !appliesToSidecars(vs) || r.bucketFor(vs, r.callers) == hidden || r.patternFor(vs, r.host) == "" {
 			continue
 		}
-		if !r.importsVirtualService(vs.GetNamespace(), r.hostsOf(vs)) {
+		if len(mapsAt(mapAt(vs.Object, "spec"), "tcp"))+len(mapsAt(mapAt(vs.Object, "spec"), "tls")) == 0 || !l.importsVirtualService(vs.GetNamespace(), r.hostsOf(vs)) {
 			continue
 		}
 		found = append(found, vs)
@@ -191,6 +232,18 @@ func (r *renderer) connectionRules() []*unstructured.Unstructured {
 	return found
 }
 
+// checkConnections refuses callers whose listeners do not find the same rules
+// for connections.
+func (r *renderer) checkConnections(seen []sight) error {
+	for _, other := range seen[1:] {
+		if !slices.Equal(r.connectionRules(other.listener), r.connectionRules(seen[0].listener)) && slices.ContainsFunc(r.strikes, func(s strike) bool { return s.Blackhole != nil }) {
+			return refuse(DifferentRoutes, "name the callers of each kind, by their labels and the port, in an experiment of its own",
+				"the callers in %s do not have the same rules for connections to %s, by their Sidecars", r.callers, r.host)
+		}
+	}
+	return nil
+}
+
 // checkOverlap refuses a rule for the target together with other server names.
 // The proxy would get two rules for the one name, and Envoy refuses a listener
 // with such; istiod leaves the second out only when both have the same names.
@@ -202,24 +255,6 @@ func (r *renderer) checkOverlap(vs *unstructured.Unstructured, rule map[string]a
 		}
 		if narrowed, _ := r.narrowConnections(map[string]any{"match": []any{m}}, "tls", c); len(narrowed) > 0 {
 			return refuse(OtherServerNames, "give the host a tls rule of its own", "a tls rule of VirtualService %s/%s for %s is for other server names too, and Envoy knows no second one for the same name", vs.GetNamespace(), vs.GetName(), r.host)
-		}
-	}
-	return nil
-}
-
-// checkServerNames refuses a base whose tls routes name other hosts: Istio
-// wants every server name to be among the object's hosts, and the shadow has
-// only one. The host is written as the shadow writes it: here its case counts.
-func (r *renderer) checkServerNames(spec map[string]any) error {
-	for _, route := range mapsAt(spec, "tls") {
-		for _, match := range mapsAt(route, "match") {
-			names, _ := match["sniHosts"].([]any)
-			for i, name := range names {
-				if text, _ := name.(string); !strings.EqualFold(text, r.host) {
-					return refuse(OtherServerNames, "give the host a VirtualService of its own, or name the callers' labels", "tls routes of VirtualService %s name %v beside %s", r.name(), name, r.host)
-				}
-				names[i] = r.host
-			}
 		}
 	}
 	return nil

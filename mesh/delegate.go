@@ -17,6 +17,7 @@ import (
 // is in force.
 func (s Snapshot) httpRoutes(root *unstructured.Unstructured) (routes []map[string]any, children []*unstructured.Unstructured) {
 	for _, route := range mapsAt(mapAt(root.Object, "spec"), "http") {
+		route = withoutEmpty(route)
 		delegate := mapAt(route, "delegate")
 		if delegate == nil {
 			routes = append(routes, route)
@@ -32,7 +33,7 @@ func (s Snapshot) httpRoutes(root *unstructured.Unstructured) (routes []map[stri
 		spec := runtime.DeepCopyJSON(mapAt(child.Object, "spec"))
 		qualifyDestinations(spec, child.GetNamespace(), s.ClusterDomain)
 		for _, own := range mapsAt(spec, "http") {
-			if merged, ok := mergeRoutes(route, own); ok {
+			if merged, ok := mergeRoutes(route, withoutEmpty(own)); ok {
 				routes = append(routes, merged)
 			}
 		}
@@ -189,4 +190,55 @@ func textsConflict(outer, inner map[string]any) bool {
 		return own == "" || !strings.HasPrefix(own, prefix)
 	}
 	return true
+}
+
+// withoutEmpty gives a route without the conditions that hold nothing, such as
+// gateways: [] and port: 0. Istio reads them as omitted, because protobuf does.
+func withoutEmpty(route map[string]any) map[string]any {
+	matches, _ := route["match"].([]any)
+	if !slices.ContainsFunc(matches, func(m any) bool { c, _ := m.(map[string]any); return hasEmpty(c) }) {
+		return route
+	}
+	route = maps.Clone(route)
+	cleaned := make([]any, len(matches))
+	for i, m := range matches {
+		cleaned[i] = m
+		if c, is := m.(map[string]any); is {
+			c = maps.Clone(c)
+			maps.DeleteFunc(c, isEmpty)
+			cleaned[i] = c
+		}
+	}
+	route["match"] = cleaned
+	return route
+}
+
+func hasEmpty(c map[string]any) bool {
+	for field, value := range c {
+		if isEmpty(field, value) {
+			return true
+		}
+	}
+	return false
+}
+
+// isEmpty reports whether a field of a match holds nothing.
+func isEmpty(field string, value any) bool {
+	switch field {
+	case "gateways":
+		list, is := value.([]any)
+		return is && len(list) == 0
+	case "sourceNamespace", "name", "statPrefix":
+		return value == ""
+	case "port":
+		number, is := asInt(value)
+		return is && number == 0
+	case "sourceLabels", "headers", "withoutHeaders", "queryParams":
+		all, is := value.(map[string]any)
+		return is && len(all) == 0
+	case "ignoreUriCase":
+		return value == false
+	default:
+		return value == nil
+	}
 }

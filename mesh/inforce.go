@@ -34,6 +34,8 @@ func (s Snapshot) bucketFor(vs *unstructured.Unstructured, namespace string) buc
 	}
 	own := vs.GetNamespace() == namespace
 	switch {
+	case !s.discovers(vs.GetNamespace()):
+		return hidden
 	case len(exportTo) == 0, slices.Contains(exportTo, "*"):
 		return public
 	case own && (slices.Contains(exportTo, ".") || slices.Contains(exportTo, namespace)):
@@ -263,6 +265,11 @@ func (s Snapshot) findInForce(host string, p proxies, l listener) (inForce, erro
 			return inForce{base: &c}, err
 		}
 		routes, delegates := s.httpRoutes(c.Unstructured)
+		for _, child := range delegates {
+			if err := s.checkRevision(candidate{child, c.bucket, c.pattern}, p.namespace); err != nil {
+				return inForce{base: &c}, err
+			}
+		}
 		switch p.coveredBy(routes) {
 		case all:
 			return inForce{base: &c, routes: routes, delegates: delegates, passed: passed}, nil

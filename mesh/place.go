@@ -43,6 +43,8 @@ func (s Snapshot) choose(g *group, o Options, base *candidate, seen []sight) (pl
 		switch {
 		case !exists:
 			reason = "there is no such namespace"
+		case !s.discovers(p.namespace):
+			reason = "istiod does not watch it (discoverySelectors)"
 		case base != nil && !base.wildcard() && p.bucket >= base.bucket:
 			reason = fmt.Sprintf("%s is %s too, and older", base.name(), p.bucket)
 		case o.Denied[p.namespace] != "":
@@ -82,13 +84,16 @@ func (s Snapshot) see(g *group, ports []Port) ([]sight, error) {
 	var seen []sight
 	for _, proxies := range g.proxies(ports) {
 		for _, scope := range s.scopesFor(g.callers, proxies.labels) {
+			if err := s.checkScopeRevision(scope, g.callers); err != nil {
+				return seen, err
+			}
 			reached := false
 			for _, l := range scope.listeners {
 				if l.port != 0 && len(proxies.ports) > 0 && !slices.Contains(proxies.ports, l.port) {
 					continue
 				}
 				if !slices.ContainsFunc(standIns, func(i standIn) bool {
-					return i.visibleTo(g.callers) && l.importsHost(i.namespace, g.host)
+					return s.sees(i, g.callers) && l.importsHost(i.namespace, g.host)
 				}) {
 					continue
 				}
@@ -105,9 +110,6 @@ func (s Snapshot) see(g *group, ports []Port) ([]sight, error) {
 			}
 			if reached {
 				continue
-			}
-			if scope.sidecar == "" {
-				return seen, refuse(NotVisible, "exportTo of the Service or ServiceEntry decides", "%s is not visible to namespace %s, so its proxies have no route for it", g.host, g.callers)
 			}
 			return seen, refuse(NotImported, "add the host to the Sidecar's egress hosts, or name callers that call it", "Sidecar %s does not import %s, so the callers' proxies have no route for it", scope.sidecar, g.host)
 		}
@@ -135,9 +137,10 @@ func describeBase(base *candidate) string {
 	return "VirtualService " + base.name()
 }
 
-// checkBystanders refuses a placement that would take a wildcard VirtualService
-// away from other proxies of the callers' namespace: a new exact host does so
-// even where it has no route for a proxy.
+// checkBystanders refuses a placement that would change the routes of other
+// proxies of the callers' namespace. A new exact host switches a wildcard off for
+// every proxy that imports it, even where it has no route for the proxy; and next
+// to a wildcard the object holds routes for everybody.
 func (s Snapshot) checkBystanders(g *group, base *candidate, p placement) error {
 	if base != nil && !base.wildcard() {
 		return nil
@@ -148,7 +151,11 @@ func (s Snapshot) checkBystanders(g *group, base *candidate, p placement) error 
 				continue
 			}
 			found := s.candidates(g.host, g.callers, l)
-			if len(found) > 0 && found[0].wildcard() && !sameBase(&found[0], base) {
+			switch {
+			case base != nil && (len(found) == 0 || !sameBase(&found[0], base)):
+				return refuse(WildcardForOthers, "give the host a VirtualService of its own",
+					"other proxies of %s do not take their routes from VirtualService %s (for %s), and a copy of its routes would reach them", g.callers, base.name(), base.pattern)
+			case base == nil && len(found) > 0 && found[0].wildcard():
 				return refuse(WildcardForOthers, "give the host a VirtualService of its own",
 					"other proxies of %s take their routes from VirtualService %s (for %s), and one for the exact host would take them away", g.callers, found[0].name(), found[0].pattern)
 			}

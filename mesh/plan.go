@@ -187,7 +187,10 @@ func (s Snapshot) decide(d *Decision, g *group, e experiments.Experiment, o Opti
 	if run, live := s.liveRun(g.host, g.callers); live {
 		return drawn{}, refuse(LiveRun, "wait until it has ended", "run %s already disturbs the calls from %s to %s", run, g.callers, g.host)
 	}
-	ports := s.portsOf(g.host)
+	if !slices.ContainsFunc(s.standIns(g.host), func(i standIn) bool { return s.sees(i, g.callers) }) {
+		return drawn{}, refuse(NotVisible, "exportTo of the Service or ServiceEntry decides, and Istio's MeshConfig", "%s is not visible to namespace %s, so its proxies have no route for it", g.host, g.callers)
+	}
+	ports := s.portsOf(g.host, g.callers)
 	if err := checkPorts(g, ports); err != nil {
 		return drawn{}, err
 	}
@@ -213,7 +216,7 @@ func (s Snapshot) decide(d *Decision, g *group, e experiments.Experiment, o Opti
 		return drawn{}, err
 	}
 	d.explain(now, place)
-	return s.draw(d, g, now, seen[0].listener, place, ports, e, o)
+	return s.draw(d, g, seen, place, ports, e, o)
 }
 
 // explain says why the placement takes effect.
@@ -247,9 +250,13 @@ func (d *Decision) explain(now inForce, p placement) {
 
 // draw renders the objects, and their later states when faults have times of
 // their own.
-func (s Snapshot) draw(d *Decision, g *group, now inForce, l listener, p placement, ports []Port, e experiments.Experiment, o Options) (drawn, error) {
+func (s Snapshot) draw(d *Decision, g *group, seen []sight, p placement, ports []Port, e experiments.Experiment, o Options) (drawn, error) {
+	now := seen[0].inForce
 	duration := e.Spec.Duration.Duration
-	r := &renderer{Snapshot: s, group: g, inForce: now, listener: l, place: p, experiment: e.Metadata.Name, blackholes: newBlackholes(s, g, p, ports, o)}
+	r := &renderer{Snapshot: s, group: g, inForce: now, listener: seen[0].listener, place: p, experiment: e.Metadata.Name, blackholes: newBlackholes(s, g, p, ports, o)}
+	if err := r.checkConnections(seen); err != nil {
+		return drawn{}, err
+	}
 	home := p.namespace
 	if now.base != nil {
 		home = now.base.GetNamespace()

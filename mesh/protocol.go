@@ -3,6 +3,8 @@ package mesh
 import (
 	"slices"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // Port is a port of a Service or a ServiceEntry.
@@ -78,34 +80,38 @@ func protocolSpeech(name string) speech {
 	}
 }
 
-// portsOf gives the ports of a host, in the order of their numbers, those of
-// Services first.
-func (s Snapshot) portsOf(host string) []Port {
+// portsOf gives the ports of a host that the proxies of a namespace can see, in
+// the order of their numbers, those of Services first. Of a number that UDP and
+// TCP share, the TCP port counts: Istio routes no other.
+func (s Snapshot) portsOf(host, namespace string) []Port {
 	var ports []Port
-	add := func(p Port) {
-		if !slices.ContainsFunc(ports, func(have Port) bool { return have.Number == p.Number }) {
-			ports = append(ports, p)
+	for _, i := range s.standIns(host) {
+		if !s.sees(i, namespace) {
+			continue
 		}
-	}
-	for _, service := range s.Services {
-		if strings.EqualFold(host, s.serviceHost(service)) {
-			for _, port := range service.Ports {
-				add(port)
+		for _, p := range i.ports {
+			at := slices.IndexFunc(ports, func(have Port) bool { return have.Number == p.Number })
+			switch {
+			case at < 0:
+				ports = append(ports, p)
+			case ports[at].speaks() == speaksUDP:
+				ports[at] = p
 			}
 		}
 	}
-	for _, entry := range s.ServiceEntries {
-		if !containsFold(stringsAt(entry.Object, "spec", "hosts"), host) {
-			continue
-		}
-		for _, port := range mapsAt(mapAt(entry.Object, "spec"), "ports") {
-			number, _ := asInt(port["number"])
-			name, _ := port["name"].(string)
-			protocol, _ := port["protocol"].(string)
-			add(Port{Number: number, Name: name, Protocol: protocol})
-		}
-	}
 	slices.SortStableFunc(ports, func(a, b Port) int { return int(a.Number - b.Number) })
+	return ports
+}
+
+// entryPorts gives the ports of a ServiceEntry.
+func entryPorts(entry *unstructured.Unstructured) []Port {
+	var ports []Port
+	for _, port := range mapsAt(mapAt(entry.Object, "spec"), "ports") {
+		number, _ := asInt(port["number"])
+		name, _ := port["name"].(string)
+		protocol, _ := port["protocol"].(string)
+		ports = append(ports, Port{Number: number, Name: name, Protocol: protocol})
+	}
 	return ports
 }
 

@@ -15,8 +15,9 @@ const (
 	GatewayAPIRoute    Cause = "gateway-api-route"   // a route of the Gateway API is in force
 	LiveRun            Cause = "live-run"            // a run disturbs the same calls already
 	NoSuchPort         Cause = "no-such-port"        // the target does not have the port
-	UnknownPorts       Cause = "unknown-ports"       // the target says nothing about its ports
+	UnknownPorts       Cause = "unknown-ports"       // the target has no port that the callers can see
 	NotHTTP            Cause = "not-http"            // an abort, a delay or a match on requests, for connections
+	ExternalName       Cause = "external-name"       // the target is only another name for a host
 	NotVisible         Cause = "not-visible"         // the host is not exported to the callers
 	NotImported        Cause = "not-imported"        // the callers' Sidecar does not import the host
 	OtherRevision      Cause = "other-revision"      // the object in force is for another control-plane revision
@@ -26,7 +27,7 @@ const (
 	RoutesForSome      Cause = "routes-for-some"     // the object in force has routes for some of the callers only
 	WildcardForOthers  Cause = "wildcard-for-others" // a new exact host would take a wildcard away from others
 	DifferentRoutes    Cause = "different-routes"    // the callers do not take the same routes
-	OtherServerNames   Cause = "other-server-names"  // tls routes name hosts beside the target
+	OtherServerNames   Cause = "other-server-names"  // other server names of a TLS port
 	NothingToCarry     Cause = "nothing-to-carry"    // no route both forwards the requests and meets the match
 	ExistingFault      Cause = "existing-fault"      // a route has a fault of the same kind already
 	Inexpressible      Cause = "inexpressible"       // Istio has no match for the requests that both conditions mean
@@ -36,7 +37,7 @@ const (
 // Causes lists all causes of refusals.
 func Causes() []Cause {
 	return []Cause{
-		UnknownHost, NoCallers, NoNamespace, Ambient, Waypoint, GatewayAPIRoute, LiveRun, NoSuchPort,
+		ExternalName, UnknownHost, NoCallers, NoNamespace, Ambient, Waypoint, GatewayAPIRoute, LiveRun, NoSuchPort,
 		UnknownPorts, NotHTTP, NotVisible, NotImported, OtherRevision, PrivateBase, PrivateConnections, NoPlacement,
 		RoutesForSome, WildcardForOthers, DifferentRoutes, OtherServerNames, NothingToCarry, ExistingFault, Inexpressible, UnroundWeights,
 	}

@@ -26,7 +26,11 @@ type renderer struct {
 	experiment string
 	blackholes *blackholes
 	trace      Trace
-	clones     int // how many names were given to clones of the object
+	clones     int    // how many names were given to clones of the object
+	aims       []*aim // the conditions of the state that is rendered
+	// diverted tells which strikes, by their number, some rule for connections
+	// was diverted for in the state that is rendered.
+	diverted map[int]bool
 }
 
 // render gives the object in the state in which the given strikes are active.
@@ -36,14 +40,16 @@ type renderer struct {
 // before. Next to a wildcard that would not be so, and every route is kept.
 func (r *renderer) render(active []strike) (*unstructured.Unstructured, error) {
 	object := r.newVirtualService(r.host, r.callers, r.place.namespace)
+	r.diverted = map[int]bool{}
 	spec := map[string]any{}
 	if r.base != nil {
 		if revision := r.base.GetLabels()[revisionLabel]; revision != "" {
 			object.SetLabels(map[string]string{revisionLabel: revision})
 		}
 		for field, value := range mapAt(r.base.Object, "spec") {
-			// Bound to the mesh; gateways keep the original.
-			if field != "http" && field != "gateways" {
+			// Rules for connections stay with the original, where istiod goes on
+			// to find them.
+			if !slices.Contains([]string{"http", "tcp", "tls", "gateways"}, field) {
 				spec[field] = runtime.DeepCopyJSONValue(value)
 			}
 		}
@@ -64,23 +70,26 @@ func (r *renderer) render(active []strike) (*unstructured.Unstructured, error) {
 	if err := r.renderConnections(spec, active); err != nil {
 		return nil, err
 	}
-	if r.base == nil && !r.hasHTTP() {
-		if spec["tcp"] != nil || spec["tls"] != nil {
-			delete(spec, "http")
-		} else {
+	if err := r.checkReached(active); err != nil {
+		return nil, err
+	}
+	if len(mapsAt(spec, "http")) == 0 {
+		delete(spec, "http")
+		if spec["tcp"] == nil && spec["tls"] == nil {
 			// Istio wants a route, and there is none to divert now: one that no
 			// request takes.
-			mapsAt(spec, "http")[0]["match"] = []any{map[string]any{"port": r.blackholes.known[0].Number}}
+			spec["http"] = []any{map[string]any{
+				"match": []any{map[string]any{"gateways": []any{meshGateway}, "port": unusedPort}},
+				"route": []any{map[string]any{"destination": map[string]any{"host": r.host}}},
+			}}
 		}
 	}
 	object.Object["spec"] = spec
 	return object, nil
 }
 
-// hasHTTP reports whether the target has, or may have, ports with http routes.
-func (r *renderer) hasHTTP() bool {
-	return len(r.blackholes.known) == 0 || slices.ContainsFunc(r.blackholes.known, Port.hasHTTPRoutes)
-}
+// unusedPort is a port that no Service has: what is for it is for nobody.
+const unusedPort = int64(65535)
 
 // copyRoutes gives the http routes in force, or the one that istiod makes by
 // default. That one names no port, so that each port goes to itself.
@@ -108,8 +117,8 @@ func (r *renderer) shown(routes []any, namespace string) []map[string]any {
 
 // guarded narrows routes to the callers and ports that the experiment means.
 func (r *renderer) guarded(routes []map[string]any) ([]map[string]any, error) {
-	guard, err := r.guardHere()
-	if len(guard) == 0 || err != nil {
+	guard, narrowed, err := r.guardHere()
+	if !narrowed || err != nil {
 		return routes, err
 	}
 	var kept []map[string]any
@@ -130,14 +139,12 @@ func (r *renderer) guarded(routes []map[string]any) ([]map[string]any, error) {
 // no base stands for the host, the target's ports belong to it: port 80 is the
 // one port on which istiod routes a VirtualService's hosts without a Service
 // there (httproute.go, BuildSidecarOutboundVirtualHosts), and calls that pass
-// through today must go on to do so.
-func (r *renderer) guardHere() ([]condition, error) {
-	guard := r.guard()
+// through today must go on to do so. A guard that is narrowed to nothing leaves
+// no http route at all.
+func (r *renderer) guardHere() (guard []condition, narrowed bool, err error) {
+	guard = r.guard()
 	if r.base != nil {
-		if r.base.wildcard() {
-			return nil, nil
-		}
-		return guard, nil
+		return guard, len(guard) > 0 && !r.base.wildcard(), nil
 	}
 	var ports []condition
 	for _, port := range r.blackholes.known {
@@ -147,12 +154,13 @@ func (r *renderer) guardHere() ([]condition, error) {
 	}
 	on80 := slices.ContainsFunc(ports, func(c condition) bool { return c["port"] == int64(80) })
 	switch {
-	case on80 || len(ports) == 0:
-		return guard, nil
+	case on80:
+		return guard, len(guard) > 0, nil
 	case len(guard) == 0:
-		return ports, nil
+		return ports, true, nil
 	default:
-		return intersect(guard, ports, r.callers)
+		guard, err = intersect(guard, ports, r.callers)
+		return guard, true, err
 	}
 }
 
@@ -220,14 +228,21 @@ func (r *renderer) faulted(routes []map[string]any, active []strike) ([]any, err
 			aim.closed = aim.closed || takesAll(route, aim.condition, r.callers)
 		}
 	}
-	return out, r.checkReached(aims)
+	r.aims = aims
+	return out, nil
 }
 
 // checkReached refuses when a condition meets no route that can carry its
-// fault: the fault would silently do nothing there. A condition of a blackhole
-// may be met by connections alone.
-func (r *renderer) checkReached(aims []*aim) error {
-	for _, aim := range aims {
+// fault: the fault would silently do nothing there. A blackhole may be for
+// connections alone.
+func (r *renderer) checkReached(active []strike) error {
+	for _, s := range active {
+		onHTTP := s.Blackhole == nil || r.blackholes.onHTTP(s)
+		if !onHTTP && !r.diverted[s.number] {
+			return refuse(NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no rule for connections of %s forwards them to subset %s of %s", describeBase(r.base), s.target.Subset, r.host)
+		}
+	}
+	for _, aim := range r.aims {
 		if aim.reached || aim.strike.Blackhole != nil && !r.blackholes.onHTTP(aim.strike) {
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 // where no Sidecar applies (istio.io/istio/pilot/pkg/model, SidecarScope).
 type scope struct {
 	sidecar   string // namespace/name, empty where none applies
+	revision  string
 	selector  map[string]string
 	listeners []listener
 }
@@ -39,6 +40,9 @@ func (s Snapshot) scopes(namespace string) []scope {
 	var own, root *unstructured.Unstructured
 	for _, sidecar := range byAge {
 		selector := mapAt(mapAt(sidecar.Object, "spec"), "workloadSelector")
+		if !s.discovers(sidecar.GetNamespace()) {
+			continue
+		}
 		inNamespace := sidecar.GetNamespace() == namespace
 		switch {
 		case inNamespace && selector != nil:
@@ -69,7 +73,7 @@ func compareAge(a, b *unstructured.Unstructured) int {
 // scopeOf reads a Sidecar for the proxies of a namespace.
 func scopeOf(sidecar *unstructured.Unstructured, namespace string) scope {
 	spec := mapAt(sidecar.Object, "spec")
-	found := scope{sidecar: sidecar.GetNamespace() + "/" + sidecar.GetName(), selector: map[string]string{}}
+	found := scope{sidecar: sidecar.GetNamespace() + "/" + sidecar.GetName(), revision: sidecar.GetLabels()[revisionLabel], selector: map[string]string{}}
 	for key, value := range mapAt(mapAt(spec, "workloadSelector"), "labels") {
 		found.selector[key], _ = value.(string)
 	}

@@ -35,6 +35,11 @@ type Snapshot struct {
 	// DefaultExportTo is what an omitted exportTo of a VirtualService means;
 	// empty means every namespace (MeshConfig, defaultVirtualServiceExportTo).
 	DefaultExportTo []string
+	// DefaultServiceExportTo is the same for Services and ServiceEntries.
+	DefaultServiceExportTo []string
+	// Discovered tells whether istiod watches a namespace with the given labels
+	// (MeshConfig, discoverySelectors); nil means that it watches all.
+	Discovered func(labels map[string]string) bool
 }
 
 // Service is a Kubernetes Service.
@@ -45,6 +50,8 @@ type Service struct {
 	// annotation names; empty means every namespace.
 	ExportTo []string
 	Ports    []Port
+	// ExternalName is the host that a Service of that type stands for.
+	ExternalName string
 }
 
 // serviceHost gives a Service's host name.
@@ -61,6 +68,9 @@ type standIn struct {
 	kind, namespace, name string
 	labels                map[string]string
 	exportTo              []string
+	ports                 []Port
+	addressed             bool   // proxies listen at an address of its own
+	external              string // the host that it only stands for
 }
 
 // standIns gives what stands for a host: Services first.
@@ -68,23 +78,38 @@ func (s Snapshot) standIns(host string) []standIn {
 	var found []standIn
 	for _, service := range s.Services {
 		if strings.EqualFold(host, s.serviceHost(service)) {
-			found = append(found, standIn{"Service", service.Namespace, service.Name, service.Labels, service.ExportTo})
+			found = append(found, standIn{"Service", service.Namespace, service.Name, service.Labels, service.ExportTo, service.Ports, true, service.ExternalName})
 		}
 	}
 	for _, entry := range s.ServiceEntries {
 		if !isOurs(entry) && containsFold(stringsAt(entry.Object, "spec", "hosts"), host) {
-			found = append(found, standIn{"ServiceEntry", entry.GetNamespace(), entry.GetName(), entry.GetLabels(), stringsAt(entry.Object, "spec", "exportTo")})
+			addressed := len(stringsAt(entry.Object, "spec", "addresses")) > 0
+			found = append(found, standIn{"ServiceEntry", entry.GetNamespace(), entry.GetName(), entry.GetLabels(), stringsAt(entry.Object, "spec", "exportTo"), entryPorts(entry), addressed, ""})
 		}
 	}
 	return found
 }
 
-// visibleTo reports whether the proxies of a namespace may see it.
-func (i standIn) visibleTo(namespace string) bool {
-	if len(i.exportTo) == 0 || slices.Contains(i.exportTo, "*") || slices.Contains(i.exportTo, namespace) {
-		return true
+// sees reports whether the proxies of a namespace may see what stands for a
+// host.
+func (s Snapshot) sees(i standIn, namespace string) bool {
+	exportTo := i.exportTo
+	if len(exportTo) == 0 {
+		exportTo = s.DefaultServiceExportTo
 	}
-	return i.namespace == namespace && slices.Contains(i.exportTo, ".")
+	switch {
+	case !s.discovers(i.namespace):
+		return false
+	case len(exportTo) == 0, slices.Contains(exportTo, "*"), slices.Contains(exportTo, namespace):
+		return true
+	default:
+		return i.namespace == namespace && slices.Contains(exportTo, ".")
+	}
+}
+
+// discovers reports whether istiod watches a namespace.
+func (s Snapshot) discovers(namespace string) bool {
+	return s.Discovered == nil || s.Discovered(s.Namespaces[namespace])
 }
 
 // resolveHost gives the name by which the mesh knows a target. A short name

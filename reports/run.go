@@ -78,7 +78,7 @@ func (r *Run) take(event journal.Event) error {
 		})
 	case runner.EventCreated, runner.EventUpdated:
 		return decode(event, func(ref mesh.Ref) { changed(ref, "") })
-	case runner.EventDeleted:
+	case runner.EventDeleted, runner.EventUpdateFailed:
 		return decode(event, func(d runner.Deletion) { changed(d.Object, d.Error) })
 	case runner.EventEffect:
 		return decode(event, func(e runner.Effect) { r.Effect = &e })

@@ -50,13 +50,9 @@ func scrapeTimes(plan mesh.Plan) string {
 	return strings.Join(parts, " or ")
 }
 
-// routerFlags are what the callers' proxies flag a request with that a blackhole
-// took: no healthy upstream, no cluster, a connection that fails, with or
-// without retries, a timeout, and a caller that would not wait.
-const routerFlags = "UH|NC|UF|URX|UT|DC"
-
 // effectQuery gives the counters of the requests that the run hits: those
-// flagged as aborted or delayed, and those that were sent nowhere. It looks five
+// flagged as aborted or delayed, and those, with the connections, that were sent
+// to the hosts that lead nowhere. It looks five
 // minutes back, as an instant query does, but past a scrape that failed: a
 // counter that seems new would count from zero.
 func effectQuery(plan mesh.Plan) string {
@@ -70,8 +66,10 @@ func effectQuery(plan mesh.Plan) string {
 			flags = append(flags, "DI")
 		}
 		if len(d.Trace.Blackholes) > 0 {
-			flags = append(flags, routerFlags)
-			parts = append(parts, callsSelector(d.Callers, d.Trace.Blackholes, ""))
+			parts = append(parts, callsSelector(d.Callers, d.Trace.Blackholes, ""), strings.Replace(callsSelector(d.Callers, d.Trace.Blackholes, ""), "istio_requests_total", "istio_tcp_connections_opened_total", 1))
+		}
+		if len(flags) == 0 {
+			continue
 		}
 		flagged := fmt.Sprintf(`,response_flags=~"(.*,)?(%s)(,.*)?"`, strings.Join(flags, "|"))
 		parts = append(parts, callsSelector(d.Callers, append([]string{d.Host}, d.Trace.Destinations...), flagged))

@@ -13,19 +13,20 @@ import (
 // The types of a journal's events, each with the type of its data. They stand
 // in the journal in this order, though a run that ends early leaves some out.
 const (
-	EventStarted   = "started"   // Started
-	EventPlanned   = "planned"   // mesh.Plan
-	EventPhase     = "phase"     // Phase
-	EventMeasured  = "measured"  // steadystate.Measurement
-	EventCreating  = "creating"  // Change: about to be created
-	EventCreated   = "created"   // mesh.Ref
-	EventUpdating  = "updating"  // Change: about to be given this spec
-	EventUpdated   = "updated"   // mesh.Ref
-	EventDeleting  = "deleting"  // mesh.Ref: about to be deleted
-	EventDeleted   = "deleted"   // Deletion
-	EventHeartbeat = "heartbeat" // Heartbeat: one that failed
-	EventEffect    = "effect"    // Effect
-	EventFinished  = "finished"  // Result
+	EventStarted      = "started"       // Started
+	EventPlanned      = "planned"       // mesh.Plan
+	EventPhase        = "phase"         // Phase
+	EventMeasured     = "measured"      // steadystate.Measurement
+	EventCreating     = "creating"      // Change: about to be created
+	EventCreated      = "created"       // mesh.Ref
+	EventUpdating     = "updating"      // Change: about to be given this spec
+	EventUpdated      = "updated"       // mesh.Ref
+	EventUpdateFailed = "update-failed" // Deletion: an update that was not answered, or refused
+	EventDeleting     = "deleting"      // mesh.Ref: about to be deleted
+	EventDeleted      = "deleted"       // Deletion
+	EventHeartbeat    = "heartbeat"     // Heartbeat: one that failed
+	EventEffect       = "effect"        // Effect
+	EventFinished     = "finished"      // Result
 )
 
 // Started opens a journal.
@@ -72,7 +73,7 @@ type Change struct {
 	Object *unstructured.Unstructured `json:"object"`
 }
 
-// Deletion is the result of deleting one object.
+// Deletion is the result of deleting one object, or of an update that failed.
 type Deletion struct {
 	Object mesh.Ref `json:"object"`
 	// Error is empty when the object is gone.

@@ -1,7 +1,9 @@
 package runner
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -17,6 +19,10 @@ import (
 // ErrChanged says that an object has changed since it was read.
 var ErrChanged = errors.New("has changed")
 
+// ErrRejected says that the cluster has refused a write and would do so again:
+// it is not permitted, or not valid.
+var ErrRejected = errors.New("the cluster refuses it")
+
 // keeper holds the fault in the state that is planned, while it is in force: at
 // its moments it brings the objects into their next state, and when the routes
 // that they were derived from change, it renders them again. What it cannot
@@ -28,7 +34,10 @@ type keeper struct {
 	// made is the time, from the start of the fault, up to which the steps of
 	// the plan have been made.
 	made time.Duration
-	end  context.CancelCauseFunc
+	// failing is since when an update has not been answered; zero when none is
+	// due.
+	failing time.Time
+	end     context.CancelCauseFunc
 	// owned are our objects as we last wrote them, in the order of the plan.
 	owned []*owned
 	jobs  []mesh.Ref
@@ -66,15 +75,11 @@ func (k *keeper) keep(ctx context.Context) {
 		})
 	}
 	for {
-		var moment <-chan time.Time
-		if next := k.nextMoment(); next > 0 {
-			moment = time.After(time.Until(k.since.Add(next)))
-		}
 		ended := (*ending)(nil)
 		select {
 		case <-ctx.Done():
 			return
-		case <-moment:
+		case <-k.nextMoment():
 			ended = k.bring(ctx)
 		case sighting := <-seen:
 			ended = k.judge(ctx, sighting)
@@ -107,26 +112,15 @@ func (p Planned) bases() []mesh.Version {
 	return bases
 }
 
-// nextMoment gives the time, from the start of the fault, of the next step of
-// the plan; 0 when there is none.
-func (k *keeper) nextMoment() time.Duration {
+// nextMoment fires at the next step of the plan, or when an update that the
+// cluster did not answer is to be tried again.
+func (k *keeper) nextMoment() <-chan time.Time {
+	if !k.failing.IsZero() {
+		return time.After(updatePause)
+	}
 	for _, step := range k.planned.Steps {
 		if step.After.Duration > k.made {
-			return step.After.Duration
-		}
-	}
-	return 0
-}
-
-// bring brings the objects into the state that is planned for now.
-func (k *keeper) bring(ctx context.Context) *ending {
-	k.made = time.Since(k.since)
-	for i, object := range k.planned.At(k.made) {
-		if reflect.DeepEqual(k.owned[i].spec, object.Object["spec"]) {
-			continue
-		}
-		if end := k.update(ctx, k.owned[i], object); end != nil {
-			return end
+			return time.After(time.Until(k.since.Add(step.After.Duration)))
 		}
 	}
 	return nil
@@ -136,48 +130,90 @@ func (k *keeper) bring(ctx context.Context) *ending {
 // it is tried again.
 const updatePause = 500 * time.Millisecond
 
-// update writes an object of ours, unless somebody else has done so. While the
-// cluster does not answer it is tried again; the heartbeat decides for how
-// long.
-func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unstructured) *ending {
-	k.record.add(EventUpdating, Change{Object: object})
-	for ctx.Err() == nil {
-		attempt, cancel := context.WithTimeout(ctx, createTimeout)
-		updated, err := k.Mesh.Update(attempt, object, o.Ref, o.resourceVersion)
-		cancel()
-		switch {
-		case err == nil:
-			o.generation, o.resourceVersion, o.spec = updated.GetGeneration(), updated.GetResourceVersion(), object.Object["spec"]
-			k.record.add(EventUpdated, o.Ref)
-			return nil
-		case errors.Is(err, ErrGone):
-			return k.deleted(ctx, o.Ref)
-		case errors.Is(err, ErrChanged):
-			if end := k.refresh(ctx, o); end != nil {
-				return end
-			}
+// bring brings the objects into the state that is planned for now. What the
+// cluster does not answer is tried again, for as long as a heartbeat lasts; what
+// it refuses ends the run.
+func (k *keeper) bring(ctx context.Context) *ending {
+	k.made = time.Since(k.since)
+	for i, object := range k.planned.At(k.made) {
+		if reflect.DeepEqual(k.owned[i].spec, object.Object["spec"]) {
+			continue
 		}
-		k.pause(ctx, updatePause)
+		end, err := k.update(ctx, k.owned[i], object)
+		if end != nil {
+			return end
+		}
+		if err == nil {
+			continue
+		}
+		if k.failing.IsZero() {
+			k.failing = time.Now()
+		}
+		k.record.add(EventUpdateFailed, Deletion{Object: k.owned[i].Ref, Error: err.Error()})
+		if errors.Is(err, ErrRejected) || time.Since(k.failing) > k.Timing.Deadline {
+			return &ending{Failed, fmt.Sprintf("the fault could not be changed as planned: %v", err), "what was in force is rolled back; check the permissions and Istio's webhook"}
+		}
+		return nil
 	}
+	k.failing = time.Time{}
 	return nil
 }
 
-// refresh reads the resource version of an object of ours, which also changes
-// with its status. Its spec must be as it was written.
-func (k *keeper) refresh(ctx context.Context, o *owned) *ending {
-	attempt, cancel := context.WithTimeout(ctx, createTimeout)
+// update writes an object of ours once, unless somebody else has done so.
+func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unstructured) (*ending, error) {
+	k.record.add(EventUpdating, Change{Object: object})
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	now, err := k.Mesh.Get(attempt, o.Ref)
+	updated, err := k.Mesh.Update(ctx, object, o.Ref, o.resourceVersion)
+	switch {
+	case err == nil:
+		o.wrote(updated, object)
+		k.record.add(EventUpdated, o.Ref)
+		return nil, nil
+	case errors.Is(err, ErrGone):
+		return k.deleted(ctx, o.Ref), nil
+	case errors.Is(err, ErrRejected):
+		return nil, err
+	default:
+		// The answer may have been lost, and the resource version changes with
+		// the status too.
+		return k.refresh(ctx, o, object), err
+	}
+}
+
+// wrote takes over what was written.
+func (o *owned) wrote(now, object *unstructured.Unstructured) {
+	o.generation, o.resourceVersion, o.spec = now.GetGeneration(), now.GetResourceVersion(), object.Object["spec"]
+}
+
+// refresh reads how an object of ours is now: as it was written last, or as it
+// was just attempted, with the answer lost. Anything else is somebody's edit.
+func (k *keeper) refresh(ctx context.Context, o *owned, attempted *unstructured.Unstructured) *ending {
+	now, err := k.Mesh.Get(ctx, o.Ref)
 	switch {
 	case errors.Is(err, ErrGone):
 		return k.deleted(ctx, o.Ref)
 	case err != nil:
-		return nil // tried again
-	case now.GetGeneration() != o.generation:
+		return nil //nolint:nilerr // the update is tried again, and its own error recorded
+	case now.GetGeneration() == o.generation:
+		o.resourceVersion = now.GetResourceVersion()
+		return nil
+	case sameJSON(now.Object["spec"], attempted.Object["spec"]):
+		o.wrote(now, attempted)
+		return nil
+	default:
 		return drifted(o.Ref, "was changed")
 	}
-	o.resourceVersion = now.GetResourceVersion()
-	return nil
+}
+
+// sameJSON compares values that one may have come through JSON.
+func sameJSON(a, b any) bool {
+	one, err := json.Marshal(a)
+	if err != nil {
+		return false
+	}
+	other, err := json.Marshal(b)
+	return err == nil && bytes.Equal(one, other)
 }
 
 // deleted says why an object of ours is gone: because somebody has pulled the

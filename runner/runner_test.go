@@ -95,7 +95,7 @@ func (c *fakeCluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 	return mesh.Snapshot{
 		VirtualServices: routes,
 		APIVersion:      "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
-		Services:   []mesh.Service{{Namespace: "prod", Name: "ratings"}},
+		Services:   []mesh.Service{{Namespace: "prod", Name: "ratings", Ports: []mesh.Port{{Number: 80, Name: "http", OfService: true}}}},
 		Namespaces: map[string]map[string]string{"shop": {}, "prod": {}},
 	}, err
 }
@@ -209,8 +209,9 @@ func (c *fakeCluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*uns
 }
 
 func (c *fakeCluster) Update(ctx context.Context, object *unstructured.Unstructured, ref mesh.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
-	if err := c.happen(ctx, "update "+ref.Kind); err != nil {
-		return nil, err
+	failure := c.happen(ctx, "update "+ref.Kind)
+	if failure != nil && !c.lost["update "+ref.Kind] {
+		return nil, failure
 	}
 	now, err := c.Get(ctx, ref)
 	switch {
@@ -224,6 +225,9 @@ func (c *fakeCluster) Update(ctx context.Context, object *unstructured.Unstructu
 	stored.Object["spec"] = object.Object["spec"]
 	stored.SetGeneration(stored.GetGeneration() + 1)
 	c.mu.Unlock()
+	if failure != nil {
+		return nil, failure
+	}
 	return c.Get(ctx, ref)
 }
 
@@ -924,4 +928,63 @@ func TestRunIDsFitEverywhere(t *testing.T) {
 	if want := now.Add(3*time.Second + 20*time.Second + 30*time.Second); !one.Expires.Equal(want) {
 		t.Errorf("expires %s", one.Expires)
 	}
+}
+
+// An update that the cluster refuses, or does not answer for long, ends the run:
+// the fault is not left as it should not be any more.
+func TestAnUpdateThatFailsEndsTheRun(t *testing.T) {
+	boom := errors.New("boom")
+	for name, test := range map[string]struct {
+		failures []error
+		lost     bool
+		status   runner.Status
+	}{
+		"refused":               {[]error{fmt.Errorf("%w: forbidden", runner.ErrRejected)}, false, runner.Failed},
+		"not answered for long": {slices.Repeat([]error{boom}, 32), false, runner.Failed},
+		"the answer is lost":    {[]error{boom}, true, runner.Completed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, rec := newFakeCluster(t), &record{}
+				c.failures["update VirtualService"] = test.failures
+				c.lost["update VirtualService"] = test.lost
+				start := time.Now()
+				result := run(t, c, healthy(), func(e *experiments.Experiment) { e.Spec.Faults[0].Duration.Duration = 2 * time.Second }, rec, forever)
+				if result.Status != test.status {
+					t.Errorf("result %+v", result)
+				}
+				if !slices.Contains(rec.types, runner.EventUpdateFailed) {
+					t.Errorf("the record does not say so: %v", rec.types)
+				}
+				if test.status == runner.Failed && time.Since(start) > 22*time.Second {
+					t.Errorf("the fault stayed for %s", time.Since(start))
+				}
+				c.failures = nil
+			})
+		})
+	}
+}
+
+// Failures of the target itself prove nothing about a blackhole.
+func TestOrdinaryFailuresAreNoEffect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0.0
+		ordinary := fakePrometheus(func(_ context.Context, promql string) ([]steadystate.Sample, error) {
+			if !strings.Contains(promql, "istio_requests_total") {
+				return []steadystate.Sample{{Value: 1}}, nil
+			}
+			if strings.Contains(promql, "min(") || !strings.Contains(promql, "ratings.prod") {
+				return nil, nil
+			}
+			calls++
+			return []steadystate.Sample{{Labels: map[string]string{"response_flags": "DC"}, Value: calls}}, nil
+		})
+		result := run(t, newFakeCluster(t), ordinary, func(e *experiments.Experiment) {
+			all := experiments.Percentage(100)
+			e.Spec.Faults = []experiments.Fault{{Blackhole: &experiments.Blackhole{Mode: experiments.Reject}, Percentage: &all}}
+		}, &record{}, forever)
+		if result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "hit no request") {
+			t.Errorf("result %+v", result)
+		}
+	})
 }

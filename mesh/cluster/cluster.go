@@ -176,10 +176,23 @@ func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured,
 		return nil, fmt.Errorf("%s %w", ref, runner.ErrGone)
 	case apierrors.IsConflict(err):
 		return nil, fmt.Errorf("%s %w", ref, runner.ErrChanged)
+	case refusesForGood(err):
+		return nil, fmt.Errorf("update %s: %w: %w", ref, runner.ErrRejected, err)
 	case err != nil:
 		return nil, fmt.Errorf("update %s: %w", ref, c.explain(err))
 	}
 	return patched, nil
+}
+
+// refusesForGood reports whether the server would give the same answer again:
+// not permitted, not valid. What it is too busy for may pass.
+func refusesForGood(err error) bool {
+	status := apierrors.APIStatus(nil)
+	if !errors.As(err, &status) {
+		return false
+	}
+	code := status.Status().Code
+	return code >= http.StatusBadRequest && code < http.StatusInternalServerError && code != http.StatusTooManyRequests && code != http.StatusRequestTimeout
 }
 
 // watchPause is how long a watch that has ended waits before it starts again.

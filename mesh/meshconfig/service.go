@@ -15,7 +15,9 @@ type Service struct {
 		Annotations map[string]string `json:"annotations"`
 	} `json:"metadata"`
 	Spec struct {
-		Ports []struct {
+		Type         string `json:"type"`
+		ExternalName string `json:"externalName"`
+		Ports        []struct {
 			Name        string `json:"name"`
 			Port        int64  `json:"port"`
 			Protocol    string `json:"protocol"`
@@ -31,6 +33,9 @@ func (s Service) Known() mesh.Service {
 		for namespace := range strings.SplitSeq(exportTo, ",") {
 			service.ExportTo = append(service.ExportTo, strings.TrimSpace(namespace))
 		}
+	}
+	if s.Spec.Type == "ExternalName" {
+		service.ExternalName = s.Spec.ExternalName
 	}
 	for _, port := range s.Spec.Ports {
 		service.Ports = append(service.Ports, mesh.Port{Number: port.Port, Name: port.Name, Protocol: port.Protocol, AppProtocol: port.AppProtocol, OfService: true})

@@ -22,6 +22,7 @@ type connectionTrial struct {
 	virtualService m
 	blackhole      m
 	labels         m // of the callers
+	unaddressed    bool
 	// want is where a caller's connections go, by their server names and
 	// subnets; REJECT and DROP stand for the hosts that lead nowhere, and HOST
 	// for the target.
@@ -67,7 +68,7 @@ func TestConnections(t *testing.T) {
 			want:           map[string]map[string]uint32{"HOST []": {"outbound|5432|v1|HOST": 4, "outbound|5432||REJECT": 1}},
 		},
 		{
-			name: "tls plain", protocol: "TLS", labels: reviews, blackhole: m{"blackhole": m{"mode": "drop"}},
+			name: "tls without an address", protocol: "TLS", labels: reviews, unaddressed: true, blackhole: m{"blackhole": m{"mode": "drop"}},
 			want: map[string]map[string]uint32{"HOST []": {"outbound|5432||DROP": 1}},
 		},
 	} {
@@ -97,6 +98,9 @@ func (c connectionTrial) run(t *testing.T, prefix, address string) {
 	entry := serviceEntrySpec(list(host), nil, []string{"*"})
 	entry["addresses"], entry["ports"] = list(address), list(m{"number": int64(5432), "name": "l4", "protocol": c.protocol})
 	world := []object{withSpec(manifest(networking, "ServiceEntry", prefix+"-home", "db"), entry)}
+	if c.unaddressed {
+		delete(entry, "addresses")
+	}
 	if c.virtualService != nil {
 		spec := merged(m{"hosts": list("HOST")}, c.virtualService)
 		world = append(world, withSpec(manifest(networking, "VirtualService", prefix+"-home", "db"), withHost(t, spec, host)))

@@ -110,7 +110,6 @@ var categories = []category{
 	{"not-imported", unreachable},
 	{"not-visible", unreachable},
 	{"nothing-to-carry", reachesNoForwardingRoute},
-	{"other-server-names", serverNamesForbidShadow},
 	{"existing-fault", carriesFault},
 	{"other-revision", nobodyGetsItsRoutes},
 	{"no-such-port", unreachable},

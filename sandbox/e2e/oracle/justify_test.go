@@ -1,8 +1,6 @@
 package oracle_test
 
 import (
-	"context"
-	"errors"
 	"slices"
 
 	"github.com/google/go-cmp/cmp"
@@ -142,24 +140,6 @@ func nobodyGetsItsRoutes(tr *trial) {
 	if !tr.inForceForNobody() {
 		tr.problem("refused for %q, but some caller has such routes", tr.refused.Reason)
 	}
-}
-
-// serverNamesForbidShadow wants istiod to refuse the base narrowed to the
-// target's host.
-func serverNamesForbidShadow(tr *trial) {
-	for _, o := range tr.objects() {
-		if o.GetKind() != "VirtualService" || o.GetNamespace()+"/"+o.GetName() != tr.refused.InForce {
-			continue
-		}
-		narrowed := o.DeepCopy()
-		mapOf(narrowed.Object["spec"])["hosts"] = list(tr.experiment.host)
-		err := bed.validate(context.Background(), narrowed)
-		if _, denied := errors.AsType[deniedError](err); !denied {
-			tr.problem("refused for %q, but istiod's webhook says %v to the narrowed object", tr.refused.Reason, err)
-		}
-		return
-	}
-	tr.problem("refused for %q, but the scenario has no %s", tr.refused.Reason, tr.refused.InForce)
 }
 
 // isIgnored wants the naive shadow to be ignored by some caller.

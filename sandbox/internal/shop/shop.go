@@ -21,6 +21,7 @@ import (
 
 	"github.com/squall-chaos/squall/sandbox/internal/identity"
 	"github.com/squall-chaos/squall/sandbox/internal/layout"
+	"github.com/squall-chaos/squall/sandbox/internal/routes"
 	"github.com/squall-chaos/squall/sandbox/internal/telemetry"
 )
 
@@ -87,6 +88,7 @@ func Listeners() []layout.Listener {
 // Run serves the workload and its metrics until ctx ends.
 func (w Workload) Run(ctx context.Context) error {
 	reporter := telemetry.New(w.Workload)
+	reporter.Routed = routes.Routed(w.Workload)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	mux := http.NewServeMux()

@@ -50,6 +50,9 @@ type Reporter struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	// Routed, if set, says where a call to a service was routed that no server
+	// has answered: a sidecar reports the host of the cluster that it chose.
+	Routed func(ctx context.Context, service string) string
 }
 
 // New makes the metrics of a workload.
@@ -151,6 +154,9 @@ func (r *Reporter) DialOptions(service string) []grpc.DialOption {
 			}
 			if c.flags == "-" && len(header) == 0 {
 				c.flags = unanswered(err)
+				if c.flags != "-" && r.Routed != nil {
+					c.service = r.Routed(ctx, service)
+				}
 			}
 			if strings.Contains(c.flags, "FI") {
 				// A sidecar's fault filter answers before the statistics filter

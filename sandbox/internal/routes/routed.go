@@ -1,0 +1,45 @@
+package routes
+
+import (
+	"context"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/squall-chaos/squall/sandbox/internal/identity"
+)
+
+// cluster is the name of a cluster: direction, port, subset and host.
+var cluster = regexp.MustCompile(`"outbound\|\d+\|[^|"]*\|([^"]+)"`)
+
+// routedFor is for how long an answer of Routed holds.
+const routedFor = 200 * time.Millisecond
+
+// Routed gives a function that says to which host a workload's calls to a
+// service go, when that is another one: proxyless gRPC does not tell which
+// cluster it has chosen.
+func Routed(w identity.Workload) func(ctx context.Context, service string) string {
+	type answer struct {
+		host string
+		at   time.Time
+	}
+	var mu sync.Mutex
+	known := map[string]answer{}
+	return func(ctx context.Context, service string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		if a, fresh := known[service]; fresh && time.Since(a.at) < routedFor {
+			return a.host
+		}
+		host := service
+		if configs, err := Fetch(context.WithoutCancel(ctx), w, "sidecar", service); err == nil {
+			for _, found := range cluster.FindAllSubmatch(configs, -1) {
+				if string(found[1]) != service {
+					host = string(found[1])
+				}
+			}
+		}
+		known[service] = answer{host, time.Now()}
+		return host
+	}
+}
