@@ -20,6 +20,9 @@ const (
 	ExpiresAnnotation    = "squall.dev/expires"
 	HostAnnotation       = "squall.dev/host"
 	CallersAnnotation    = "squall.dev/callers"
+	// StoppedByAnnotation says, on a heartbeat Job, who has pulled the kill
+	// switch.
+	StoppedByAnnotation = "squall.dev/stopped-by"
 )
 
 // Run is what a run's objects say about it, for whoever finds them.

@@ -86,7 +86,7 @@ func resultFacts(fact func(name, format string, args ...any), run Run) {
 		fact("recovered", "%s after rollback", result.Recovery)
 	}
 	for _, ref := range result.Left {
-		fact("LEFT BEHIND", "%s; remove it: kubectl -n %s delete %s %s", ref, ref.Namespace, strings.ToLower(ref.Kind), ref.Name)
+		fact("LEFT BEHIND", "%s; remove it: %s", ref, ref.Removal())
 	}
 }
 

@@ -156,7 +156,7 @@ func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unst
 				return end
 			}
 		}
-		k.pause(ctx, updatePause)
+		pause(ctx, updatePause)
 	}
 	return nil
 }
