@@ -69,19 +69,19 @@ func examine(ctx context.Context, env Env, flags doctorFlags) (code int, err err
 		return exitUsage, err
 	}
 	result := examination{Healthy: true}
-	d.Examine(ctx, func(check doctor.Check) {
+	err = d.Examine(ctx, func(check doctor.Check) {
 		result.Checks = append(result.Checks, check)
 		result.Healthy = result.Healthy && check.Status != doctor.Failure
 		if flags.output == outputText {
 			printCheck(env.Stdout, check)
 		}
 	})
-	if flags.output == outputJSON {
+	if err == nil && flags.output == outputJSON {
 		err = printJSON(env.Stdout, result)
 	}
 	switch {
-	case ctx.Err() != nil || err != nil:
-		return failed(ctx, env, cmp.Or(err, ctx.Err())), nil
+	case err != nil:
+		return failed(ctx, env, err), nil
 	case !result.Healthy:
 		return exitInconclusive, nil
 	default:

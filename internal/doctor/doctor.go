@@ -58,9 +58,11 @@ type Doctor struct {
 const checkTimeout = 15 * time.Second
 
 // Examine makes all checks, one after another, and reports each as it is made.
-func (d Doctor) Examine(ctx context.Context, report func(Check)) {
+// The error says that ctx has ended.
+func (d Doctor) Examine(ctx context.Context, report func(Check)) error {
 	d.examineCluster(ctx, report)
 	d.examinePrometheus(ctx, report)
+	return ctx.Err()
 }
 
 // examineCluster asks nothing more of an API server that does not answer.
