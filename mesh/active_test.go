@@ -30,7 +30,7 @@ func found(kind, name string, run mesh.Run, owner types.UID) *unstructured.Unstr
 
 // beating makes a heartbeat that started some time ago.
 func beating(run mesh.Run, started string, deadline int64) *unstructured.Unstructured {
-	job := mesh.Heartbeat("shop", run, time.Duration(deadline)*time.Second)
+	job := mesh.Heartbeat("shop", run, time.Duration(deadline)*time.Second, mesh.HeartbeatImage)
 	job.SetUID("uid-of-job")
 	job.SetCreationTimestamp(metav1.NewTime(noon.Add(-time.Minute)))
 	if started != "" {

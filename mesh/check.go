@@ -91,15 +91,13 @@ func checkPorts(g *group, ports []Port) error {
 	return nil
 }
 
-// checkRevisions refuses a base that only some of the callers' proxies see.
-func (s Snapshot) checkRevisions(now inForce, namespace string) error {
-	if now.base == nil {
+// checkRevision refuses a VirtualService that would be in force, if only the
+// callers' proxies certainly saw it.
+func (s Snapshot) checkRevision(c candidate, namespace string) error {
+	revision := c.GetLabels()[revisionLabel]
+	if revision == "" || revision == s.Namespaces[namespace][revisionLabel] {
 		return nil
 	}
-	revision := now.base.GetLabels()[revisionLabel]
-	if revision != "" && revision != s.Namespaces[namespace][revisionLabel] {
-		return refuse(OtherRevision, "label the namespace with the revision, or remove the label from the VirtualService",
-			"VirtualService %s is for the control-plane revision %s only, and namespace %s is not labelled to be of it", now.name(), revision, namespace)
-	}
-	return nil
+	return refuse(OtherRevision, "label the namespace with the revision, or remove the label from the VirtualService",
+		"VirtualService %s is for the control-plane revision %s only, and namespace %s is not labelled to be of it", c.name(), revision, namespace)
 }

@@ -87,6 +87,9 @@ func (r *renderer) divertConnections(rules []any, protocol string, s strike, c c
 			if len(mapsAt(rule, "route")) == 0 {
 				continue
 			}
+			if err := r.checkOverlap(vs, rule, c); err != nil {
+				return nil, err
+			}
 			narrowed, final := r.narrowConnections(rule, protocol, c)
 			if len(narrowed) == 0 {
 				continue
@@ -186,6 +189,22 @@ func (r *renderer) connectionRules() []*unstructured.Unstructured {
 		return compareAge(a, b)
 	})
 	return found
+}
+
+// checkOverlap refuses a rule for the target together with other server names.
+// The proxy would get two rules for the one name, and Envoy refuses a listener
+// with such; istiod leaves the second out only when both have the same names.
+func (r *renderer) checkOverlap(vs *unstructured.Unstructured, rule map[string]any, c condition) error {
+	for _, m := range mapsAt(rule, "match") {
+		names := stringsAt(m, "sniHosts")
+		if !slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, r.host) }) || slices.Equal(names, []string{r.host}) {
+			continue
+		}
+		if narrowed, _ := r.narrowConnections(map[string]any{"match": []any{m}}, "tls", c); len(narrowed) > 0 {
+			return refuse(OtherServerNames, "give the host a tls rule of its own", "a tls rule of VirtualService %s/%s for %s is for other server names too, and Envoy knows no second one for the same name", vs.GetNamespace(), vs.GetName(), r.host)
+		}
+	}
+	return nil
 }
 
 // checkServerNames refuses a base whose tls routes name other hosts: Istio

@@ -9,15 +9,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// HeartbeatImage is named in the heartbeat Job because a pod template needs
-// an image. With parallelism 0 no pod is ever made of it.
+// HeartbeatImage is named in the heartbeat Job, unless the user names another,
+// because a pod template needs an image. With parallelism 0 no pod is ever made
+// of it.
 const HeartbeatImage = "registry.k8s.io/pause:3.10"
 
 // Heartbeat gives the Job that a run's objects in one namespace belong to. It
 // makes no pod and does nothing but expire: when its deadline is not moved on
 // in time, Kubernetes fails the Job, deletes it, and collects with it every
 // object that it owns.
-func Heartbeat(namespace string, run Run, deadline time.Duration) *unstructured.Unstructured {
+func Heartbeat(namespace string, run Run, deadline time.Duration, image string) *unstructured.Unstructured {
 	job := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "batch/v1",
 		"kind":       "Job",
@@ -33,7 +34,7 @@ func Heartbeat(namespace string, run Run, deadline time.Duration) *unstructured.
 				"spec": map[string]any{
 					"restartPolicy":                "Never",
 					"automountServiceAccountToken": false,
-					"containers":                   []any{map[string]any{"name": "never-started", "image": HeartbeatImage}},
+					"containers":                   []any{map[string]any{"name": "never-started", "image": image}},
 				},
 			},
 		},

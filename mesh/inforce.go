@@ -259,6 +259,9 @@ func (s Snapshot) findInForce(host string, p proxies, l listener) (inForce, erro
 		}
 	}
 	for _, c := range found {
+		if err := s.checkRevision(c, p.namespace); err != nil {
+			return inForce{base: &c}, err
+		}
 		routes, delegates := s.httpRoutes(c.Unstructured)
 		switch p.coveredBy(routes) {
 		case all:

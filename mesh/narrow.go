@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -52,3 +53,20 @@ func (s Snapshot) With(vs *unstructured.Unstructured) Snapshot {
 	}
 	return s
 }
+
+// Expired gives the objects of runs whose time is over, VirtualServices first.
+// The clocks of two machines may differ; an object that is not far beyond its
+// expiry is left alone.
+func (s Snapshot) Expired(now time.Time) []*unstructured.Unstructured {
+	var expired []*unstructured.Unstructured
+	for _, object := range slices.Concat(s.VirtualServices, s.ServiceEntries) {
+		expires, err := time.Parse(time.RFC3339, object.GetAnnotations()[ExpiresAnnotation])
+		if isOurs(object) && err == nil && now.Sub(expires) > clockTolerance {
+			expired = append(expired, object)
+		}
+	}
+	return expired
+}
+
+// clockTolerance is how far two clocks may differ.
+const clockTolerance = 5 * time.Minute

@@ -93,10 +93,11 @@ func (s Snapshot) see(g *group, ports []Port) ([]sight, error) {
 					continue
 				}
 				reached = true
+				here := proxies
 				if l.port != 0 {
-					proxies.ports = []int64{l.port}
+					here.ports = []int64{l.port}
 				}
-				found, err := s.findInForce(g.host, proxies, l)
+				found, err := s.findInForce(g.host, here, l)
 				seen = append(seen, sight{l, scope.sidecar, found})
 				if err != nil {
 					return seen, err

@@ -200,9 +200,6 @@ func (s Snapshot) decide(d *Decision, g *group, e experiments.Experiment, o Opti
 		return drawn{}, err
 	}
 	now := seen[0].inForce
-	if err := s.checkRevisions(now, g.callers); err != nil {
-		return drawn{}, err
-	}
 	if e.Spec.Effect.MinRequests > 0 {
 		if err := checkForeignFaults(now, g, g.proxies(ports)); err != nil {
 			return drawn{}, err
@@ -253,7 +250,11 @@ func (d *Decision) explain(now inForce, p placement) {
 func (s Snapshot) draw(d *Decision, g *group, now inForce, l listener, p placement, ports []Port, e experiments.Experiment, o Options) (drawn, error) {
 	duration := e.Spec.Duration.Duration
 	r := &renderer{Snapshot: s, group: g, inForce: now, listener: l, place: p, experiment: e.Metadata.Name, blackholes: newBlackholes(s, g, p, ports, o)}
-	d.Before = r.routesToday()
+	home := p.namespace
+	if now.base != nil {
+		home = now.base.GetNamespace()
+	}
+	d.Before = r.shown(r.copyRoutes(), home)
 	var states []*unstructured.Unstructured
 	moments := append([]time.Duration{0}, g.moments(duration)...)
 	for _, at := range moments {
@@ -263,7 +264,8 @@ func (s Snapshot) draw(d *Decision, g *group, now inForce, l listener, p placeme
 			return drawn{}, err
 		}
 		if len(active) > 0 && d.During == nil {
-			d.During = mapsAt(mapAt(object.Object, "spec"), "http")
+			routes, _ := mapAt(object.Object, "spec")["http"].([]any)
+			d.During = r.shown(routes, p.namespace)
 		}
 		states = append(states, object)
 	}

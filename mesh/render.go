@@ -98,12 +98,12 @@ func (r *renderer) copyRoutes() []any {
 	return copied
 }
 
-// routesToday gives the http routes in force, as a plan shows them.
-func (r *renderer) routesToday() []map[string]any {
-	if r.base != nil {
-		return r.routes
-	}
-	return mapsAt(map[string]any{"http": r.copyRoutes()}, "http")
+// shown gives http routes as a plan compares them: with hosts that mean the same
+// in every namespace.
+func (r *renderer) shown(routes []any, namespace string) []map[string]any {
+	copied := map[string]any{"http": runtime.DeepCopyJSONValue(routes)}
+	qualifyDestinations(copied, namespace, r.ClusterDomain)
+	return mapsAt(copied, "http")
 }
 
 // guarded narrows routes to the callers and ports that the experiment means.

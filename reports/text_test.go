@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
@@ -60,6 +61,14 @@ spec:
 			eventType = runner.EventPlanned
 		case steadystate.Measurement:
 			eventType = runner.EventMeasured
+		case runner.Phase:
+			eventType = runner.EventPhase
+		case runner.Change:
+			eventType = runner.EventCreating
+		case mesh.Ref:
+			eventType = runner.EventCreated
+		case runner.Deletion:
+			eventType = runner.EventDeleted
 		case runner.Effect:
 			eventType = runner.EventEffect
 		case runner.Result:
@@ -80,7 +89,34 @@ func measured(probe string, phase experiments.Phase, value float64, verdict stea
 	return steadystate.Measurement{Probe: probe, Phase: phase, Time: start, Value: &value, Verdict: verdict}
 }
 
-func TestText(t *testing.T) {
+// wholeRun makes a journal of every kind of event, with text that means
+// something to HTML, XML and Markdown.
+func wholeRun(t *testing.T) []journal.Event {
+	t.Helper()
+	shadow := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": map[string]any{"namespace": "shop", "name": "squall-ratings-abcdef01"},
+		"spec": map[string]any{"hosts": []any{"<b>ratings</b>"}},
+	}}
+	at := func(second int, probe string, phase experiments.Phase, value float64, verdict steadystate.Verdict, reason string) steadystate.Measurement {
+		m := measured(probe, phase, value, verdict)
+		m.Time, m.Reason = start.Add(time.Duration(second)*time.Second), reason
+		return m
+	}
+	return events(
+		t,
+		runner.Phase{Name: runner.PhaseBaseline}, at(2, "page p99", experiments.Before, 20, steadystate.Held, ""), at(3, "page p99", experiments.Before, 21, steadystate.Held, ""),
+		runner.Phase{Name: runner.PhaseInject}, runner.Change{Object: shadow}, mesh.RefTo(shadow),
+		runner.Phase{Name: runner.PhaseObserve}, at(8, "page p99", experiments.During, 700, steadystate.Held, ""), at(9, "page p99", experiments.During, 900, steadystate.Deviated, "900 is above 800 <script>alert(1)</script> | `x`"),
+		runner.Phase{Name: runner.PhaseRollback, Reason: "page p99: 900 is above 800"}, runner.Deletion{Object: mesh.RefTo(shadow)},
+		runner.Phase{Name: runner.PhaseRecover}, at(14, "page p99", experiments.After, 30, steadystate.Held, ""),
+		runner.Effect{Query: `sum(istio_requests_total{a="b"}) > 0`, Requests: 12, Verdict: steadystate.Held},
+		runner.Result{Status: runner.Stopped, Verdict: steadystate.Deviated, Reason: "page p99: 900 is above 800 <script>alert(1)</script> | `x`", Findings: []steadystate.Finding{
+			{Probe: "page p99", Phase: experiments.During, Verdict: steadystate.Deviated, Reason: "900 is above 800 <script>alert(1)</script> | `x`"},
+		}},
+	)
+}
+
+func TestReports(t *testing.T) {
 	seconds := func(n float64) experiments.Duration {
 		return experiments.Duration{Duration: time.Duration(n * float64(time.Second))}
 	}
@@ -106,6 +142,7 @@ func TestText(t *testing.T) {
 			Left: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
 		}),
 		"refused":   events(t, runner.Result{Status: runner.RefusedRun, Verdict: steadystate.Inconclusive, Reason: "the mesh knows no host", Hint: "check the spelling"}),
+		"whole":     wholeRun(t),
 		"cut-short": events(t, measured("page answers", experiments.Before, 1, steadystate.Held)),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -113,24 +150,32 @@ func TestText(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got strings.Builder
-			if err := reports.Text(&got, run); err != nil {
-				t.Fatal(err)
-			}
-			golden := filepath.Join("testdata", name+".txt")
-			if *update {
-				if err := os.WriteFile(golden, []byte(got.String()), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got.String()); diff != "" {
-				t.Error(diff)
+			for _, format := range reports.Formats() {
+				checkGolden(t, name, format, run)
 			}
 		})
+	}
+}
+
+// checkGolden compares a report with the golden file of its form.
+func checkGolden(t *testing.T, name string, format reports.Format, run reports.Run) {
+	t.Helper()
+	var got strings.Builder
+	if err := reports.Write(&got, format, run); err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", name+"-"+format.FileName())
+	if *update {
+		if err := os.WriteFile(golden, []byte(got.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("%s: %s", format, diff)
 	}
 }
 

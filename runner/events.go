@@ -38,6 +38,9 @@ type Started struct {
 	// Queries holds the PromQL of each probe and stop condition, as it is sent.
 	Queries    map[string]string `json:"queries"`
 	Prometheus string            `json:"prometheus"`
+	// WithoutHeartbeat tells that nothing would remove the fault of a runner
+	// that dies.
+	WithoutHeartbeat bool `json:"withoutHeartbeat,omitempty"`
 }
 
 // PhaseName is a step of a run.

@@ -31,6 +31,7 @@ type keeper struct {
 	end  context.CancelCauseFunc
 	// owned are our objects as we last wrote them, in the order of the plan.
 	owned []*owned
+	jobs  []mesh.Ref
 }
 
 // owned is an object of ours as it was last written.
@@ -150,7 +151,7 @@ func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unst
 			k.record.add(EventUpdated, o.Ref)
 			return nil
 		case errors.Is(err, ErrGone):
-			return drifted(o.Ref, "was deleted")
+			return k.deleted(ctx, o.Ref)
 		case errors.Is(err, ErrChanged):
 			if end := k.refresh(ctx, o); end != nil {
 				return end
@@ -169,7 +170,7 @@ func (k *keeper) refresh(ctx context.Context, o *owned) *ending {
 	now, err := k.Mesh.Get(attempt, o.Ref)
 	switch {
 	case errors.Is(err, ErrGone):
-		return drifted(o.Ref, "was deleted")
+		return k.deleted(ctx, o.Ref)
 	case err != nil:
 		return nil // tried again
 	case now.GetGeneration() != o.generation:
@@ -177,6 +178,24 @@ func (k *keeper) refresh(ctx context.Context, o *owned) *ending {
 	}
 	o.resourceVersion = now.GetResourceVersion()
 	return nil
+}
+
+// deleted says why an object of ours is gone: because somebody has pulled the
+// kill switch, or deleted the run with its Job or its namespace, or because
+// somebody has deleted this one.
+func (k *keeper) deleted(ctx context.Context, ref mesh.Ref) *ending {
+	for _, job := range k.jobs {
+		attempt, cancel := context.WithTimeout(ctx, createTimeout)
+		object, err := k.Mesh.Get(attempt, job)
+		cancel()
+		switch {
+		case errors.Is(err, ErrGone), err == nil && object.GetDeletionTimestamp() != nil:
+			return &ending{Interrupted, "the objects of the run were deleted from outside", ""}
+		case err == nil && object.GetAnnotations()[mesh.StoppedByAnnotation] != "":
+			return &ending{Interrupted, "rolled back by " + object.GetAnnotations()[mesh.StoppedByAnnotation], ""}
+		}
+	}
+	return drifted(ref, "was deleted")
 }
 
 func drifted(ref mesh.Ref, what string) *ending {
@@ -190,7 +209,7 @@ func (k *keeper) judge(ctx context.Context, s sighting) *ending {
 	if i := slices.IndexFunc(k.owned, func(o *owned) bool { return o.Ref == s.Ref }); i >= 0 {
 		switch {
 		case s.object == nil || s.object.GetDeletionTimestamp() != nil:
-			return drifted(s.Ref, "was deleted")
+			return k.deleted(ctx, s.Ref)
 		case s.object.GetGeneration() > k.owned[i].generation:
 			return drifted(s.Ref, "was changed")
 		}

@@ -81,6 +81,9 @@ func (r Runner) denied(ctx context.Context, plan mesh.Plan, asked map[string]boo
 			continue
 		}
 		asked[namespace] = true
+		if r.WithoutHeartbeat {
+			kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == "Job" })
+		}
 		err := r.Mesh.Permitted(ctx, namespace, kinds)
 		if missing, is := errors.AsType[*DeniedError](err); is {
 			denied[namespace] = missing.Error()

@@ -125,6 +125,17 @@ type Runner struct {
 	Timing     Timing
 	// Options are the user's wishes for plans.
 	Options mesh.Options
+	// WithoutHeartbeat lets runs go without the Jobs that remove the fault when
+	// the runner dies. It is recorded.
+	WithoutHeartbeat bool
+	// HeartbeatImage is the image that heartbeat Jobs name, though no pod is
+	// ever made; empty means mesh.HeartbeatImage.
+	HeartbeatImage string
+}
+
+// heartbeatJob gives the Job that a run's objects in a namespace belong to.
+func (s *session) heartbeatJob(namespace string) *unstructured.Unstructured {
+	return mesh.Heartbeat(namespace, s.run, s.Timing.Deadline, cmp.Or(s.HeartbeatImage, mesh.HeartbeatImage))
 }
 
 // NewRun gives an experiment's next run: an id that no other run has, and
@@ -187,7 +198,7 @@ func (e *ending) Error() string { return e.reason }
 
 // execute is the straight line of a run.
 func (s *session) execute(ctx context.Context) *ending {
-	s.record.add(EventStarted, Started{Run: s.run, Experiment: s.experiment, Version: s.Version, Cluster: s.Mesh.Name(), Queries: queries(s.probes), Prometheus: s.Prometheus})
+	s.record.add(EventStarted, Started{Run: s.run, Experiment: s.experiment, Version: s.Version, Cluster: s.Mesh.Name(), Queries: queries(s.probes), Prometheus: s.Prometheus, WithoutHeartbeat: s.WithoutHeartbeat})
 	planned, end := s.preflight(ctx)
 	if end != nil {
 		return end
@@ -231,6 +242,11 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 		end.hint = "check --kubeconfig, --context and the permissions; nothing was injected"
 		return planned, end
 	}
+	if refusal, refused := planned.Refusal(); refused && refusal.Cause == mesh.LiveRun && s.sweep(ctx) {
+		if planned, err = s.Plan(ctx, s.experiment); err != nil {
+			return planned, s.fail(ctx, RefusedRun, err)
+		}
+	}
 	s.record.add(EventPlanned, planned.Plan)
 	if end := refusalOf(planned.Plan); end != nil {
 		return planned, end
@@ -260,8 +276,10 @@ func refusalOf(plan mesh.Plan) *ending {
 // states.
 func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
 	var objects []*unstructured.Unstructured
-	for namespace := range kindsIn(plan.Objects) {
-		objects = append(objects, mesh.Heartbeat(namespace, s.run, s.Timing.Deadline))
+	if !s.WithoutHeartbeat {
+		for _, namespace := range slices.Sorted(maps.Keys(kindsIn(plan.Objects))) {
+			objects = append(objects, s.heartbeatJob(namespace))
+		}
 	}
 	for _, object := range plan.Objects {
 		objects = append(objects, mesh.Stamp(object, s.run))
@@ -271,7 +289,11 @@ func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
 	}
 	for _, o := range objects {
 		if err := s.Mesh.Check(ctx, o); err != nil {
-			return s.fail(ctx, RefusedRun, fmt.Errorf("the cluster would not create %s: %w", mesh.RefTo(o), err))
+			end := s.fail(ctx, RefusedRun, fmt.Errorf("the cluster would not create %s: %w", mesh.RefTo(o), err))
+			if o.GetKind() == "Job" {
+				end.hint = "the Job makes no pod; a quota must leave room for it, a policy may want --heartbeat-image, and --heartbeat=off goes without what removes the fault when Squall dies"
+			}
+			return end
 		}
 	}
 	return nil
@@ -349,9 +371,13 @@ func (s *session) disturb(ctx context.Context, planned Planned) (ended *ending) 
 	if end != nil {
 		return end
 	}
-	keeper := &keeper{session: s, planned: planned, end: stop}
+	keeper := &keeper{session: s, planned: planned, end: stop, jobs: slices.Collect(maps.Values(jobs))}
 	for _, object := range planned.At(0) {
-		created, err := s.create(ctx, mesh.Own(mesh.Stamp(object, s.run), jobs[object.GetNamespace()]), &changes)
+		stamped := mesh.Stamp(object, s.run)
+		if job, has := jobs[object.GetNamespace()]; has {
+			stamped = mesh.Own(stamped, job)
+		}
+		created, err := s.create(ctx, stamped, &changes)
 		taken, isTaken := errors.AsType[*TakenError](err)
 		switch {
 		case isTaken && !slices.ContainsFunc(keeper.owned, isVirtualService):
@@ -392,8 +418,11 @@ func (s *session) disturb(ctx context.Context, planned Planned) (ended *ending) 
 // namespaces, and beats for it.
 func (s *session) startHeartbeats(ctx, observing context.Context, plan mesh.Plan, beating *heartbeat, changes *[]mesh.Ref) (jobs map[string]mesh.Ref, end *ending) {
 	jobs = map[string]mesh.Ref{}
+	if s.WithoutHeartbeat {
+		return jobs, nil
+	}
 	for _, namespace := range slices.Sorted(maps.Keys(kindsIn(plan.Objects))) {
-		job, err := s.create(ctx, mesh.Heartbeat(namespace, s.run, s.Timing.Deadline), changes)
+		job, err := s.create(ctx, s.heartbeatJob(namespace), changes)
 		if err == nil {
 			err = s.arm(ctx, mesh.RefTo(job))
 		}

@@ -40,6 +40,10 @@ type fakeCluster struct {
 	base           string
 	baseSpec       map[string]any
 	baseGeneration int64
+	// foreign are objects of other runs.
+	foreign []*unstructured.Unstructured
+	// withoutHeartbeat lets objects have no owner.
+	withoutHeartbeat bool
 	// touched is how often the status of our objects was written.
 	touched int
 	// on is called before an operation.
@@ -87,6 +91,7 @@ func (c *fakeCluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 	if c.base != "" {
 		routes = append(routes, c.baseObject())
 	}
+	routes = append(routes, c.foreign...)
 	return mesh.Snapshot{
 		VirtualServices: routes,
 		APIVersion:      "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
@@ -142,7 +147,7 @@ func (c *fakeCluster) Create(ctx context.Context, object *unstructured.Unstructu
 			c.t.Errorf("%s is owned by a Job that is not there", ref)
 		}
 	}
-	if object.GetKind() != "Job" && len(stored.GetOwnerReferences()) != 1 {
+	if object.GetKind() != "Job" && !c.withoutHeartbeat && len(stored.GetOwnerReferences()) != 1 {
 		c.t.Errorf("%s has no owner, so nothing would remove it", ref)
 	}
 	stored.SetGeneration(1)
@@ -228,6 +233,9 @@ func (c *fakeCluster) Delete(ctx context.Context, ref mesh.Ref, run string) erro
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.foreign = slices.DeleteFunc(c.foreign, func(o *unstructured.Unstructured) bool {
+		return mesh.RefTo(o) == ref && o.GetLabels()[mesh.RunLabel] == run
+	})
 	stored := c.objects[ref.String()]
 	switch {
 	case stored == nil, ref.UID != "" && stored.GetUID() != ref.UID, stored.GetLabels()[mesh.RunLabel] != run:
@@ -720,6 +728,83 @@ func faults(c *fakeCluster) (timeout, fault any) {
 	return route["timeout"], route["fault"]
 }
 
+// Somebody ends the run from another machine.
+func TestTheKillSwitch(t *testing.T) {
+	for name, test := range map[string]struct {
+		pull func(objects map[string]*unstructured.Unstructured)
+		want string
+	}{
+		"by squall rollback": {func(objects map[string]*unstructured.Unstructured) {
+			for _, object := range objects {
+				if object.GetKind() == "Job" {
+					object.SetAnnotations(map[string]string{mesh.StoppedByAnnotation: "bob@desk"})
+				}
+			}
+		}, "rolled back by bob@desk"},
+		"with its Job": {func(objects map[string]*unstructured.Unstructured) {
+			maps.DeleteFunc(objects, func(_ string, o *unstructured.Unstructured) bool { return o.GetKind() == "Job" })
+		}, "were deleted from outside"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newFakeCluster(t)
+				time.AfterFunc(6500*time.Millisecond, func() {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					test.pull(c.objects)
+					delete(c.objects, "VirtualService shop/squall-ratings-a093b15a")
+				})
+				result := run(t, c, healthy(), nil, &record{}, forever)
+				if result.Status != runner.Interrupted || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
+					t.Errorf("result %+v", result)
+				}
+			})
+		})
+	}
+}
+
+// A run without a heartbeat says so, and is rolled back as any other.
+func TestWithoutHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, rec := newFakeCluster(t), &record{}
+		c.withoutHeartbeat = true
+		e := experiment(t)
+		r := runner.Runner{Mesh: c, Querier: healthy(), Timing: runner.DefaultTiming(), WithoutHeartbeat: true}
+		result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, rec)
+		if result.Verdict != steadystate.Held || len(c.objects) > 0 {
+			t.Errorf("result %+v, left %v", result, c.objects)
+		}
+		if started, ok := rec.data[0].(runner.Started); !ok || !started.WithoutHeartbeat {
+			t.Error("the record does not say that there is no heartbeat")
+		}
+		if slices.ContainsFunc(c.log, func(line string) bool { return strings.Contains(line, "Job") }) {
+			t.Errorf("a Job was made: %v", c.log)
+		}
+	})
+}
+
+// What a run has left behind whose time is over stands in nobody's way.
+func TestExpiredObjectsAreSwept(t *testing.T) {
+	for expiredFor, swept := range map[time.Duration]bool{time.Hour: true, -time.Hour: false} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newFakeCluster(t)
+			left := c.baseObject()
+			left.SetNamespace("shop")
+			left.SetName("squall-ratings-a093b15a")
+			left.SetLabels(map[string]string{mesh.ManagedByLabel: mesh.ManagedByValue, mesh.RunLabel: "dead"})
+			left.SetAnnotations(map[string]string{
+				mesh.HostAnnotation: "ratings.prod.svc.cluster.local", mesh.CallersAnnotation: "shop",
+				mesh.ExpiresAnnotation: time.Now().Add(-expiredFor).Format(time.RFC3339),
+			})
+			c.foreign = append(c.foreign, left)
+			result := run(t, c, healthy(), nil, &record{}, forever)
+			if swept != (result.Verdict == steadystate.Held) || swept != (len(c.foreign) == 0) {
+				t.Errorf("expired for %s: result %+v, left %d", expiredFor, result, len(c.foreign))
+			}
+		})
+	}
+}
+
 // The routes that a shadow was derived from change while it is in force.
 func TestABaseThatChangesIsFollowed(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -830,7 +915,7 @@ func TestRunIDsFitEverywhere(t *testing.T) {
 	r := runner.Runner{Timing: runner.DefaultTiming()}
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	one, two := r.NewRun(e, now), r.NewRun(e, now)
-	if job := mesh.Heartbeat("shop", one, time.Second).GetName(); len(job) > 63 {
+	if job := mesh.Heartbeat("shop", one, time.Second, mesh.HeartbeatImage).GetName(); len(job) > 63 {
 		t.Errorf("%s has %d characters", job, len(job))
 	}
 	if one.ID == two.ID {

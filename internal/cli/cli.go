@@ -11,7 +11,9 @@ import (
 	"runtime/debug"
 	"slices"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
 )
 
 // The exit codes.
@@ -47,6 +49,8 @@ type Env struct {
 // Main runs one command and gives the exit code. When ctx ends, a run in
 // progress is rolled back.
 func Main(ctx context.Context, env Env) int {
+	// client-go's own log says nothing that an error does not say too.
+	klog.SetLogger(logr.Discard())
 	code := exitHeld
 	root := &cobra.Command{
 		Use:   "squall",
@@ -66,7 +70,7 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	root.AddCommand(newRunCommand(env, &code), newInjectCommand(env, &code), newPlanCommand(env, &code), newStatusCommand(env, &code), newRollbackCommand(env, &code), newDoctorCommand(env, &code), newValidateCommand(env, &code), newInitCommand(env), newSchemaCommand(env), newVersionCommand(env)) //nolint:contextcheck // a command gets its context when it runs
+	root.AddCommand(newRunCommand(env, &code), newInjectCommand(env, &code), newPlanCommand(env, &code), newStatusCommand(env, &code), newRollbackCommand(env, &code), newDoctorCommand(env, &code), newReportCommand(env), newValidateCommand(env, &code), newInitCommand(env), newSchemaCommand(env), newVersionCommand(env)) //nolint:contextcheck // a command gets its context when it runs
 	command, err := root.ExecuteContextC(ctx)
 	if err != nil {
 		if _, ok := errors.AsType[*hintedError](err); !ok {

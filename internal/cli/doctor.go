@@ -1,24 +1,25 @@
 package cli
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/internal/doctor"
+	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/cluster"
-	"github.com/squall-chaos/squall/steady-state/prom"
 )
 
 // doctorFlags are the flags of squall doctor.
 type doctorFlags struct {
 	kubernetes  kubeconfig
 	namespaces  []string
-	prometheus  string
+	prometheus  prometheusFlags
 	noHeartbeat bool
+	image       string
 	output      string
 }
 
@@ -47,8 +48,9 @@ Exit codes: 0 no check fails, 2 bad usage, 3 any check fails.`,
 	f := command.Flags()
 	flags.kubernetes.addWithNamespace(f, "")
 	f.StringSliceVarP(&flags.namespaces, "namespace", "n", nil, "namespace of callers, or home of the objects; several are allowed (default the context's)")
-	f.StringVar(&flags.prometheus, "prometheus", "", "URL of the Prometheus server (or SQUALL_PROMETHEUS)")
+	flags.prometheus.add(f)
 	f.BoolVar(&flags.noHeartbeat, "no-heartbeat", false, "create nothing: leave out the proof of the heartbeat")
+	f.StringVar(&flags.image, "heartbeat-image", mesh.HeartbeatImage, "image that the heartbeat Job names, as for squall run")
 	f.StringVarP(&flags.output, "output", "o", outputText, "text or json")
 	return command
 }
@@ -91,7 +93,7 @@ func examine(ctx context.Context, env Env, flags doctorFlags) (code int, err err
 
 // newDoctor wires the doctor to what the flags name. Nothing is sent yet.
 func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
-	d := doctor.Doctor{Namespaces: flags.namespaces, Heartbeat: !flags.noHeartbeat, Owner: owner(env)}
+	d := doctor.Doctor{Namespaces: flags.namespaces, Heartbeat: !flags.noHeartbeat, HeartbeatImage: flags.image, Owner: owner(env)}
 	config, err := flags.kubernetes.config()
 	if err != nil {
 		return d, err
@@ -106,12 +108,11 @@ func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
 	if d.Cluster, err = cluster.Connect(config); err != nil {
 		return d, err
 	}
-	if address := cmp.Or(flags.prometheus, env.Getenv("SQUALL_PROMETHEUS")); address != "" {
-		if d.Prometheus, err = prom.New(address); err != nil {
-			return d, &hintedError{err, "--prometheus http://HOST:9090"}
-		}
+	// That none is named is for a check to say.
+	if d.Prometheus, err = flags.prometheus.client(env); errors.Is(err, errNoPrometheus) {
+		return d, nil
 	}
-	return d, nil
+	return d, err
 }
 
 func printCheck(out io.Writer, check doctor.Check) {

@@ -17,14 +17,13 @@ import (
 	"github.com/squall-chaos/squall/mesh/manifests"
 	"github.com/squall-chaos/squall/runner"
 	steadystate "github.com/squall-chaos/squall/steady-state"
-	"github.com/squall-chaos/squall/steady-state/prom"
 )
 
 // planFlags are the flags of squall plan.
 type planFlags struct {
 	kubernetes kubeconfig
 	placement  placementFlags
-	prometheus string
+	prometheus prometheusFlags
 	selector   string
 	output     string
 	mesh       string
@@ -69,7 +68,7 @@ does not answer.`,
 	f := command.Flags()
 	flags.kubernetes.add(f)
 	flags.placement.add(f)
-	f.StringVar(&flags.prometheus, "prometheus", "", "URL of the Prometheus server (or SQUALL_PROMETHEUS)")
+	flags.prometheus.add(f)
 	f.StringVarP(&flags.selector, "selector", "l", "", "plan only experiments with such labels, as for kubectl: team=reviews,tier!=demo")
 	f.StringVarP(&flags.output, "output", "o", outputText, "text, yaml (the objects only, the rest as comments) or json")
 	f.StringVar(&flags.mesh, "mesh", "", "directory of manifests to take the mesh from, in place of a cluster")
@@ -284,14 +283,13 @@ type trafficSource struct {
 	unknown error
 }
 
-func newTrafficSource(env Env, address string) (*trafficSource, error) {
-	address = cmp.Or(address, env.Getenv("SQUALL_PROMETHEUS"))
-	if address == "" {
+func newTrafficSource(env Env, flags prometheusFlags) (*trafficSource, error) {
+	client, err := flags.client(env)
+	switch {
+	case errors.Is(err, errNoPrometheus):
 		return &trafficSource{stderr: env.Stderr, unknown: errors.New("neither --prometheus nor SQUALL_PROMETHEUS names a server")}, nil
-	}
-	client, err := prom.New(address)
-	if err != nil {
-		return nil, &hintedError{err, "--prometheus http://HOST:9090"}
+	case err != nil:
+		return nil, err
 	}
 	return &trafficSource{querier: client, stderr: env.Stderr}, nil
 }

@@ -18,14 +18,15 @@ import (
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
-	"github.com/squall-chaos/squall/steady-state/prom"
 )
 
 // runFlags are the flags of squall run.
 type runFlags struct {
 	kubernetes kubeconfig
 	placement  placementFlags
-	prometheus string
+	heartbeat  heartbeatFlags
+	reports    reportList
+	prometheus prometheusFlags
 	out        string
 	selector   string
 	quiet      bool
@@ -73,7 +74,9 @@ then 1, 4, 3, 2.`,
 func (f *runFlags) add(command *cobra.Command) {
 	f.kubernetes.add(command.Flags())
 	f.placement.add(command.Flags())
-	command.Flags().StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus server (or SQUALL_PROMETHEUS)")
+	f.heartbeat.add(command.Flags())
+	command.Flags().Var(&f.reports, "report", "also write these reports beside the journal: json, md, junit, html, text")
+	f.prometheus.add(command.Flags())
 	command.Flags().StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
 	command.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
 	command.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print more: queries as they are sent, objects as they are made")
@@ -125,14 +128,12 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 	if flags.logFormat != logText && flags.logFormat != logJSON {
 		return runner.Runner{}, &hintedError{fmt.Errorf("--log-format %s is not known", flags.logFormat), "text or json"}
 	}
-	// Not the flag's default, which --help would print with its password.
-	address := cmp.Or(flags.prometheus, env.Getenv("SQUALL_PROMETHEUS"))
-	if address == "" {
-		return runner.Runner{}, &hintedError{errors.New("no Prometheus server is named"), "--prometheus http://HOST:9090 or SQUALL_PROMETHEUS; without it nothing would notice that the system suffers"}
-	}
-	querier, err := prom.New(address)
+	querier, err := flags.prometheus.client(env)
 	if err != nil {
-		return runner.Runner{}, &hintedError{err, "--prometheus http://HOST:9090"}
+		return runner.Runner{}, err
+	}
+	if err := flags.heartbeat.check(); err != nil {
+		return runner.Runner{}, err
 	}
 	options, err := flags.placement.options(env)
 	if err != nil {
@@ -146,7 +147,10 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 	if err != nil {
 		return runner.Runner{}, err
 	}
-	return runner.Runner{Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: options}, nil
+	return runner.Runner{
+		Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: options,
+		WithoutHeartbeat: flags.heartbeat.mode == heartbeatOff, HeartbeatImage: flags.heartbeat.image,
+	}, nil
 }
 
 // runOne runs one experiment and prints its summary. The result is empty when
@@ -172,7 +176,7 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 	}
 	folded, err := reports.Fold(recorder.events)
 	if err == nil {
-		err = reports.Text(env.Stdout, folded)
+		err = errors.Join(reports.Text(env.Stdout, folded), writeReports(env, folder, flags.reports, folded))
 	}
 	if err := errors.Join(err, writer.Close()); err != nil {
 		printError(env.Stderr, err)

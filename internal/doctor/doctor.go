@@ -50,6 +50,8 @@ type Doctor struct {
 	// Heartbeat tells to prove that Kubernetes removes faults, by objects that
 	// are created in the first of the namespaces.
 	Heartbeat bool
+	// HeartbeatImage is the image that the Job for it names.
+	HeartbeatImage string
 	// Owner is who asks.
 	Owner string
 }

@@ -127,9 +127,9 @@ func (w *world) examine(t *testing.T, heartbeat bool) (lines []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := doctor.Doctor{Cluster: c, Namespaces: []string{"shop"}, Heartbeat: heartbeat, Owner: "ann"}
+	d := doctor.Doctor{Cluster: c, Namespaces: []string{"shop"}, Heartbeat: heartbeat, HeartbeatImage: "pause", Owner: "ann"}
 	if !w.noPrometheus {
-		if d.Prometheus, err = prom.New(metrics.URL); err != nil {
+		if d.Prometheus, err = prom.New(metrics.URL, ""); err != nil {
 			t.Fatal(err)
 		}
 	}

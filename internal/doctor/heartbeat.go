@@ -66,7 +66,7 @@ func (d Doctor) prove(ctx context.Context, namespace, apiVersion string) (seen p
 	run := mesh.Run{ID: "doctor-" + hex.EncodeToString(random[:]), Experiment: "doctor", Owner: d.Owner, Expires: time.Now().Add(provenWithin)}
 
 	began := time.Now()
-	job, err := d.create(ctx, mesh.Heartbeat(namespace, run, provenDeadline))
+	job, err := d.create(ctx, mesh.Heartbeat(namespace, run, provenDeadline, d.HeartbeatImage))
 	defer d.remove(ctx, job, run.ID)
 	if err != nil {
 		return seen, err

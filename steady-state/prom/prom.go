@@ -7,11 +7,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/api"
 	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -25,23 +29,56 @@ type Client struct {
 
 var _ steadystate.Querier = (*Client)(nil)
 
-// New makes a client for a server's base URL; nothing is sent yet.
-func New(address string) (*Client, error) {
+// New makes a client for a server's base URL, which may have a path; nothing is
+// sent yet. The file, if one is named, is an http_config as Prometheus' own
+// configuration has it: authorization, basic_auth, oauth2, tls_config,
+// http_headers, proxies.
+func New(address, httpConfig string) (*Client, error) {
 	parsed, err := url.Parse(address)
 	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" {
 		// Not repeated: it may hold a password.
 		return nil, errors.New("that is not the URL of a Prometheus server")
 	}
-	transport, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
-		return nil, errors.New("the default HTTP transport is not the standard one")
+	transport, err := roundTripper(httpConfig)
+	if err != nil {
+		return nil, err
 	}
-	client, err := api.NewClient(api.Config{Address: address, RoundTripper: transport.Clone()})
+	client, err := api.NewClient(api.Config{Address: address, RoundTripper: transport})
 	if err != nil {
 		return nil, fmt.Errorf("prometheus client for %s: %w", parsed.Redacted(), err)
 	}
 	return &Client{address: parsed.Redacted(), api: promv1.NewAPI(client)}, nil
 }
+
+// roundTripper makes a transport of its own. The secrets that the file names are
+// read again when they change.
+func roundTripper(httpConfig string) (http.RoundTripper, error) {
+	if httpConfig == "" {
+		transport, ok := http.DefaultTransport.(*http.Transport)
+		if !ok {
+			return nil, errors.New("the default HTTP transport is not the standard one")
+		}
+		return transport.Clone(), nil
+	}
+	content, err := os.ReadFile(httpConfig) //nolint:gosec // the user names the file
+	if err != nil {
+		return nil, fmt.Errorf("http_config: %w", err)
+	}
+	loaded, err := config.LoadHTTPConfig(string(content))
+	if err != nil {
+		return nil, fmt.Errorf("http_config %s: %s", httpConfig, quoted.ReplaceAllString(err.Error(), "`...`"))
+	}
+	loaded.SetDirectory(filepath.Dir(httpConfig))
+	transport, err := config.NewRoundTripperFromConfig(*loaded, "squall", config.WithUserAgent("squall"))
+	if err != nil {
+		return nil, fmt.Errorf("http_config %s: %w", httpConfig, err)
+	}
+	return transport, nil
+}
+
+// quoted is what the YAML decoder repeats of a file in its errors: perhaps a
+// password.
+var quoted = regexp.MustCompile("`[^`]*`")
 
 // Address gives the server's URL without a password.
 func (c *Client) Address() string { return c.address }

@@ -3,9 +3,12 @@ package prom_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +53,7 @@ func serve(t *testing.T, responses ...response) *prom.Client {
 			t.Errorf("%d of %d responses were asked for", next, len(responses))
 		}
 	})
-	client, err := prom.New(server.URL)
+	client, err := prom.New(server.URL, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +130,7 @@ func TestAFailureThatPassesIsNotNoticed(t *testing.T) {
 func TestNobodyListens(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()
-	client, err := prom.New(server.URL)
+	client, err := prom.New(server.URL, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +140,7 @@ func TestNobodyListens(t *testing.T) {
 }
 
 func TestAddressHidesThePassword(t *testing.T) {
-	client, err := prom.New("http://ann:secret@localhost:9090/prefix")
+	client, err := prom.New("http://ann:secret@localhost:9090/prefix", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,8 +148,48 @@ func TestAddressHidesThePassword(t *testing.T) {
 		t.Error(client.Address())
 	}
 	for _, bad := range []string{"", "localhost:9090", "ftp://x", "http://", "://"} {
-		if _, err := prom.New(bad); err == nil {
+		if _, err := prom.New(bad, ""); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
+	}
+}
+
+// A server behind a proxy wants a token, a tenant and a path of its own.
+func TestHTTPConfig(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer t0k3n" || r.Header.Get("X-Scope-Orgid") != "team-a" || r.URL.Path != "/prometheus/api/v1/query" {
+			t.Errorf("%s with %v", r.URL, r.Header)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"scalar","result":[1,"7"]}}`)
+	}))
+	defer server.Close()
+	folder := t.TempDir()
+	write := func(name, content string) string {
+		t.Helper()
+		file := filepath.Join(folder, name)
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	write("token", "t0k3n")
+	file := write("http.yaml", "authorization: {credentials_file: token}\nhttp_headers: {X-Scope-OrgID: {values: [team-a]}}\n")
+	client, err := prom.New(server.URL+"/prometheus", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples, err := client.Query(t.Context(), "up")
+	if err != nil || len(samples) != 1 || samples[0].Value != 7 {
+		t.Errorf("samples %v: %v", samples, err)
+	}
+	for name, content := range map[string]string{"unknown field": "bearer: x\n", "a secret in the wrong place": "basic_auth: s3cret\n", "not YAML": "{"} {
+		_, err := prom.New(server.URL, write("bad.yaml", content))
+		if err == nil || strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), "http_config") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	if _, err := prom.New(server.URL, filepath.Join(folder, "nowhere")); err == nil {
+		t.Error("a file that is not there is accepted")
 	}
 }

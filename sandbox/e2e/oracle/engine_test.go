@@ -52,10 +52,10 @@ type decision struct {
 func (d decision) refused() bool { return d.Placement == "refused" }
 
 // plan plans experiments against the mesh as it is now.
-func (p planner) plan(ctx context.Context, all []experiment) ([]plan, error) {
+func (p planner) plan(ctx context.Context, all []m) ([]plan, error) {
 	var documents, stdout, stderr bytes.Buffer
 	for _, e := range all {
-		if err := json.NewEncoder(&documents).Encode(e.document()); err != nil {
+		if err := json.NewEncoder(&documents).Encode(e); err != nil {
 			return nil, err
 		}
 		documents.WriteString("---\n") // JSON is YAML

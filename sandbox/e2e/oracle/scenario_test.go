@@ -177,7 +177,12 @@ func (e experiment) document() m {
 	if len(e.match) > 0 {
 		spec["match"] = anys(e.match)
 	}
-	return m{"apiVersion": "squall.dev/v1alpha1", "kind": "Experiment", "metadata": m{"name": e.name}, "spec": spec}
+	return experimentFile(e.name, spec)
+}
+
+// experimentFile writes an experiment file.
+func experimentFile(name string, spec m) m {
+	return m{"apiVersion": "squall.dev/v1alpha1", "kind": "Experiment", "metadata": m{"name": name}, "spec": spec}
 }
 
 // workloads are the identities that look at a scenario's routes.

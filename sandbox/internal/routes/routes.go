@@ -44,45 +44,53 @@ const Timeout = 10 * time.Second
 // sorted by name. With a host, only the virtual hosts that serve it are left,
 // and only the configurations that have one.
 func Fetch(ctx context.Context, w identity.Workload, kind, host string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
-	defer cancel()
-	conn, err := grpc.NewClient(layout.IstiodXDS, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(256<<20)))
-	if err != nil {
-		return nil, fmt.Errorf("dial istiod: %w", err)
-	}
-	defer conn.Close() //nolint:errcheck // the program ends
-	stream, err := discovery.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("ask istiod: %w", err)
-	}
-	metadata, err := structpb.NewStruct(w.Metadata())
-	if err != nil {
-		return nil, fmt.Errorf("node metadata: %w", err)
-	}
-	node := &core.Node{Id: w.NodeID(kind), Metadata: metadata}
-	listeners, err := ask(stream, &discovery.DiscoveryRequest{Node: node, TypeUrl: listenerType})
-	if err != nil {
-		return nil, err
-	}
-	names, err := routeNames(listeners)
-	if err != nil {
-		return nil, err
-	}
 	var configs []*route.RouteConfiguration
-	if len(names) > 0 {
+	err := converse(ctx, w, kind, func(stream stream, node *core.Node) error {
+		listeners, err := ask(stream, &discovery.DiscoveryRequest{Node: node, TypeUrl: listenerType})
+		if err != nil {
+			return err
+		}
+		names, err := routeNames(listeners)
+		if err != nil || len(names) == 0 {
+			return err
+		}
 		answer, err := ask(stream, &discovery.DiscoveryRequest{Node: node, TypeUrl: routeType, ResourceNames: names})
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if configs, err = routeConfigs(answer); err != nil {
-			return nil, err
-		}
+		configs, err = routeConfigs(answer)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return print(configs, host)
 }
 
+type stream = discovery.AggregatedDiscoveryService_StreamAggregatedResourcesClient
+
+// converse asks istiod as an Envoy of an identity.
+func converse(ctx context.Context, w identity.Workload, kind string, questions func(stream, *core.Node) error) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	conn, err := grpc.NewClient(layout.IstiodXDS, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(256<<20)))
+	if err != nil {
+		return fmt.Errorf("dial istiod: %w", err)
+	}
+	defer conn.Close() //nolint:errcheck // the program ends
+	stream, err := discovery.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(ctx)
+	if err != nil {
+		return fmt.Errorf("ask istiod: %w", err)
+	}
+	metadata, err := structpb.NewStruct(w.Metadata())
+	if err != nil {
+		return fmt.Errorf("node metadata: %w", err)
+	}
+	return questions(stream, &core.Node{Id: w.NodeID(kind), Metadata: metadata})
+}
+
 // ask sends a request and gives the answer of the same type.
-func ask(stream discovery.AggregatedDiscoveryService_StreamAggregatedResourcesClient, request *discovery.DiscoveryRequest) (*discovery.DiscoveryResponse, error) {
+func ask(stream stream, request *discovery.DiscoveryRequest) (*discovery.DiscoveryResponse, error) {
 	if err := stream.Send(request); err != nil {
 		return nil, fmt.Errorf("ask istiod: %w", err)
 	}

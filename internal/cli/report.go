@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner/journal"
+)
+
+func newReportCommand(env Env) *cobra.Command {
+	output := string(reports.FormatText)
+	command := &cobra.Command{
+		Use:   "report JOURNAL",
+		Short: "Render the report of a run again, from its journal",
+		Long: `Report renders what a journal says: of a run that has ended, and of one that a
+crash has cut short. It needs neither the cluster nor Prometheus. JOURNAL is a
+journal or the folder that it is in.`,
+		Example: `  squall report squall-runs/20261122-193148-details-delay-1ffc37 -o html > report.html
+  squall report journal.jsonl -o json | jq .verdict`,
+		Args: func(_ *cobra.Command, arguments []string) error {
+			if len(arguments) != 1 {
+				return &hintedError{fmt.Errorf("%d journals instead of one", len(arguments)), "squall report squall-runs/RUN"}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, arguments []string) error {
+			format, err := reports.ParseFormat(output)
+			if err != nil {
+				return &hintedError{err, "-o html"}
+			}
+			run, err := readRun(env, arguments[0])
+			if err != nil {
+				return &hintedError{err, "squall-runs/RUN/" + journal.FileName + " is the journal of a run"}
+			}
+			return reports.Write(env.Stdout, format, run)
+		},
+	}
+	command.Flags().StringVarP(&output, "output", "o", output, "text, json, md, junit or html")
+	return command
+}
+
+// readRun reads a journal, the journal in a folder, or the standard input.
+func readRun(env Env, name string) (reports.Run, error) {
+	content := env.Stdin
+	if name != stdinName {
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			name = filepath.Join(name, journal.FileName)
+		}
+		file, err := os.Open(name) //nolint:gosec // the user names the file
+		if err != nil {
+			return reports.Run{}, err
+		}
+		defer file.Close() //nolint:errcheck // opened for reading
+		content = file
+	}
+	events, err := journal.Read(content)
+	if err != nil {
+		return reports.Run{}, err
+	}
+	return reports.Fold(events)
+}
+
+// reportList is the flag that names the reports that a run leaves beside its
+// journal: --report junit,html.
+type reportList []reports.Format
+
+// Set implements pflag.Value.
+func (l *reportList) Set(value string) error {
+	for name := range strings.SplitSeq(value, ",") {
+		format, err := reports.ParseFormat(strings.TrimSpace(name))
+		if err != nil {
+			return err
+		}
+		*l = append(*l, format)
+	}
+	return nil
+}
+
+// String implements pflag.Value.
+func (l *reportList) String() string {
+	names := make([]string, len(*l))
+	for i, format := range *l {
+		names[i] = string(format)
+	}
+	return strings.Join(names, ",")
+}
+
+// Type implements pflag.Value.
+func (l *reportList) Type() string { return "forms" }
+
+// writeReports writes reports into the folder of a run, and what CI systems show
+// by themselves.
+func writeReports(env Env, folder string, formats []reports.Format, run reports.Run) error {
+	var failures []error
+	for _, format := range formats {
+		failures = append(failures, writeFile(filepath.Join(folder, format.FileName()), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, func(w io.Writer) error { return reports.Write(w, format, run) }))
+	}
+	if summary := env.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
+		failures = append(failures, writeFile(summary, os.O_CREATE|os.O_APPEND|os.O_WRONLY, func(w io.Writer) error { return reports.Markdown(w, run) }))
+	}
+	if env.Getenv("GITHUB_ACTIONS") == "true" {
+		failures = append(failures, annotate(env.Stdout, run))
+	}
+	return errors.Join(failures...)
+}
+
+func writeFile(name string, flag int, write func(io.Writer) error) (err error) {
+	file, err := os.OpenFile(name, flag, 0o640) //nolint:gosec // reports are for the team; the folder is the user's choice
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return write(file)
+}
+
+// annotate writes a workflow command of GitHub Actions, which shows the result
+// on the job's page.
+func annotate(w io.Writer, run reports.Run) error {
+	level := map[string]string{"held": "notice", "deviated": "error"}[run.Outcome()]
+	if level == "" {
+		level = "warning"
+	}
+	if run.Result != nil && run.Result.Verdict.String() == "deviated" {
+		level = "error"
+	}
+	reason := ""
+	if run.Result != nil {
+		reason = run.Result.Reason
+	}
+	_, err := fmt.Fprintf(w, "::%s title=%s::%s\n", level, workflowProperty.Replace("squall "+run.Experiment.Metadata.Name), workflowText.Replace(strings.Trim(run.Outcome()+": "+reason, ": ")))
+	return err
+}
+
+// Workflow commands end at a line's end, and their properties at a comma or a
+// colon.
+//
+//nolint:gochecknoglobals // constant tables
+var (
+	workflowText     = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
+	workflowProperty = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+)

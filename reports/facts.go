@@ -1,0 +1,137 @@
+package reports
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// fact is one line of a summary.
+type fact struct{ Name, Value string }
+
+// Outcome is the verdict in a word or two, and how the run ended when it did not
+// complete.
+func (r Run) Outcome() string {
+	switch result := r.Result; {
+	case result == nil:
+		return "unfinished: the journal ends before the run does"
+	case result.Status == runner.Completed:
+		return result.Verdict.String()
+	default:
+		return fmt.Sprintf("%s (%s)", result.Verdict, result.Status)
+	}
+}
+
+// facts gives what every summary says, in its order.
+func (r Run) facts() []fact {
+	var facts []fact
+	add := func(name, format string, args ...any) {
+		facts = append(facts, fact{name, fmt.Sprintf(format, args...)})
+	}
+	if r.Result != nil && r.Result.Reason != "" {
+		add("reason", "%s", r.Result.Reason)
+	}
+	if r.Result != nil && r.Result.Hint != "" {
+		add("hint", "%s", r.Result.Hint)
+	}
+	for _, f := range r.Experiment.Spec.Faults {
+		add("fault", "%s", FaultInWords(f))
+	}
+	for _, calls := range r.calls() {
+		add("calls", "%s", calls)
+	}
+	for _, d := range r.Plan.Decisions {
+		if d.Placement != mesh.Refused {
+			add("placement", "%s", d.Reason)
+		}
+	}
+	if r.WithoutHeartbeat {
+		add("heartbeat", "off, as asked: nothing would have removed the fault if Squall had died")
+	}
+	if result := r.Result; result != nil {
+		if result.Injected.Duration > 0 {
+			add("in force", "%s of %s, rolled back in %s", result.Injected, r.Experiment.Spec.Duration, result.Rollback)
+		}
+		if r.Effect != nil {
+			add("hit", "at least %.0f requests", math.Round(r.Effect.Requests))
+		}
+		if result.Recovery.Duration > 0 {
+			add("recovered", "%s after rollback", result.Recovery)
+		}
+		for _, ref := range result.Left {
+			add("LEFT BEHIND", "%s; remove it: %s", ref, ref.Removal())
+		}
+	}
+	add("run", "%s", r.Run.ID)
+	return facts
+}
+
+// judgement is one probe in one phase: what was measured, and what it means.
+type judgement struct {
+	Probe     string            `json:"probe"`
+	Query     string            `json:"query,omitempty"`
+	Tolerance string            `json:"tolerance"`
+	Phase     experiments.Phase `json:"phase"`
+	// Verdict is absent when the run ended before the phase did.
+	Verdict *steadystate.Verdict `json:"verdict,omitempty"`
+	Reason  string               `json:"reason,omitempty"`
+	// Lowest, Highest and Last are the values as text; - where there is none.
+	Lowest  string `json:"lowest"`
+	Highest string `json:"highest"`
+	Last    string `json:"last"`
+	Count   int    `json:"count"`
+
+	measurements []steadystate.Measurement
+}
+
+func (j judgement) verdict() string {
+	if j.Verdict == nil {
+		return "-"
+	}
+	return j.Verdict.String()
+}
+
+// judgements gives every probe and phase that was measured or judged, in the
+// order of the file.
+func (r Run) judgements() []judgement {
+	var all []judgement
+	for _, probe := range r.Experiment.Spec.Measured() {
+		for _, phase := range []experiments.Phase{experiments.Before, experiments.During, experiments.After} {
+			j := judgement{Probe: probe.Name, Query: r.Queries[probe.Name], Tolerance: ToleranceInWords(probe), Phase: phase, Lowest: "-", Highest: "-", Last: "-"}
+			if r.Result != nil {
+				for _, f := range r.Result.Findings {
+					if f.Probe == probe.Name && f.Phase == phase {
+						j.Verdict, j.Reason = &f.Verdict, f.Reason
+					}
+				}
+			}
+			j.summarize(r.Measurements)
+			if j.Count > 0 {
+				all = append(all, j)
+			}
+		}
+	}
+	return all
+}
+
+// summarize takes the range of the probe's values in the phase.
+func (j *judgement) summarize(measurements []steadystate.Measurement) {
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, m := range measurements {
+		if m.Probe != j.Probe || m.Phase != j.Phase {
+			continue
+		}
+		j.measurements = append(j.measurements, m)
+		j.Count++
+		if m.Value == nil {
+			j.Last = m.Reason
+			continue
+		}
+		low, high = math.Min(low, *m.Value), math.Max(high, *m.Value)
+		j.Lowest, j.Highest, j.Last = steadystate.FormatValue(low), steadystate.FormatValue(high), steadystate.FormatValue(*m.Value)
+	}
+}

@@ -1,0 +1,134 @@
+package reports
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/runner"
+)
+
+//go:embed report.html
+var pageText string
+
+//nolint:gochecknoglobals // a constant template
+var page = template.Must(template.New("report").Parse(pageText))
+
+// pageData is what the page shows.
+type pageData struct {
+	Name, Title, Description string
+	Outcome, Class           string
+	Facts                    []fact
+	Phases                   []pagePhase
+	Probes                   []pageProbe
+	Effect                   *runner.Effect
+	Objects                  []pageObject
+	Changes                  []pageChange
+	Environment              []fact
+	Experiment               string
+}
+
+// pagePhase is a step on the timeline; its place is in percent of the whole.
+type pagePhase struct {
+	Name, Reason, At, Lasted string
+	Left, Width              float64
+}
+
+type pageProbe struct {
+	Name, Tolerance, Query string
+	Plot                   template.HTML
+	Rows                   []judgement
+}
+
+type pageObject struct{ Name, Manifest string }
+
+type pageChange struct{ At, What, Object, Error string }
+
+// HTML writes a page that needs nothing but itself: no network, no script.
+func HTML(w io.Writer, r Run) error {
+	data := pageData{
+		Name: r.Experiment.Metadata.Name, Title: r.Experiment.Spec.Title, Description: r.Experiment.Spec.Description,
+		Outcome: r.Outcome(), Class: "unfinished", Facts: r.facts(), Effect: r.Effect,
+	}
+	if r.Result != nil {
+		data.Class = r.Result.Verdict.String()
+	}
+	data.Phases = r.timeline()
+	for _, probe := range r.Experiment.Spec.Measured() {
+		shown, err := r.pageProbe(probe)
+		if err != nil {
+			return err
+		}
+		data.Probes = append(data.Probes, shown)
+	}
+	for _, object := range r.Plan.Objects {
+		manifest, err := yaml.Marshal(object.Object)
+		if err != nil {
+			return fmt.Errorf("HTML report: %w", err)
+		}
+		data.Objects = append(data.Objects, pageObject{object.GetKind() + " " + object.GetNamespace() + "/" + object.GetName(), string(manifest)})
+	}
+	for _, c := range r.Changes {
+		data.Changes = append(data.Changes, pageChange{r.at(c.Time), c.What, c.Object.String(), c.Error})
+	}
+	data.Environment = []fact{
+		{"began", r.Began.UTC().Format("2006-01-02 15:04:05 MST")},
+		{"cluster", r.Cluster},
+		{"Prometheus", r.Prometheus},
+		{"owner", r.Run.Owner},
+		{"Squall", r.Version},
+	}
+	var file strings.Builder
+	if err := experiments.Encode(&file, r.Experiment); err != nil {
+		return fmt.Errorf("HTML report: %w", err)
+	}
+	data.Experiment = file.String()
+	if err := page.Execute(w, data); err != nil {
+		return fmt.Errorf("HTML report: %w", err)
+	}
+	return nil
+}
+
+func (r Run) pageProbe(probe experiments.Probe) (pageProbe, error) {
+	drawn, err := plotProbe(r, probe)
+	if err != nil {
+		return pageProbe{}, err
+	}
+	shown := pageProbe{Name: probe.Name, Tolerance: ToleranceInWords(probe), Query: r.Queries[probe.Name], Plot: drawn}
+	for _, j := range r.judgements() {
+		if j.Probe == probe.Name {
+			shown.Rows = append(shown.Rows, j)
+		}
+	}
+	return shown, nil
+}
+
+// timeline places the phases of the run on a line.
+func (r Run) timeline() []pagePhase {
+	whole := r.Last.Sub(r.Began).Seconds()
+	var phases []pagePhase
+	for i, p := range r.Phases {
+		end := r.Last
+		if i+1 < len(r.Phases) {
+			end = r.Phases[i+1].Began
+		}
+		shown := pagePhase{Name: string(p.Name), Reason: p.Reason, At: r.at(p.Began), Lasted: end.Sub(p.Began).Round(time.Millisecond).String()}
+		if whole > 0 {
+			shown.Left, shown.Width = 100*p.Began.Sub(r.Began).Seconds()/whole, 100*end.Sub(p.Began).Seconds()/whole
+		}
+		phases = append(phases, shown)
+	}
+	return phases
+}
+
+// at gives a time from the start of the run.
+func (r Run) at(t time.Time) string { return fmt.Sprintf("%.1f s", t.Sub(r.Began).Seconds()) }
+
+// VerdictName is the verdict of a row, for its style.
+func (j judgement) VerdictName() string { return j.verdict() }

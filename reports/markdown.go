@@ -1,0 +1,48 @@
+package reports
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Markdown writes a summary for a pull request or a job summary.
+func Markdown(w io.Writer, r Run) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s %s: %s\n", r.sign(), markdownText(r.Experiment.Metadata.Name), markdownText(r.Outcome()))
+	if title := r.Experiment.Spec.Title; title != "" {
+		fmt.Fprintf(&b, "\n%s\n", markdownText(title))
+	}
+	b.WriteString("\n| | |\n|---|---|\n")
+	for _, f := range r.facts() {
+		fmt.Fprintf(&b, "| %s | %s |\n", f.Name, markdownText(f.Value))
+	}
+	if rows := r.judgements(); len(rows) > 0 {
+		b.WriteString("\n| probe | tolerance | phase | verdict | lowest | highest | last | measured |\n|---|---|---|---|---|---|---|---|\n")
+		for _, j := range rows {
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %d |\n", markdownText(j.Probe), markdownText(j.Tolerance), j.Phase, j.verdict(), j.Lowest, j.Highest, markdownText(j.Last), j.Count)
+		}
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("markdown report: %w", err)
+	}
+	return nil
+}
+
+// sign is a verdict that is seen at a glance.
+func (r Run) sign() string {
+	if r.Result == nil {
+		return "⚪"
+	}
+	return [...]string{"✅", "⚪", "❌"}[min(max(int(r.Result.Verdict), 0), 2)]
+}
+
+// markdownText lets a text stand for itself in a table: names and messages come
+// from files and servers.
+func markdownText(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	return markdownEscaper.Replace(s)
+}
+
+//nolint:gochecknoglobals // a constant table
+var markdownEscaper = strings.NewReplacer(`\`, `\\`, "|", `\|`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", "&lt;", ">", "&gt;", "#", `\#`, "@", "&#64;")

@@ -1,0 +1,183 @@
+package reports
+
+import (
+	"bytes"
+	"fmt"
+	"html"
+	"html/template"
+	"image/color"
+	"math"
+	"strings"
+	"time"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// shade is a colour that stands for what it means: #010101, #020202 and so on.
+// The page gives each its own, in light and in dark.
+type shade uint8
+
+const (
+	inkShade shade = iota + 1
+	gridShade
+	bandShade
+	faultShade
+	lineShade
+	verdictShade // of a measurement that holds; those of the other verdicts follow
+)
+
+// RGBA implements color.Color.
+func (s shade) RGBA() (r, g, b, a uint32) {
+	return color.RGBA{uint8(s), uint8(s), uint8(s), 255}.RGBA()
+}
+
+//nolint:gochecknoglobals // a constant table
+var plotColours = strings.NewReplacer(
+	"#010101", "var(--ink)", "#020202", "var(--grid)", "#030303", "var(--band)", "#040404", "var(--fault)", "#050505", "var(--line)",
+	"#060606", "var(--held)", "#070707", "var(--inconclusive)", "#080808", "var(--deviated)",
+)
+
+const (
+	plotWidth  = 18 * vg.Centimeter
+	plotHeight = 6 * vg.Centimeter
+	// margin is how much room a plot leaves above and below what it shows.
+	margin = 0.08
+)
+
+// plotProbe draws the measurements of a probe over time, with its tolerance and
+// the time for which the fault was in force.
+func plotProbe(r Run, probe experiments.Probe) (template.HTML, error) {
+	var points plotter.XYs
+	var verdicts []steadystate.Verdict
+	for _, m := range r.Measurements {
+		if m.Probe == probe.Name && m.Value != nil {
+			points = append(points, plotter.XY{X: m.Time.Sub(r.Began).Seconds(), Y: *m.Value})
+			verdicts = append(verdicts, m.Verdict)
+		}
+	}
+	if len(points) == 0 {
+		return "", nil
+	}
+	p := plot.New()
+	p.X.Label.Text = "seconds"
+	p.X.Min, p.X.Max = 0, math.Max(r.Last.Sub(r.Began).Seconds(), points[len(points)-1].X)
+	low, high := bounds(points, probe)
+	p.Y.Min, p.Y.Max = low, high
+	paint(p)
+	if err := addBands(p, r, probe); err != nil {
+		return "", err
+	}
+	line, err := plotter.NewLine(points)
+	if err != nil {
+		return "", fmt.Errorf("plot of %s: %w", probe.Name, err)
+	}
+	line.Color = lineShade
+	scatter, err := plotter.NewScatter(points)
+	if err != nil {
+		return "", fmt.Errorf("plot of %s: %w", probe.Name, err)
+	}
+	scatter.GlyphStyleFunc = func(i int) draw.GlyphStyle {
+		return draw.GlyphStyle{Color: verdictShade + shade(verdicts[i]), Radius: vg.Points(2), Shape: draw.CircleGlyph{}} //nolint:gosec // a verdict is 0 to 2
+	}
+	p.Add(line, scatter)
+	return render(p, fmt.Sprintf("%s over time, %s", probe.Name, ToleranceInWords(probe)))
+}
+
+// bounds gives the values that a plot must show: all that were measured, and the
+// tolerance.
+func bounds(points plotter.XYs, probe experiments.Probe) (low, high float64) {
+	low, high = math.Inf(1), math.Inf(-1)
+	for _, point := range points {
+		low, high = math.Min(low, point.Y), math.Max(high, point.Y)
+	}
+	for _, bound := range []*experiments.Bound{probe.Min, probe.Max} {
+		if bound != nil {
+			low, high = math.Min(low, bound.Value()), math.Max(high, bound.Value())
+		}
+	}
+	room := (high - low) * margin
+	if room == 0 {
+		room = math.Max(math.Abs(high)*margin, margin)
+	}
+	return low - room, high + room
+}
+
+// paint gives the axes their colours.
+func paint(p *plot.Plot) {
+	p.BackgroundColor = color.Transparent
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		axis.Color, axis.Label.TextStyle.Color, axis.Tick.Color, axis.Tick.Label.Color = inkShade, inkShade, inkShade, inkShade
+	}
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = gridShade, gridShade
+	p.Add(grid)
+}
+
+// addBands adds what is healthy, and when the fault was in force.
+func addBands(p *plot.Plot, r Run, probe experiments.Probe) error {
+	low, high := p.Y.Min, p.Y.Max
+	if probe.Min != nil {
+		low = probe.Min.Value()
+	}
+	if probe.Max != nil {
+		high = probe.Max.Value()
+	}
+	bands := []struct {
+		x0, x1, y0, y1 float64
+		colour         color.Color
+	}{{p.X.Min, p.X.Max, low, high, bandShade}}
+	if from, to, ok := r.inForce(); ok {
+		bands = append(bands, struct {
+			x0, x1, y0, y1 float64
+			colour         color.Color
+		}{from.Seconds(), to.Seconds(), p.Y.Min, p.Y.Max, faultShade})
+	}
+	for _, b := range bands {
+		polygon, err := plotter.NewPolygon(plotter.XYs{{X: b.x0, Y: b.y0}, {X: b.x1, Y: b.y0}, {X: b.x1, Y: b.y1}, {X: b.x0, Y: b.y1}})
+		if err != nil {
+			return fmt.Errorf("plot of %s: %w", probe.Name, err)
+		}
+		polygon.Color, polygon.Width = b.colour, 0
+		p.Add(polygon)
+	}
+	return nil
+}
+
+// inForce gives when the fault was in force, from the start of the run.
+func (r Run) inForce() (from, to time.Duration, ok bool) {
+	for i, phase := range r.Phases {
+		if phase.Name != runner.PhaseObserve {
+			continue
+		}
+		end := r.Last
+		if i+1 < len(r.Phases) {
+			end = r.Phases[i+1].Began
+		}
+		return phase.Began.Sub(r.Began), end.Sub(r.Began), true
+	}
+	return 0, 0, false
+}
+
+// render gives a plot as an SVG element of a page.
+func render(p *plot.Plot, label string) (template.HTML, error) {
+	canvas := vgsvg.NewWith(vgsvg.UseWH(plotWidth, plotHeight))
+	p.Draw(draw.New(canvas))
+	var out bytes.Buffer
+	if _, err := canvas.WriteTo(&out); err != nil {
+		return "", fmt.Errorf("plot: %w", err)
+	}
+	_, svg, found := strings.Cut(out.String(), "<svg ")
+	if !found {
+		return "", fmt.Errorf("plot: no svg element")
+	}
+	// What the library writes is escaped, and the label is here.
+	return template.HTML(`<svg role="img" aria-label="` + html.EscapeString(label) + `" ` + plotColours.Replace(svg)), nil //nolint:gosec // see above
+}
