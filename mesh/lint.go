@@ -208,13 +208,7 @@ func splits(vs *unstructured.Unstructured, subset string) bool {
 // labels each.
 func (w *warnings) notInjected(d Decision) {
 	labels, exists := w.s.Namespaces[d.Callers]
-	if !exists || len(labels) == 0 {
-		return
-	}
-	// The webhooks of revisions leave alone what istio-injection decides
-	// (istio.io/istio, manifests/charts/istio-control/istio-discovery).
-	injection, decided := labels["istio-injection"]
-	if injection == "enabled" || !decided && labels[revisionLabel] != "" {
+	if !exists || len(labels) == 0 || Injected(labels) {
 		return
 	}
 	w.add("namespace %s is not labelled for sidecar injection (istio-injection=enabled or istio.io/rev), and a caller without a proxy is not disturbed: check that its pods are injected one by one", d.Callers)

@@ -3,7 +3,6 @@ package reports
 import (
 	"fmt"
 	"math"
-	"strings"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
@@ -64,7 +63,7 @@ func (r Run) facts() []fact {
 			add("recovered", "%s after rollback", result.Recovery)
 		}
 		for _, ref := range result.Left {
-			add("LEFT BEHIND", "%s; remove it: kubectl -n %s delete %s %s", ref, ref.Namespace, strings.ToLower(ref.Kind), ref.Name)
+			add("LEFT BEHIND", "%s; remove it: %s", ref, ref.Removal())
 		}
 	}
 	add("run", "%s", r.Run.ID)

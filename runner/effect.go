@@ -106,7 +106,7 @@ func (s *session) startEffect(ctx context.Context, plan mesh.Plan) (effectCount,
 		if !time.Now().Before(deadline) {
 			return count, &ending{RefusedRun, fmt.Sprintf("Prometheus has not scraped the callers' istio_requests_total for %s, so the requests hit could not be counted", scrapeTimeout), "nothing was injected; check the scrape of the callers' proxies, or set effect.minRequests to 0"}
 		}
-		if !s.pause(ctx, min(s.experiment.Spec.SteadyState.Interval.Duration, time.Second)) {
+		if !pause(ctx, min(s.experiment.Spec.SteadyState.Interval.Duration, time.Second)) {
 			return count, interrupted(ctx)
 		}
 	}
@@ -116,16 +116,6 @@ func (s *session) startEffect(ctx context.Context, plan mesh.Plan) (effectCount,
 	}
 	count.before = samples
 	return count, nil
-}
-
-// pause waits, and reports whether ctx goes on.
-func (s *session) pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
 }
 
 // proveEffect compares the counters with those before the fault. Prometheus
@@ -153,7 +143,7 @@ func (s *session) proveEffect(ctx context.Context, count effectCount) *ending {
 		if effect.Verdict == steadystate.Held || !time.Now().Before(deadline) {
 			break
 		}
-		if !s.pause(ctx, s.experiment.Spec.SteadyState.Interval.Duration) {
+		if !pause(ctx, s.experiment.Spec.SteadyState.Interval.Duration) {
 			return interrupted(ctx)
 		}
 	}

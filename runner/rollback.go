@@ -22,8 +22,8 @@ type rolledBack struct {
 }
 
 // rollback deletes what was created, newest first: the VirtualServices, then
-// what they diverted requests to, then the Jobs that own both. It outlives the run's context, is bounded
-// by a deadline of its own, and goes on past errors.
+// what they diverted requests to, then the Jobs that own both. It outlives the
+// run's context, is bounded by a deadline of its own, and goes on past errors.
 func (s *session) rollback(ctx context.Context, changes []mesh.Ref, ended *ending) rolledBack {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timing.Rollback)
 	defer cancel()
@@ -34,9 +34,8 @@ func (s *session) rollback(ctx context.Context, changes []mesh.Ref, ended *endin
 	done := rolledBack{began: time.Now()}
 	left := slices.Clone(changes)
 	slices.Reverse(left)
-	settle := slices.ContainsFunc(left, isHelper)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		remaining := s.deleteAll(ctx, left, &settle)
+		remaining := deleteAll(ctx, s.Mesh, s.run.ID, left, s.Timing.Settle)
 		if done.took == 0 {
 			// Recorded only now: nothing may stand between a deviation and
 			// the removal of the fault.
@@ -63,30 +62,6 @@ func (s *session) rollback(ctx context.Context, changes []mesh.Ref, ended *endin
 		}
 	}
 }
-
-// deleteAll tries to delete each object once and gives the failures. A helper
-// stays while a VirtualService is left, and until the proxies have heard that
-// none is.
-func (s *session) deleteAll(ctx context.Context, objects []mesh.Ref, settle *bool) []Deletion {
-	var failed []Deletion
-	for _, ref := range objects {
-		if isHelper(ref) && len(failed) > 0 {
-			failed = append(failed, Deletion{Object: ref, Error: "stays as long as the VirtualService"})
-			continue
-		}
-		if isHelper(ref) && *settle {
-			*settle = false
-			s.pause(ctx, s.Timing.Settle)
-		}
-		if err := s.Mesh.Delete(ctx, ref, s.run.ID); err != nil {
-			failed = append(failed, Deletion{Object: ref, Error: err.Error()})
-		}
-	}
-	return failed
-}
-
-// isHelper reports whether an object is what a blackhole diverts requests to.
-func isHelper(ref mesh.Ref) bool { return ref.Kind == "ServiceEntry" }
 
 func refsOf(deletions []Deletion) []mesh.Ref {
 	refs := make([]mesh.Ref, len(deletions))

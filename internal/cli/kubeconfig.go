@@ -16,22 +16,45 @@ type kubeconfig struct {
 
 // add adds the flags.
 func (k *kubeconfig) add(flags *pflag.FlagSet) {
+	k.addWithNamespace(flags, "the namespace of a short HOST; files name theirs")
+}
+
+// addWithNamespace adds the flags, -n with a meaning of its own. Without one
+// there is no -n.
+func (k *kubeconfig) addWithNamespace(flags *pflag.FlagSet, meaning string) {
 	flags.StringVar(&k.file, clientcmd.RecommendedConfigPathFlag, "", "path to the kubeconfig file")
 	names := clientcmd.RecommendedConfigOverrideFlags("")
 	names.ContextOverrideFlags.Namespace.ShortName = "n"
 	names.ClusterOverrideFlags.APIServer.ShortName = "s"
-	names.ContextOverrideFlags.Namespace.Description = "the namespace of a short HOST; files name theirs"
+	names.ContextOverrideFlags.Namespace.Description = meaning
+	if meaning == "" {
+		names.ContextOverrideFlags.Namespace = clientcmd.FlagInfo{}
+	}
 	clientcmd.BindOverrideFlags(&k.overrides, flags, names)
 }
 
-// config gives the client configuration, from the file that is named, from
-// KUBECONFIG, from the user's own, or from the pod that this runs in.
-func (k *kubeconfig) config() (*rest.Config, error) {
+// client reads the configuration from the file that is named, from KUBECONFIG,
+// from the user's own, or from the pod that this runs in.
+func (k *kubeconfig) client() clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = k.file
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &k.overrides).ClientConfig()
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &k.overrides)
+}
+
+// config gives the client configuration.
+func (k *kubeconfig) config() (*rest.Config, error) {
+	config, err := k.client().ClientConfig()
 	if err != nil {
 		return nil, &hintedError{fmt.Errorf("kubeconfig: %w", err), "--kubeconfig, --context or KUBECONFIG say which cluster is meant"}
 	}
 	return config, nil
+}
+
+// namespace gives the namespace of -n, or of the context, or of the pod.
+func (k *kubeconfig) namespace() (string, error) {
+	namespace, _, err := k.client().Namespace()
+	if err != nil {
+		return "", &hintedError{fmt.Errorf("kubeconfig: %w", err), "-n NAMESPACE says which one is meant"}
+	}
+	return namespace, nil
 }

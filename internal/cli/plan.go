@@ -184,7 +184,7 @@ func (m stillMesh) Permitted(ctx context.Context, namespace string, kinds []stri
 
 // planAll plans and prints experiments one after another.
 func planAll(ctx context.Context, env Env, flags planFlags, planner runner.Runner, traffic *trafficSource, chosen []loaded) (code int) {
-	printPlan := map[string]func(io.Writer, planned) error{outputText: printPlanText, outputYAML: printPlanYAML, outputJSON: printPlanJSON}[flags.output]
+	printPlan := map[string]func(io.Writer, planned) error{outputText: printPlanText, outputYAML: printPlanYAML, outputJSON: printJSON[planned]}[flags.output]
 	for i, l := range chosen {
 		p, err := newPlanned(ctx, flags, planner, traffic, l.Experiment)
 		if err := cmp.Or(err, ctx.Err()); err != nil {

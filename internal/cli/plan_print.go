@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -19,14 +18,6 @@ import (
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
 )
-
-// printPlanJSON prints one document.
-func printPlanJSON(out io.Writer, p planned) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(p)
-}
 
 // printPlanYAML prints the objects, and everything else as comments.
 func printPlanYAML(out io.Writer, p planned) error {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -73,10 +72,7 @@ func printValidation(env Env, all []loaded, problems experiments.Problems) error
 	for _, l := range all {
 		result.Experiments = append(result.Experiments, validExperiment{l.file, l.Metadata.Name})
 	}
-	encoder := json.NewEncoder(env.Stdout)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(result)
+	return printJSON(env.Stdout, result)
 }
 
 func newSchemaCommand(env Env) *cobra.Command {

@@ -21,7 +21,8 @@ import (
 )
 
 const (
-	istioGroup = meshconfig.IstioGroup
+	istioGroup   = meshconfig.IstioGroup
+	gatewayGroup = "gateway.networking.k8s.io"
 	// pageSize is how many objects one answer of the API server holds.
 	pageSize = 500
 )
@@ -64,10 +65,13 @@ func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 	return s, nil
 }
 
+// gatewayResources are the routes that may stand in the way of a fault.
+var gatewayResources = []string{"httproutes", "grpcroutes"} //nolint:gochecknoglobals // a constant table
+
 // gatewayRoutes lists the routes of the Gateway API, where it is installed.
 func (c *Cluster) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	var group metav1.APIGroup
-	served, err := c.getJSON(ctx, "/apis/gateway.networking.k8s.io", &group)
+	served, err := c.getJSON(ctx, "/apis/"+gatewayGroup, &group)
 	if err != nil {
 		return nil, fmt.Errorf("whether the cluster serves the Gateway API: %w", c.explain(err))
 	}
@@ -75,7 +79,7 @@ func (c *Cluster) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructur
 		return nil, nil
 	}
 	var routes []*unstructured.Unstructured
-	for _, resource := range []string{"httproutes", "grpcroutes"} {
+	for _, resource := range gatewayResources {
 		for _, version := range group.Versions { // newest first; older installations have no v1
 			found, err := c.list(ctx, schema.GroupVersionResource{Group: group.Name, Version: version.Version, Resource: resource})
 			if apierrors.IsNotFound(err) {

@@ -1,0 +1,220 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// rollbackFlags are the flags of squall rollback.
+type rollbackFlags struct {
+	kubernetes kubeconfig
+	all        bool
+	expired    bool
+	dryRun     bool
+	timeout    time.Duration
+}
+
+func newRollbackCommand(env Env, code *int) *cobra.Command {
+	flags := rollbackFlags{}
+	command := &cobra.Command{
+		Use:   "rollback [RUN...]",
+		Short: "Remove live faults now, whoever started them",
+		Long: `Rollback is the kill switch. It removes everything that runs of Squall have
+created in the cluster, from what the cluster knows: it needs no journal, works
+from any machine and for anybody's run, and may be repeated. It touches no object
+that Squall has not made. 'squall status' lists the runs.
+
+Exit codes: 0 nothing of the runs is left, 2 bad usage, 3 the cluster could not be
+read or a RUN is not live, 5 something is left.`,
+		Example: `  squall rollback --all
+  squall rollback 20261122-193148-ratings-outage-1ffc37
+  squall rollback --all -n shop --dry-run
+  squall rollback --expired`,
+		RunE: func(cmd *cobra.Command, runs []string) (err error) {
+			*code, err = rollBack(cmd.Context(), env, flags, runs)
+			return err
+		},
+	}
+	flags.kubernetes.addWithNamespace(command.Flags(), "remove faults in this namespace only")
+	f := command.Flags()
+	f.BoolVar(&flags.all, "all", false, "every run")
+	f.BoolVar(&flags.expired, "expired", false, "only runs whose deadline has passed")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "print what would be removed, and remove nothing")
+	f.DurationVar(&flags.timeout, "timeout", runner.DefaultTiming().Rollback, "how long to go on trying")
+	return command
+}
+
+// check refuses flags that leave open what is meant.
+func (f rollbackFlags) check(runs []string) error {
+	switch {
+	case len(runs) > 0 && f.all:
+		return &hintedError{errors.New("either --all or the names of runs, not both"), "leave one of them out"}
+	case len(runs) == 0 && !f.all && !f.expired:
+		return &hintedError{errors.New("no run is named"), "squall rollback RUN..., or squall rollback --all; squall status lists the runs"}
+	case f.timeout <= 0:
+		return &hintedError{fmt.Errorf("--timeout %s leaves no time", f.timeout), "such as --timeout 30s"}
+	default:
+		return nil
+	}
+}
+
+// rollBack removes runs. An error is one of usage.
+func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string) (code int, err error) {
+	if err := flags.check(names); err != nil {
+		return exitUsage, err
+	}
+	surveyor, err := newSurveyor(&flags.kubernetes)
+	if err != nil {
+		return exitUsage, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, flags.timeout)
+	defer cancel()
+	seen, err := surveyor.lookPatiently(bounded, env)
+	if err != nil {
+		return failed(ctx, env, err), nil
+	}
+	seen.warn(env.Stderr)
+	meant := flags.choose(seen.Runs, names)
+	switch unknown := notLive(seen.Runs, names); {
+	case len(unknown) > 0:
+		printError(env.Stderr, notLiveError(seen, unknown))
+		code = exitInconclusive
+	case len(meant) == 0 && flags.expired:
+		fmt.Fprintln(env.Stdout, strings.Replace(seen.nothing(), "live", "expired", 1))
+	case len(meant) == 0:
+		fmt.Fprintln(env.Stdout, seen.nothing())
+	}
+	if flags.dryRun {
+		printRemovals(env, meant)
+		return code, nil
+	}
+	return worstCode(code, remove(bounded, env, surveyor, meant), seen.doubt(env)), nil
+}
+
+// The pauses between attempts to read a cluster.
+const (
+	firstLookPause   = 200 * time.Millisecond
+	longestLookPause = 5 * time.Second
+)
+
+// lookPatiently looks again, until ctx ends, while the cluster does not answer.
+func (s surveyor) lookPatiently(ctx context.Context, env Env) (survey, error) {
+	seen, err := s.look(ctx)
+	for wait := firstLookPause; err != nil && mayPass(err); wait = min(2*wait, longestLookPause) {
+		if wait == firstLookPause {
+			fmt.Fprintf(env.Stderr, "squall: %v; trying again\n", err)
+		}
+		select {
+		case <-ctx.Done():
+			return seen, err
+		case <-time.After(wait):
+		}
+		again, failure := s.look(ctx)
+		if ctx.Err() != nil && failure != nil {
+			return seen, err // the error before says why
+		}
+		seen, err = again, failure
+	}
+	return seen, err
+}
+
+// mayPass reports whether asking again makes sense: not when the answer is no.
+func mayPass(err error) bool {
+	return !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) && !errors.Is(err, errNotPermitted)
+}
+
+// doubt says that something may be left where the user may not look.
+func (s survey) doubt(env Env) (code int) {
+	if len(s.Unread) == 0 {
+		return exitHeld
+	}
+	printError(env.Stderr, &hintedError{errors.New("whether anything is left there is not known"), "-n NAMESPACE asks about one namespace; what has no runner expires by itself"})
+	return exitLeft
+}
+
+// choose gives the runs that are meant.
+func (f rollbackFlags) choose(runs []mesh.ActiveRun, names []string) (meant []mesh.ActiveRun) {
+	for _, run := range runs {
+		if (len(names) == 0 || slices.Contains(names, run.ID)) && (run.Expired || !f.expired) {
+			meant = append(meant, run)
+		}
+	}
+	return meant
+}
+
+func notLive(runs []mesh.ActiveRun, names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return slices.ContainsFunc(runs, func(run mesh.ActiveRun) bool { return run.ID == name })
+	})
+}
+
+func notLiveError(seen survey, unknown []string) error {
+	hint := seen.nothing()
+	if len(seen.Runs) > 0 {
+		var ids []string
+		for _, run := range seen.Runs {
+			ids = append(ids, run.ID)
+		}
+		hint = "live are: " + strings.Join(ids, ", ")
+	}
+	return &hintedError{fmt.Errorf("not live: %s", strings.Join(unknown, ", ")), hint}
+}
+
+func printRemovals(env Env, runs []mesh.ActiveRun) {
+	for _, run := range runs {
+		for _, ref := range run.Objects {
+			fmt.Fprintf(env.Stdout, "%s: would remove %s\n", run.ID, ref)
+		}
+	}
+}
+
+// remove pulls the kill switch and says what has become of every object.
+func remove(ctx context.Context, env Env, surveyor surveyor, runs []mesh.ActiveRun) (code int) {
+	if len(runs) == 0 {
+		return exitHeld
+	}
+	said := map[runner.Deletion]bool{}
+	killSwitch := runner.KillSwitch{
+		Cluster: surveyor.cluster,
+		Owner:   owner(env),
+		Settle:  runner.DefaultTiming().Settle,
+		Look: func(ctx context.Context) ([]mesh.ActiveRun, error) {
+			seen, err := surveyor.look(ctx)
+			return seen.Runs, err
+		},
+		Report: func(run string, done runner.Deletion) {
+			switch {
+			case said[done]:
+			case done.Error == "":
+				fmt.Fprintf(env.Stdout, "%s: %s is gone\n", run, done.Object)
+			default:
+				fmt.Fprintf(env.Stderr, "squall: %s: %s is left so far: %s\n", run, done.Object, done.Error)
+			}
+			said[done] = true
+		},
+	}
+	left, err := killSwitch.Pull(ctx, runs)
+	if err != nil {
+		printError(env.Stderr, fmt.Errorf("whether anything is left could not be read: %w", err))
+	}
+	if len(left) == 0 {
+		return exitHeld
+	}
+	fmt.Fprintln(env.Stderr, "squall: something is left; to remove it by hand:")
+	for _, run := range left {
+		for _, ref := range run.Objects {
+			fmt.Fprintf(env.Stderr, "  %s\n", ref.Removal())
+		}
+	}
+	return exitLeft
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/squall-chaos/squall/mesh"
+)
+
+// statusFlags are the flags of squall status.
+type statusFlags struct {
+	kubernetes kubeconfig
+	output     string
+}
+
+func newStatusCommand(env Env, code *int) *cobra.Command {
+	flags := statusFlags{}
+	command := &cobra.Command{
+		Use:   "status",
+		Short: "Show the live faults of a cluster",
+		Long: `Status shows every fault that Squall has in force in the cluster, whoever started
+it and from wherever: it reads nothing but the objects in the cluster.
+
+EXPIRES is when the run is to have ended. HEARTBEAT is when Kubernetes removes
+the fault unless its run, by living, moves that deadline on. EXPIRED says that
+one of the two has passed; ORPHANED that no heartbeat owns the fault any more.
+'squall rollback' removes faults.
+
+Exit codes: 0 the cluster was read, 2 bad usage, 3 it could not be read.`,
+		Example: `  squall status
+  squall status -n shop
+  squall status -o json | jq -r '.runs[] | select(.expired) | .run'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			*code, err = showStatus(cmd.Context(), env, flags)
+			return err
+		},
+	}
+	flags.kubernetes.addWithNamespace(command.Flags(), "look at this namespace only")
+	command.Flags().StringVarP(&flags.output, "output", "o", outputText, "text, yaml or json")
+	return command
+}
+
+// showStatus reads the cluster and prints its live faults. An error is one of
+// usage.
+func showStatus(ctx context.Context, env Env, flags statusFlags) (code int, err error) {
+	show, known := map[string]func(io.Writer, survey) error{outputText: printSurveyText, outputYAML: printYAML[survey], outputJSON: printJSON[survey]}[flags.output]
+	if !known {
+		return exitUsage, &hintedError{fmt.Errorf("-o %s is not known", flags.output), "text, yaml or json"}
+	}
+	surveyor, err := newSurveyor(&flags.kubernetes)
+	if err != nil {
+		return exitUsage, err
+	}
+	seen, err := surveyor.look(ctx)
+	if err != nil {
+		return failed(ctx, env, err), nil
+	}
+	seen.warn(env.Stderr)
+	if err := show(env.Stdout, seen); err != nil {
+		return failed(ctx, env, err), nil
+	}
+	return exitHeld, nil
+}
+
+// printSurveyText prints a line for each fault, and one for a run without any.
+func printSurveyText(out io.Writer, seen survey) error {
+	if len(seen.Runs) == 0 {
+		_, err := fmt.Fprintln(out, seen.nothing())
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "RUN\tEXPERIMENT\tHOST\tCALLERS\tAGE\tEXPIRES\tHEARTBEAT\tOWNER\tSTATE")
+	for _, run := range seen.Runs {
+		faults := run.Faults
+		if len(faults) == 0 {
+			faults = []mesh.ActiveFault{{Created: run.Created}}
+		}
+		for _, fault := range faults {
+			fmt.Fprintln(table, strings.Join([]string{
+				oneLine(run.ID), oneLine(run.Experiment), oneLine(fault.Host), oneLine(fault.Callers),
+				duration.HumanDuration(seen.Time.Sub(fault.Created)), until(run.Expires, seen.Time), until(fault.Heartbeat, seen.Time),
+				oneLine(run.Owner), oneLine(stateInWords(run, fault)),
+			}, "\t"))
+		}
+	}
+	return table.Flush()
+}
+
+// until says when a moment is, as seen from another.
+func until(moment, now time.Time) string {
+	switch left := moment.Sub(now); {
+	case moment.IsZero():
+		return "-"
+	case left < 0:
+		return duration.HumanDuration(-left) + " ago"
+	default:
+		return "in " + duration.HumanDuration(left)
+	}
+}
+
+func stateInWords(run mesh.ActiveRun, fault mesh.ActiveFault) string {
+	var marks []string
+	if len(run.Faults) == 0 {
+		marks = append(marks, "no fault")
+	}
+	if run.Expired {
+		marks = append(marks, "EXPIRED")
+	}
+	if fault.Orphaned {
+		marks = append(marks, "ORPHANED")
+	}
+	if run.StoppedBy != "" {
+		marks = append(marks, "stopped by "+run.StoppedBy)
+	}
+	if len(marks) == 0 {
+		return "live"
+	}
+	return strings.Join(slices.Compact(marks), ", ")
+}

@@ -1,0 +1,141 @@
+package mesh_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/squall-chaos/squall/mesh"
+)
+
+// noon is the cluster's time in these tests.
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// found makes an object of a run as the API server gives it.
+func found(kind, name string, run mesh.Run, owner types.UID) *unstructured.Unstructured {
+	object := mesh.Stamp(&unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "networking.istio.io/v1", "kind": kind,
+		"metadata": map[string]any{"namespace": "shop", "name": name, "uid": "uid-of-" + name},
+	}}, run)
+	object.SetCreationTimestamp(metav1.NewTime(noon.Add(-time.Minute)))
+	if owner != "" {
+		object.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: "any", UID: owner}})
+	}
+	return object
+}
+
+// beating makes a heartbeat that started some time ago.
+func beating(run mesh.Run, started string, deadline int64) *unstructured.Unstructured {
+	job := mesh.Heartbeat("shop", run, time.Duration(deadline)*time.Second, mesh.HeartbeatImage)
+	job.SetUID("uid-of-job")
+	job.SetCreationTimestamp(metav1.NewTime(noon.Add(-time.Minute)))
+	if started != "" {
+		_ = unstructured.SetNestedField(job.Object, started, "status", "startTime") // a new field always fits
+	}
+	return job
+}
+
+func TestActiveRunsSayWhenTheyEnd(t *testing.T) {
+	run := mesh.Run{ID: "run-1", Experiment: "outage", Owner: "ann@laptop", Expires: noon.Add(time.Minute)}
+	late := run
+	late.Expires = noon.Add(-time.Second)
+	for _, test := range []struct {
+		name               string
+		owned              mesh.Owned
+		heartbeat, expires time.Time
+		expired, orphaned  bool
+	}{
+		{
+			"lives",
+			mesh.Owned{Objects: []*unstructured.Unstructured{beating(run, "2026-01-01T11:59:50Z", 25), found("VirtualService", "vs", run, "uid-of-job")}},
+			noon.Add(15 * time.Second), noon.Add(time.Minute), false, false,
+		},
+		{
+			"its expiry has passed",
+			mesh.Owned{Objects: []*unstructured.Unstructured{beating(late, "2026-01-01T11:59:50Z", 25), found("VirtualService", "vs", late, "uid-of-job")}},
+			noon.Add(15 * time.Second), noon.Add(-time.Second), true, false,
+		},
+		{
+			"its heartbeat has stopped",
+			mesh.Owned{Objects: []*unstructured.Unstructured{beating(run, "2026-01-01T11:59:00Z", 25), found("VirtualService", "vs", run, "uid-of-job")}},
+			noon.Add(-35 * time.Second), noon.Add(time.Minute), true, false,
+		},
+		{
+			"its heartbeat has not started",
+			mesh.Owned{Objects: []*unstructured.Unstructured{beating(run, "", 25), found("VirtualService", "vs", run, "uid-of-job")}},
+			time.Time{},
+			noon.Add(time.Minute), false, false,
+		},
+		{
+			"its Job is gone",
+			mesh.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}},
+			time.Time{},
+			noon.Add(time.Minute), false, true,
+		},
+		{
+			"the Job is not its owner",
+			mesh.Owned{Objects: []*unstructured.Unstructured{beating(run, "2026-01-01T11:59:50Z", 25), found("VirtualService", "vs", run, "")}},
+			time.Time{},
+			noon.Add(time.Minute), false, true,
+		},
+		{
+			"nobody may list its Job",
+			mesh.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}, Unread: []mesh.Unread{{Kind: "Job", Resource: "jobs.batch", Namespace: "shop"}}},
+			time.Time{},
+			noon.Add(time.Minute), false, false,
+		},
+		{
+			"nobody may list Jobs elsewhere",
+			mesh.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}, Unread: []mesh.Unread{{Kind: "Job", Resource: "jobs.batch", Namespace: "prod"}}},
+			time.Time{},
+			noon.Add(time.Minute), false, true,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			runs := mesh.ActiveRuns(test.owned, noon)
+			if len(runs) != 1 || len(runs[0].Faults) != 1 {
+				t.Fatalf("runs %+v", runs)
+			}
+			got := runs[0]
+			if !got.Expires.Equal(test.expires) || !got.Faults[0].Heartbeat.Equal(test.heartbeat) || got.Expired != test.expired || got.Faults[0].Orphaned != test.orphaned {
+				t.Errorf("run %+v", got)
+			}
+			if got.Experiment != "outage" || got.Owner != "ann@laptop" || !got.Created.Equal(noon.Add(-time.Minute)) {
+				t.Errorf("run %+v", got)
+			}
+		})
+	}
+}
+
+func TestActiveRunsInTheirOrder(t *testing.T) {
+	older, younger := mesh.Run{ID: "b"}, mesh.Run{ID: "a"}
+	job := beating(older, "2026-01-01T11:59:50Z", 25)
+	job.SetCreationTimestamp(metav1.NewTime(noon.Add(-time.Hour)))
+	job.SetAnnotations(map[string]string{mesh.StoppedByAnnotation: "bob@phone", mesh.ExpiresAnnotation: "soon"})
+	foreign := found("VirtualService", "foreign", mesh.Run{}, "")
+	runs := mesh.ActiveRuns(mesh.Owned{Objects: []*unstructured.Unstructured{
+		found("ServiceEntry", "se", younger, ""), found("VirtualService", "vs-2", younger, ""), foreign, job, found("VirtualService", "vs-1", younger, ""),
+	}}, noon)
+	var got []string
+	for _, run := range runs {
+		for _, ref := range run.Objects {
+			got = append(got, run.ID+": "+ref.Removal())
+		}
+	}
+	want := []string{
+		"b: kubectl -n shop delete job squall-b",
+		"a: kubectl -n shop delete virtualservice vs-1",
+		"a: kubectl -n shop delete virtualservice vs-2",
+		"a: kubectl -n shop delete serviceentry se",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if runs[0].StoppedBy != "bob@phone" || !runs[0].Expires.IsZero() || len(runs[0].Heartbeats()) != 1 {
+		t.Errorf("run %+v", runs[0])
+	}
+}

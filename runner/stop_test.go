@@ -1,0 +1,147 @@
+package runner_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// standing is a cluster that holds the objects of runs. It notes what is done
+// to it.
+type standing struct {
+	mu   sync.Mutex
+	runs []mesh.ActiveRun
+	done []string
+	// refuse fails the deletion of some objects; nil never does.
+	refuse func(mesh.Ref) error
+	// blind fails the look at what is left.
+	blind error
+}
+
+var errRefused = errors.New("refused")
+
+func (s *standing) Annotate(_ context.Context, ref mesh.Ref, annotations map[string]string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done = append(s.done, "tell "+ref.Name+" of "+annotations[mesh.StoppedByAnnotation])
+	return errRefused // which must not matter
+}
+
+func (s *standing) Delete(_ context.Context, ref mesh.Ref, _ string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse != nil {
+		if err := s.refuse(ref); err != nil {
+			return err
+		}
+	}
+	for i := range s.runs {
+		s.runs[i].Objects = slices.DeleteFunc(slices.Clone(s.runs[i].Objects), func(have mesh.Ref) bool { return have == ref })
+	}
+	s.done = append(s.done, "delete "+ref.Name)
+	return nil
+}
+
+func (s *standing) look(context.Context) ([]mesh.ActiveRun, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.runs), func(run mesh.ActiveRun) bool { return len(run.Objects) == 0 }), s.blind
+}
+
+func blackholeRun(id string) mesh.ActiveRun {
+	ref := func(kind, name string) mesh.Ref {
+		return mesh.Ref{Kind: kind, Namespace: "shop", Name: name + "-" + id}
+	}
+	return mesh.ActiveRun{ID: id, Objects: []mesh.Ref{ref("VirtualService", "vs"), ref("ServiceEntry", "se"), ref("Job", "job")}}
+}
+
+// pull pulls the kill switch for some runs, within 30 seconds.
+func (s *standing) pull(t *testing.T, runs ...mesh.ActiveRun) (left []mesh.ActiveRun, reported []runner.Deletion, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	left, err = runner.KillSwitch{
+		Cluster: s, Look: s.look, Owner: "ann", Settle: time.Second,
+		Report: func(_ string, done runner.Deletion) { reported = append(reported, done) },
+	}.Pull(ctx, slices.Clone(runs))
+	return left, reported, err
+}
+
+func TestKillSwitchRemovesRunsInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &standing{runs: []mesh.ActiveRun{blackholeRun("a"), blackholeRun("b")}}
+		began := time.Now()
+		left, reported, err := s.pull(t, s.runs[0])
+		if err != nil || len(left) > 0 || len(reported) != 3 {
+			t.Errorf("left %v, reported %v, error %v", left, reported, err)
+		}
+		want := []string{"tell job-a of ann", "delete vs-a", "delete se-a", "delete job-a"}
+		if diff := cmp.Diff(want, s.done); diff != "" {
+			t.Error(diff)
+		}
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("the proxies were given %s", took)
+		}
+	})
+}
+
+func TestKillSwitchGoesOnPastErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &standing{runs: []mesh.ActiveRun{blackholeRun("a"), blackholeRun("b")}}
+		attempts := 0
+		s.refuse = func(ref mesh.Ref) error {
+			if ref.Name == "vs-a" {
+				if attempts++; attempts < 4 {
+					return errRefused
+				}
+			}
+			return nil
+		}
+		left, reported, err := s.pull(t, s.runs...)
+		if err != nil || len(left) > 0 {
+			t.Errorf("left %v, error %v", left, err)
+		}
+		if i := slices.IndexFunc(reported, func(d runner.Deletion) bool { return strings.Contains(d.Error, "stays as long") }); i < 0 || reported[i].Object.Name != "se-a" {
+			t.Errorf("reported %v", reported)
+		}
+		if slices.Index(s.done, "delete vs-a") > slices.Index(s.done, "delete se-a") {
+			t.Errorf("the helper went before the VirtualService: %v", s.done)
+		}
+	})
+}
+
+func TestKillSwitchSaysWhatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &standing{runs: []mesh.ActiveRun{blackholeRun("a")}, refuse: func(ref mesh.Ref) error {
+			if ref.Kind == "VirtualService" {
+				return errRefused
+			}
+			return nil
+		}}
+		left, _, err := s.pull(t, s.runs...)
+		if err != nil || len(left) != 1 || len(left[0].Objects) != 2 || left[0].Objects[0].Name != "vs-a" {
+			t.Errorf("left %v, error %v", left, err)
+		}
+	})
+}
+
+// Deleted is not yet gone: nobody can tell while the cluster does not answer.
+func TestKillSwitchLooksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &standing{runs: []mesh.ActiveRun{blackholeRun("a")}, blind: errRefused}
+		left, _, err := s.pull(t, s.runs...)
+		if !errors.Is(err, errRefused) || len(left) != 1 || len(left[0].Objects) != 3 {
+			t.Errorf("left %v, error %v", left, err)
+		}
+	})
+}
