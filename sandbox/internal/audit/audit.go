@@ -25,11 +25,15 @@ rules:
 `
 
 const (
-	// client begins the user agent of the squall binary.
-	client = "squall/"
-	label  = "app.kubernetes.io/managed-by"
-	ours   = "squall"
+	label = "app.kubernetes.io/managed-by"
+	ours  = "squall"
 )
+
+// isSquall reports whether a user agent is that of the squall binary, or of a
+// client that does not say who it is, which no other program of the sandbox is.
+func isSquall(agent string) bool {
+	return strings.HasPrefix(agent, "squall/") || strings.HasPrefix(agent, "Go-http-client/")
+}
 
 // event is the part of a record that counts here.
 type event struct {
@@ -130,7 +134,7 @@ func read(log io.Reader) ([]event, error) {
 		if err := json.Unmarshal(line, &e); err != nil && !isPatch(err) {
 			return nil, fmt.Errorf("audit log: %w in %s", err, line)
 		}
-		if strings.HasPrefix(e.UserAgent, client) && !strings.Contains(e.RequestURI, "dryRun=") {
+		if isSquall(e.UserAgent) && !strings.Contains(e.RequestURI, "dryRun=") {
 			events = append(events, e)
 		}
 	}
