@@ -9,13 +9,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// journalIn finds the one journal in a folder of runs.
+func journalIn(out string) (string, error) {
+	journals, err := filepath.Glob(filepath.Join(out, "*", "journal.jsonl"))
+	if err == nil && len(journals) != 1 {
+		err = fmt.Errorf("journals in %s: %v", out, journals)
+	}
+	if err != nil {
+		return "", err
+	}
+	return journals[0], nil
+}
+
 // linesIn counts the lines of the one journal in a folder of runs.
 func linesIn(out string) (int, error) {
-	journals, err := filepath.Glob(filepath.Join(out, "*", "journal.jsonl"))
-	if err != nil || len(journals) == 0 {
+	journal, err := journalIn(out)
+	if err != nil {
 		return 0, err
 	}
-	content, err := os.ReadFile(journals[0])
+	content, err := os.ReadFile(journal)
 	return bytes.Count(content, []byte("\n")), err
 }
 

@@ -52,7 +52,7 @@ func TestPrometheusFails(t *testing.T) {
 	for _, phase := range prometheusPhases {
 		for name, fault := range prometheusFaults {
 			all = append(all, job{"Prometheus " + name + " from " + phase.name + " on", func(ctx context.Context, s *slot) (err error) {
-				q, err := newSquall(s, measured)
+				q, err := newSquall(ctx, s, measured)
 				if err != nil {
 					return err
 				}

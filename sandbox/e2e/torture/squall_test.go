@@ -97,7 +97,7 @@ func (o *output) String() string {
 }
 
 // newSquall prepares a run of an experiment in a slot. Close ends it.
-func newSquall(s *slot, k kind) (*squall, error) {
+func newSquall(ctx context.Context, s *slot, k kind) (*squall, error) {
 	folder, err := os.MkdirTemp("", "squall-torture-")
 	if err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func newSquall(s *slot, k kind) (*squall, error) {
 		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
 	q := &squall{slot: s, kind: k, folder: folder, started: make(chan struct{}), done: make(chan struct{})}
-	q.cmd = exec.Command(bed.squallBinary(), "run", file, "--out", q.out(), "--kubeconfig", layout.Dir(bed.sandbox.Dir).Kubeconfig())
+	q.cmd = exec.CommandContext(context.WithoutCancel(ctx), bed.squallBinary(), "run", file, "--out", q.out(), "--kubeconfig", layout.Dir(bed.sandbox.Dir).Kubeconfig())
 	q.cmd.Env, q.cmd.Dir, q.cmd.Stdout, q.cmd.Stderr = bed.env, folder, &q.stdout, &q.stderr
 	return q, os.Mkdir(q.out(), 0o750)
 }
@@ -205,16 +205,6 @@ func (q *squall) wait(ctx context.Context, within time.Duration) error {
 	case <-timer.C:
 		return fmt.Errorf("squall has not ended after %s; stderr: %s", within, &q.stderr)
 	}
-}
-
-// says waits until the run has said something on stderr.
-func (q *squall) says(ctx context.Context, text string) error {
-	return eventually(ctx, patience, func() error {
-		if !strings.Contains(q.stderr.String(), text) {
-			return fmt.Errorf("squall has not said %q; stderr: %s", text, &q.stderr)
-		}
-		return nil
-	})
 }
 
 // summary is how a run tells its end: on stdout, or on stderr when it could not

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -128,6 +129,7 @@ func newProxy(target string, transport *http.Transport, hooks Hooks) (*Proxy, er
 	p := &Proxy{target: parsed, transport: transport, hooks: hooks, closed: make(chan struct{}), count: map[string]int{}, back: make(chan struct{})}
 	p.server = httptest.NewUnstartedServer(p)
 	p.server.Listener = listener{p.server.Listener, p}
+	p.server.Config.ErrorLog = log.New(io.Discard, "", 0) // broken connections are what it is for
 	p.server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, connKey{}, conn)
 	}
@@ -341,19 +343,26 @@ func (x *exchange) send(ctx context.Context) (*http.Response, error) {
 	return x.proxy.transport.RoundTrip(request)
 }
 
+// answer is what the server says to a call.
+type answer struct {
+	header http.Header
+	code   int
+	body   []byte
+}
+
 // ask passes the call on and gives the whole answer. Once begun, it does not
 // depend on the client.
-func (x *exchange) ask() (*http.Response, []byte, error) {
+func (x *exchange) ask() (answer, error) {
 	response, err := x.send(context.WithoutCancel(x.r.Context()))
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	defer response.Body.Close() //nolint:errcheck // read to the end
 	body, err := io.ReadAll(response.Body)
 	if x.proxy.hooks.After != nil {
 		x.proxy.hooks.After(x.call)
 	}
-	return response, body, err
+	return answer{response.Header, response.StatusCode, body}, err
 }
 
 // pass lets a call through.
@@ -362,19 +371,19 @@ func pass(x *exchange) {
 		x.stream()
 		return
 	}
-	response, body, err := x.ask()
+	a, err := x.ask()
 	if err != nil {
 		reset(x.conn)
 		return
 	}
-	x.head(response)
-	_, _ = x.w.Write(body) // the client may have left
+	x.tell(a)
 }
 
-// head writes the head of an answer.
-func (x *exchange) head(response *http.Response) {
-	maps.Copy(x.w.Header(), response.Header)
-	x.w.WriteHeader(response.StatusCode)
+// tell gives an answer to the client, which may have left.
+func (x *exchange) tell(a answer) {
+	maps.Copy(x.w.Header(), a.header)
+	x.w.WriteHeader(a.code)
+	_, _ = flusher{x.w}.Write(a.body)
 }
 
 // stream passes a watch on.
@@ -385,7 +394,7 @@ func (x *exchange) stream() {
 		return
 	}
 	defer response.Body.Close() //nolint:errcheck // dropped when the client leaves
-	x.head(response)
+	x.tell(answer{response.Header, response.StatusCode, nil})
 	_, _ = io.Copy(flusher{x.w}, response.Body) // until one of the two ends it
 }
 

@@ -123,6 +123,7 @@ func TestCallsAreNamedAndClassified(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		fault  apiproxy.Fault
 		want   func(error) bool

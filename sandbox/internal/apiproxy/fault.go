@@ -43,7 +43,7 @@ func Reset(x *exchange) { reset(x.conn) }
 // the answer.
 func Lose(x *exchange) {
 	if x.call.Class != Watch { // a watch does nothing at the server
-		_, _, _ = x.ask() // whatever the answer is, it is lost
+		_, _ = x.ask() // whatever the answer is, it is lost
 	}
 	reset(x.conn)
 }
@@ -51,29 +51,28 @@ func Lose(x *exchange) {
 // Halve lets the server do what is asked, and resets the connection in the
 // middle of the answer.
 func Halve(x *exchange) {
-	response, body, err := x.half()
-	if err == nil {
-		x.head(response)
-		_, _ = flusher{x.w}.Write(body) // the client may have left
+	if a, err := x.half(); err == nil {
+		x.tell(a)
 	}
 	reset(x.conn)
 }
 
 // half gives the first half of an answer; of a watch, its first bytes.
-func (x *exchange) half() (*http.Response, []byte, error) {
+func (x *exchange) half() (answer, error) {
 	if x.call.Class != Watch {
-		response, body, err := x.ask()
-		return response, body[:len(body)/2], err
+		a, err := x.ask()
+		a.body = a.body[:len(a.body)/2]
+		return a, err
 	}
 	response, err := x.send(x.r.Context())
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	defer response.Body.Close() //nolint:errcheck // dropped
 	const some = 20
 	body := make([]byte, some)
 	n, err := response.Body.Read(body)
-	return response, body[:n], err
+	return answer{response.Header, response.StatusCode, body[:n]}, err
 }
 
 // Delay holds a call for some time before it lets it through. The server gets

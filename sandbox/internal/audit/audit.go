@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 )
@@ -52,6 +53,15 @@ type event struct {
 			Labels map[string]string `json:"labels"`
 		} `json:"metadata"`
 	} `json:"requestObject"`
+	Response struct {
+		Code int `json:"code"`
+	} `json:"responseStatus"`
+}
+
+// unread reports whether the API server has refused a create of which it has
+// not got everything, as it comes from a client that is killed.
+func (e event) unread() bool {
+	return e.Request.Metadata.Name == "" && e.Response.Code >= http.StatusBadRequest
 }
 
 // Summary counts the writes of Squall that were not dry runs.
@@ -81,7 +91,7 @@ func check(log io.Reader) (summary Summary, err error) {
 	created := map[string]bool{}
 	var wrong []error
 	for _, e := range events {
-		if e.Verb != "create" {
+		if e.Verb != "create" || e.unread() {
 			continue
 		}
 		summary.Creates++

@@ -22,6 +22,8 @@ func TestCheck(t *testing.T) {
 		"dry runs":               {create + strings.NewReplacer("/v", "/v?dryRun=All", `"labels"`, `"x"`).Replace(create), ""},
 		"another client":         {create + strings.Replace(remove, "squall/v1", "kubectl/v1", 1), ""},
 		"create without label":   {strings.Replace(create, "managed-by", "part-of", 1), "without its label"},
+		"create cut short":       {create + `{"verb":"create","requestURI":"/v","userAgent":"squall/v1","responseStatus":{"code":400}}` + "\n", ""},
+		"create of nothing":      {create + `{"verb":"create","requestURI":"/v","userAgent":"squall/v1","responseStatus":{"code":201}}` + "\n", "without its label"},
 		"delete of a user's":     {create + strings.Replace(remove, "beat", "users", 1), "delete /d"},
 		"of another kind":        {create + strings.Replace(remove, "jobs", "pods", 1), "delete /d"},
 		"patch of a user's":      {create + strings.Replace(patch, "beat", "users", 1), "patch /p"},
