@@ -81,7 +81,7 @@ var interruptions = []interruption{
 
 func bySignal(signal os.Signal) func(*squall) (func(), error) {
 	return func(q *squall) (func(), error) {
-		return func() { _ = q.cmd.Process.Signal(signal) }, nil // it runs: it has just asked for something
+		return func() { q.signal(signal) }, nil
 	}
 }
 
@@ -89,7 +89,7 @@ func bySignal(signal os.Signal) func(*squall) (func(), error) {
 func byManySignals(q *squall) (func(), error) {
 	return func() {
 		waitUntil(context.Background(), time.Now().Add(patience), func() bool {
-			_ = q.cmd.Process.Signal(syscall.SIGINT) // the last one comes too late
+			q.signal(syscall.SIGINT)
 			select {
 			case <-q.done:
 				return true

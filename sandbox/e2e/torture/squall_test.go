@@ -161,8 +161,15 @@ func (q *squall) run(ctx context.Context, set func(*squall) error) error {
 
 // kill kills the run, and returns when it is dead.
 func (q *squall) kill() {
+	<-q.started
 	_ = q.cmd.Process.Kill() // fails when it has ended by itself
 	<-q.done
+}
+
+// signal sends a signal to the run, which may have ended.
+func (q *squall) signal(signal os.Signal) {
+	<-q.started
+	_ = q.cmd.Process.Signal(signal)
 }
 
 // close ends the run, if it has not ended, and all that was made for it. It
