@@ -41,6 +41,7 @@ var apiFaults = []apiFault{
 	{"gone for 3 s", apiproxy.Pause(3 * time.Second), false},
 	{"gone", apiproxy.Vanish, false},
 	{"hung", apiproxy.Hang, false},
+	{"connections frozen", apiproxy.Freeze, false},
 }
 
 // longest is how long a run may take at most. Its own stages are bounded by 10 s
@@ -94,10 +95,7 @@ func failingCalls(t *testing.T) []failingCall {
 	add(short, func(apiproxy.Call) bool { return false })
 	add(timed, func(call apiproxy.Call) bool { return !strings.HasPrefix(call.Name, "patch ") })
 	t.Logf("%d calls, %d faults", calls, len(apiFaults))
-	if !*full {
-		all = sample(all)
-	}
-	return all
+	return chosen(all)
 }
 
 // fail makes a run with one call that fails.
@@ -131,8 +129,12 @@ func (c failingCall) fail(ctx context.Context, s *slot, table *table) (err error
 	// A run that says that it has cleaned up has done so, before the heartbeat
 	// could. Only what was on its way may come later.
 	if q.code() != 5 && !c.late {
-		if left, err := bed.left(ctx, s); err != nil || len(left) > 0 {
-			return fmt.Errorf("exit code %d, but left: %v, %w: %s%s", q.code(), left, err, &q.stdout, &q.stderr)
+		left, err := bed.left(ctx, s)
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("exit code %d, but left: %v: %s%s", q.code(), left, &q.stdout, &q.stderr)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	q.closeProxies() // which waits for what is on its way

@@ -149,15 +149,16 @@ func points(t *testing.T) []point {
 		}
 		t.Logf("%s: %d calls, %d of them write, and %d lines in %s", k.name, len(r.calls), len(r.writes), r.lines, r.took.Round(time.Millisecond))
 	}
-	if !*full {
-		all = sample(all)
-	}
-	return all
+	return chosen(all)
 }
 
-// sample takes as many of the items as there are slots, the same for the same
-// seed.
-func sample[T any](items []T) []T {
+// chosen takes the items that are asked for: all, or a sample of as many as there
+// are slots, the same for the same seed.
+func chosen[T fmt.Stringer](items []T) []T {
+	items = slices.DeleteFunc(items, func(item T) bool { return !strings.Contains(item.String(), *only) })
+	if *full {
+		return items
+	}
 	rand.New(rand.NewPCG(*seed, 1)).Shuffle(len(items), func(i, j int) { items[i], items[j] = items[j], items[i] })
 	return items[:min(len(items), *slots)]
 }

@@ -75,7 +75,7 @@ type Proxy struct {
 	closing bool
 	calls   []Call
 	count   map[string]int
-	conns   []net.Conn
+	conns   []*link
 	state   state
 	back    chan struct{} // closed when the server is reachable again
 }
@@ -222,10 +222,56 @@ func (l listener) Accept() (net.Conn, error) {
 			reset(conn)
 			continue
 		}
+		taken := &link{Conn: conn, frozen: make(chan struct{}), closed: make(chan struct{})}
 		l.proxy.mu.Lock()
-		l.proxy.conns = append(l.proxy.conns, conn)
+		l.proxy.conns = append(l.proxy.conns, taken)
 		l.proxy.mu.Unlock()
-		return conn, nil
+		return taken, nil
+	}
+}
+
+// link is a connection that may freeze: nothing comes through it any more, and
+// nobody is told.
+type link struct {
+	net.Conn
+	freezing, closing sync.Once
+	frozen, closed    chan struct{}
+}
+
+func (l *link) freeze() { l.freezing.Do(func() { close(l.frozen) }) }
+
+func (l *link) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	select {
+	case <-l.frozen:
+		<-l.closed
+		return 0, net.ErrClosed
+	default:
+		return n, err
+	}
+}
+
+func (l *link) Write(p []byte) (int, error) {
+	select {
+	case <-l.frozen:
+		return len(p), nil
+	default:
+		return l.Conn.Write(p)
+	}
+}
+
+func (l *link) Close() error {
+	l.closing.Do(func() { close(l.closed) })
+	return l.Conn.Close()
+}
+
+// Freeze makes the connections that there are useless; new ones work. So does a
+// load balancer that forgets its connections.
+func (p *Proxy) Freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.conns {
+		conn.freeze()
 	}
 }
 
@@ -243,7 +289,11 @@ func reset(conn net.Conn) {
 	if wrapped, ok := conn.(*tls.Conn); ok {
 		conn = wrapped.NetConn()
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	under := conn
+	if wrapped, ok := conn.(*link); ok {
+		under = wrapped.Conn
+	}
+	if tcp, ok := under.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // fails on one that is closed already
 	}
 	_ = conn.Close() // as above

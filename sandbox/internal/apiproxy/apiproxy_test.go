@@ -136,6 +136,7 @@ func TestFaults(t *testing.T) {
 		"halved":     {apiproxy.Halve, isBroken, 1},
 		"vanished":   {apiproxy.Vanish, isBroken, 0},
 		"hung":       {apiproxy.Hang, isBroken, 0},
+		"frozen":     {apiproxy.Freeze, isBroken, 0},
 		"delayed":    {apiproxy.Delay(100 * time.Millisecond), func(err error) bool { return err == nil }, 1},
 		"late":       {apiproxy.Delay(2500 * time.Millisecond), isBroken, 1},
 		"throttling": {apiproxy.Throttle(time.Second), func(err error) bool { return err == nil }, 1},

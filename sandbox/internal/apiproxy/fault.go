@@ -103,3 +103,9 @@ func Pause(length time.Duration) Fault {
 		time.AfterFunc(length, x.proxy.Return)
 	}
 }
+
+// Freeze loses the call with all connections that there are, and nobody is told.
+func Freeze(x *exchange) {
+	x.proxy.Freeze()
+	<-x.proxy.closed
+}
