@@ -139,7 +139,7 @@ func (c failingCall) fail(ctx context.Context, s *slot, table *table) (err error
 	}
 	q.closeProxies() // which waits for what is on its way
 	err = bed.clean(ctx, s, deadline)
-	table.add(c.name, "", false, err != nil, ended.Sub(q.began))
+	table.add(c.name, fmt.Sprintf("exit code %d", q.code()), false, err != nil, ended.Sub(q.began))
 	if err != nil {
 		err = fmt.Errorf("%s after the end with exit code %d: %w: %s%s", deadline, q.code(), err, &q.stdout, &q.stderr)
 	}
