@@ -7,7 +7,7 @@ LINT  := $(BIN)/golangci-lint
 # other projects' programs, and analysing those takes longer than building them.
 SANDBOX_PACKAGES := ./cmd/sandbox/... ./internal/... ./e2e/...
 
-.PHONY: help build sandbox demo test unit e2e fuzz lint fmt bench clean
+.PHONY: help build sandbox demo test unit e2e torture fuzz lint fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ unit: ## run the tests that need no sandbox
 
 e2e: sandbox ## run the end-to-end tests on the sandbox
 	cd sandbox && $(GO) test -race -count=1 -p 1 -timeout 20m ./e2e/...
+
+torture: sandbox ## kill runs everywhere, take their servers and disk away (about 7 minutes; a sample is in e2e)
+	cd sandbox && $(GO) test -count=1 -timeout 40m -v ./e2e/torture -args -full
 
 fuzz: ## look for input that breaks the loader or the match algebra, for 80 seconds
 	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 60s ./experiments

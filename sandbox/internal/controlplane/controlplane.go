@@ -32,6 +32,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/squall-chaos/squall/sandbox/internal/audit"
 	"github.com/squall-chaos/squall/sandbox/internal/identity"
 	"github.com/squall-chaos/squall/sandbox/internal/kube"
 	"github.com/squall-chaos/squall/sandbox/internal/layout"
@@ -165,6 +166,7 @@ func (m *Mesh) writeFiles(context.Context) error {
 		m.write("service-account.pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
 		m.write("tokens.csv", []byte(adminToken+",admin,admin,system:masters\n"+restrictedToken+",restricted,restricted\n")),
 		m.write("mesh.yaml", []byte("rootNamespace: istio-system\ntrustDomain: cluster.local\n")),
+		m.write("audit.yaml", []byte(audit.Policy)),
 		m.write("prometheus.yaml", m.prometheusConfig()),
 		m.write("env", fmt.Appendf(nil, "export KUBECONFIG=%s\nexport SQUALL_PROMETHEUS=http://%s\nexport SQUALL_BLACKHOLE_ADDRESS=%s\n",
 			shellQuote(m.dir.Kubeconfig()), layout.Prometheus, hostOf(layout.Blackhole))),
@@ -258,6 +260,7 @@ func (m *Mesh) startAPIServer(ctx context.Context) error {
 		"--etcd-servers=http://"+layout.EtcdClient, "--cert-dir="+m.dir.Path("certs"),
 		"--bind-address="+host, "--secure-port="+port, "--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none",
 		"--token-auth-file="+m.dir.Path("tokens.csv"), "--authorization-mode=RBAC",
+		"--audit-policy-file="+m.dir.Path("audit.yaml"), "--audit-log-path="+m.dir.AuditLog(),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+m.dir.Path("service-account.pub"), "--service-account-signing-key-file="+m.dir.Path("service-account.key"))
 	if err != nil {

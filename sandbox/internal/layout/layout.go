@@ -86,6 +86,9 @@ func (d Dir) Env() string { return d.Path("env") }
 // Lock is held by the sandbox that runs in the folder, and names its pid.
 func (d Dir) Lock() string { return d.Path("lock") }
 
+// AuditLog is the API server's record of every write.
+func (d Dir) AuditLog() string { return d.Path("logs", "audit.log") }
+
 // Log is the output of one process.
 func (d Dir) Log(name string) string { return d.Path("logs", name+".log") }
 

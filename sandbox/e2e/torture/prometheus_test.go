@@ -1,0 +1,90 @@
+package torture_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/squall-chaos/squall/sandbox/internal/apiproxy"
+)
+
+// measured is a run that asks Prometheus in every phase.
+var measured = kind{name: "measured", faults: abort.faults, callers: 1, duration: "1s", before: "200ms", interval: "200ms", more: "effect: {minRequests: 1}"}
+
+// prometheusPhases say from which query on Prometheus fails: from the first one,
+// counted from the start or from a call to the API server.
+var prometheusPhases = []struct {
+	name, since string
+	query       int32
+	// touched says that the fault was in force by then.
+	touched bool
+	want    string
+}{
+	{"preflight", "", 1, false, "(refused)"},
+	{"baseline", "", 2, false, "(refused)"},
+	{"observe", "create virtualservices", 1, true, "torture: inconclusive"},
+	{"recover", "delete virtualservices", 1, true, "torture: inconclusive"},
+	// The recovery's one query comes first.
+	{"effect", "delete virtualservices", 2, true, "cannot be counted"},
+}
+
+var prometheusFaults = map[string]apiproxy.Fault{
+	"hangs":       apiproxy.Hang,
+	"answers 503": apiproxy.Refuse(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable),
+	"resets":      apiproxy.Reset,
+	"halves":      apiproxy.Halve,
+	"is gone":     apiproxy.Vanish,
+}
+
+// A run that cannot see is never a success: it is refused, or ended and rolled
+// back, and inconclusive.
+func TestPrometheusFails(t *testing.T) {
+	t.Parallel()
+	table := newTable("run")
+	var all []job
+	for _, phase := range prometheusPhases {
+		for name, fault := range prometheusFaults {
+			all = append(all, job{"Prometheus " + name + " from " + phase.name + " on", func(ctx context.Context, s *slot) (err error) {
+				q, err := newSquall(ctx, s, measured)
+				if err != nil {
+					return err
+				}
+				defer func() { err = errors.Join(err, q.close()) }()
+				var asked atomic.Int32
+				if err := q.behind(apiproxy.Hooks{}); err != nil {
+					return err
+				}
+				api := q.api
+				err = q.run(ctx, func(q *squall) error {
+					return q.measuresBehind(apiproxy.Hooks{Before: func(apiproxy.Call) apiproxy.Fault {
+						if phase.since != "" && !hasCall(api, phase.since) || asked.Add(1) < phase.query {
+							return nil
+						}
+						return fault
+					}})
+				})
+				if err = errors.Join(err, q.named()); err != nil {
+					return err
+				}
+				if q.code() != 3 || !strings.Contains(q.stdout.String(), phase.want) || hasCall(api, "create virtualservices") != phase.touched {
+					return fmt.Errorf("exit code %d: %s%s", q.code(), &q.stdout, &q.stderr)
+				}
+				table.add(phase.name, name, false, false, q.ended.Sub(q.began))
+				return bed.dirt(ctx, s)
+			}})
+		}
+	}
+	inParallel(t, all)
+	t.Logf("\n%s", table)
+}
+
+func hasCall(proxy *apiproxy.Proxy, name string) bool {
+	return slices.ContainsFunc(proxy.Calls(), func(c apiproxy.Call) bool { return c.Name == name })
+}
