@@ -75,23 +75,23 @@ func (k *keeper) keep(ctx context.Context) {
 		})
 	}
 	for {
-		ended := (*ending)(nil)
+		end := (*ending)(nil)
 		select {
 		case <-ctx.Done():
 			return
 		case <-k.nextMoment():
-			ended = k.bring(ctx)
+			end = k.bring(ctx)
 		case sighting := <-seen:
-			ended = k.judge(ctx, sighting)
+			end = k.judge(ctx, sighting)
 		}
-		if ended != nil {
-			k.end(ended)
+		if end != nil {
+			k.end(end)
 			return
 		}
 	}
 }
 
-// watched gives our objects and those that they were derived from.
+// watched gives our objects, those that they were derived from, and the Jobs.
 func (k *keeper) watched() []mesh.Ref {
 	var refs []mesh.Ref
 	for _, o := range k.owned {
@@ -100,7 +100,7 @@ func (k *keeper) watched() []mesh.Ref {
 	for _, base := range k.planned.bases() {
 		refs = append(refs, base.Ref)
 	}
-	return refs
+	return append(refs, k.jobs...)
 }
 
 // bases gives the objects that a plan's shadows were derived from.
@@ -224,14 +224,26 @@ func (k *keeper) deleted(ctx context.Context, ref mesh.Ref) *ending {
 		attempt, cancel := context.WithTimeout(ctx, createTimeout)
 		object, err := k.Mesh.Get(attempt, job)
 		cancel()
-		switch {
-		case errors.Is(err, ErrGone), err == nil && object.GetDeletionTimestamp() != nil:
-			return &ending{Interrupted, "the objects of the run were deleted from outside", ""}
-		case err == nil && object.GetAnnotations()[mesh.StoppedByAnnotation] != "":
-			return &ending{Interrupted, "rolled back by " + object.GetAnnotations()[mesh.StoppedByAnnotation], ""}
+		if errors.Is(err, ErrGone) || err == nil {
+			if end := ended(object); end != nil {
+				return end
+			}
 		}
 	}
 	return drifted(ref, "was deleted")
+}
+
+// ended says what the state of a heartbeat Job, nil when it is gone, means for
+// its run: nil when nothing.
+func ended(job *unstructured.Unstructured) *ending {
+	switch {
+	case job != nil && job.GetAnnotations()[mesh.StoppedByAnnotation] != "":
+		return &ending{Interrupted, "rolled back by " + job.GetAnnotations()[mesh.StoppedByAnnotation], ""}
+	case job == nil || job.GetDeletionTimestamp() != nil:
+		return &ending{Interrupted, "the objects of the run were deleted from outside", ""}
+	default:
+		return nil
+	}
 }
 
 func drifted(ref mesh.Ref, what string) *ending {
@@ -250,6 +262,9 @@ func (k *keeper) judge(ctx context.Context, s sighting) *ending {
 			return drifted(s.Ref, "was changed")
 		}
 		return nil
+	}
+	if slices.Contains(k.jobs, s.Ref) {
+		return ended(s.object)
 	}
 	if s.object == nil || s.object.GetDeletionTimestamp() != nil {
 		return drifted(s.Ref, "was deleted")

@@ -291,13 +291,16 @@ func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
 		if err := s.Mesh.Check(ctx, o); err != nil {
 			end := s.fail(ctx, RefusedRun, fmt.Errorf("the cluster would not create %s: %w", mesh.RefTo(o), err))
 			if o.GetKind() == "Job" {
-				end.hint = "the Job makes no pod; a quota must leave room for it, a policy may want --heartbeat-image, and --heartbeat=off goes without what removes the fault when Squall dies"
+				end.hint = heartbeatHint
 			}
 			return end
 		}
 	}
 	return nil
 }
+
+// heartbeatHint says what to do about a Job that the cluster does not let be.
+const heartbeatHint = "the Job makes no pod; a quota must leave room for it, a policy may want --heartbeat-image, and --heartbeat=off goes without what removes the fault when Squall dies"
 
 // unchanged refuses a run whose plan has become stale while the baseline was
 // watched: its shadow would bring back routes that are not in force any more.
@@ -427,7 +430,9 @@ func (s *session) startHeartbeats(ctx, observing context.Context, plan mesh.Plan
 			err = s.arm(ctx, mesh.RefTo(job))
 		}
 		if err != nil {
-			return nil, s.fail(ctx, Failed, fmt.Errorf("heartbeat in %s: %w", namespace, err))
+			end := s.fail(ctx, Failed, fmt.Errorf("heartbeat in %s: %w", namespace, err))
+			end.hint = cmp.Or(end.hint, heartbeatHint)
+			return nil, end
 		}
 		jobs[namespace] = mesh.RefTo(job)
 		// The deadline counts from a moment just before this one, so the

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
 	"slices"
 
@@ -51,6 +52,7 @@ type Env struct {
 func Main(ctx context.Context, env Env) int {
 	// client-go's own log says nothing that an error does not say too.
 	klog.SetLogger(logr.Discard())
+	noticeDeadConnections(env)
 	code := exitHeld
 	root := &cobra.Command{
 		Use:   "squall",
@@ -80,6 +82,17 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 		return exitUsage
 	}
 	return code
+}
+
+// noticeDeadConnections lets a connection to the API server that is frozen be
+// given up within seconds: a rollback must not wait for it until its deadline.
+// Client-go has no other knob than these variables.
+func noticeDeadConnections(env Env) {
+	for name, seconds := range map[string]string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "3", "HTTP2_PING_TIMEOUT_SECONDS": "2"} {
+		if env.Getenv(name) == "" {
+			_ = os.Setenv(name, seconds) // fails for names that are none
+		}
+	}
 }
 
 // hintedError is an error with its next step.

@@ -176,6 +176,8 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 	}
 	folded, err := reports.Fold(recorder.events)
 	if err == nil {
+		// The last event may be the one that could not be recorded.
+		folded.Result = &result
 		err = errors.Join(reports.Text(env.Stdout, folded), writeReports(env, folder, flags.reports, folded))
 	}
 	if err := errors.Join(err, writer.Close()); err != nil {

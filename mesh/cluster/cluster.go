@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,6 +52,7 @@ func Connect(config *rest.Config) (*Cluster, error) {
 	// rollback must not wait in a queue of ours.
 	config.QPS = -1
 	config.WarningHandler = rest.NoWarnings{}
+	config.UserAgent = rest.DefaultKubernetesUserAgent() // before the client is made, else it has none
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
@@ -202,15 +204,19 @@ const watchPause = 200 * time.Millisecond
 // ends; nil says that the object does not exist any more. Errors of the cluster
 // are waited out.
 func (c *Cluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstructured.Unstructured)) {
+	named := fields.OneTermEqualSelector("metadata.name", ref.Name).String()
 	for ctx.Err() == nil {
-		object, err := c.Get(ctx, ref)
-		switch {
-		case errors.Is(err, runner.ErrGone):
-			changed(nil)
-			return
-		case err == nil:
-			changed(object)
-			c.follow(ctx, ref, object.GetResourceVersion(), changed)
+		// The resource version of a list is of now. That of an object is of its
+		// last change, which the server may have forgotten.
+		list, err := c.resource(ref).List(ctx, metav1.ListOptions{FieldSelector: named})
+		if err == nil {
+			i := slices.IndexFunc(list.Items, func(o unstructured.Unstructured) bool { return o.GetUID() == ref.UID })
+			if i < 0 {
+				changed(nil)
+				return
+			}
+			changed(&list.Items[i])
+			c.follow(ctx, ref, named, list.GetResourceVersion(), changed)
 		}
 		select {
 		case <-ctx.Done():
@@ -221,11 +227,11 @@ func (c *Cluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstruc
 
 // follow tells an object's states after a resource version, until the watch
 // ends.
-func (c *Cluster) follow(ctx context.Context, ref mesh.Ref, resourceVersion string, changed func(*unstructured.Unstructured)) {
+func (c *Cluster) follow(ctx context.Context, ref mesh.Ref, named, resourceVersion string, changed func(*unstructured.Unstructured)) {
 	// Without a timeout the server chooses one of some minutes, which the
 	// client's own would cut short.
 	watcher, err := c.watches.Resource(gvr(ref)).Namespace(ref.Namespace).Watch(ctx, metav1.ListOptions{
-		FieldSelector: fields.OneTermEqualSelector("metadata.name", ref.Name).String(), ResourceVersion: resourceVersion,
+		FieldSelector: named, ResourceVersion: resourceVersion,
 	})
 	if err != nil {
 		return
@@ -288,11 +294,14 @@ func (c *Cluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
 		Preconditions:     &metav1.Preconditions{UID: &ref.UID},
 		PropagationPolicy: &propagation,
 	})
-	// A conflict says that the name now belongs to another object: ours is gone.
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil
+	if apierrors.IsConflict(err) {
+		// As a rule the name now belongs to another object, and ours is gone. But
+		// an admission webhook may say the same.
+		if _, gone := c.Get(ctx, ref); errors.Is(gone, runner.ErrGone) {
+			return nil
+		}
 	}
-	if err != nil {
+	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete %s: %w", ref, c.explain(err))
 	}
 	return nil

@@ -110,7 +110,14 @@ func TestDeleteIsOfExactlyOurs(t *testing.T) {
 	}{
 		{"ours", ref, []exchange{{"DELETE " + item, precondition, 200, `{"kind":"Status","apiVersion":"v1","status":"Success"}`}}, ""},
 		{"gone already", ref, []exchange{{"DELETE " + item, precondition, 404, status(404, "NotFound", "not found")}}, ""},
-		{"another object of that name", ref, []exchange{{"DELETE " + item, precondition, 409, status(409, "Conflict", "the UID in the precondition does not match")}}, ""},
+		{"another object of that name", ref, []exchange{
+			{"DELETE " + item, precondition, 409, status(409, "Conflict", "the UID in the precondition does not match")},
+			{"GET " + item, "", 200, strings.Replace(object("run-1"), "u-1", "u-7", 1)},
+		}, ""},
+		{"a webhook that answers with a conflict", ref, []exchange{
+			{"DELETE " + item, precondition, 409, status(409, "Conflict", "not while frozen")},
+			{"GET " + item, "", 200, object("run-1")},
+		}, "not while frozen"},
 		{"not permitted", ref, []exchange{{"DELETE " + item, precondition, 403, status(403, "Forbidden", "no")}}, "delete VirtualService shop/squall-ratings: no"},
 		{"never created", unknown, []exchange{{"GET " + item, "", 404, status(404, "NotFound", "not found")}}, ""},
 		{"created although the answer was lost", unknown, []exchange{{"GET " + item, "", 200, object("run-1")}, {"DELETE " + item, precondition, 200, `{}`}}, ""},
@@ -258,13 +265,17 @@ func TestWatchGoesOn(t *testing.T) {
 	at := func(generation string) string {
 		return strings.Replace(object("run-1"), `"uid"`, `"generation":`+generation+`,"resourceVersion":"`+generation+`","uid"`, 1)
 	}
-	c := serve(t,
-		exchange{"GET " + item, "", 500, status(500, "InternalError", "boom")},
-		exchange{"GET " + item, "", 200, at("1")},
+	list := func(items ...string) string {
+		return `{"apiVersion":"networking.istio.io/v1","kind":"VirtualServiceList","metadata":{"resourceVersion":"9"},"items":[` + strings.Join(items, ",") + `]}`
+	}
+	c := serve(
+		t,
+		exchange{"GET " + collection, "", 500, status(500, "InternalError", "boom")},
+		exchange{"GET " + collection, "", 200, list(at("1"))},
 		exchange{"GET " + collection, "", 200, `{"type":"MODIFIED","object":` + at("2") + "}\n"},
-		exchange{"GET " + item, "", 200, at("3")},
+		exchange{"GET " + collection, "", 200, list(at("3"))},
 		exchange{"GET " + collection, "", 410, status(410, "Expired", "too old")},
-		exchange{"GET " + item, "", 404, status(404, "NotFound", "not found")},
+		exchange{"GET " + collection, "", 200, list()},
 	)
 	var seen []int64
 	c.Watch(t.Context(), ref, func(object *unstructured.Unstructured) {

@@ -21,15 +21,15 @@ var needed = []struct { //nolint:gochecknoglobals // a constant table
 	kind, group, resource string
 	verbs                 []string
 }{
-	{"VirtualService", istioGroup, "virtualservices", []string{"create", "get", "watch", "patch", "delete"}},
-	{"ServiceEntry", istioGroup, "serviceentries", []string{"create", "get", "watch", "delete"}},
-	{"Job", "batch", "jobs", []string{"create", "get", "watch", "patch", "delete"}},
+	{"VirtualService", istioGroup, "virtualservices", []string{"create", "get", "list", "watch", "patch", "delete"}},
+	{"ServiceEntry", istioGroup, "serviceentries", []string{"create", "get", "list", "watch", "delete"}},
+	{"Job", "batch", "jobs", []string{"create", "get", "list", "watch", "patch", "delete"}},
 }
 
 // following are the permissions of a run on the VirtualServices that its own
 // are derived from, wherever they stand: without them it would not notice that
 // the routes change.
-var following = []string{"get", "watch"} //nolint:gochecknoglobals // a constant table
+var following = []string{"get", "list", "watch"} //nolint:gochecknoglobals // a constant table
 
 // Permission is one that a user may have or lack, in a namespace or, when it is
 // empty, in the whole cluster.
@@ -149,7 +149,7 @@ func (n Need) Rule(verbs []string) string {
 // some namespaces, as deploy/rbac.yaml grants it.
 func Needs(namespaces []string, gatewayAPI bool) []Need {
 	needs := []Need{
-		{Group: istioGroup, Resource: "virtualservices", Verbs: withList(following)},
+		{Group: istioGroup, Resource: "virtualservices", Verbs: following},
 		{Group: istioGroup, Resource: "serviceentries", Verbs: []string{"list"}},
 		{Group: istioGroup, Resource: "sidecars", Verbs: []string{"list"}},
 		{Resource: "services", Verbs: []string{"list"}},
@@ -166,7 +166,7 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 	})
 	for _, namespace := range namespaces {
 		for _, n := range needed {
-			need := Need{Namespace: namespace, Group: n.group, Resource: n.resource, Verbs: withList(n.verbs)}
+			need := Need{Namespace: namespace, Group: n.group, Resource: n.resource, Verbs: n.verbs}
 			if n.kind == "ServiceEntry" {
 				need.Without = "blackholes are refused"
 			}
@@ -174,10 +174,4 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 		}
 	}
 	return needs
-}
-
-// withList adds the verb that only status, rollback and doctor need in a
-// namespace, behind get.
-func withList(verbs []string) []string {
-	return slices.Insert(slices.Clone(verbs), slices.Index(verbs, "get")+1, "list")
 }

@@ -19,6 +19,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/squall-chaos/squall/sandbox/internal/audit"
+	"github.com/squall-chaos/squall/sandbox/internal/layout"
 	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
 
@@ -41,7 +43,10 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, mesh.Down()) }()
-	return m.Run(), nil
+	code = m.Run()
+	summary, err := audit.Check(layout.Dir(mesh.Dir).AuditLog())
+	fmt.Printf("squall has made %d objects, changed them %d times and asked %d times to delete them, and written nobody else's\n", summary.Creates, summary.Patches, summary.Deletes)
+	return code, err
 }
 
 // The hosts and callers of the shop.

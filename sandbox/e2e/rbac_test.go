@@ -278,7 +278,7 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 		{access{"shop", "batch", "jobs", "watch"}, faults, abort, "not permitted in namespace shop: watch jobs.batch", "failure in namespace shop: not permitted: watch jobs.batch"},
 		{access{"shop", "batch", "jobs", "patch"}, faults, abort, "not permitted in namespace shop: patch jobs.batch", "failure in namespace shop: not permitted: patch jobs.batch"},
 		{access{"shop", "batch", "jobs", "delete"}, faults, abort, "not permitted in namespace shop: delete jobs.batch", "failure in namespace shop: not permitted: delete jobs.batch"},
-		{access{"shop", "batch", "jobs", "list"}, faults, "", "", "failure in namespace shop: not permitted: list jobs.batch"},
+		{access{"shop", "batch", "jobs", "list"}, faults, abort, "not permitted in namespace shop: list jobs.batch", "failure in namespace shop: not permitted: list jobs.batch"},
 		{access{"istio-system", "", "configmaps", "get"}, []string{"squall-istio"}, "", "", "warning in namespace istio-system: not permitted: get configmaps istio; Istio's defaults are assumed"},
 	} {
 		t.Run(test.access.namespace+" "+test.access.verb+" "+test.access.resource, func(t *testing.T) {

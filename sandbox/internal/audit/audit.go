@@ -30,11 +30,8 @@ const (
 	ours  = "squall"
 )
 
-// isSquall reports whether a user agent is that of the squall binary, or of a
-// client that does not say who it is, which no other program of the sandbox is.
-func isSquall(agent string) bool {
-	return strings.HasPrefix(agent, "squall/") || strings.HasPrefix(agent, "Go-http-client/")
-}
+// isSquall reports whether a user agent is that of the squall binary.
+func isSquall(agent string) bool { return strings.HasPrefix(agent, "squall/") }
 
 // event is the part of a record that counts here.
 type event struct {
