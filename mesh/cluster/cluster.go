@@ -209,6 +209,10 @@ func (c *Cluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstruc
 		// The resource version of a list is of now. That of an object is of its
 		// last change, which the server may have forgotten.
 		list, err := c.resource(ref).List(ctx, metav1.ListOptions{FieldSelector: named})
+		if apierrors.IsNotFound(err) { // the kind itself is gone, and its objects
+			changed(nil)
+			return
+		}
 		if err == nil {
 			i := slices.IndexFunc(list.Items, func(o unstructured.Unstructured) bool { return o.GetUID() == ref.UID })
 			if i < 0 {

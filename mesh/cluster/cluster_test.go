@@ -260,6 +260,16 @@ func TestGet(t *testing.T) {
 	}
 }
 
+// A CustomResourceDefinition that is deleted takes its objects along.
+func TestWatchOfAKindThatIsGone(t *testing.T) {
+	gone := false
+	c := serve(t, exchange{"GET " + collection, "", 404, status(404, "NotFound", "the server could not find the requested resource")})
+	c.Watch(t.Context(), ref, func(object *unstructured.Unstructured) { gone = object == nil })
+	if !gone {
+		t.Error("nobody is told")
+	}
+}
+
 // A watch that ends is taken up again, and what happened meanwhile is told.
 func TestWatchGoesOn(t *testing.T) {
 	at := func(generation string) string {
