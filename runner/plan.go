@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -138,11 +139,21 @@ func callersQuery(host string) string {
 	return fmt.Sprintf(`group by (source_workload_namespace) (last_over_time(istio_requests_total{reporter=~"source|waypoint",destination_service=%q}[1h]))`, host)
 }
 
-// query asks Prometheus something besides the probes.
+// query asks Prometheus something besides the probes. What is no finite number
+// is an error: nothing can be counted with it.
 func (r Runner) query(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	return r.Querier.Query(ctx, promql)
+	samples, err := r.Querier.Query(ctx, promql)
+	if err != nil {
+		return nil, err
+	}
+	for _, sample := range samples {
+		if math.IsNaN(sample.Value) || math.IsInf(sample.Value, 0) {
+			return nil, fmt.Errorf("Prometheus gives %v for %s", sample.Value, promql) //nolint:staticcheck // a name
+		}
+	}
+	return samples, nil
 }
 
 // anyOf gives a regex for a PromQL matcher that takes exactly the given texts.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -966,6 +967,41 @@ func TestAnUpdateThatFailsEndsTheRun(t *testing.T) {
 }
 
 // Failures of the target itself prove nothing about a blackhole.
+// A counter that is no number would make every request since it began one that
+// the fault has hit.
+func TestCountersMustBeNumbers(t *testing.T) {
+	for name, test := range map[string]struct {
+		counts []float64
+		status runner.Status
+	}{
+		"before the fault":    {[]float64{math.NaN(), 500}, runner.RefusedRun},
+		"without bounds":      {[]float64{math.Inf(-1), 500}, runner.RefusedRun},
+		"after the fault":     {[]float64{100, math.NaN()}, runner.Completed},
+		"without bounds then": {[]float64{100, math.Inf(1)}, runner.Completed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				counted := 0
+				lying := fakePrometheus(func(_ context.Context, promql string) ([]steadystate.Sample, error) {
+					switch {
+					case !strings.Contains(promql, "istio_requests_total"):
+						return []steadystate.Sample{{Value: 1}}, nil
+					case strings.HasPrefix(promql, "min("):
+						return nil, nil
+					}
+					count := test.counts[min(counted, len(test.counts)-1)]
+					counted++
+					return []steadystate.Sample{{Labels: map[string]string{"response_flags": "FI"}, Value: count}}, nil
+				})
+				result := run(t, newFakeCluster(t), lying, nil, &record{}, forever)
+				if result.Status != test.status || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot be counted: Prometheus gives") {
+					t.Errorf("result %+v", result)
+				}
+			})
+		})
+	}
+}
+
 func TestOrdinaryFailuresAreNoEffect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0.0
