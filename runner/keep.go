@@ -37,7 +37,9 @@ type keeper struct {
 	// failing is since when an update has not been answered; zero when none is
 	// due.
 	failing time.Time
-	end     context.CancelCauseFunc
+	// retry is when it is tried again.
+	retry time.Time
+	end   context.CancelCauseFunc
 	// owned are our objects as we last wrote them, in the order of the plan.
 	owned []*owned
 	jobs  []mesh.Ref
@@ -116,7 +118,7 @@ func (p Planned) bases() []mesh.Version {
 // cluster did not answer is to be tried again.
 func (k *keeper) nextMoment() <-chan time.Time {
 	if !k.failing.IsZero() {
-		return time.After(updatePause)
+		return time.After(time.Until(k.retry))
 	}
 	for _, step := range k.planned.Steps {
 		if step.After.Duration > k.made {
@@ -149,6 +151,7 @@ func (k *keeper) bring(ctx context.Context) *ending {
 		if k.failing.IsZero() {
 			k.failing = time.Now()
 		}
+		k.retry = time.Now().Add(updatePause)
 		k.record.add(EventUpdateFailed, Deletion{Object: k.owned[i].Ref, Error: err.Error()})
 		if errors.Is(err, ErrRejected) || time.Since(k.failing) > k.Timing.Deadline {
 			return &ending{Failed, fmt.Sprintf("the fault could not be changed as planned: %v", err), "what was in force is rolled back; check the permissions and Istio's webhook"}

@@ -47,6 +47,8 @@ type fakeCluster struct {
 	withoutHeartbeat bool
 	// touched is how often the status of our objects was written.
 	touched int
+	// restless lets a watch tell of objects that have not changed, too.
+	restless bool
 	// on is called before an operation.
 	on map[string]func()
 }
@@ -198,7 +200,7 @@ func (c *fakeCluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*uns
 			changed(nil)
 			return
 		}
-		if err == nil && object.GetGeneration() != last {
+		if err == nil && (c.restless || object.GetGeneration() != last) {
 			last = object.GetGeneration()
 			changed(object)
 		}
@@ -938,17 +940,20 @@ func TestAnUpdateThatFailsEndsTheRun(t *testing.T) {
 	for name, test := range map[string]struct {
 		failures []error
 		lost     bool
+		restless bool
 		status   runner.Status
 	}{
-		"refused":               {[]error{fmt.Errorf("%w: forbidden", runner.ErrRejected)}, false, runner.Failed},
-		"not answered for long": {slices.Repeat([]error{boom}, 32), false, runner.Failed},
-		"the answer is lost":    {[]error{boom}, true, runner.Completed},
+		"refused":               {[]error{fmt.Errorf("%w: forbidden", runner.ErrRejected)}, false, false, runner.Failed},
+		"not answered for long": {slices.Repeat([]error{boom}, 32), false, false, runner.Failed},
+		"not answered for long, while much is seen": {slices.Repeat([]error{boom}, 32), false, true, runner.Failed},
+		"the answer is lost":                        {[]error{boom}, true, false, runner.Completed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, rec := newFakeCluster(t), &record{}
 				c.failures["update VirtualService"] = test.failures
 				c.lost["update VirtualService"] = test.lost
+				c.restless = test.restless
 				start := time.Now()
 				result := run(t, c, healthy(), func(e *experiments.Experiment) { e.Spec.Faults[0].Duration.Duration = 2 * time.Second }, rec, forever)
 				if result.Status != test.status {
