@@ -110,7 +110,7 @@ func (r Run) judgements() []judgement {
 				}
 			}
 			j.summarize(r.Measurements)
-			if j.Count > 0 {
+			if j.Count > 0 || j.Verdict != nil {
 				all = append(all, j)
 			}
 		}

@@ -135,6 +135,7 @@ func TestReports(t *testing.T) {
 			runner.Effect{Requests: 200, Verdict: steadystate.Held},
 			runner.Result{Status: runner.Stopped, Verdict: steadystate.Deviated, Reason: "page p99: 4961 is above 800", Injected: seconds(4), Rollback: seconds(0.01), Recovery: seconds(8), Findings: []steadystate.Finding{
 				{Probe: "page p99", Phase: experiments.During, Verdict: steadystate.Deviated, Reason: "4961 is above 800"},
+				{Probe: "page answers", Phase: experiments.After, Verdict: steadystate.Inconclusive, Reason: "was never measured"},
 			}},
 		),
 		"left": events(t, runner.Result{
