@@ -45,7 +45,7 @@ func (b *blackholes) portsOf(s strike) []Port {
 
 // onHTTP reports whether a strike is for requests.
 func (b *blackholes) onHTTP(s strike) bool {
-	return slices.ContainsFunc(b.portsOf(s), Port.hasHTTPRoutes) || len(b.known) == 0
+	return slices.ContainsFunc(b.portsOf(s), Port.hasHTTPRoutes)
 }
 
 // modes gives the modes that the group's faults need.

@@ -185,7 +185,7 @@ func (s Snapshot) decide(d *Decision, g *group, e experiments.Experiment, o Opti
 		return drawn{}, err
 	}
 	if run, live := s.liveRun(g.host, g.callers); live {
-		return drawn{}, refuse(LiveRun, "wait until it has ended", "run %s already disturbs the calls from %s to %s", run, g.callers, g.host)
+		return drawn{}, refuse(LiveRun, LiveRunHint(run), "run %s already disturbs the calls from %s to %s", run, g.callers, g.host)
 	}
 	if !slices.ContainsFunc(s.standIns(g.host), func(i standIn) bool { return s.sees(i, g.callers) }) {
 		return drawn{}, refuse(NotVisible, "exportTo of the Service or ServiceEntry decides, and Istio's MeshConfig", "%s is not visible to namespace %s, so its proxies have no route for it", g.host, g.callers)

@@ -55,3 +55,8 @@ func (r refusal) Error() string { return r.reason }
 func refuse(cause Cause, hint, format string, args ...any) error {
 	return refusal{cause, fmt.Sprintf(format, args...), hint}
 }
+
+// LiveRunHint says what to do about a run that disturbs the same calls.
+func LiveRunHint(run string) string {
+	return "wait until it has ended, or end it: squall rollback " + run
+}

@@ -79,7 +79,7 @@ func (e *TakenError) Hint() string {
 	if e.Run == "" {
 		return fmt.Sprintf("look at it: kubectl -n %s get %s %s -o yaml", e.Object.Namespace, strings.ToLower(e.Object.Kind), e.Object.Name)
 	}
-	return "wait until it has ended"
+	return mesh.LiveRunHint(e.Run)
 }
 
 func (e *TakenError) Error() string {
