@@ -875,16 +875,21 @@ func TestFaultsStartAndEndAtTheirTimes(t *testing.T) {
 						Duration: experiments.Duration{Duration: 10 * time.Second},
 					})
 				}
+				var mu sync.Mutex
 				seen := map[time.Duration]string{}
 				for _, at := range []time.Duration{1, 4, 6, 9, 11, 19} {
 					// The fault is in force from 3 s on.
 					time.AfterFunc(3*time.Second+at*time.Second, func() {
 						_, fault := faults(c)
 						kinds, _ := fault.(map[string]any)
+						mu.Lock()
+						defer mu.Unlock()
 						seen[at] = fmt.Sprint(slices.Sorted(maps.Keys(kinds)))
 					})
 				}
 				result := run(t, c, healthy(), edit, rec, forever)
+				mu.Lock() // orders what the timers have seen before this
+				defer mu.Unlock()
 				if result.Verdict != steadystate.Held {
 					t.Errorf("result %+v", result)
 				}
