@@ -57,7 +57,10 @@ func (r Run) facts() []fact {
 			add("in force", "%s of %s, rolled back in %s", result.Injected, r.Experiment.Spec.Duration, result.Rollback)
 		}
 		if r.Effect != nil {
-			add("hit", "at least %.0f requests", math.Round(r.Effect.Requests))
+			add("hit", "%s", HitInWords(*r.Effect))
+			if r.Effect.Share != nil {
+				add("share", "%s", ShareInWords(*r.Effect.Share))
+			}
 		}
 		if result.Recovery.Duration > 0 {
 			add("recovered", "%s after rollback", result.Recovery)

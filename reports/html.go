@@ -27,7 +27,7 @@ type pageData struct {
 	Facts                    []fact
 	Phases                   []pagePhase
 	Probes                   []pageProbe
-	Effect                   *runner.Effect
+	Effect                   *pageEffect
 	Objects                  []pageObject
 	Changes                  []pageChange
 	Environment              []fact
@@ -46,6 +46,11 @@ type pageProbe struct {
 	Rows                   []judgement
 }
 
+type pageEffect struct {
+	runner.Effect
+	Hit, Share string
+}
+
 type pageObject struct{ Name, Manifest string }
 
 type pageChange struct{ At, What, Object, Error string }
@@ -54,7 +59,13 @@ type pageChange struct{ At, What, Object, Error string }
 func HTML(w io.Writer, r Run) error {
 	data := pageData{
 		Name: r.Experiment.Metadata.Name, Title: r.Experiment.Spec.Title, Description: r.Experiment.Spec.Description,
-		Outcome: r.Outcome(), Class: "unfinished", Facts: r.facts(), Effect: r.Effect,
+		Outcome: r.Outcome(), Class: "unfinished", Facts: r.facts(),
+	}
+	if r.Effect != nil {
+		data.Effect = &pageEffect{Effect: *r.Effect, Hit: HitInWords(*r.Effect)}
+		if r.Effect.Share != nil {
+			data.Effect.Share = ShareInWords(*r.Effect.Share)
+		}
 	}
 	if r.Result != nil {
 		data.Class = r.Result.Verdict.String()

@@ -124,7 +124,7 @@ func TestReports(t *testing.T) {
 		"held": events(
 			t, measured("page answers", experiments.Before, 1, steadystate.Held), measured("page p99", experiments.Before, 12.3456, steadystate.Held),
 			measured("page answers", experiments.During, 0.995, steadystate.Held), measured("no page", experiments.During, 0, steadystate.Held),
-			runner.Effect{Requests: 731.4, Verdict: steadystate.Held},
+			runner.Effect{Requests: 731.4, Complete: true, Verdict: steadystate.Held, Share: &runner.Share{Asked: 0.5, Achieved: 0.503, Requests: 1450}},
 			runner.Result{Status: runner.Completed, Verdict: steadystate.Held, Injected: seconds(120.004), Rollback: seconds(0.009), Findings: []steadystate.Finding{
 				{Probe: "page answers", Phase: experiments.Before}, {Probe: "page p99", Phase: experiments.Before}, {Probe: "page answers", Phase: experiments.During}, {Probe: "no page", Phase: experiments.During},
 			}},
@@ -132,7 +132,7 @@ func TestReports(t *testing.T) {
 		"deviated": events(
 			t, measured("page p99", experiments.During, 900, steadystate.Held), measured("page p99", experiments.During, 4961, steadystate.Deviated),
 			steadystate.Measurement{Probe: "page answers", Phase: experiments.During, Verdict: steadystate.Inconclusive, Reason: "no series"},
-			runner.Effect{Requests: 200, Verdict: steadystate.Held},
+			runner.Effect{Requests: 200, Verdict: steadystate.Held, Untold: "istio_requests_total does not tell which requests match"},
 			runner.Result{Status: runner.Stopped, Verdict: steadystate.Deviated, Reason: "page p99: 4961 is above 800", Injected: seconds(4), Rollback: seconds(0.01), Recovery: seconds(8), Findings: []steadystate.Finding{
 				{Probe: "page p99", Phase: experiments.During, Verdict: steadystate.Deviated, Reason: "4961 is above 800"},
 				{Probe: "page answers", Phase: experiments.After, Verdict: steadystate.Inconclusive, Reason: "was never measured"},
@@ -185,5 +185,24 @@ func TestFoldRefusesJunk(t *testing.T) {
 	all[1].Data = []byte(`{"decisions": 7}`)
 	if _, err := reports.Fold(all); err == nil || !strings.Contains(err.Error(), "event 2 (planned)") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestShareInWords(t *testing.T) {
+	for _, test := range []struct {
+		share runner.Share
+		want  string
+	}{
+		{runner.Share{Asked: 0.5, Achieved: 0.503, Requests: 10000}, "50.3 % of 10000 requests; asked for 50.0 %"},
+		{runner.Share{Asked: 0.5, Achieved: 0.25, Requests: 1000}, "more were spared than chance explains"},
+		{runner.Share{Asked: 0.05, Achieved: 0.1, Requests: 10000}, "more were hit than chance explains"},
+		{runner.Share{Asked: 1, Achieved: 0.998, Requests: 1000}, "99.8 % of 1000 requests; asked for 100.0 %"},
+		{runner.Share{Asked: 1, Achieved: 0.5, Requests: 1000}, "perhaps not every proxy has the fault"},
+		{runner.Share{Asked: 0.5, Achieved: 0, Requests: 3}, "asked for 50.0 %"},
+	} {
+		got := reports.ShareInWords(test.share)
+		if !strings.Contains(got, test.want) || strings.Contains(test.want, "asked for") && strings.Contains(got, "chance") {
+			t.Errorf("%+v: %s", test.share, got)
+		}
 	}
 }

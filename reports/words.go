@@ -2,11 +2,13 @@ package reports
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/runner"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -73,4 +75,31 @@ func ToleranceInWords(p experiments.Probe) string {
 		words = append(words, fmt.Sprintf("at most %g %% above the baseline", float64(*p.MaxRise)*100))
 	}
 	return strings.Join(words, ", ")
+}
+
+// HitInWords says how many requests a fault has hit: "at least 731 requests".
+func HitInWords(e runner.Effect) string {
+	if e.Complete {
+		return fmt.Sprintf("%.0f requests", e.Requests)
+	}
+	return fmt.Sprintf("at least %.0f requests", e.Requests)
+}
+
+// doubt is how many standard deviations a share may be off by chance.
+const doubt = 4
+
+// ShareInWords compares the share of the requests that was hit with the one that
+// was asked for, and says when chance does not explain the difference.
+func ShareInWords(s runner.Share) string {
+	words := fmt.Sprintf("%.1f %% of %.0f requests; asked for %.1f %%", 100*s.Achieved, s.Requests, 100*s.Asked)
+	// At either end chance has no part, but a request on its way while the
+	// counters were read has.
+	chance := math.Sqrt(math.Max(s.Asked*(1-s.Asked), 1/s.Requests) / s.Requests)
+	switch off := s.Achieved - s.Asked; {
+	case off < -doubt*chance:
+		words += ": more were spared than chance explains; perhaps not every proxy has the fault"
+	case off > doubt*chance:
+		words += ": more were hit than chance explains; perhaps another fault hits too"
+	}
+	return words
 }

@@ -3,23 +3,15 @@ package runner
 import (
 	"context"
 	"fmt"
-	"strings"
+	"math"
 	"time"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/experiments"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // queryTimeout bounds one query of the runner's own.
 const queryTimeout = 10 * time.Second
-
-// effectCount counts the requests that the fault hit: the callers' proxies
-// flag them FI (aborted) and DI (delayed). The reporter is the source, because
-// an aborted request never arrives anywhere.
-type effectCount struct {
-	query  string
-	before []steadystate.Sample
-}
 
 // readClock reads the server's time, which also shows that it answers.
 func (s *session) readClock(ctx context.Context) error {
@@ -30,115 +22,86 @@ func (s *session) readClock(ctx context.Context) error {
 	if len(samples) != 1 {
 		return fmt.Errorf("time() gives %d series", len(samples))
 	}
-	s.clock = samples[0].Value
+	s.clock, s.clockRead = samples[0].Value, time.Now()
 	return nil
 }
 
-// callsSelector selects the counters of the calls from one namespace to some
-// hosts, as the callers' side reports them.
-func callsSelector(callers string, hosts []string, more string) string {
-	return fmt.Sprintf(`istio_requests_total{reporter=~"source|waypoint",destination_service=~%q,source_workload_namespace=%q%s}`, anyOf(hosts), callers, more)
-}
+// serverTime gives Prometheus' time at a moment of ours.
+func (s *session) serverTime(at time.Time) float64 { return s.clock + at.Sub(s.clockRead).Seconds() }
 
-// scrapeTimes gives when the counters of all calls were read that the run may
-// disturb.
-func scrapeTimes(plan mesh.Plan) string {
-	var parts []string
-	for _, d := range plan.Decisions {
-		parts = append(parts, "timestamp("+callsSelector(d.Callers, append([]string{d.Host}, d.Trace.Destinations...), "")+")")
-	}
-	return strings.Join(parts, " or ")
-}
-
-// effectQuery gives the counters of the requests that the run hits: those
-// flagged as aborted or delayed, and those, with the connections, that were sent
-// to the hosts that lead nowhere. It looks five
-// minutes back, as an instant query does, but past a scrape that failed: a
-// counter that seems new would count from zero.
-func effectQuery(plan mesh.Plan) string {
-	var parts []string
-	for _, d := range plan.Decisions {
-		var flags []string
-		if d.Trace.Aborts {
-			flags = append(flags, "FI")
-		}
-		if d.Trace.Delays {
-			flags = append(flags, "DI")
-		}
-		if len(d.Trace.Blackholes) > 0 {
-			parts = append(parts, callsSelector(d.Callers, d.Trace.Blackholes, ""), strings.Replace(callsSelector(d.Callers, d.Trace.Blackholes, ""), "istio_requests_total", "istio_tcp_connections_opened_total", 1))
-		}
-		if len(flags) == 0 {
-			continue
-		}
-		flagged := fmt.Sprintf(`,response_flags=~"(.*,)?(%s)(,.*)?"`, strings.Join(flags, "|"))
-		parts = append(parts, callsSelector(d.Callers, append([]string{d.Host}, d.Trace.Destinations...), flagged))
-	}
-	for i, part := range parts {
-		parts[i] = "last_over_time(" + part + "[5m])"
-	}
-	return strings.Join(parts, " or ")
-}
-
-// afterglow is how long after its rollback an earlier fault may still hit:
-// until every proxy has heard of it.
+// afterglow is how long after its rollback an earlier fault may still hit, and
+// how long after it was made one may hit less than it should: until every proxy
+// has heard of it.
 const afterglow = 2 * time.Second
 
 // scrapeTimeout is how long a run waits for the counters to be read again.
 const scrapeTimeout = time.Minute
 
+const flaglessReason = "istio_requests_total has no label response_flags here, so the requests hit cannot be counted"
+
 // startEffect reads the counters before the fault. What an earlier fault hit
 // stands in them only after the next scrape, so it waits until there was one
 // of every caller since the run has started; a baseline is usually longer.
-func (s *session) startEffect(ctx context.Context, plan mesh.Plan) (effectCount, *ending) {
-	count := effectCount{query: effectQuery(plan)}
+func (s *session) startEffect(ctx context.Context, planned Planned) (*counting, *ending) {
 	if s.experiment.Spec.Effect.MinRequests == 0 {
-		return count, nil
+		return nil, nil //nolint:nilnil // nothing is to be counted
 	}
+	count := &counting{calls: newCalls(planned), done: make(chan struct{})}
 	for deadline := time.Now().Add(scrapeTimeout); ; {
-		scraped, err := s.query(ctx, "min("+scrapeTimes(plan)+")")
+		now, err := count.calls.read(ctx, s.Runner)
 		if err != nil {
-			return count, s.fail(ctx, RefusedRun, fmt.Errorf("the requests hit cannot be counted: %w", err))
+			return nil, s.fail(ctx, RefusedRun, fmt.Errorf("the requests hit cannot be counted: %w", err))
 		}
-		if len(scraped) == 0 || scraped[0].Value >= s.clock+afterglow.Seconds() {
-			break
+		if count.calls.flagless(now) {
+			return nil, &ending{RefusedRun, flaglessReason, "nothing was injected; set effect.minRequests to 0 to judge by the probes alone"}
+		}
+		if now.scraped >= s.clock+afterglow.Seconds() {
+			count.before = now
+			return count, nil
 		}
 		if !time.Now().Before(deadline) {
-			return count, &ending{RefusedRun, fmt.Sprintf("Prometheus has not scraped the callers' istio_requests_total for %s, so the requests hit could not be counted", scrapeTimeout), "nothing was injected; check the scrape of the callers' proxies, or set effect.minRequests to 0"}
+			return nil, &ending{RefusedRun, fmt.Sprintf("Prometheus has not scraped the callers' istio_requests_total for %s, so the requests hit could not be counted", scrapeTimeout), "nothing was injected; check the scrape of the callers' proxies, or set effect.minRequests to 0"}
 		}
 		if !pause(ctx, min(s.experiment.Spec.SteadyState.Interval.Duration, time.Second)) {
-			return count, interrupted(ctx)
+			return nil, interrupted(ctx)
 		}
 	}
-	samples, err := s.query(ctx, count.query)
-	if err != nil {
-		return count, s.fail(ctx, RefusedRun, fmt.Errorf("the requests hit cannot be counted: %w", err))
+}
+
+// settledAfter is how long after its start a fault hits as many requests as it
+// is to hit: when all proxies have it, and the first requests that it holds have
+// been counted.
+func settledAfter(spec experiments.Spec) time.Duration {
+	longest := time.Duration(0)
+	for _, f := range spec.Faults {
+		if f.Delay != nil {
+			longest = max(longest, f.Delay.FixedDelay.Duration)
+		}
 	}
-	count.before = samples
-	return count, nil
+	return afterglow + longest
 }
 
 // proveEffect compares the counters with those before the fault. Prometheus
 // reads them only once in a scrape interval, so as long as they say too little
 // they are read again, until the time for recovery has passed.
-func (s *session) proveEffect(ctx context.Context, count effectCount) *ending {
-	minimum := s.experiment.Spec.Effect.MinRequests
-	if minimum == 0 {
+func (s *session) proveEffect(ctx context.Context, count *counting) *ending {
+	if count == nil {
 		return nil
 	}
 	s.record.add(EventPhase, Phase{Name: PhaseEffect})
-	effect := Effect{Query: count.query}
+	effect := Effect{Query: count.calls.query}
+	effect.Share, effect.Untold = count.share()
 	deadline := time.Now().Add(s.experiment.Spec.Recovery.Within.Duration)
 	for {
-		samples, err := s.query(ctx, count.query)
+		now, err := count.calls.read(ctx, s.Runner)
 		if ctx.Err() != nil {
 			return interrupted(ctx)
 		}
 		if err != nil {
 			effect.Verdict, effect.Reason = steadystate.Inconclusive, "the requests hit cannot be counted: "+err.Error()
 		} else {
-			effect.Requests = increase(count.before, samples)
-			effect.Verdict, effect.Reason = judgeEffect(effect.Requests, minimum)
+			effect.judge(count, now, s.experiment.Spec.Effect.MinRequests)
+			effect.Complete = !math.IsInf(now.scraped, 1) && now.scraped >= s.serverTime(s.ended.Add(afterglow))
 		}
 		if effect.Verdict == steadystate.Held || !time.Now().Before(deadline) {
 			break
@@ -152,31 +115,23 @@ func (s *session) proveEffect(ctx context.Context, count effectCount) *ending {
 	return nil
 }
 
-func judgeEffect(requests float64, minimum int) (steadystate.Verdict, string) {
+// judge says whether the counters prove that enough requests were hit.
+func (e *Effect) judge(count *counting, now reading, minimum int) {
+	counted := count.calls.between(count.before, now)
+	e.Requests, e.Verdict, e.Reason = counted.Hit, steadystate.Inconclusive, ""
+	const none = "the fault hit no request, as far as istio_requests_total can tell"
 	switch {
-	case requests >= float64(minimum):
-		return steadystate.Held, ""
-	case requests == 0:
-		return steadystate.Inconclusive, "the fault hit no request, as far as istio_requests_total can tell"
+	case counted.Hit >= float64(minimum):
+		e.Verdict = steadystate.Held
+	case counted.Hit > 0:
+		e.Reason = fmt.Sprintf("the fault hit %.0f requests; effect.minRequests asks for %d", counted.Hit, minimum)
+	case len(now.samples) == 0:
+		e.Reason = none + ": it has no such calls; nobody made any, or Prometheus does not scrape the callers"
+	case count.calls.flagless(now):
+		e.Reason = flaglessReason
+	case counted.Requests == 0:
+		e.Reason = none + ": there were none in that time"
 	default:
-		return steadystate.Inconclusive, fmt.Sprintf("the fault hit %.0f requests; effect.minRequests asks for %d", requests, minimum)
+		e.Reason = fmt.Sprintf("%s: none of %.0f bears a mark of it", none, counted.Requests)
 	}
-}
-
-// increase adds up how much each counter grew. A counter that was not there
-// before started at 0, and one that shrank was reset to 0 in between.
-func increase(before, after []steadystate.Sample) float64 {
-	start := map[string]float64{} // by the labels, which fmt prints in order
-	for _, s := range before {
-		start[fmt.Sprint(s.Labels)] = s.Value
-	}
-	total := 0.0
-	for _, s := range after {
-		if from := start[fmt.Sprint(s.Labels)]; s.Value >= from {
-			total += s.Value - from
-		} else {
-			total += s.Value
-		}
-	}
-	return total
 }

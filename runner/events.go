@@ -25,6 +25,7 @@ const (
 	EventDeleting     = "deleting"      // mesh.Ref: about to be deleted
 	EventDeleted      = "deleted"       // Deletion
 	EventHeartbeat    = "heartbeat"     // Heartbeat: one that failed
+	EventCounted      = "counted"       // Count: while the fault is in force
 	EventEffect       = "effect"        // Effect
 	EventFinished     = "finished"      // Result
 )
@@ -86,15 +87,37 @@ type Heartbeat struct {
 	Error string   `json:"error"`
 }
 
+// Count is how many calls there were since the counters were read first.
+type Count struct {
+	// Requests are those that the faults are to hit a share of, and Hit those
+	// that they have hit. Expected is the share that was asked for, in requests.
+	Requests float64 `json:"requests"`
+	Hit      float64 `json:"hit"`
+	Expected float64 `json:"expected"`
+}
+
 // Effect is the proof from telemetry that the fault hit requests.
 type Effect struct {
 	// Query is what was asked, at the start and at the end of the fault.
 	Query string `json:"query"`
 	// Requests is how many requests were hit, as far as Prometheus had scraped
-	// them when there were enough.
+	// them when there were enough. Complete tells that it had scraped all.
 	Requests float64             `json:"requests"`
+	Complete bool                `json:"complete,omitempty"`
 	Verdict  steadystate.Verdict `json:"verdict"`
 	Reason   string              `json:"reason,omitempty"`
+	// Share compares with what was asked for. Untold says why there is none.
+	Share  *Share `json:"share,omitempty"`
+	Untold string `json:"untold,omitempty"`
+}
+
+// Share is which part of the requests was hit while the fault was in force.
+type Share struct {
+	// Asked and Achieved are parts of the requests, 0 to 1.
+	Asked    float64 `json:"asked"`
+	Achieved float64 `json:"achieved"`
+	// Requests is how many requests were counted for it.
+	Requests float64 `json:"requests"`
 }
 
 // Status is how a run ended, whatever the hypothesis says.

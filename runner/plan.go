@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -154,14 +153,4 @@ func (r Runner) query(ctx context.Context, promql string) ([]steadystate.Sample,
 		}
 	}
 	return samples, nil
-}
-
-// anyOf gives a regex for a PromQL matcher that takes exactly the given texts.
-func anyOf(texts []string) string {
-	quoted := make([]string, len(texts))
-	for i, text := range texts {
-		quoted[i] = regexp.QuoteMeta(text)
-	}
-	slices.Sort(quoted)
-	return strings.Join(slices.Compact(quoted), "|")
 }

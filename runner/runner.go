@@ -179,8 +179,11 @@ type session struct {
 	// absolute ones once the baseline is known.
 	probes []experiments.Probe
 
-	// clock is Prometheus' time at the start of the run, in Unix seconds.
-	clock float64
+	// clock is Prometheus' time when it was read, in Unix seconds.
+	clock     float64
+	clockRead time.Time
+	// ended is when the rollback had removed the fault.
+	ended time.Time
 
 	findings []steadystate.Finding
 	effect   *Effect
@@ -206,7 +209,7 @@ func (s *session) execute(ctx context.Context) *ending {
 	if end := s.baseline(ctx); end != nil {
 		return end
 	}
-	effect, end := s.startEffect(ctx, planned.Plan)
+	effect, end := s.startEffect(ctx, planned)
 	if end != nil {
 		return end
 	}
@@ -215,7 +218,7 @@ func (s *session) execute(ctx context.Context) *ending {
 	}
 	// A disturbance that ended early is followed by the recovery all the same,
 	// unless somebody waits for the end or the cluster does not answer.
-	ended := s.disturb(ctx, planned)
+	ended := s.disturb(ctx, planned, effect)
 	if ended != nil && ended.status != Stopped {
 		return ended
 	}
@@ -348,8 +351,8 @@ func (s *session) baseline(ctx context.Context) *ending {
 	return nil
 }
 
-// disturb injects the fault, observes, and rolls back whatever happens.
-func (s *session) disturb(ctx context.Context, planned Planned) (ended *ending) {
+// disturb injects the fault, observes, counts, and rolls back whatever happens.
+func (s *session) disturb(ctx context.Context, planned Planned, count *counting) (ended *ending) {
 	var changes []mesh.Ref
 	var since time.Time
 	// The observation ends when ctx does, when the heartbeat fails, when the
@@ -366,6 +369,10 @@ func (s *session) disturb(ctx context.Context, planned Planned) (ended *ending) 
 		}
 		s.result.Rollback.Duration = left.took.Round(time.Millisecond)
 		s.result.Left = left.objects
+		s.ended = time.Now()
+		if count != nil && !since.IsZero() {
+			<-count.done
+		}
 	}()
 
 	s.run.Expires = time.Now().Add(s.experiment.Spec.Duration.Duration + s.Timing.Grace)
@@ -398,6 +405,10 @@ func (s *session) disturb(ctx context.Context, planned Planned) (ended *ending) 
 		keeper.keep(observing)
 	}()
 	defer func() { stop(nil); <-keeping }()
+	if count != nil {
+		count.settled = s.serverTime(since.Add(settledAfter(s.experiment.Spec)))
+		go count.count(observing, s)
+	}
 
 	s.record.add(EventPhase, Phase{Name: PhaseObserve, Length: s.experiment.Spec.Duration})
 	findings := s.watcher().Watch(observing, s.probes, experiments.During, s.experiment.Spec.Duration.Duration)

@@ -259,19 +259,34 @@ func (f fakePrometheus) Query(ctx context.Context, promql string) ([]steadystate
 	return f(ctx, promql)
 }
 
+// flagged makes a counter of calls from shop to ratings.
+func flagged(flags string, value float64) steadystate.Sample {
+	return steadystate.Sample{Value: value, Labels: map[string]string{
+		"response_flags": flags, "destination_service": "ratings.prod.svc.cluster.local", "source_workload_namespace": "shop", "source_app": "reviews",
+	}}
+}
+
+// now is the time of a Prometheus that scrapes all the time.
+func now() []steadystate.Sample {
+	return []steadystate.Sample{{Value: float64(time.Now().UnixMilli()) / 1000}}
+}
+
 // healthy answers 1 to every probe, and counts a hundred more requests hit
 // each time that it is asked.
 func healthy() fakePrometheus {
 	var mu sync.Mutex
 	hit := 0.0
 	return func(_ context.Context, promql string) ([]steadystate.Sample, error) {
-		if !strings.Contains(promql, "istio_requests_total") {
+		switch {
+		case promql == "time()", strings.HasPrefix(promql, "min(timestamp("):
+			return now(), nil
+		case !strings.Contains(promql, "istio_requests_total"):
 			return []steadystate.Sample{{Value: 1}}, nil
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		hit += 100
-		return []steadystate.Sample{{Labels: map[string]string{"response_flags": "FI"}, Value: hit}}, nil
+		return []steadystate.Sample{flagged("FI", hit)}, nil
 	}
 }
 
@@ -356,7 +371,7 @@ func TestARunThatHolds(t *testing.T) {
 		if diff := cmp.Diff(want, slices.DeleteFunc(c.log, func(s string) bool { return s == "extend to 35s" })); diff != "" {
 			t.Error(diff)
 		}
-		order := slices.DeleteFunc(slices.Clone(rec.types), func(s string) bool { return s == runner.EventMeasured })
+		order := slices.DeleteFunc(slices.Clone(rec.types), func(s string) bool { return s == runner.EventMeasured || s == runner.EventCounted })
 		wantOrder := []string{
 			"started", "phase", "planned", "phase", "phase", "creating", "created", "creating", "created", "phase",
 			"phase", "deleted", "deleted", "phase", "phase", "effect", "finished",
@@ -557,7 +572,7 @@ func TestEndings(t *testing.T) {
 			status: runner.Completed, verdict: steadystate.Held, creates: 2, took: 30 * time.Second,
 		},
 		{
-			name: "too few requests hit", edit: func(e *experiments.Experiment) { e.Spec.Effect.MinRequests = 101; e.Spec.Recovery.Within.Duration = 1 },
+			name: "too few requests hit", edit: func(e *experiments.Experiment) { e.Spec.Effect.MinRequests = 2101; e.Spec.Recovery.Within.Duration = 1 },
 			status: runner.Completed, verdict: steadystate.Held, creates: 2, took: 24 * time.Second,
 		},
 		{
@@ -1001,7 +1016,7 @@ func TestCountersMustBeNumbers(t *testing.T) {
 					}
 					count := test.counts[min(counted, len(test.counts)-1)]
 					counted++
-					return []steadystate.Sample{{Labels: map[string]string{"response_flags": "FI"}, Value: count}}, nil
+					return []steadystate.Sample{flagged("FI", count)}, nil
 				})
 				result := run(t, newFakeCluster(t), lying, nil, &record{}, forever)
 				if result.Status != test.status || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot be counted: Prometheus gives") {
@@ -1023,7 +1038,7 @@ func TestOrdinaryFailuresAreNoEffect(t *testing.T) {
 				return nil, nil
 			}
 			calls++
-			return []steadystate.Sample{{Labels: map[string]string{"response_flags": "DC"}, Value: calls}}, nil
+			return []steadystate.Sample{flagged("DC", calls)}, nil
 		})
 		result := run(t, newFakeCluster(t), ordinary, func(e *experiments.Experiment) {
 			all := experiments.Percentage(100)

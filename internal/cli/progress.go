@@ -25,6 +25,7 @@ type progress struct {
 	verbose bool
 	began   time.Time
 	probes  map[string]string // the tolerance of each probe, in words
+	hitting bool              // has been said
 	queue   chan happening
 	done    chan struct{}
 }
@@ -122,7 +123,12 @@ func (p *progress) print(h happening) {
 	case runner.Heartbeat:
 		line("  heartbeat failed: %s", d.Error)
 	case runner.Effect:
-		line("  at least %.0f requests were hit", d.Requests)
+		line("  hit: %s", reports.HitInWords(d))
+	case runner.Count:
+		if d.Hit > 0 && !p.hitting {
+			p.hitting = true
+			line("  the fault hits requests")
+		}
 	}
 }
 

@@ -1,0 +1,192 @@
+package runner_test
+
+import (
+	"context"
+	"math"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// traffic is a Prometheus that scrapes one caller of ratings every second. The
+// counters are functions of the second; those of a negative value are not there.
+type traffic map[string]func(second float64) float64
+
+func (t traffic) prometheus(start time.Time) fakePrometheus {
+	return func(_ context.Context, promql string) ([]steadystate.Sample, error) {
+		second := math.Floor(time.Since(start).Seconds())
+		switch {
+		case promql == "up":
+			return []steadystate.Sample{{Value: 1}}, nil
+		case promql == "time()":
+			return now(), nil
+		case strings.HasPrefix(promql, "min(timestamp("):
+			return []steadystate.Sample{{Value: float64(start.Unix()) + second}}, nil
+		}
+		var samples []steadystate.Sample
+		for labels, count := range t {
+			flags, app, _ := strings.Cut(labels, "/")
+			sample := flagged(flags, count(second))
+			if app != "" {
+				sample.Labels["source_app"] = app
+			}
+			if flags == "none" {
+				delete(sample.Labels, "response_flags")
+			}
+			if sample.Value >= 0 {
+				samples = append(samples, sample)
+			}
+		}
+		return samples, nil
+	}
+}
+
+// steady counts so many requests a second.
+func steady(rate float64) func(float64) float64 {
+	return func(second float64) float64 { return rate * second }
+}
+
+// from counts so many requests a second from a second on; before it the counter
+// is not there.
+func from(first, rate float64) func(float64) float64 {
+	return func(second float64) float64 { return rate*(second-first) - boolean(second < first)*math.MaxFloat64 }
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// The baseline ends after 3 seconds, the fault after 23.
+func TestShareOfTheRequestsHit(t *testing.T) {
+	reviews := []experiments.Caller{{Namespace: "shop", Labels: map[string]string{"app": "reviews"}}}
+	for name, test := range map[string]struct {
+		traffic         traffic
+		edit            func(*experiments.Experiment)
+		asked, achieved float64
+		untold          string
+	}{
+		"as asked":                               {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, asked: 0.5, achieved: 0.5},
+		"a tenth":                                {traffic: traffic{"-": steady(9), "FI": from(3, 1)}, asked: 0.5, achieved: 0.1},
+		"requests before the fault do not count": {traffic: traffic{"-": func(s float64) float64 { return 1000*min(s, 3) + 5*max(0, s-3) }, "FI": from(3, 5)}, asked: 0.5, achieved: 0.5},
+		"a counter is reset":                     {traffic: traffic{"-": func(s float64) float64 { return 5*s - 45*boolean(s >= 10) }, "FI": from(3, 5)}, asked: 0.5, achieved: 0.5},
+		"several flags":                          {traffic: traffic{"-": steady(5), "DI,FI": from(3, 5)}, asked: 0.5, achieved: 0.5},
+		"only some workloads of the namespace": {
+			traffic: traffic{"-/reviews": steady(5), "FI/reviews": from(3, 5), "-/other": steady(90)},
+			edit:    func(e *experiments.Experiment) { e.Spec.Callers = reviews }, asked: 0.5, achieved: 0.5,
+		},
+		"abort and delay": {
+			traffic: traffic{"-": steady(25), "FI": from(3, 25), "DI": from(3, 25), "DI,FI": from(3, 25)}, asked: 0.75, achieved: 0.75,
+			edit: func(e *experiments.Experiment) {
+				e.Spec.Faults[0].Delay = &experiments.Delay{FixedDelay: experiments.Duration{Duration: time.Second}}
+			},
+		},
+		"a delay, whose requests are counted late": {
+			traffic: traffic{"-": steady(5), "DI": from(8, 5)}, asked: 0.5, achieved: 0.5,
+			edit: func(e *experiments.Experiment) {
+				e.Spec.Faults[0].Abort = nil
+				e.Spec.Faults[0].Delay = &experiments.Delay{FixedDelay: experiments.Duration{Duration: 5 * time.Second}}
+			},
+		},
+		"other labels": {
+			traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "no label for the callers' tier",
+			edit: func(e *experiments.Experiment) {
+				e.Spec.Callers = []experiments.Caller{{Namespace: "shop", Labels: map[string]string{"tier": "web"}}}
+			},
+		},
+		"a match": {
+			traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "does not tell which requests match",
+			edit: func(e *experiments.Experiment) {
+				get := "GET"
+				e.Spec.Match = []experiments.Match{{Method: &experiments.StringMatch{Exact: &get}}}
+			},
+		},
+		"a port":             {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "does not tell ports", edit: func(e *experiments.Experiment) { e.Spec.Target.Port = 80 }},
+		"for a part of it":   {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "for a part of the time", edit: func(e *experiments.Experiment) { e.Spec.Faults[0].Duration.Duration = 5 * time.Second }},
+		"too short a time":   {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "has not read the counters twice", edit: func(e *experiments.Experiment) { e.Spec.Duration.Duration = 2 * time.Second }},
+		"nobody calls later": {traffic: traffic{"-": steady(0), "FI": func(s float64) float64 { return boolean(s >= 4) }}, untold: "no requests between two readings"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rec := &record{}
+				result := run(t, newFakeCluster(t), test.traffic.prometheus(time.Now()), test.edit, rec, forever)
+				if result.Verdict != steadystate.Held {
+					t.Fatalf("result %+v", result)
+				}
+				effect := effectOf(t, rec)
+				if !strings.Contains(effect.Untold, test.untold) || (test.untold == "") != (effect.Share != nil) {
+					t.Fatalf("share %+v, untold %q", effect.Share, effect.Untold)
+				}
+				if effect.Share != nil && (math.Abs(effect.Share.Asked-test.asked) > 1e-9 || math.Abs(effect.Share.Achieved-test.achieved) > 1e-9) {
+					t.Errorf("share %+v", effect.Share)
+				}
+			})
+		})
+	}
+}
+
+func effectOf(t *testing.T, rec *record) runner.Effect {
+	t.Helper()
+	for i, data := range rec.data {
+		if rec.types[i] == runner.EventEffect {
+			return data.(runner.Effect)
+		}
+	}
+	t.Fatal("no effect was recorded")
+	return runner.Effect{}
+}
+
+// What was counted before the end may still be too little, and says so.
+func TestWhatIsCountedIsComplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := &record{}
+		run(t, newFakeCluster(t), traffic{"FI": from(3, 5)}.prometheus(time.Now()), nil, rec, forever)
+		if effect := effectOf(t, rec); effect.Complete || effect.Requests != 100 {
+			t.Errorf("right after the fault: %+v", effect)
+		}
+		rec = &record{}
+		start := time.Now()
+		recovering := traffic{"FI": from(3, 5)}.prometheus(start)
+		run(t, newFakeCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+			if since := time.Since(start); promql == "up" && since >= 23*time.Second && since < 28*time.Second {
+				return []steadystate.Sample{{Value: 0}}, nil
+			}
+			return recovering(ctx, promql)
+		}, func(e *experiments.Experiment) {
+			e.Spec.SteadyState.Probes[0].Phases = []experiments.Phase{experiments.Before, experiments.After}
+		}, rec, forever)
+		if effect := effectOf(t, rec); !effect.Complete || effect.Requests != 125 {
+			t.Errorf("five seconds later: %+v", effect)
+		}
+	})
+}
+
+func TestWhyNoRequestWasHit(t *testing.T) {
+	for name, test := range map[string]struct {
+		traffic traffic
+		status  runner.Status
+		reason  string
+	}{
+		"no calls at all":  {traffic{}, runner.Completed, "it has no such calls"},
+		"no calls then":    {traffic{"-": steady(0)}, runner.Completed, "there were none in that time"},
+		"others":           {traffic{"-": steady(5), "DC": steady(1)}, runner.Completed, "none of 1"},
+		"no flags to tell": {traffic{"none": steady(5)}, runner.RefusedRun, "no label response_flags"},
+		"no flags later":   {traffic{"none": from(10, 5)}, runner.Completed, "no label response_flags"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				result := run(t, newFakeCluster(t), test.traffic.prometheus(time.Now()), nil, &record{}, forever)
+				if result.Status != test.status || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.reason) {
+					t.Errorf("result %+v", result)
+				}
+			})
+		})
+	}
+}
