@@ -215,6 +215,8 @@ type Probe struct {
 	FailureLimit int `json:"failureLimit,omitempty" jsonschema:"minimum=0,default=0"`
 	// What a measurement without a single finite number counts as.
 	NoData NoData `json:"noData,omitempty" jsonschema:"enum=inconclusive,enum=fail,enum=pass,default=inconclusive"`
+	// Alerts holds the labels of the alerts that a stop condition counts.
+	Alerts map[string]string `json:"-"`
 }
 
 // Measure is what is measured: exactly one of its fields is set.

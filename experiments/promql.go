@@ -73,7 +73,7 @@ func (s StopCondition) Probe() Probe {
 	}
 	slices.Sort(selectors)
 	p.Query = fmt.Sprintf("count(ALERTS{%s}) or vector(0)", strings.Join(selectors, ","))
-	p.Max = Number(0)
+	p.Max, p.Alerts = Number(0), s.Alerts
 	return p
 }
 

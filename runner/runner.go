@@ -119,7 +119,8 @@ func DefaultTiming() Timing {
 type Runner struct {
 	Mesh       Mesh
 	Querier    steadystate.Querier
-	Prometheus string // its address, for the record
+	Alerts     steadystate.AlertSource // nil when nobody knows alerting rules
+	Prometheus string                  // its address, for the record
 	Version    string
 	Owner      string
 	Timing     Timing
@@ -546,6 +547,7 @@ func (s *session) conclude(end *ending) Result {
 func (s *session) watcher() steadystate.Watcher {
 	return steadystate.Watcher{
 		Querier:  s.Querier,
+		Alerts:   s.Alerts,
 		Interval: s.experiment.Spec.SteadyState.Interval.Duration,
 		Record:   func(m steadystate.Measurement) { s.record.add(EventMeasured, m) },
 	}

@@ -52,6 +52,9 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 type Sample struct {
 	Labels map[string]string
 	Value  float64
+	// Time is the moment that the server evaluated the query for; zero when it
+	// is not known.
+	Time time.Time
 }
 
 // A Querier evaluates PromQL at the server's present time. A scalar is one
@@ -80,26 +83,27 @@ type Measurement struct {
 	Settling bool `json:"settling,omitempty"`
 }
 
-// measured is the measurement of one of several probes.
+// measured is the measurement of one of several probes, and the moment that the
+// server evaluated its query for.
 type measured struct {
 	probe int
 	Measurement
+	evaluated time.Time
 }
 
-// measure queries every probe once, concurrently, and calls each for the
+// measureAll queries every probe once, concurrently, and calls each for the
 // measurements as they come. It returns, without waiting for the others, when
 // each says that it is done.
-func measure(ctx context.Context, q Querier, probes []experiments.Probe, phase experiments.Phase, timeout time.Duration, each func(measured) (done bool)) {
+func (w Watcher) measureAll(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, timeout time.Duration, each func(measured) (done bool)) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	results := make(chan measured, len(probes)) // nobody may wait for a reader who has left
 	for i, probe := range probes {
 		go func() {
 			start := time.Now()
-			samples, err := q.Query(ctx, probe.PromQL())
-			m := judge(probe, samples, err)
+			m, evaluated := w.measureOne(ctx, probe)
 			m.Phase, m.Time, m.Seconds = phase, start, time.Since(start).Seconds()
-			results <- measured{i, m}
+			results <- measured{i, m, evaluated}
 		}()
 	}
 	for range probes {
@@ -107,6 +111,20 @@ func measure(ctx context.Context, q Querier, probes []experiments.Probe, phase e
 			return
 		}
 	}
+}
+
+// measureOne queries one probe; it also gives the moment that the server
+// evaluated the query for.
+func (w Watcher) measureOne(ctx context.Context, probe experiments.Probe) (m Measurement, evaluated time.Time) {
+	samples, err := w.Querier.Query(ctx, probe.PromQL())
+	if len(samples) > 0 {
+		evaluated = samples[0].Time
+	}
+	if probe.Alerts == nil || w.Alerts == nil {
+		return judge(probe, samples, err), evaluated
+	}
+	rules, rulesErr := w.Alerts.Alerts(ctx, probe.Alerts)
+	return judgeAlerts(probe, samples, err, rules, rulesErr), evaluated
 }
 
 // judge compares a query's result with the probe's tolerance.

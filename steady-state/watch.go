@@ -2,6 +2,7 @@ package steadystate
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 type Watcher struct {
 	Querier  Querier
 	Interval time.Duration
+	// Alerts tells of alerting rules; nil when nobody can.
+	Alerts AlertSource
 	// Record is told every measurement, in order.
 	Record func(Measurement)
 }
@@ -39,8 +42,9 @@ func (w Watcher) Watch(ctx context.Context, all []experiments.Probe, phase exper
 	if phase == experiments.Before {
 		first = 0
 	}
+	evaluated := make([]time.Time, len(probes))
 	w.every(ctx, first, length, func(elapsed time.Duration) (done bool) {
-		w.measure(ctx, probes, phase, elapsed, func(m measured) (done bool) {
+		w.measure(ctx, probes, phase, elapsed, evaluated, func(m measured) (done bool) {
 			tallies[m.probe].add(m.Measurement)
 			return tallies[m.probe].finding.Verdict == Deviated
 		})
@@ -65,9 +69,10 @@ func (w Watcher) Recover(ctx context.Context, all []experiments.Probe, within ti
 	for i, p := range probes {
 		findings[i] = Finding{Probe: p.Name, Phase: experiments.After, Verdict: Inconclusive, Reason: "was never measured"}
 	}
+	evaluated := make([]time.Time, len(probes))
 	w.every(ctx, 0, within, func(elapsed time.Duration) (done bool) {
 		missing := len(probes)
-		w.measure(ctx, probes, experiments.After, elapsed, func(m measured) (done bool) {
+		w.measure(ctx, probes, experiments.After, elapsed, evaluated, func(m measured) (done bool) {
 			if m.Settling {
 				return false
 			}
@@ -86,19 +91,41 @@ func (w Watcher) Recover(ctx context.Context, all []experiments.Probe, within ti
 
 // measure takes one measurement of each probe, records them, and gives them to
 // each, which says whether the others do not matter any more: nothing is worse
-// than a deviation.
-func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, elapsed time.Duration, each func(measured) (done bool)) {
+// than a deviation. Evaluated holds, and gets, the moment that the server
+// evaluated each probe for.
+func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, elapsed time.Duration, evaluated []time.Time, each func(measured) (done bool)) {
 	timeout := min(max(w.Interval, shortestTimeout), longestTimeout)
-	measure(ctx, w.Querier, probes, phase, timeout, func(m measured) bool {
+	w.measureAll(ctx, probes, phase, timeout, func(m measured) bool {
 		if ctx.Err() != nil {
 			// The measurement failed because the run is ending, which says
 			// nothing about the hypothesis.
 			return true
 		}
+		if last := evaluated[m.probe]; isPresent(m.evaluated) {
+			evaluated[m.probe] = m.evaluated
+			if m.evaluated.Equal(last) { // an earlier one may come from another replica
+				m.stale(probes[m.probe], last)
+			}
+		}
 		m.Settling = phase != experiments.Before && elapsed < probes[m.probe].Settle.Duration
 		w.Record(m.Measurement)
 		return each(m)
 	})
+}
+
+// clockSkew is how far a server's clock may be off.
+const clockSkew = 10 * time.Minute
+
+// isPresent reports whether a time can be the moment at which a server evaluated
+// a query for us; servers that are no Prometheus give any.
+func isPresent(evaluated time.Time) bool { return time.Since(evaluated).Abs() < clockSkew }
+
+// stale takes the value from a measurement that a cache has answered: it says
+// nothing about the time since the last one.
+func (m *measured) stale(probe experiments.Probe, last time.Time) {
+	old := m.Measurement
+	m.Measurement = judge(probe, nil, fmt.Errorf("stale: the server answers again as at %s", last.UTC().Format("15:04:05.000")))
+	m.Phase, m.Time, m.Seconds = old.Phase, old.Time, old.Seconds
 }
 
 // every calls step at first, then at each multiple of the interval that is not

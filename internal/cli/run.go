@@ -148,7 +148,7 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 		return runner.Runner{}, err
 	}
 	return runner.Runner{
-		Mesh: target, Querier: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: options,
+		Mesh: target, Querier: querier, Alerts: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: options,
 		WithoutHeartbeat: flags.heartbeat.mode == heartbeatOff, HeartbeatImage: flags.heartbeat.image,
 	}, nil
 }

@@ -91,14 +91,7 @@ const retryAfter = 100 * time.Millisecond
 // between the clocks does not matter. A server that does not answer or that
 // fails is asked once more.
 func (c *Client) Query(ctx context.Context, promql string) ([]steadystate.Sample, error) {
-	value, err := c.query(ctx, promql)
-	if err != nil && mayPass(err) {
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryAfter):
-			value, err = c.query(ctx, promql)
-		}
-	}
+	value, err := twice(ctx, func() (model.Value, error) { return c.query(ctx, promql) })
 	if err != nil {
 		return nil, c.explain(ctx, err)
 	}
@@ -113,14 +106,27 @@ func (c *Client) Query(ctx context.Context, promql string) ([]steadystate.Sample
 			for name, value := range s.Metric {
 				labels[string(name)] = string(value)
 			}
-			samples[i] = steadystate.Sample{Labels: labels, Value: float64(s.Value)}
+			samples[i] = steadystate.Sample{Labels: labels, Value: float64(s.Value), Time: s.Timestamp.Time()}
 		}
 		return samples, nil
 	case *model.Scalar:
-		return []steadystate.Sample{{Value: float64(v.Value)}}, nil
+		return []steadystate.Sample{{Value: float64(v.Value), Time: v.Timestamp.Time()}}, nil
 	default:
 		return nil, fmt.Errorf("the query gives a %s, not a number", value.Type())
 	}
+}
+
+// twice asks once more when the first failure may pass.
+func twice[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	answer, err := ask()
+	if err != nil && mayPass(err) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryAfter):
+			return ask()
+		}
+	}
+	return answer, err
 }
 
 func (c *Client) query(ctx context.Context, promql string) (model.Value, error) {

@@ -70,16 +70,20 @@ func TestQuery(t *testing.T) {
 		data string
 		want string
 	}{
-		{"vector", `{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"2.5"]}]}`, "[{map[a:b] 2.5}]"},
-		{"two series", `{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"1"]},{"metric":{"a":"c"},"value":[1,"2"]}]}`, "[{map[a:b] 1} {map[a:c] 2}]"},
+		{"vector", `{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"2.5"]}]}`, "[map[a:b]=2.5 at 1]"},
+		{"two series", `{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"1"]},{"metric":{"a":"c"},"value":[1,"2"]}]}`, "[map[a:b]=1 at 1 map[a:c]=2 at 1]"},
 		{"no series", `{"resultType":"vector","result":[]}`, "[]"},
-		{"scalar", `{"resultType":"scalar","result":[1,"3"]}`, "[{map[] 3}]"},
-		{"infinity", `{"resultType":"scalar","result":[1,"+Inf"]}`, "[{map[] +Inf}]"},
+		{"scalar", `{"resultType":"scalar","result":[1,"3"]}`, "[map[]=3 at 1]"},
+		{"infinity", `{"resultType":"scalar","result":[1,"+Inf"]}`, "[map[]=+Inf at 1]"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			samples, err := serve(t, success(test.data)).Query(t.Context(), "up")
-			if err != nil || fmt.Sprint(samples) != test.want {
-				t.Errorf("%v, error %v", samples, err)
+			got := []string{}
+			for _, s := range samples {
+				got = append(got, fmt.Sprintf("%v=%v at %d", s.Labels, s.Value, s.Time.Unix()))
+			}
+			if err != nil || fmt.Sprint(got) != test.want {
+				t.Errorf("%v, error %v", got, err)
 			}
 		})
 	}

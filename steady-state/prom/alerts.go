@@ -1,0 +1,89 @@
+package prom
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/model"
+
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+var _ steadystate.AlertSource = (*Client)(nil)
+
+// Alerts asks the server's alerting rules for alerts that have all the labels. A
+// server that has no such API, or does not let us use it, gives
+// steadystate.ErrNoRules.
+func (c *Client) Alerts(ctx context.Context, labels map[string]string) (steadystate.Alerts, error) {
+	result, err := twice(ctx, func() (promv1.RulesResult, error) { return c.api.Rules(ctx) })
+	if err != nil && untold(err) {
+		return steadystate.Alerts{}, steadystate.ErrNoRules
+	}
+	if err != nil {
+		return steadystate.Alerts{}, c.explain(ctx, err)
+	}
+	var all steadystate.Alerts
+	for _, group := range result.Groups {
+		for _, rule := range group.Rules {
+			if alerting, is := rule.(promv1.AlertingRule); is && mayGive(alerting, labels) {
+				take(&all, alerting, labels)
+			}
+		}
+	}
+	return all, nil
+}
+
+// untold reports whether an error says that there is no such API for us.
+func untold(err error) bool {
+	var failure *promv1.Error
+	if !errors.As(err, &failure) {
+		return false
+	}
+	for _, code := range []int{http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented} {
+		if strings.HasSuffix(failure.Msg, fmt.Sprintf(": %d", code)) {
+			return true
+		}
+	}
+	return failure.Type == promv1.ErrBadResponse
+}
+
+// mayGive reports whether a rule could give an alert with the labels: those that
+// it does not set itself may come from its series.
+func mayGive(rule promv1.AlertingRule, labels map[string]string) bool {
+	for name, value := range labels {
+		own, set := rule.Labels[model.LabelName(name)]
+		if name == model.AlertNameLabel {
+			own, set = model.LabelValue(rule.Name), true
+		}
+		if set && string(own) != value && !strings.Contains(string(own), "{{") {
+			return false
+		}
+	}
+	return true
+}
+
+// take adds what a rule says.
+func take(all *steadystate.Alerts, rule promv1.AlertingRule, labels map[string]string) {
+	all.Rules++
+	if rule.Health == promv1.RuleHealthBad {
+		all.Broken = append(all.Broken, rule.Name+": "+rule.LastError)
+	}
+	for _, alert := range rule.Alerts {
+		if alert.State == promv1.AlertStateFiring && has(alert.Labels, labels) {
+			all.Firing = append(all.Firing, rule.Name)
+		}
+	}
+}
+
+func has(labels model.LabelSet, wanted map[string]string) bool {
+	for name, value := range wanted {
+		if string(labels[model.LabelName(name)]) != value {
+			return false
+		}
+	}
+	return true
+}
