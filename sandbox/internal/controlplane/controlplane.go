@@ -168,6 +168,7 @@ func (m *Mesh) writeFiles(context.Context) error {
 		m.write("mesh.yaml", []byte("rootNamespace: istio-system\ntrustDomain: cluster.local\n")),
 		m.write("audit.yaml", []byte(audit.Policy)),
 		m.write("prometheus.yaml", m.prometheusConfig()),
+		m.write("alerts.yaml", shop.Alerts),
 		m.write("env", fmt.Appendf(nil, "export KUBECONFIG=%s\nexport SQUALL_PROMETHEUS=http://%s\nexport SQUALL_BLACKHOLE_ADDRESS=%s\n",
 			shellQuote(m.dir.Kubeconfig()), layout.Prometheus, hostOf(layout.Blackhole))),
 		m.writeKubeconfig(restrictedToken),
@@ -197,7 +198,7 @@ func (m *Mesh) prometheusConfig() []byte {
 		}
 	}
 	encoded, _ := json.Marshal(targets) // strings always encode; JSON is YAML
-	return fmt.Appendf(nil, "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n- job_name: sandbox\n  static_configs:\n  - targets: %s\n", encoded)
+	return fmt.Appendf(nil, "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nrule_files: [alerts.yaml]\nscrape_configs:\n- job_name: sandbox\n  static_configs:\n  - targets: %s\n", encoded)
 }
 
 func token() string {

@@ -30,6 +30,11 @@ import (
 //go:embed shop.yaml
 var Manifests []byte
 
+// Alerts are the shop's alerting rules.
+//
+//go:embed alerts.yaml
+var Alerts []byte
+
 // The hosts of the shop's services, by which the mesh knows them.
 const (
 	productPageHost = "productpage.shop.svc.cluster.local"
