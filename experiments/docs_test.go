@@ -34,31 +34,53 @@ func pages(t *testing.T) []string {
 	return found
 }
 
-var snippet = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
+// fenced is a snippet of the documentation.
+type fenced struct{ where, text string }
 
-// Every YAML snippet of the documentation loads: as it is, or, when it shows
-// only a part, in the spec of a minimal experiment.
-func TestSnippetsLoad(t *testing.T) {
-	count := 0
+var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
+
+// snippets gives the documentation's snippets in a language.
+func snippets(t *testing.T, language string) []fenced {
+	t.Helper()
+	var all []fenced
 	for _, page := range pages(t) {
 		content, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, found := range snippet.FindAllSubmatchIndex(content, -1) {
-			count++
-			text := string(content[found[2]:found[3]])
-			where := fmt.Sprintf("%s:%d", page, 1+strings.Count(string(content[:found[0]]), "\n"))
-			if !strings.Contains(text, "apiVersion:") {
-				text = inMinimal(t, where, text)
-			}
-			if _, err := experiments.Load(where, strings.NewReader(text)); err != nil {
-				t.Errorf("%v", err)
+		for _, found := range fence.FindAllSubmatchIndex(content, -1) {
+			if string(content[found[2]:found[3]]) == language {
+				where := fmt.Sprintf("%s:%d", page, 1+strings.Count(string(content[:found[0]]), "\n"))
+				all = append(all, fenced{where, string(content[found[4]:found[5]])})
 			}
 		}
 	}
-	if count < 10 {
-		t.Errorf("only %d snippets", count)
+	if len(all) < 10 {
+		t.Errorf("only %d snippets in %s", len(all), language)
+	}
+	return all
+}
+
+// Every YAML snippet of the documentation loads: as it is, or, when it shows
+// only a part, in the spec of a minimal experiment.
+func TestSnippetsLoad(t *testing.T) {
+	for _, s := range snippets(t, "yaml") {
+		if !strings.Contains(s.text, "apiVersion:") {
+			s.text = inMinimal(t, s.where, s.text)
+		}
+		if _, err := experiments.Load(s.where, strings.NewReader(s.text)); err != nil {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// Every PromQL snippet of the documentation can be the query of a probe.
+func TestQueriesLoad(t *testing.T) {
+	for _, s := range snippets(t, "promql") {
+		probe := fmt.Sprintf("steadyState: {probes: [{name: a query, min: 1, query: %q}]}", s.text)
+		if _, err := experiments.Load(s.where, strings.NewReader(inMinimal(t, s.where, probe))); err != nil {
+			t.Errorf("%v", err)
+		}
 	}
 }
 
