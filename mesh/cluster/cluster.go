@@ -298,17 +298,33 @@ func (c *Cluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
 		Preconditions:     &metav1.Preconditions{UID: &ref.UID},
 		PropagationPolicy: &propagation,
 	})
-	if apierrors.IsConflict(err) {
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err == nil:
+		return c.gone(ctx, ref)
+	case apierrors.IsConflict(err) && c.gone(ctx, ref) == nil:
 		// As a rule the name now belongs to another object, and ours is gone. But
 		// an admission webhook may say the same.
-		if _, gone := c.Get(ctx, ref); errors.Is(gone, runner.ErrGone) {
-			return nil
-		}
+		return nil
 	}
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete %s: %w", ref, c.explain(err))
+	return fmt.Errorf("delete %s: %w", ref, c.explain(err))
+}
+
+// gone makes sure that an object does not exist any more: one with a finalizer
+// stays, and stays in force, though the cluster has agreed to delete it.
+func (c *Cluster) gone(ctx context.Context, ref mesh.Ref) error {
+	left, err := c.Get(ctx, ref)
+	switch {
+	case errors.Is(err, runner.ErrGone):
+		return nil
+	case err != nil:
+		return err
+	case len(left.GetFinalizers()) > 0:
+		return fmt.Errorf("%s is kept by finalizers that somebody has set: %s", ref, strings.Join(left.GetFinalizers(), ", "))
+	default:
+		return fmt.Errorf("%s is still there", ref)
 	}
-	return nil
 }
 
 // explain shortens an error of the transport, which names a whole URL, to

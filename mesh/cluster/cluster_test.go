@@ -102,13 +102,20 @@ func TestDeleteIsOfExactlyOurs(t *testing.T) {
 	precondition := `"preconditions":{"uid":"u-1"}`
 	unknown := ref
 	unknown.UID = ""
+	notFound := exchange{"GET " + item, "", 404, status(404, "NotFound", "not found")}
 	for _, test := range []struct {
 		name   string
 		ref    mesh.Ref
 		script []exchange
 		want   string
 	}{
-		{"ours", ref, []exchange{{"DELETE " + item, precondition, 200, `{"kind":"Status","apiVersion":"v1","status":"Success"}`}}, ""},
+		{"ours", ref, []exchange{{"DELETE " + item, precondition, 200, `{"kind":"Status","apiVersion":"v1","status":"Success"}`}, notFound}, ""},
+		{"ours, and another comes", ref, []exchange{{"DELETE " + item, precondition, 200, `{}`}, {"GET " + item, "", 200, strings.Replace(object("run-1"), "u-1", "u-7", 1)}}, ""},
+		{"kept by a finalizer", ref, []exchange{
+			{"DELETE " + item, precondition, 200, object("run-1")},
+			{"GET " + item, "", 200, strings.Replace(object("run-1"), `"uid"`, `"finalizers":["example.com/stay"],"uid"`, 1)},
+		}, "is kept by finalizers that somebody has set: example.com/stay"},
+		{"nobody knows whether it is gone", ref, []exchange{{"DELETE " + item, precondition, 200, `{}`}, {"GET " + item, "", 500, status(500, "InternalError", "etcd is away")}}, "etcd is away"},
 		{"gone already", ref, []exchange{{"DELETE " + item, precondition, 404, status(404, "NotFound", "not found")}}, ""},
 		{"another object of that name", ref, []exchange{
 			{"DELETE " + item, precondition, 409, status(409, "Conflict", "the UID in the precondition does not match")},
@@ -120,7 +127,7 @@ func TestDeleteIsOfExactlyOurs(t *testing.T) {
 		}, "not while frozen"},
 		{"not permitted", ref, []exchange{{"DELETE " + item, precondition, 403, status(403, "Forbidden", "no")}}, "delete VirtualService shop/squall-ratings: no"},
 		{"never created", unknown, []exchange{{"GET " + item, "", 404, status(404, "NotFound", "not found")}}, ""},
-		{"created although the answer was lost", unknown, []exchange{{"GET " + item, "", 200, object("run-1")}, {"DELETE " + item, precondition, 200, `{}`}}, ""},
+		{"created although the answer was lost", unknown, []exchange{{"GET " + item, "", 200, object("run-1")}, {"DELETE " + item, precondition, 200, `{}`}, notFound}, ""},
 		{"of another run", unknown, []exchange{{"GET " + item, "", 200, object("run-2")}}, ""},
 		{"of a user", unknown, []exchange{{"GET " + item, "", 200, strings.Replace(object(""), `,"labels":{"squall.dev/run":""}`, "", 1)}}, ""},
 	} {

@@ -1,9 +1,14 @@
 package e2e_test
 
 import (
+	"fmt"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 )
 
 // BenchmarkRun measures what a run costs beyond the time that its file asks
@@ -28,5 +33,36 @@ func BenchmarkRun(b *testing.B) {
 	b.ReportMetric(wall.Seconds()*1000, "worst-extra-wall-ms")
 	b.ReportMetric(cpu.Seconds()*1000, "worst-cpu-ms")
 	b.ReportMetric(float64(peak)/1024, "worst-peak-MB")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkDeviation measures the time from the moment at which Prometheus would
+// show a deviation to the one at which the VirtualService is gone, beyond the
+// interval: five runs for each of b.N.
+func BenchmarkDeviation(b *testing.B) {
+	const interval = 200 * time.Millisecond // as write has it
+	var beyond []time.Duration
+	for range b.N * 5 {
+		// On this machine Prometheus' clock is ours.
+		visible := time.Now().Add(2500 * time.Millisecond).Truncate(time.Millisecond)
+		file := spec{probes: fmt.Sprintf("[{name: soon too late, min: 1, query: 'vector(time()) < bool %.3f'}]", float64(visible.UnixMilli())/1000)}.write(b)
+		watcher, err := mesh.Kube.Resource(virtualServices).Watch(b.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=squall"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		run := start(b, "run", file)
+		for event := range watcher.ResultChan() {
+			if event.Type == watch.Deleted {
+				beyond = append(beyond, time.Since(visible)-interval)
+				break
+			}
+		}
+		watcher.Stop()
+		run.exits(1)
+	}
+	slices.Sort(beyond)
+	b.ReportMetric(float64(beyond[len(beyond)/2].Milliseconds()), "median-beyond-interval-ms")
+	b.ReportMetric(float64(beyond[len(beyond)-1].Milliseconds()), "worst-beyond-interval-ms")
+	b.ReportMetric(float64(len(beyond)), "runs")
 	b.ReportMetric(0, "ns/op")
 }
