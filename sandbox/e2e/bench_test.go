@@ -45,18 +45,21 @@ func BenchmarkDeviation(b *testing.B) {
 	for range b.N * 5 {
 		// On this machine Prometheus' clock is ours.
 		visible := time.Now().Add(2500 * time.Millisecond).Truncate(time.Millisecond)
-		file := spec{probes: fmt.Sprintf("[{name: soon too late, min: 1, query: 'vector(time()) < bool %.3f'}]", float64(visible.UnixMilli())/1000)}.write(b)
+		file := spec{probes: fmt.Sprintf("[{name: soon too late, min: 1, phases: [before, during], query: 'vector(time()) < bool %.3f'}]", float64(visible.UnixMilli())/1000)}.write(b)
 		watcher, err := mesh.Kube.Resource(virtualServices).Watch(b.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=squall"})
 		if err != nil {
 			b.Fatal(err)
 		}
 		run := start(b, "run", file)
-		for event := range watcher.ResultChan() {
-			if event.Type == watch.Deleted {
-				beyond = append(beyond, time.Since(visible)-interval)
-				break
+		for gone := false; !gone; {
+			select {
+			case event := <-watcher.ResultChan():
+				gone = event.Type == watch.Deleted
+			case <-run.done:
+				b.Fatal("the run has ended, and no VirtualService was seen to go")
 			}
 		}
+		beyond = append(beyond, time.Since(visible)-interval)
 		watcher.Stop()
 		run.exits(1)
 	}
