@@ -18,7 +18,7 @@ type fact struct{ Name, Value string }
 func (r Run) Outcome() string {
 	switch result := r.Result; {
 	case result == nil:
-		return "unfinished: the journal ends before the run does"
+		return stateUnfinished + ": " + cutShort
 	case result.Status == runner.Completed:
 		return result.Verdict.String()
 	default:

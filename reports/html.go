@@ -59,16 +59,13 @@ type pageChange struct{ At, What, Object, Error string }
 func HTML(w io.Writer, r Run) error {
 	data := pageData{
 		Name: r.Experiment.Metadata.Name, Title: r.Experiment.Spec.Title, Description: r.Experiment.Spec.Description,
-		Outcome: r.Outcome(), Class: "unfinished", Facts: r.facts(),
+		Outcome: r.Outcome(), Class: r.state(), Facts: r.facts(),
 	}
 	if r.Effect != nil {
 		data.Effect = &pageEffect{Effect: *r.Effect, Hit: HitInWords(*r.Effect)}
 		if r.Effect.Share != nil {
 			data.Effect.Share = ShareInWords(*r.Effect.Share)
 		}
-	}
-	if r.Result != nil {
-		data.Class = r.Result.Verdict.String()
 	}
 	data.Phases = r.timeline()
 	for _, probe := range r.Experiment.Spec.Measured() {

@@ -51,7 +51,10 @@ type junitText struct {
 
 // JUnit writes a report for CI systems: deviations are failures, and what could
 // not be told is an error.
-func JUnit(w io.Writer, r Run) error {
+func JUnit(w io.Writer, r Run) error { return writeSuites(w, r.suite()) }
+
+// suite gives the suite of the run.
+func (r Run) suite() junitSuite {
 	name := "squall." + r.Experiment.Metadata.Name
 	suite := junitSuite{Name: name, Time: junitSeconds(r.Last.Sub(r.Began)), Timestamp: r.Began.UTC().Format("2006-01-02T15:04:05")}
 	add := func(c junitCase, verdict *steadystate.Verdict, message, details string) {
@@ -86,11 +89,13 @@ func JUnit(w io.Writer, r Run) error {
 	whole, message := r.wholeVerdict()
 	add(junitCase{Name: "run", Time: suite.Time}, whole, message, "")
 	var text strings.Builder
-	if err := Text(&text, r); err != nil {
-		return err
-	}
+	_ = Text(&text, r) // a Builder takes everything
 	suite.Out.Text = text.String()
-	encoded, err := xml.MarshalIndent(junitSuites{Suites: []junitSuite{suite}}, "", "  ")
+	return suite
+}
+
+func writeSuites(w io.Writer, suites ...junitSuite) error {
+	encoded, err := xml.MarshalIndent(junitSuites{Suites: suites}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("JUnit report: %w", err)
 	}

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // Markdown writes a summary for a pull request or a job summary.
 func Markdown(w io.Writer, r Run) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "## %s %s: %s\n", r.sign(), markdownText(r.Experiment.Metadata.Name), markdownText(r.Outcome()))
+	fmt.Fprintf(&b, "## %s %s: %s\n", sign(r.state()), markdownText(r.Experiment.Metadata.Name), markdownText(r.Outcome()))
 	if title := r.Experiment.Spec.Title; title != "" {
 		fmt.Fprintf(&b, "\n%s\n", markdownText(title))
 	}
@@ -29,12 +31,16 @@ func Markdown(w io.Writer, r Run) error {
 	return nil
 }
 
-// sign is a verdict that is seen at a glance.
-func (r Run) sign() string {
-	if r.Result == nil {
+// sign is a state that is seen at a glance.
+func sign(state string) string {
+	switch state {
+	case steadystate.Held.String():
+		return "✅"
+	case steadystate.Deviated.String():
+		return "❌"
+	default:
 		return "⚪"
 	}
-	return [...]string{"✅", "⚪", "❌"}[min(max(int(r.Result.Verdict), 0), 2)]
 }
 
 // markdownText lets a text stand for itself in a table: names and messages come

@@ -2,13 +2,10 @@ package reports_test
 
 import (
 	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
@@ -165,19 +162,7 @@ func checkGolden(t *testing.T, name string, format reports.Format, run reports.R
 	if err := reports.Write(&got, format, run); err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", name+"-"+format.FileName())
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("%s: %s", format, diff)
-	}
+	compareGolden(t, name+"-"+format.FileName(), got.String())
 }
 
 func TestFoldRefusesJunk(t *testing.T) {

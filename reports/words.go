@@ -1,9 +1,11 @@
 package reports
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strings"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -102,4 +104,14 @@ func ShareInWords(s runner.Share) string {
 		words += ": more were hit than chance explains; perhaps another fault hits too"
 	}
 	return words
+}
+
+// OneLine makes a text from a cluster or a journal safe for a line of a table.
+func OneLine(text string) string {
+	return cmp.Or(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text), "-")
 }

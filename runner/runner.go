@@ -139,6 +139,9 @@ func (s *session) heartbeatJob(namespace string) *unstructured.Unstructured {
 	return mesh.Heartbeat(namespace, s.run, s.Timing.Deadline, cmp.Or(s.HeartbeatImage, mesh.HeartbeatImage))
 }
 
+// IDTime is the form of the time that the id of a run begins with.
+const IDTime = "20060102-150405"
+
 // NewRun gives an experiment's next run: an id that no other run has, and
 // when its fault is gone at the latest.
 func (r Runner) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
@@ -149,7 +152,7 @@ func (r Runner) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
 		name = name[:32]
 	}
 	return mesh.Run{
-		ID:         fmt.Sprintf("%s-%s-%s", now.UTC().Format("20060102-150405"), name, hex.EncodeToString(random[:])),
+		ID:         fmt.Sprintf("%s-%s-%s", now.UTC().Format(IDTime), name, hex.EncodeToString(random[:])),
 		Experiment: e.Metadata.Name,
 		Owner:      r.Owner,
 		Expires:    now.Add(e.Spec.SteadyState.Before.Duration + e.Spec.Duration.Duration + r.Timing.Grace),

@@ -1,14 +1,20 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/journal"
@@ -18,32 +24,130 @@ func newReportCommand(env Env) *cobra.Command {
 	output := string(reports.FormatText)
 	command := &cobra.Command{
 		Use:   "report JOURNAL",
-		Short: "Render the report of a run again, from its journal",
+		Short: "Render the report of a run again, from its journal, or list all runs",
 		Long: `Report renders what a journal says: of a run that has ended, and of one that a
 crash has cut short. It needs neither the cluster nor Prometheus. JOURNAL is a
-journal or the folder that it is in.`,
+journal or the folder that it is in.
+
+Of a folder with the folders of runs, such as squall-runs, it lists all runs,
+newest first. The links of the HTML list are relative to that folder. A journal
+that cannot be read is listed with the error.`,
 		Example: `  squall report squall-runs/20261122-193148-details-delay-1ffc37 -o html > report.html
-  squall report journal.jsonl -o json | jq .verdict`,
+  squall report journal.jsonl -o json | jq .verdict
+
+  squall report squall-runs
+  squall report squall-runs -o html > squall-runs/index.html
+  squall report squall-runs -o json | jq -r '.[] | select(.verdict == "deviated") | .run'`,
 		Args: func(_ *cobra.Command, arguments []string) error {
 			if len(arguments) != 1 {
 				return &hintedError{fmt.Errorf("%d journals instead of one", len(arguments)), "squall report squall-runs/RUN"}
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, arguments []string) error {
+		RunE: func(cmd *cobra.Command, arguments []string) error {
 			format, err := reports.ParseFormat(output)
 			if err != nil {
 				return &hintedError{err, "-o html"}
 			}
-			run, err := readRun(env, arguments[0])
-			if err != nil {
-				return &hintedError{err, "squall-runs/RUN/" + journal.FileName + " is the journal of a run"}
+			write := writeReport
+			if isListOfRuns(arguments[0]) {
+				write = writeIndex
 			}
-			return reports.Write(env.Stdout, format, run)
+			return write(cmd.Context(), env, arguments[0], format)
 		},
 	}
 	command.Flags().StringVarP(&output, "output", "o", output, "text, json, md, junit or html")
 	return command
+}
+
+func writeReport(_ context.Context, env Env, name string, format reports.Format) error {
+	run, err := readRun(env, name)
+	if err != nil {
+		return &hintedError{err, journalHint}
+	}
+	return reports.Write(env.Stdout, format, run)
+}
+
+// journalHint is the next step when there is no journal.
+const journalHint = "squall-runs/RUN/" + journal.FileName + " is the journal of a run"
+
+// isListOfRuns tells whether a name is that of a folder without a journal of
+// its own.
+func isListOfRuns(name string) bool {
+	if info, err := os.Stat(name); name == stdinName || err != nil || !info.IsDir() {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(name, journal.FileName))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// writeIndex lists the runs of a folder.
+func writeIndex(ctx context.Context, env Env, folder string, format reports.Format) error {
+	runs, err := readRuns(ctx, folder)
+	if err == nil && len(runs) == 0 {
+		err = fmt.Errorf("%s holds neither a journal nor the folder of a run", folder)
+	}
+	if err != nil {
+		return &hintedError{err, journalHint}
+	}
+	return reports.WriteIndex(env.Stdout, format, runs)
+}
+
+// readRuns reads the journals in the folders of a folder. Each is folded at once,
+// so that memory holds the measurements of a few runs only.
+func readRuns(ctx context.Context, folder string) ([]reports.Summary, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]*reports.Summary, len(entries))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, entry := range entries {
+		group.Go(func() error {
+			found[i] = readSummary(folder, entry.Name())
+			return ctx.Err()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var runs []reports.Summary
+	for _, one := range found {
+		if one != nil {
+			runs = append(runs, *one)
+		}
+	}
+	return runs, nil
+}
+
+// readSummary reads the journal in a folder of a folder; nil when there is none.
+func readSummary(folder, name string) *reports.Summary {
+	file := filepath.Join(folder, name, journal.FileName)
+	info, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", file)
+	}
+	var run reports.Run
+	if err == nil {
+		run, err = readRun(Env{}, file)
+	}
+	if err == nil && run.Run.ID == "" {
+		err = errors.New("journal: it does not say which run it is of")
+	}
+	summary := reports.Summarize(run)
+	if err != nil {
+		summary = reports.Unreadable(name, err)
+	}
+	summary.Link = path.Join(name, journal.FileName)
+	page := reports.FormatHTML.FileName()
+	if info, err := os.Stat(filepath.Join(folder, name, page)); err == nil && info.Mode().IsRegular() {
+		summary.Link = path.Join(name, page)
+	}
+	return &summary
 }
 
 // readRun reads a journal, the journal in a folder, or the standard input.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/reports"
 )
 
 // statusFlags are the flags of squall status.
@@ -86,9 +87,9 @@ func printSurveyText(out io.Writer, seen survey) error {
 		}
 		for _, fault := range faults {
 			fmt.Fprintln(table, strings.Join([]string{
-				oneLine(run.ID), oneLine(run.Experiment), oneLine(fault.Host), oneLine(fault.Callers),
+				reports.OneLine(run.ID), reports.OneLine(run.Experiment), reports.OneLine(fault.Host), reports.OneLine(fault.Callers),
 				duration.HumanDuration(seen.Time.Sub(fault.Created)), until(run.Expires, seen.Time), until(fault.Heartbeat, seen.Time),
-				oneLine(run.Owner), oneLine(stateInWords(run, fault)),
+				reports.OneLine(run.Owner), reports.OneLine(stateInWords(run, fault)),
 			}, "\t"))
 		}
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/cluster"
@@ -116,14 +114,4 @@ func (s survey) nothing() string {
 		return "no live faults"
 	}
 	return "no live faults in namespace " + s.Namespace
-}
-
-// oneLine makes a text from the cluster safe for a line of a table.
-func oneLine(text string) string {
-	return cmp.Or(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, text), "-")
 }

@@ -1,0 +1,178 @@
+package reports
+
+import (
+	"cmp"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+//go:embed index.html
+var indexText string
+
+//nolint:gochecknoglobals // a constant template; it takes the style of the page
+var indexPage = template.Must(template.Must(page.Clone()).New("index").Parse(indexText))
+
+// WriteIndex renders a list of runs, newest first.
+func WriteIndex(w io.Writer, f Format, runs []Summary) error {
+	runs = slices.SortedStableFunc(slices.Values(runs), func(a, b Summary) int {
+		return cmp.Or(b.Began.Compare(a.Began), cmp.Compare(b.Run, a.Run))
+	})
+	var err error
+	switch f {
+	case FormatText:
+		err = textIndex(w, runs)
+	case FormatJSON:
+		err = jsonIndex(w, runs)
+	case FormatMarkdown:
+		err = markdownIndex(w, runs)
+	case FormatJUnit:
+		suites := make([]junitSuite, len(runs))
+		for i, s := range runs {
+			suites[i] = s.suite
+		}
+		return writeSuites(w, suites...)
+	case FormatHTML:
+		err = htmlIndex(w, runs)
+	default:
+		err = fmt.Errorf("format %q is not known", f)
+	}
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	return nil
+}
+
+// indexColumns are the columns of the tables.
+//
+//nolint:gochecknoglobals // a constant table
+var indexColumns = []string{"run", "began (UTC)", "experiment", "verdict", "status", "in force", "hit", "reason"}
+
+// cells gives the columns of a run.
+func (s Summary) cells() []string {
+	return []string{s.Run, s.Start(), s.Experiment, s.State(), string(s.Status), s.InForce(), s.Hit(), s.Why()}
+}
+
+func textIndex(w io.Writer, runs []Summary) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, strings.ToUpper(strings.Join(indexColumns, "\t")))
+	for _, s := range runs {
+		cells := s.cells()
+		for i, cell := range cells {
+			cells[i] = OneLine(cell)
+		}
+		fmt.Fprintln(table, strings.Join(cells, "\t"))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", countInWords(runs))
+	return err
+}
+
+// indexEntry is a run in the JSON index; its fields are named as in the JSON
+// report.
+type indexEntry struct {
+	Schema int `json:"schema"`
+	Summary
+	InjectedSeconds float64 `json:"injectedSeconds"`
+}
+
+func jsonIndex(w io.Writer, runs []Summary) error {
+	entries := []indexEntry{}
+	for _, s := range runs {
+		entries = append(entries, indexEntry{JSONSchema, s, s.Injected.Seconds()})
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(entries)
+}
+
+func markdownIndex(w io.Writer, runs []Summary) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s\n\n| | %s |\n|%s\n", countInWords(runs), strings.Join(indexColumns, " | "), strings.Repeat("---|", 1+len(indexColumns)))
+	for _, s := range runs {
+		cells := s.cells()
+		for i, cell := range cells {
+			cells[i] = markdownText(cell)
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", sign(s.State()), strings.Join(cells, " | "))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func htmlIndex(w io.Writer, runs []Summary) error {
+	return indexPage.Execute(w, struct {
+		Words   string
+		Counts  []stateCount
+		Left    int
+		Columns []string
+		Runs    []Summary
+	}{countInWords(runs), countStates(runs), countLeft(runs), indexColumns, runs})
+}
+
+// Href is the link, escaped for a page.
+func (s Summary) Href() string {
+	if s.Link == "" {
+		return ""
+	}
+	return (&url.URL{Path: s.Link}).String()
+}
+
+// stateCount is how many runs are in a state.
+type stateCount struct {
+	State string
+	Runs  int
+}
+
+// countStates counts the runs in each state, best news first; states without
+// any are left out.
+func countStates(runs []Summary) []stateCount {
+	var counts []stateCount
+	for _, state := range []string{steadystate.Held.String(), steadystate.Deviated.String(), steadystate.Inconclusive.String(), stateUnfinished, stateUnreadable} {
+		count := stateCount{State: state}
+		for _, s := range runs {
+			if s.State() == state {
+				count.Runs++
+			}
+		}
+		if count.Runs > 0 {
+			counts = append(counts, count)
+		}
+	}
+	return counts
+}
+
+// countLeft counts the runs that have left something behind.
+func countLeft(runs []Summary) (count int) {
+	for _, s := range runs {
+		if len(s.Left) > 0 {
+			count++
+		}
+	}
+	return count
+}
+
+// countInWords says how the runs ended: "3 runs: 2 held, 1 deviated".
+func countInWords(runs []Summary) string {
+	words := fmt.Sprintf("%d runs", len(runs))
+	if len(runs) == 1 {
+		words = "1 run"
+	}
+	separator := ": "
+	for _, count := range countStates(runs) {
+		words += fmt.Sprintf("%s%d %s", separator, count.Runs, count.State)
+		separator = ", "
+	}
+	return words
+}
