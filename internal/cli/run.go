@@ -29,6 +29,7 @@ type runFlags struct {
 	prometheus prometheusFlags
 	out        string
 	selector   string
+	changed    changedFlag
 	quiet      bool
 	verbose    bool
 	logFormat  string
@@ -54,11 +55,16 @@ watches each hypothesis, rolls back, and prints a summary on stdout. Progress
 goes to stderr. Ctrl-C rolls back; a second Ctrl-C ends at once, and the cluster
 removes the fault within 20 seconds.
 
+With --only-changed BASE only files that a branch has touched are loaded and run:
+those that differ from the merge base of BASE and HEAD, be it committed, not yet
+committed, or not yet tracked. Where none is, nothing is run and the exit code is 0.
+
 Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 4 interrupted and clean, 5 rollback incomplete. With several experiments 5 wins,
 then 1, 4, 3, 2.`,
 		Example: `  squall run ratings-outage.yaml --prometheus http://localhost:9090
-  SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging -l team=reviews experiments/`,
+  SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging -l team=reviews experiments/
+  squall run --only-changed origin/main experiments/`,
 		Args: needFiles("squall run"),
 		RunE: func(cmd *cobra.Command, files []string) (err error) {
 			*code, err = runFiles(cmd.Context(), env, flags, files)
@@ -67,6 +73,7 @@ then 1, 4, 3, 2.`,
 	}
 	flags.add(command)
 	command.Flags().StringVarP(&flags.selector, "selector", "l", "", "run only experiments with such labels, as for kubectl: team=reviews,tier!=demo")
+	flags.changed.add(command)
 	return command
 }
 
@@ -86,13 +93,17 @@ func (f *runFlags) add(command *cobra.Command) {
 // runFiles loads everything before it runs anything. An error means that
 // nothing was run.
 func runFiles(ctx context.Context, env Env, flags runFlags, files []string) (int, error) {
-	chosen, err := loadSelected(env, files, flags.selector)
+	chosen, err := flags.changed.load(ctx, env, files, flags.selector)
 	if problems, ok := errors.AsType[experiments.Problems](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return exitUsage, nil
 	}
 	if err != nil {
 		return exitUsage, err
+	}
+	if len(chosen) == 0 {
+		fmt.Fprintf(env.Stderr, "squall: no experiment is touched since %s; nothing was run\n", flags.changed.base)
+		return exitHeld, nil
 	}
 	r, err := newRunner(env, flags)
 	if err != nil {

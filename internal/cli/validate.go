@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -20,9 +22,15 @@ type validExperiment struct {
 	Name string `json:"name"`
 }
 
+// validateFlags are the flags of squall validate.
+type validateFlags struct {
+	output  string
+	quiet   bool
+	changed changedFlag
+}
+
 func newValidateCommand(env Env, code *int) *cobra.Command {
-	var output string
-	var quiet bool
+	flags := validateFlags{}
 	command := &cobra.Command{
 		Use:   "validate FILE...",
 		Short: "Check experiment files, without any cluster",
@@ -32,36 +40,58 @@ stderr:
 
   FILE:LINE:COLUMN: PATH: PROBLEM (REMEDY)
 
+With --only-changed BASE only files that a branch has touched are checked, as
+squall run takes them; names that clash with files it has not touched go unseen.
+
 Exit codes: 0 all are valid, 2 any is not.`,
 		Example: `  squall validate experiments/
   cat outage.yaml | squall validate -
-  squall validate -o json outage.yaml`,
+  squall validate -o json outage.yaml
+  squall validate --only-changed origin/main experiments/`,
 		Args: needFiles("squall validate"),
-		RunE: func(_ *cobra.Command, arguments []string) error {
-			if output != "text" && output != "json" {
-				return fmt.Errorf("-o %s is neither text nor json", output)
-			}
-			all, problems := loadFiles(env, arguments)
-			if len(problems) > 0 {
-				*code = exitUsage
-			}
-			if output == "json" {
-				return printValidation(env, all, problems)
-			}
-			if len(problems) > 0 {
-				fmt.Fprintln(env.Stderr, problems.Error())
-			}
-			if !quiet && len(problems) == 0 {
-				for _, l := range all {
-					fmt.Fprintf(env.Stdout, "%s: %s is valid\n", l.file, l.Metadata.Name)
-				}
-			}
-			return nil
+		RunE: func(cmd *cobra.Command, arguments []string) (err error) {
+			*code, err = validateFiles(cmd.Context(), env, flags, arguments)
+			return err
 		},
 	}
-	command.Flags().StringVarP(&output, "output", "o", "text", "text or json")
-	command.Flags().BoolVarP(&quiet, "quiet", "q", false, "print problems only")
+	command.Flags().StringVarP(&flags.output, "output", "o", "text", "text or json")
+	command.Flags().BoolVarP(&flags.quiet, "quiet", "q", false, "print problems only")
+	flags.changed.add(command)
 	return command
+}
+
+// validateFiles checks files and prints what it finds. An error is one of usage.
+func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments []string) (code int, err error) {
+	if flags.output != "text" && flags.output != "json" {
+		return exitUsage, fmt.Errorf("-o %s is neither text nor json", flags.output)
+	}
+	files, err := flags.changed.files(ctx, arguments)
+	problems, bad := errors.AsType[experiments.Problems](err)
+	if err != nil && !bad {
+		return exitUsage, err
+	}
+	var all []loaded
+	if !bad {
+		all, problems = loadFiles(env, files)
+	}
+	if len(problems) > 0 {
+		code = exitUsage
+	} else if len(files) == 0 {
+		fmt.Fprintf(env.Stderr, "squall: no experiment is touched since %s; nothing was checked\n", flags.changed.base)
+	}
+	if flags.output == "json" {
+		return code, printValidation(env, all, problems)
+	}
+	if len(problems) > 0 {
+		fmt.Fprintln(env.Stderr, problems.Error())
+		return code, nil
+	}
+	for _, l := range all {
+		if !flags.quiet {
+			fmt.Fprintf(env.Stdout, "%s: %s is valid\n", l.file, l.Metadata.Name)
+		}
+	}
+	return code, nil
 }
 
 func printValidation(env Env, all []loaded, problems experiments.Problems) error {
