@@ -1,34 +1,46 @@
 package reports
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/runner"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// The elements of a JUnit report, as Jenkins and its kind read them: a suite for
-// the run, and a case for each probe and phase, for the effect, and for the run
-// as a whole.
+// The elements of a JUnit report, in the order and with the attributes that the
+// schemas of Jenkins and of Ant both accept: a suite for the run, and a case for
+// each probe and phase, for the effect, and for the run as a whole.
 type junitSuites struct {
 	XMLName xml.Name     `xml:"testsuites"`
 	Suites  []junitSuite `xml:"testsuite"`
 }
 
 type junitSuite struct {
-	Name      string      `xml:"name,attr"`
-	Tests     int         `xml:"tests,attr"`
-	Failures  int         `xml:"failures,attr"`
-	Errors    int         `xml:"errors,attr"`
-	Time      string      `xml:"time,attr"`
-	Timestamp string      `xml:"timestamp,attr"`
-	Cases     []junitCase `xml:"testcase"`
-	Out       junitText   `xml:"system-out"`
+	Package    string          `xml:"package,attr"`
+	Name       string          `xml:"name,attr"` // without the package
+	ID         int             `xml:"id,attr"`
+	Hostname   string          `xml:"hostname,attr"`
+	Tests      int             `xml:"tests,attr"`
+	Failures   int             `xml:"failures,attr"`
+	Errors     int             `xml:"errors,attr"`
+	Time       string          `xml:"time,attr"`
+	Timestamp  string          `xml:"timestamp,attr"`
+	Properties []junitProperty `xml:"properties>property"`
+	Cases      []junitCase     `xml:"testcase"`
+	Out        junitText       `xml:"system-out"`
+	Err        junitText       `xml:"system-err"` // always empty, and wanted by Ant
+}
+
+type junitProperty struct {
+	Name  string `xml:"name,attr"`
+	Value string `xml:"value,attr"`
 }
 
 type junitCase struct {
@@ -55,11 +67,10 @@ func JUnit(w io.Writer, r Run) error { return writeSuites(w, r.suite()) }
 
 // suite gives the suite of the run.
 func (r Run) suite() junitSuite {
-	name := "squall." + r.Experiment.Metadata.Name
-	suite := junitSuite{Name: name, Time: junitSeconds(r.Last.Sub(r.Began)), Timestamp: r.Began.UTC().Format("2006-01-02T15:04:05")}
+	suite := r.suiteWithoutCases()
 	add := func(c junitCase, verdict *steadystate.Verdict, message, details string) {
-		c.Class = name
-		problem := &junitProblem{Message: message, Text: details}
+		c.Class, c.Name = suite.Package+"."+suite.Name, junitToken(c.Name)
+		problem := &junitProblem{Message: message, Text: junitChars(details)}
 		switch {
 		case verdict == nil:
 			problem.Type, c.Error = "unfinished", problem
@@ -90,11 +101,15 @@ func (r Run) suite() junitSuite {
 	add(junitCase{Name: "run", Time: suite.Time}, whole, message, "")
 	var text strings.Builder
 	_ = Text(&text, r) // a Builder takes everything
-	suite.Out.Text = text.String()
+	suite.Out.Text = junitChars(text.String())
 	return suite
 }
 
+// writeSuites writes a document with suites, and numbers them.
 func writeSuites(w io.Writer, suites ...junitSuite) error {
+	for i := range suites {
+		suites[i].ID = i
+	}
 	encoded, err := xml.MarshalIndent(junitSuites{Suites: suites}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("JUnit report: %w", err)
@@ -103,6 +118,27 @@ func writeSuites(w io.Writer, suites ...junitSuite) error {
 		return fmt.Errorf("JUnit report: %w", err)
 	}
 	return nil
+}
+
+// suiteWithoutCases gives the suite of the run as far as it knows no probe.
+func (r Run) suiteWithoutCases() junitSuite {
+	verdict, status := steadystate.Inconclusive, runner.Status("")
+	if r.Result != nil {
+		verdict, status = r.Result.Verdict, r.Result.Status
+	}
+	_, host, _ := strings.Cut(r.Run.Owner, "@")
+	return junitSuite{
+		Package: "squall", Name: junitToken(r.Experiment.Metadata.Name), Hostname: cmp.Or(junitToken(host), "localhost"),
+		Time: junitSeconds(r.Last.Sub(r.Began)), Timestamp: r.Began.UTC().Format("2006-01-02T15:04:05"),
+		Properties: []junitProperty{
+			{"run", r.Run.ID},
+			{"cluster", r.Cluster},
+			{"prometheus", r.Prometheus},
+			{"version", r.Version},
+			{"verdict", verdict.String()},
+			{"status", string(status)},
+		},
+	}
 }
 
 // wholeVerdict judges the run as such. A probe that has deviated is a failure of
@@ -144,3 +180,18 @@ func (r Run) lasted(phase experiments.Phase) time.Duration {
 }
 
 func junitSeconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }
+
+// junitToken gives a text as a token of XML Schema: no blank at its ends, and
+// nowhere two.
+func junitToken(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// junitChars replaces what XML 1.0 forbids even when it is escaped. The encoder
+// does so in attributes, but leaves CDATA as it is.
+func junitChars(text string) string {
+	return strings.Map(func(r rune) rune {
+		if (r < ' ' && r != '\t' && r != '\n' && r != '\r') || r == '\uFFFE' || r == '\uFFFF' {
+			return utf8.RuneError
+		}
+		return r
+	}, text)
+}

@@ -1,0 +1,121 @@
+package reports_test
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner/journal"
+)
+
+// renders gives every report of a journal that may be cut short.
+func renders(t rapid.TB, content []byte) map[reports.Format]string {
+	t.Helper()
+	events, err := journal.Read(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := reports.Fold(events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[reports.Format]string{}
+	for _, format := range reports.Formats() {
+		var out strings.Builder
+		if err := reports.Write(&out, format, run); err != nil {
+			t.Fatalf("%s: %v", format, err)
+		}
+		all[format] = out.String()
+	}
+	return all
+}
+
+// TestJournalsOfEarlierVersions renders journals as schema 1 was written first.
+// They are never written again: what reads them must go on reading them.
+func TestJournalsOfEarlierVersions(t *testing.T) {
+	for name, says := range map[string]string{
+		"v1-held":     "ratings-outage: held",
+		"v1-deviated": "details-delay: deviated (stopped)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			content, err := os.ReadFile(filepath.Join("testdata", "journals", name+".jsonl"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for format, text := range renders(t, content) {
+				if format == reports.FormatText && !strings.HasPrefix(text, says+"\n") {
+					t.Errorf("want %q, got %s", says, text)
+				}
+				if !strings.Contains(text, "20261123-0011") {
+					t.Errorf("%s does not name the run", format)
+				}
+			}
+			for end := range content {
+				if content[end] == '\n' && end+1 < len(content) {
+					checkUnfinished(t, content[:end+1])
+				}
+			}
+			first := bytes.IndexByte(content, '\n')
+			rapid.Check(t, func(t *rapid.T) {
+				checkUnfinished(t, content[:rapid.IntRange(first, len(content)-2).Draw(t, "bytes")])
+			})
+			for end := range first {
+				if _, err := journal.Read(bytes.NewReader(content[:end])); err == nil || err.Error() != "journal: no event in it" {
+					t.Fatalf("%d bytes: error %v", end, err)
+				}
+			}
+		})
+	}
+}
+
+// checkUnfinished demands that every report of a journal that was cut short says so.
+func checkUnfinished(t rapid.TB, content []byte) {
+	t.Helper()
+	says := map[reports.Format]string{reports.FormatJSON: `"status": "",`, reports.FormatJUnit: `type="unfinished"`}
+	for format, text := range renders(t, content) {
+		want := says[format]
+		if want == "" {
+			want = "unfinished: the journal ends before the run does"
+		}
+		if !strings.Contains(text, want) {
+			t.Errorf("%d bytes, %s: no %q in %s", len(content), format, want, text)
+		}
+	}
+}
+
+// TestJUnitIsXML puts any text, also such that XML forbids, wherever a user or a
+// server has the word.
+func TestJUnitIsXML(t *testing.T) {
+	whole, err := reports.Fold(wholeRun(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		run, result := whole, *whole.Result
+		text := rapid.OneOf(rapid.String(), rapid.StringMatching("(\x00|\x1b\\[31m|]]>|&#0;|\uffff| |\n|a){0,9}"))
+		run.Run.Owner, run.Cluster = text.Draw(t, "owner"), text.Draw(t, "cluster")
+		run.Experiment.Spec.Title = text.Draw(t, "title")
+		run.Queries = map[string]string{"page p99": text.Draw(t, "query")}
+		result.Reason = text.Draw(t, "reason")
+		run.Result = &result
+		var out bytes.Buffer
+		if err := reports.JUnit(&out, run); err != nil {
+			t.Fatal(err)
+		}
+		for decoder := xml.NewDecoder(&out); ; {
+			if _, err := decoder.Token(); errors.Is(err, io.EOF) {
+				return
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
