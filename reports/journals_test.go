@@ -5,8 +5,10 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,6 +118,30 @@ func TestJUnitIsXML(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
+		}
+	})
+}
+
+// TestPlotsOfAnyValue draws what a query may give: every finite number.
+func TestPlotsOfAnyValue(t *testing.T) {
+	whole, err := reports.Fold(wholeRun(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		run := whole
+		run.Measurements = slices.Clone(whole.Measurements)
+		edge := rapid.SampledFrom([]float64{math.MaxFloat64, -math.MaxFloat64, math.SmallestNonzeroFloat64, 0, 1, math.Nextafter(1, 2)})
+		for i := range run.Measurements {
+			value := rapid.OneOf(edge, rapid.Float64()).Draw(t, "value")
+			run.Measurements[i].Value = &value
+		}
+		var out strings.Builder
+		if err := reports.HTML(&out, run); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), "<svg ") || strings.Contains(out.String(), "NaN") || strings.Contains(out.String(), "Inf") {
+			t.Fatal(out.String())
 		}
 	})
 }

@@ -50,6 +50,11 @@ const (
 	plotHeight = 6 * vg.Centimeter
 	// margin is how much room a plot leaves above and below what it shows.
 	margin = 0.08
+	// largest is the largest value that is drawn as it is: the room for greater ones
+	// is no number.
+	largest = 1e300
+	// edge is room for the label of a tick at the right end of the axis.
+	edge = 0.5 * vg.Centimeter
 )
 
 // plotProbe draws the measurements of a probe over time, with its tolerance and
@@ -59,7 +64,7 @@ func plotProbe(r Run, probe experiments.Probe) (template.HTML, error) {
 	var verdicts []steadystate.Verdict
 	for _, m := range r.Measurements {
 		if m.Probe == probe.Name && m.Value != nil {
-			points = append(points, plotter.XY{X: m.Time.Sub(r.Began).Seconds(), Y: *m.Value})
+			points = append(points, plotter.XY{X: m.Time.Sub(r.Began).Seconds(), Y: drawable(*m.Value)})
 			verdicts = append(verdicts, m.Verdict)
 		}
 	}
@@ -91,6 +96,8 @@ func plotProbe(r Run, probe experiments.Probe) (template.HTML, error) {
 	return render(p, fmt.Sprintf("%s over time, %s", probe.Name, ToleranceInWords(probe)))
 }
 
+func drawable(value float64) float64 { return math.Max(-largest, math.Min(value, largest)) }
+
 // bounds gives the values that a plot must show: all that were measured, and the
 // tolerance.
 func bounds(points plotter.XYs, probe experiments.Probe) (low, high float64) {
@@ -100,7 +107,8 @@ func bounds(points plotter.XYs, probe experiments.Probe) (low, high float64) {
 	}
 	for _, bound := range []*experiments.Bound{probe.Min, probe.Max} {
 		if bound != nil {
-			low, high = math.Min(low, bound.Value()), math.Max(high, bound.Value())
+			value := drawable(bound.Value())
+			low, high = math.Min(low, value), math.Max(high, value)
 		}
 	}
 	room := (high - low) * margin
@@ -114,6 +122,9 @@ func bounds(points plotter.XYs, probe experiments.Probe) (low, high float64) {
 func paint(p *plot.Plot) {
 	p.BackgroundColor = color.Transparent
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		// The page has fonts of the same widths, so labels end where they should.
+		axis.Tick.Marker = plainTicks{}
+		axis.Label.TextStyle.Font.Variant, axis.Tick.Label.Font.Variant = "Sans", "Sans"
 		axis.Color, axis.Label.TextStyle.Color, axis.Tick.Color, axis.Tick.Label.Color = inkShade, inkShade, inkShade, inkShade
 	}
 	grid := plotter.NewGrid()
@@ -121,14 +132,28 @@ func paint(p *plot.Plot) {
 	p.Add(grid)
 }
 
+// plainTicks are the default ticks without the zeros at the end: 5000, not 5000.00.
+type plainTicks struct{ plot.DefaultTicks }
+
+// Ticks implements plot.Ticker.
+func (t plainTicks) Ticks(low, high float64) []plot.Tick {
+	ticks := t.DefaultTicks.Ticks(low, high)
+	for i, tick := range ticks {
+		if strings.Contains(tick.Label, ".") && !strings.Contains(tick.Label, "e") {
+			ticks[i].Label = strings.TrimRight(strings.TrimRight(tick.Label, "0"), ".")
+		}
+	}
+	return ticks
+}
+
 // addBands adds what is healthy, and when the fault was in force.
 func addBands(p *plot.Plot, r Run, probe experiments.Probe) error {
 	low, high := p.Y.Min, p.Y.Max
 	if probe.Min != nil {
-		low = probe.Min.Value()
+		low = drawable(probe.Min.Value())
 	}
 	if probe.Max != nil {
-		high = probe.Max.Value()
+		high = drawable(probe.Max.Value())
 	}
 	bands := []struct {
 		x0, x1, y0, y1 float64
@@ -169,7 +194,7 @@ func (r Run) inForce() (from, to time.Duration, ok bool) {
 // render gives a plot as an SVG element of a page.
 func render(p *plot.Plot, label string) (template.HTML, error) {
 	canvas := vgsvg.NewWith(vgsvg.UseWH(plotWidth, plotHeight))
-	p.Draw(draw.New(canvas))
+	p.Draw(draw.Crop(draw.New(canvas), 0, -edge, 0, 0))
 	var out bytes.Buffer
 	if _, err := canvas.WriteTo(&out); err != nil {
 		return "", fmt.Errorf("plot: %w", err)
