@@ -3,11 +3,12 @@
 GO    ?= go
 BIN   := bin
 LINT  := $(BIN)/golangci-lint
+PAGES := tools/pages/node_modules
 # The packages of the sandbox that are linted: cmd/controlplane only links
 # other projects' programs, and analysing those takes longer than building them.
 SANDBOX_PACKAGES := ./cmd/sandbox/... ./internal/... ./e2e/...
 
-.PHONY: help build sandbox demo test unit e2e torture fuzz lint fmt bench clean
+.PHONY: help build sandbox demo test unit e2e pages torture fuzz lint fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +30,11 @@ unit: ## run the tests that need no sandbox
 	$(GO) test -race ./...
 	cd sandbox && $(GO) test -race ./internal/...
 
-e2e: sandbox ## run the end-to-end tests on the sandbox
+e2e: sandbox $(PAGES) ## run the end-to-end tests on the sandbox
 	cd sandbox && $(GO) test -race -count=1 -p 1 -timeout 20m ./e2e/...
+
+pages: build $(PAGES) ## open the reports in a browser, and hold them against schemas (part of e2e, half a minute)
+	cd sandbox && $(GO) test -race -count=1 ./e2e/pages
 
 torture: sandbox ## kill runs everywhere, take their servers and disk away (about 7 minutes; a sample is in e2e)
 	cd sandbox && $(GO) test -count=1 -timeout 40m -v ./e2e/torture -args -full
@@ -56,3 +60,8 @@ clean: ## remove what was built, and the sandbox's folder
 
 $(LINT): tools/golangci-lint/go.mod tools/golangci-lint/go.sum
 	cd tools/golangci-lint && $(GO) build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(PAGES): tools/pages/package.json tools/pages/package-lock.json tools/pages/.npmrc
+	tools/pages/setup.sh
+	cd tools/pages && npm ci --ignore-scripts
+	touch $@

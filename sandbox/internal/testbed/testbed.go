@@ -32,25 +32,25 @@ type Sandbox struct {
 	reading chan error
 }
 
-// binDir gives the folder that `make sandbox` builds into: the nearest bin
-// above the working directory that holds the sandbox.
-func binDir() (string, error) {
+// BinDir gives the folder that the Makefile builds into: the nearest bin above the
+// working directory that holds the program.
+func BinDir(program string) (string, error) {
 	for dir, err := os.Getwd(); ; dir = filepath.Dir(dir) {
 		if err != nil {
 			return "", err
 		}
-		if _, err := os.Stat(filepath.Join(dir, "bin", "sandbox")); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, "bin", program)); err == nil {
 			return filepath.Join(dir, "bin"), nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", errors.New("bin/sandbox is not built; run: make sandbox")
+			return "", fmt.Errorf("bin/%s is not built; run: make sandbox", program)
 		}
 	}
 }
 
 // Up starts a sandbox in a new folder and waits until it is ready.
 func Up(args ...string) (s *Sandbox, err error) {
-	bin, err := binDir()
+	bin, err := BinDir("sandbox")
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# What the tests of pages need beside Go: a Chromium, and Node.js with npm. Installs
+# what is missing where it may (root on Debian and its kind), and else says how.
+set -euo pipefail
+
+packages=()
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium fonts-liberation)
+command -v node >/dev/null || packages+=(nodejs)
+command -v npm >/dev/null || packages+=(npm)
+if [ ${#packages[@]} -eq 0 ]; then
+  exit 0
+fi
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+  apt-get update
+  DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${packages[@]}"
+  exit 0
+fi
+echo "tools/pages/setup.sh: missing: ${packages[*]}" >&2
+echo "hint: sudo apt-get install ${packages[*]}" >&2
+exit 1
