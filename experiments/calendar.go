@@ -143,8 +143,8 @@ func (d Dates) Contains(t time.Time) bool {
 // Location gives the schedule's time zone.
 func (s Schedule) Location() (*time.Location, error) { return time.LoadLocation(s.TimeZone) }
 
-// Cron gives the parsed cron expression, in the schedule's time zone.
-func (s Schedule) parseCron() (cron.Schedule, error) {
+// ParseCron parses the cron expression, in the schedule's time zone.
+func (s Schedule) ParseCron() (cron.Schedule, error) {
 	return cron.ParseStandard("CRON_TZ=" + s.TimeZone + " " + s.Cron)
 }
 
@@ -159,13 +159,27 @@ func (s Schedule) Permits(t time.Time) (bool, string) {
 
 // permits is Permits for a time in the schedule's own zone.
 func (s Schedule) permits(t time.Time) (bool, string) {
-	for _, dates := range s.Except {
-		if dates.Contains(t) {
-			return false, fmt.Sprintf("%s is excepted by %s", t.Format(time.DateOnly), dates.text)
-		}
+	if dates, excepted := s.Excepted(t); excepted {
+		return false, fmt.Sprintf("%s is excepted by %s", t.Format(time.DateOnly), dates.text)
 	}
-	if len(s.Windows) == 0 || slices.ContainsFunc(s.Windows, func(w Window) bool { return w.Contains(t) }) {
-		return true, ""
+	if !s.InWindows(t) {
+		return false, fmt.Sprintf("%s is outside the windows", t.Format("Mon 15:04 MST"))
 	}
-	return false, fmt.Sprintf("%s is outside the windows", t.Format("Mon 15:04 MST"))
+	return true, ""
+}
+
+// Excepted gives the first of the excepted dates that a time, in its own zone,
+// is on.
+func (s Schedule) Excepted(t time.Time) (Dates, bool) {
+	i := slices.IndexFunc(s.Except, func(d Dates) bool { return d.Contains(t) })
+	if i < 0 {
+		return Dates{}, false
+	}
+	return s.Except[i], true
+}
+
+// InWindows reports whether a time, in its own zone, is inside a window; with
+// no windows every time is.
+func (s Schedule) InWindows(t time.Time) bool {
+	return len(s.Windows) == 0 || slices.ContainsFunc(s.Windows, func(w Window) bool { return w.Contains(t) })
 }

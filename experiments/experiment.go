@@ -25,6 +25,7 @@ const (
 	DefaultWindow           = time.Minute
 	DefaultQuantile         = 0.99
 	DefaultTimeZone         = "UTC"
+	DefaultStartingDeadline = time.Minute
 )
 
 // Experiment says which calls to disturb, what must stay true meanwhile, and
@@ -322,9 +323,9 @@ type Schedule struct {
 	TimeZone string `json:"timeZone,omitempty" jsonschema:"default=UTC,example=Europe/Paris"`
 	// What happens when the last run has not ended: Forbid skips the start, Replace ends the last run, Allow starts beside it.
 	ConcurrencyPolicy ConcurrencyPolicy `json:"concurrencyPolicy,omitempty" jsonschema:"enum=Allow,enum=Forbid,enum=Replace,default=Forbid"`
-	// How late a start may be; later than that it is skipped.
-	StartingDeadline Duration `json:"startingDeadline,omitzero"`
-	// A random delay of each start, up to this.
+	// How late a start may be, counted from its jittered time; later than that it is skipped.
+	StartingDeadline Duration `json:"startingDeadline,omitzero" jsonschema:"default=1m"`
+	// Delay each start by less than this; the experiment's name and the time decide by how much.
 	Jitter Duration `json:"jitter,omitzero"`
 	// Start no runs.
 	Suspend bool `json:"suspend,omitempty" jsonschema:"default=false"`

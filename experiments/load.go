@@ -95,6 +95,9 @@ func (l *loader) refuseZeros(e *Experiment, decoding Problems) {
 	for i, c := range e.Spec.StopConditions {
 		v.zerosOf(fmt.Sprintf("spec.stopConditions[%d]", i), c.Measure)
 	}
+	if c := e.Spec.Schedule; c != nil {
+		v.notZero("spec.schedule.startingDeadline", c.StartingDeadline)
+	}
 }
 
 func (v validator) zerosOf(path string, m Measure) {
@@ -142,6 +145,7 @@ func (e *Experiment) setDefaults() {
 	if c := e.Spec.Schedule; c != nil {
 		c.TimeZone = cmp.Or(c.TimeZone, DefaultTimeZone)
 		c.ConcurrencyPolicy = cmp.Or(c.ConcurrencyPolicy, Forbid)
+		c.StartingDeadline.Duration = cmp.Or(c.StartingDeadline.Duration, DefaultStartingDeadline)
 	}
 }
 

@@ -19,11 +19,7 @@ const (
 func (v validator) schedule(s Schedule) {
 	const path = "spec.schedule"
 	v.oneOf(path+".concurrencyPolicy", string(s.ConcurrencyPolicy), string(Allow), string(Forbid), string(Replace))
-	v.notNegative(path+".startingDeadline", s.StartingDeadline)
 	v.notNegative(path+".jitter", s.Jitter)
-	if s.StartingDeadline.Duration > 0 && s.Jitter.Duration > s.StartingDeadline.Duration {
-		v.report(path+".jitter", fmt.Sprintf("%s is longer than startingDeadline, %s", s.Jitter, s.StartingDeadline), "a start that jitter delays beyond the deadline would be skipped")
-	}
 	v.list(path+".windows", len(s.Windows))
 	v.list(path+".except", len(s.Except))
 	if len(s.Windows) > maxItems {
@@ -47,7 +43,7 @@ func (v validator) cron(path string, s Schedule, location *time.Location) {
 		v.report(at, "holds a time zone", "write it as timeZone")
 		return
 	}
-	parsed, err := s.parseCron()
+	parsed, err := s.ParseCron()
 	if err != nil {
 		message := err.Error()
 		if fields := len(strings.Fields(s.Cron)); fields != 5 && !strings.HasPrefix(s.Cron, "@") {
@@ -70,9 +66,9 @@ func (v validator) cron(path string, s Schedule, location *time.Location) {
 	if len(s.Windows) == 0 || v.undecoded(path+".windows") {
 		return
 	}
-	windows, last := Schedule{TimeZone: s.TimeZone, Windows: s.Windows}, start.AddDate(maxYears, 0, 0)
+	last := start.AddDate(maxYears, 0, 0)
 	for range maxStarts {
-		if permitted, _ := windows.permits(start); permitted {
+		if s.InWindows(start) {
 			return
 		}
 		if start = parsed.Next(start); start.IsZero() || start.After(last) {
