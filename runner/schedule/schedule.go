@@ -1,0 +1,256 @@
+// Package schedule says when the next start of an experiment is. It is
+// arithmetic: it has no clock, and every time is an argument.
+//
+// The expression is parsed by robfig/cron, but its Next is not used. Where a
+// clock is set back it fires twice, after a change by half an hour it loses
+// starts of that day, and where the date line took a day away it never returns.
+package schedule
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/squall-chaos/squall/experiments"
+)
+
+const (
+	// MaxMissed is how far missed starts are counted.
+	MaxMissed = 100
+	// horizon is how far a start is looked for: the days of the week come back
+	// to the same dates after 28 years.
+	horizon = 28 * 366 * 24 * time.Hour
+	// star is the bit with which cron marks a field that is a wildcard.
+	star = 1 << 63
+
+	minutesOfDay = 24 * 60
+)
+
+// Schedule says when an experiment starts by itself.
+type Schedule struct {
+	name   string
+	spec   experiments.Schedule
+	fields *cron.SpecSchedule
+	// minutes are those of the day, for each day of the week, that cron and the
+	// windows permit, ascending.
+	minutes [7][]int
+}
+
+// New compiles an experiment's schedule. The name is the experiment's; jitter
+// depends on it.
+func New(name string, s experiments.Schedule) (Schedule, error) {
+	parsed, err := s.ParseCron()
+	if err != nil {
+		return Schedule{}, fmt.Errorf("schedule of %s: %w", name, err)
+	}
+	fields, ok := parsed.(*cron.SpecSchedule)
+	if !ok {
+		return Schedule{}, fmt.Errorf("schedule of %s: %q names no minutes", name, s.Cron)
+	}
+	s.StartingDeadline.Duration = cmp.Or(s.StartingDeadline.Duration, experiments.DefaultStartingDeadline)
+	compiled := Schedule{name: name, spec: s, fields: fields}
+	for day := range compiled.minutes {
+		compiled.minutes[day] = minutes(fields, s, day)
+	}
+	return compiled, nil
+}
+
+// minutes are those of a day of the week that cron and the windows permit.
+func minutes(fields *cron.SpecSchedule, s experiments.Schedule, day int) (permitted []int) {
+	for minute := range minutesOfDay {
+		if !has(fields.Hour, minute/60) || !has(fields.Minute, minute%60) {
+			continue
+		}
+		// The first of January 2023 was a Sunday.
+		if s.InWindows(time.Date(2023, 1, 1+day, 0, minute, 0, 0, time.UTC)) {
+			permitted = append(permitted, minute)
+		}
+	}
+	return permitted
+}
+
+// has reports whether a field of a cron expression holds a value.
+func has(field uint64, value int) bool { return field&(1<<value) != 0 }
+
+// Start is one start of an experiment.
+type Start struct {
+	// Nominal is when cron says, in the schedule's zone. It is the start's
+	// identity.
+	Nominal time.Time
+	// At is when it starts: Nominal and its jitter, before the next Nominal.
+	At time.Time
+}
+
+// Next gives the first start whose Nominal is after a time. There is none when
+// the schedule is suspended, and when none comes for 28 years.
+func (s Schedule) Next(t time.Time) (Start, bool) {
+	nominal, ok := s.first(t, t.Add(horizon))
+	if !ok {
+		return Start{}, false
+	}
+	return s.start(nominal), true
+}
+
+// Due is a start whose time has come.
+type Due struct {
+	Start
+	// Missed is how many starts since the last one it overtakes, at most
+	// MaxMissed.
+	Missed int
+	// Skip says why it must not start any more; empty when it must.
+	Skip string
+}
+
+// Due gives the latest start whose time has come, when the last one that was
+// dealt with had the nominal time last. Whether it starts or is skipped, it is
+// then dealt with. A pause costs no more for being long.
+func (s Schedule) Due(last, now time.Time) (Due, bool) {
+	if earliest := now.Add(-horizon); last.Before(earliest) {
+		last = earliest
+	}
+	nominal, ok := s.latest(last, now)
+	if ok && s.start(nominal).At.After(now) {
+		nominal, ok = s.latest(last, nominal.Add(-1))
+	}
+	if !ok {
+		return Due{}, false
+	}
+	start := s.start(nominal)
+	return Due{start, s.missed(last, nominal), s.skip(start, now)}, true
+}
+
+// skip says why a start must not happen at a time.
+func (s Schedule) skip(start Start, now time.Time) string {
+	if deadline := start.At.Add(s.spec.StartingDeadline.Duration); now.After(deadline) {
+		return fmt.Sprintf("its startingDeadline, %s, was over at %s", s.spec.StartingDeadline, deadline.Format("2006-01-02 15:04:05 MST"))
+	}
+	_, reason := s.spec.Permits(now)
+	return reason
+}
+
+// missed counts the nominal times between two.
+func (s Schedule) missed(last, nominal time.Time) (count int) {
+	for ; count < MaxMissed; count++ {
+		next, ok := s.first(last, nominal.Add(-1))
+		if !ok {
+			break
+		}
+		last = next
+	}
+	return count
+}
+
+// start gives a nominal time its jitter: a hash, so that two replicas and a
+// restarted process agree. It never reaches the next nominal time, so starts
+// keep their order and none is lost behind another.
+func (s Schedule) start(nominal time.Time) Start {
+	jitter := s.spec.Jitter.Duration
+	if next, ok := s.first(nominal, nominal.Add(jitter)); ok {
+		jitter = next.Sub(nominal)
+	}
+	if jitter <= 0 {
+		return Start{nominal, nominal}
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", s.name, nominal.Unix()))
+	delay := time.Duration(binary.BigEndian.Uint64(sum[:]) % uint64(jitter)) //nolint:gosec // less than jitter
+	return Start{nominal, nominal.Add(delay.Truncate(time.Millisecond))}
+}
+
+// latest gives the last nominal time after one time and not after another. It
+// halves the time between, for there may be millions.
+func (s Schedule) latest(after, until time.Time) (time.Time, bool) {
+	found, ok := s.first(after, until)
+	if !ok {
+		return time.Time{}, false
+	}
+	for until.Sub(found) >= time.Minute {
+		middle := found.Add(until.Sub(found) / 2)
+		if later, ok := s.first(middle, until); ok {
+			found = later
+		} else {
+			until = middle
+		}
+	}
+	return found, true
+}
+
+// first gives the first nominal time after one time and not after another. It
+// walks from start to start and from midnight to midnight, and stops wherever
+// the zone's clock is changed: between two changes it is as good as UTC.
+func (s Schedule) first(after, until time.Time) (time.Time, bool) {
+	if s.spec.Suspend {
+		return time.Time{}, false
+	}
+	t := wholeMinute(time.Unix(after.Unix()+1, 0).In(s.fields.Location))
+	for !t.After(until) {
+		wait, found := s.wait(t)
+		next := t.Add(wait)
+		_, change := t.ZoneBounds()
+		switch {
+		// For the last day of a leap year after 2037 Go gives a change that is
+		// already over; there is none then.
+		case change.After(t) && !next.Before(change):
+			t = wholeMinute(change)
+		case found && next.After(until):
+			return time.Time{}, false
+		case found && (s.fields.Hour&star != 0 || !shownBefore(next)):
+			return next, true
+		case found:
+			t = next.Add(time.Minute)
+		default:
+			t = next
+		}
+	}
+	return time.Time{}, false
+}
+
+// wholeMinute rounds a time up to a minute of its zone's clock.
+func wholeMinute(t time.Time) time.Time {
+	return t.Add(time.Duration((60-t.Second())%60) * time.Second)
+}
+
+// wait is how long a clock that is not changed meanwhile takes from a time to
+// the next start of the day or, when there is none, to midnight.
+func (s Schedule) wait(t time.Time) (wait time.Duration, found bool) {
+	now, then := t.Hour()*60+t.Minute(), minutesOfDay
+	if left := s.minutes[t.Weekday()]; len(left) > 0 && s.onDay(t) {
+		if i, _ := slices.BinarySearch(left, now); i < len(left) {
+			then, found = left[i], true
+		}
+	}
+	return time.Duration(then-now) * time.Minute, found
+}
+
+// onDay reports whether there are starts on a time's day. As in every cron, a
+// day of the month and a day of the week are alternatives when neither is a
+// wildcard.
+func (s Schedule) onDay(t time.Time) bool {
+	f := s.fields
+	month, week := has(f.Dom, t.Day()), has(f.Dow, int(t.Weekday()))
+	matches := month && week
+	if f.Dom&star == 0 && f.Dow&star == 0 {
+		matches = month || week
+	}
+	if !matches || !has(f.Month, int(t.Month())) {
+		return false
+	}
+	_, excepted := s.spec.Excepted(t)
+	return !excepted
+}
+
+// shownBefore reports whether the zone's clock has shown a time before, as it
+// has in the hour after it was set back.
+func shownBefore(t time.Time) bool {
+	change, _ := t.ZoneBounds()
+	if change.IsZero() {
+		return false
+	}
+	_, before := change.Add(-time.Second).Zone()
+	_, since := t.Zone()
+	return t.Sub(change) < time.Duration(before-since)*time.Second
+}
