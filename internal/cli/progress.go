@@ -16,18 +16,25 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// progress prints what happens in a run, as it happens, one line each. It
-// prints from a goroutine of its own: a terminal that has been stopped must not
-// stop the watch on the hypothesis.
+// progress shows what happens in a run, as it happens. It shows it from a
+// goroutine of its own: a terminal that has been stopped must not stop the watch
+// on the hypothesis.
 type progress struct {
-	out     io.Writer
-	format  string
-	verbose bool
-	began   time.Time
-	probes  map[string]string // the tolerance of each probe, in words
-	hitting bool              // has been said
+	painter painter
 	queue   chan happening
 	done    chan struct{}
+}
+
+// painter shows what happens. It is called by one goroutine at a time.
+type painter interface {
+	// paint shows an event.
+	paint(h happening)
+	// every is how often refresh is called; 0 means never.
+	every() time.Duration
+	// refresh shows that time has passed.
+	refresh(now time.Time)
+	// finish is called at the end.
+	finish()
 }
 
 // happening is one event that has not been printed yet, as the journal has it
@@ -50,15 +57,45 @@ const (
 	flushTimeout = time.Second
 )
 
-func newProgress(out io.Writer, format string, verbose bool) *progress {
-	p := &progress{out: out, format: format, verbose: verbose, began: time.Now(), queue: make(chan happening, maxQueue), done: make(chan struct{})}
-	go func() {
-		defer close(p.done)
-		for h := range p.queue {
-			p.print(h)
+func newProgress(p painter) *progress {
+	shown := &progress{painter: p, queue: make(chan happening, maxQueue), done: make(chan struct{})}
+	go shown.loop()
+	return shown
+}
+
+// newPainter chooses how progress is shown: on a terminal as a picture that
+// moves, and line by line where nobody watches.
+func newPainter(env Env, format string, verbose bool) painter {
+	text := &lines{out: env.Stderr, verbose: verbose, began: time.Now()}
+	if format == logJSON {
+		return jsonLines{env.Stderr}
+	}
+	if size := terminal(env); size != nil {
+		return newLive(text, size, env.Getenv("NO_COLOR") == "")
+	}
+	return text
+}
+
+func (p *progress) loop() {
+	defer close(p.done)
+	defer p.painter.finish()
+	var tick <-chan time.Time
+	if every := p.painter.every(); every > 0 {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		select {
+		case h, more := <-p.queue:
+			if !more {
+				return
+			}
+			p.painter.paint(h)
+		case now := <-tick:
+			p.painter.refresh(now)
 		}
-	}()
-	return p
+	}
 }
 
 // show queues an event. When nobody has read for long, it is dropped; the
@@ -79,17 +116,39 @@ func (p *progress) flush() {
 	}
 }
 
-func (p *progress) print(h happening) {
-	if p.format == logJSON {
-		if encoded, err := json.Marshal(h.event); err == nil { // it was encoded for the journal already
-			fmt.Fprintf(p.out, "%s\n", encoded)
-		}
-		return
+// jsonLines prints the journal's events, one a line.
+type jsonLines struct{ out io.Writer }
+
+func (j jsonLines) paint(h happening) {
+	if encoded, err := json.Marshal(h.event); err == nil { // it was encoded for the journal already
+		fmt.Fprintf(j.out, "%s\n", encoded)
 	}
+}
+
+func (jsonLines) every() time.Duration { return 0 }
+func (jsonLines) refresh(time.Time)    {}
+func (jsonLines) finish()              {}
+
+// lines prints what happens, one line each.
+type lines struct {
+	out     io.Writer
+	verbose bool
+	began   time.Time
+	// summary leaves out what a picture shows.
+	summary bool
+	probes  map[string]string // the tolerance of each probe, in words
+	hitting bool              // has been said
+}
+
+func (*lines) every() time.Duration { return 0 }
+func (*lines) refresh(time.Time)    {}
+func (*lines) finish()              {}
+
+func (p *lines) paint(h happening) {
 	line := func(format string, args ...any) {
 		// The journal counts in milliseconds, so the first event may seem to
 		// come before the beginning.
-		fmt.Fprintf(p.out, "%7.1fs  %s\n", max(0, h.event.Time.Sub(p.began).Seconds()), fmt.Sprintf(format, args...))
+		fmt.Fprintf(p.out, "%7.1fs  %s\n", max(0, h.event.Time.Sub(p.began).Seconds()), reports.OneLine(fmt.Sprintf(format, args...)))
 	}
 	if p.verbose {
 		p.printMore(h.data, line)
@@ -107,7 +166,9 @@ func (p *progress) print(h happening) {
 	case runner.Phase:
 		line("%s", phaseInWords(d))
 	case steadystate.Measurement:
-		line("  %s", p.measurement(d))
+		if !p.summary || d.Verdict != steadystate.Held && !d.Settling {
+			line("  %s", p.measurement(d))
+		}
 	case runner.Change:
 		verb := "create"
 		if h.event.Type == runner.EventUpdating {
@@ -133,7 +194,7 @@ func (p *progress) print(h happening) {
 }
 
 // printMore prints what only a curious user wants to see.
-func (p *progress) printMore(data any, line func(format string, args ...any)) {
+func (p *lines) printMore(data any, line func(format string, args ...any)) {
 	switch d := data.(type) {
 	case runner.Started:
 		line("cluster %s, Prometheus %s", d.Cluster, d.Prometheus)
@@ -164,7 +225,7 @@ func phaseInWords(phase runner.Phase) string {
 	return words
 }
 
-func (p *progress) measurement(m steadystate.Measurement) string {
+func (p *lines) measurement(m steadystate.Measurement) string {
 	value := "no value"
 	if m.Value != nil {
 		value = steadystate.FormatValue(*m.Value)

@@ -179,7 +179,7 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 		if flags.logFormat == logText {
 			fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
 		}
-		recorder.progress = newProgress(env.Stderr, flags.logFormat, flags.verbose)
+		recorder.progress = newProgress(newPainter(env, flags.logFormat, flags.verbose))
 	}
 	result = r.Run(ctx, run, e, recorder)
 	if recorder.progress != nil {

@@ -1,0 +1,289 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+	"golang.org/x/term"
+
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// terminal gives a function that tells the size of the terminal at which
+// somebody watches the progress; nil where nobody does.
+func terminal(env Env) func() (width, height int) {
+	file, is := env.Stderr.(*os.File)
+	if !is || env.Getenv("CI") != "" || env.Getenv("TERM") == "dumb" || !term.IsTerminal(int(file.Fd())) {
+		return nil
+	}
+	return func() (width, height int) {
+		width, height, err := term.GetSize(int(file.Fd()))
+		if err != nil || width <= 0 || height <= 0 {
+			return 80, 24
+		}
+		return width, height
+	}
+}
+
+// live shows a run on a terminal: what has happened scrolls by, and below it
+// stands how things are.
+type live struct {
+	text   *lines
+	above  *bytes.Buffer // what text has printed since the last frame
+	panel  panel
+	screen screen
+}
+
+// frameTime is how long a frame stands when nothing happens.
+const frameTime = 250 * time.Millisecond
+
+func newLive(text *lines, size func() (width, height int), colour bool) *live {
+	above := &bytes.Buffer{}
+	l := &live{text: text, above: above, panel: panel{colour: colour}, screen: screen{out: text.out, size: size}}
+	text.out, text.summary = above, true
+	return l
+}
+
+func (l *live) every() time.Duration { return frameTime }
+
+func (l *live) paint(h happening) {
+	l.text.paint(h)
+	l.panel.take(h)
+	l.refresh(time.Now())
+}
+
+func (l *live) refresh(now time.Time) {
+	width, height := l.screen.size()
+	l.screen.draw(l.above.String(), l.panel.view(now, width, height))
+	l.above.Reset()
+}
+
+// finish leaves only what has scrolled by: the summary says the rest.
+func (l *live) finish() { l.screen.draw(l.above.String(), nil) }
+
+// screen keeps some lines at the bottom of what scrolls by.
+type screen struct {
+	out   io.Writer
+	size  func() (width, height int)
+	drawn []string // the lines that stand there now
+}
+
+// draw puts text above the lines, and new lines in their place. It writes once,
+// and tells the terminal where a frame begins and ends, so that nothing
+// flickers.
+func (s *screen) draw(above string, lines []string) {
+	width, _ := s.size()
+	var frame strings.Builder
+	frame.WriteString(ansi.SetModeSynchronizedOutput)
+	if up := s.height(width); up > 0 {
+		frame.WriteString(ansi.CursorUp(up))
+	}
+	frame.WriteString("\r")
+	for text := range strings.Lines(above) {
+		frame.WriteString(strings.TrimSuffix(text, "\n") + ansi.EraseLineRight + "\n")
+	}
+	s.drawn = nil
+	for _, line := range lines {
+		line = ansi.Truncate(line, width-1, "…")
+		s.drawn = append(s.drawn, line)
+		frame.WriteString(line + ansi.EraseLineRight + "\n")
+	}
+	frame.WriteString(ansi.EraseScreenBelow + ansi.ResetModeSynchronizedOutput)
+	_, _ = io.WriteString(s.out, frame.String()) // who does not see it has the journal
+}
+
+// height is how many rows the lines take: a terminal that has become narrower
+// has broken them.
+func (s *screen) height(width int) int {
+	rows := 0
+	for _, line := range s.drawn {
+		rows += max(1, (ansi.StringWidth(line)+width-1)/width)
+	}
+	return rows
+}
+
+// panel is how a run is doing.
+type panel struct {
+	colour bool
+	phase  runner.Phase
+	began  time.Time
+	probes []*gauge
+	hit    *runner.Count
+}
+
+// gauge is one probe.
+type gauge struct {
+	name, tolerance string
+	points          []point
+	note            string
+}
+
+// point is one measurement of a probe: NaN has no value.
+type point struct {
+	value   float64
+	verdict steadystate.Verdict
+}
+
+// maxPoints is how many measurements a sparkline can show.
+const maxPoints = 40
+
+// take takes in an event.
+func (p *panel) take(h happening) {
+	switch d := h.data.(type) {
+	case runner.Started:
+		for _, probe := range d.Experiment.Spec.Measured() {
+			p.probes = append(p.probes, &gauge{name: reports.OneLine(probe.Name), tolerance: reports.ToleranceInWords(probe)})
+		}
+	case runner.Phase:
+		p.phase, p.began = d, h.event.Time
+	case runner.Count:
+		p.hit = &d
+	case steadystate.Measurement:
+		for _, g := range p.probes {
+			if g.name == reports.OneLine(d.Probe) {
+				g.take(d)
+			}
+		}
+	}
+}
+
+func (g *gauge) take(m steadystate.Measurement) {
+	one := point{math.NaN(), m.Verdict}
+	g.note = ""
+	switch {
+	case m.Settling:
+		g.note = "settling"
+	case m.Value == nil:
+		g.note = m.Reason
+	case m.Verdict != steadystate.Held:
+		g.note = m.Verdict.String()
+	}
+	if m.Value != nil {
+		one.value = *m.Value
+	}
+	g.points = append(g.points, one)
+	g.points = g.points[max(0, len(g.points)-maxPoints):]
+}
+
+// view gives the lines to show: the phase, the probes, the requests hit.
+func (p *panel) view(now time.Time, width, height int) []string {
+	if p.phase.Name == "" {
+		return nil
+	}
+	lines := []string{"", p.phaseLine(now, width)}
+	names := 0
+	for _, g := range p.probes {
+		names = max(names, ansi.StringWidth(g.name))
+	}
+	names = min(names, max(12, width/3))
+	// One line is the terminal's own, and two are for what scrolls by.
+	room := max(1, height-len(lines)-4)
+	for i, g := range p.probes {
+		if i == room-1 && len(p.probes) > room {
+			lines = append(lines, fmt.Sprintf("  and %d more", len(p.probes)-i))
+			break
+		}
+		lines = append(lines, p.gaugeLine(g, names, width))
+	}
+	if p.phase.Name == runner.PhaseObserve && p.hit == nil {
+		return append(lines, "  no request hit yet, as far as Prometheus knows")
+	}
+	if p.hit != nil {
+		lines = append(lines, fmt.Sprintf("  %.0f requests hit", p.hit.Hit))
+	}
+	return lines
+}
+
+// The parts of a bar.
+const (
+	full, empty = "█", "░"
+	longestBar  = 24
+)
+
+// phaseLine says where the run is, and how long the phase takes.
+func (p *panel) phaseLine(now time.Time, width int) string {
+	elapsed := max(0, now.Sub(p.began))
+	length := p.phase.Length.Duration
+	if length <= 0 {
+		return fmt.Sprintf("  %-9s %s", p.phase.Name, seconds(elapsed))
+	}
+	left := max(0, length-elapsed)
+	size := min(longestBar, max(0, width-50))
+	done := min(size, int(float64(size)*float64(elapsed)/float64(length)))
+	words := seconds(left) + " left"
+	switch p.phase.Name {
+	case runner.PhaseObserve:
+		words += ", Ctrl-C rolls back"
+	case runner.PhaseRecover:
+		words = "at most " + words
+	case runner.PhasePreflight, runner.PhaseBaseline, runner.PhaseInject, runner.PhaseRollback, runner.PhaseEffect:
+	}
+	return fmt.Sprintf("  %-9s %s%s %s", p.phase.Name, strings.Repeat(full, done), strings.Repeat(empty, size-done), words)
+}
+
+// seconds writes a time that people see pass.
+func seconds(d time.Duration) string { return d.Round(time.Second).String() }
+
+// gaugeLine is a probe's name, its last measurements, the last of them, and what
+// is healthy.
+func (p *panel) gaugeLine(g *gauge, names, width int) string {
+	name := ansi.Truncate(g.name, names, "…")
+	name += strings.Repeat(" ", names-ansi.StringWidth(name))
+	last := "-"
+	if len(g.points) > 0 {
+		if value := g.points[len(g.points)-1].value; !math.IsNaN(value) {
+			last = steadystate.FormatValue(value)
+		}
+	}
+	size := min(maxPoints, max(0, width-names-50))
+	line := fmt.Sprintf("  %s %s %8s  %s", name, p.sparkline(g.points, size), last, g.tolerance)
+	if g.note == "" {
+		return line
+	}
+	return line + "  " + p.paint(g.points[len(g.points)-1].verdict, g.note)
+}
+
+var bars = []rune("▁▂▃▄▅▆▇█") //nolint:gochecknoglobals // a constant list
+
+// sparkline draws the last measurements, the lowest and the highest of them at
+// the edges; a dot has no value.
+func (p *panel) sparkline(points []point, size int) string {
+	points = points[max(0, len(points)-size):]
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, one := range points {
+		if !math.IsNaN(one.value) {
+			low, high = math.Min(low, one.value), math.Max(high, one.value)
+		}
+	}
+	var drawn strings.Builder
+	drawn.WriteString(strings.Repeat(" ", size-len(points)))
+	for _, one := range points {
+		symbol := "·"
+		switch {
+		case math.IsNaN(one.value):
+		case high > low:
+			symbol = string(bars[int((one.value-low)/(high-low)*float64(len(bars)-1))])
+		default:
+			symbol = string(bars[len(bars)/2])
+		}
+		drawn.WriteString(p.paint(one.verdict, symbol))
+	}
+	return drawn.String()
+}
+
+// paint gives text the colour of a verdict.
+func (p *panel) paint(verdict steadystate.Verdict, text string) string {
+	if !p.colour {
+		return text
+	}
+	colours := map[steadystate.Verdict]ansi.BasicColor{steadystate.Held: ansi.Green, steadystate.Inconclusive: ansi.Yellow, steadystate.Deviated: ansi.Red}
+	return ansi.NewStyle().ForegroundColor(colours[verdict]).Styled(text)
+}

@@ -1,0 +1,208 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/journal"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// happened makes events a second apart.
+func happened(all ...any) []happening {
+	made := make([]happening, len(all))
+	for i, data := range all {
+		made[i] = happening{journal.Event{Time: start.Add(time.Duration(i) * time.Second)}, data}
+	}
+	return made
+}
+
+func measuredAs(probe string, value float64, verdict steadystate.Verdict) steadystate.Measurement {
+	return steadystate.Measurement{Probe: probe, Phase: experiments.During, Value: &value, Verdict: verdict}
+}
+
+func watched(t *testing.T) experiments.Experiment {
+	t.Helper()
+	loaded, err := experiments.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
+kind: Experiment
+metadata: {name: outage}
+spec:
+  target: {host: ratings, namespace: prod}
+  callers: [{namespace: shop}]
+  faults: [{abort: {httpStatus: 503}, percentage: 50}]
+  duration: 2m
+  steadyState:
+    probes:
+    - {name: page answers, successRate: {destination: page.shop}, min: 0.99}
+    - {name: "ninety-nine of a hundred pages are quick enough", latency: {destination: page.shop}, max: 800ms}
+    - {name: 注文が来る, query: orders, min: 1}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loaded[0]
+}
+
+func TestPanel(t *testing.T) {
+	all := happened(
+		runner.Started{Experiment: watched(t)}, runner.Phase{Name: runner.PhasePreflight},
+		runner.Phase{Name: runner.PhaseObserve, Length: experiments.Duration{Duration: 2 * time.Minute}},
+		measuredAs("page answers", 1, steadystate.Held), measuredAs("page answers", 0.995, steadystate.Held), measuredAs("page answers", 0.9, steadystate.Deviated),
+		steadystate.Measurement{Probe: "注文が来る", Reason: "no series", Verdict: steadystate.Inconclusive},
+		runner.Count{Requests: 1000, Hit: 512},
+	)
+	var p panel
+	if got := p.view(start, 80, 24); got != nil {
+		t.Errorf("before the start: %q", got)
+	}
+	for _, h := range all[:3] {
+		p.take(h)
+	}
+	check := func(name string, width, height int, want ...string) {
+		t.Helper()
+		if diff := cmp.Diff(want, p.view(start.Add(32*time.Second), width, height)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	check("nothing measured yet", 80, 24,
+		"", "  observe   ██████░░░░░░░░░░░░░░░░░░ 1m30s left, Ctrl-C rolls back",
+		"  page answers                           -  at least 0.99",
+		"  ninety-nine of a hundred …             -  at most 800",
+		"  注文が来る                             -  at least 1",
+		"  no request hit yet, as far as Prometheus knows")
+	for _, h := range all[3:] {
+		p.take(h)
+	}
+	check("a while later", 80, 24,
+		"", "  observe   ██████░░░░░░░░░░░░░░░░░░ 1m30s left, Ctrl-C rolls back",
+		"  page answers                █▇▁      0.9  at least 0.99  deviated",
+		"  ninety-nine of a hundred …             -  at most 800",
+		"  注文が来る                    ·        -  at least 1  no series",
+		"  512 requests hit")
+	check("a small terminal", 40, 8,
+		"", "  observe    1m30s left, Ctrl-C rolls back",
+		"  page answers        0.9  at least 0.99  deviated", "  and 2 more", "  512 requests hit")
+	p.take(happened(runner.Phase{Name: runner.PhaseRecover, Length: experiments.Duration{Duration: time.Minute}})[0])
+	if got := p.view(start.Add(time.Hour), 80, 24)[1]; !strings.Contains(got, "recover") || !strings.Contains(got, "at most 0s left") {
+		t.Errorf("past its end: %q", got)
+	}
+}
+
+// emulated is a terminal that understands what a screen writes, and nothing
+// else.
+type emulated struct {
+	t      *testing.T
+	rows   []string
+	row    int
+	frames int
+}
+
+func (e *emulated) Write(p []byte) (int, error) {
+	text := string(p)
+	if !strings.HasPrefix(text, ansi.SetModeSynchronizedOutput) || !strings.HasSuffix(text, ansi.ResetModeSynchronizedOutput) {
+		e.t.Errorf("%q is no whole frame", text)
+	}
+	e.frames++
+	text = strings.TrimSuffix(strings.TrimPrefix(text, ansi.SetModeSynchronizedOutput), ansi.ResetModeSynchronizedOutput)
+	column := 0
+	for len(text) > 0 {
+		var up, size int
+		switch {
+		case strings.HasPrefix(text, ansi.EraseLineRight):
+			e.cut(column)
+			text = text[len(ansi.EraseLineRight):]
+		case strings.HasPrefix(text, ansi.EraseScreenBelow):
+			e.rows = e.rows[:min(len(e.rows), e.row)]
+			text = text[len(ansi.EraseScreenBelow):]
+		case strings.HasPrefix(text, "\x1b["):
+			if n, err := fmt.Sscanf(text, "\x1b[%dA%n", &up, &size); n != 1 && err != nil {
+				e.t.Fatalf("%q is not understood", text)
+			}
+			e.row -= up
+			text = text[strings.Index(text, "A")+1:]
+		case text[0] == '\r':
+			column, text = 0, text[1:]
+		case text[0] == '\n':
+			e.row, column, text = e.row+1, 0, text[1:]
+		default:
+			for len(e.rows) <= e.row {
+				e.rows = append(e.rows, "")
+			}
+			e.rows[e.row] = e.rows[e.row][:min(column, len(e.rows[e.row]))] + text[:1] + e.rows[e.row][min(column+1, len(e.rows[e.row])):]
+			column, text = column+1, text[1:]
+		}
+	}
+	return len(p), nil
+}
+
+func (e *emulated) cut(column int) {
+	for len(e.rows) <= e.row {
+		e.rows = append(e.rows, "")
+	}
+	e.rows[e.row] = e.rows[e.row][:min(column, len(e.rows[e.row]))]
+}
+
+// What has happened scrolls by above the picture, which is gone in the end.
+func TestLive(t *testing.T) {
+	terminal := &emulated{t: t}
+	l := newLive(&lines{out: terminal, began: start}, func() (int, int) { return 60, 20 }, false)
+	deviation := measuredAs("page answers", 0.5, steadystate.Deviated)
+	deviation.Reason = "0.5 is below 0.99"
+	for _, h := range happened(
+		runner.Started{Experiment: watched(t)}, runner.Phase{Name: runner.PhaseBaseline}, measuredAs("page answers", 1, steadystate.Held),
+		runner.Phase{Name: runner.PhaseObserve, Length: experiments.Duration{Duration: time.Minute}}, measuredAs("page answers", 1, steadystate.Held), deviation,
+	) {
+		l.paint(h)
+	}
+	l.refresh(start.Add(10 * time.Second))
+	want := []string{
+		"    1.0s  baseline",
+		"    3.0s  observe: the fault is in force for 1m; Ctrl-C rolls back",
+		"    5.0s    page answers: deviated: 0.5 is below 0.99",
+		"",
+		"  observe   █░░░░░░░░░ 53s left, Ctrl-C rolls back",
+	}
+	if diff := cmp.Diff(want, terminal.rows[:len(want)]); diff != "" || len(terminal.rows) != len(want)+4 {
+		t.Errorf("%d rows: %s", len(terminal.rows), diff)
+	}
+	l.finish()
+	if diff := cmp.Diff(want[:3], terminal.rows); diff != "" {
+		t.Error(diff)
+	}
+	if terminal.frames != 8 {
+		t.Errorf("%d frames", terminal.frames)
+	}
+}
+
+// A terminal that has become narrower has broken the lines that stood there.
+func TestScreenKnowsWhatStands(t *testing.T) {
+	width := 40
+	var out bytes.Buffer
+	s := screen{out: &out, size: func() (int, int) { return width, 10 }}
+	s.draw("", []string{strings.Repeat("x", 39), "", "short"})
+	width = 20
+	out.Reset()
+	s.draw("", nil)
+	if !strings.Contains(out.String(), ansi.CursorUp(4)) {
+		t.Errorf("%q", out.String())
+	}
+}
+
+func TestColourTellsTheVerdict(t *testing.T) {
+	p := panel{colour: true}
+	for verdict, want := range map[steadystate.Verdict]string{steadystate.Held: "\x1b[32mx\x1b[m", steadystate.Inconclusive: "\x1b[33mx\x1b[m", steadystate.Deviated: "\x1b[31mx\x1b[m"} {
+		if got := p.paint(verdict, "x"); got != want {
+			t.Errorf("%s: %q", verdict, got)
+		}
+	}
+}
