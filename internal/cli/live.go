@@ -265,7 +265,8 @@ func (p *panel) sparkline(points []point, size int) string {
 	}
 	var drawn strings.Builder
 	drawn.WriteString(strings.Repeat(" ", size-len(points)))
-	for _, one := range points {
+	alike := "" // symbols of one verdict that are not painted yet
+	for i, one := range points {
 		symbol := "·"
 		switch {
 		case math.IsNaN(one.value):
@@ -274,7 +275,11 @@ func (p *panel) sparkline(points []point, size int) string {
 		default:
 			symbol = string(bars[len(bars)/2])
 		}
-		drawn.WriteString(p.paint(one.verdict, symbol))
+		alike += symbol
+		if i+1 == len(points) || points[i+1].verdict != one.verdict {
+			drawn.WriteString(p.paint(one.verdict, alike))
+			alike = ""
+		}
 	}
 	return drawn.String()
 }

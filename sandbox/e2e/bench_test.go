@@ -42,9 +42,10 @@ func BenchmarkRun(b *testing.B) {
 func BenchmarkDeviation(b *testing.B) {
 	const interval = 200 * time.Millisecond // as write has it
 	var beyond []time.Duration
-	for range b.N * 5 {
-		// On this machine Prometheus' clock is ours.
-		visible := time.Now().Add(2500 * time.Millisecond).Truncate(time.Millisecond)
+	for i := range b.N * 5 {
+		// On this machine Prometheus' clock is ours. The moments are spread over
+		// an interval.
+		visible := time.Now().Add(2500*time.Millisecond + time.Duration(i%20)*interval/20).Truncate(time.Millisecond)
 		file := spec{probes: fmt.Sprintf("[{name: soon too late, min: 1, phases: [before, during], query: 'vector(time()) < bool %.3f'}]", float64(visible.UnixMilli())/1000)}.write(b)
 		watcher, err := mesh.Kube.Resource(virtualServices).Watch(b.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=squall"})
 		if err != nil {
