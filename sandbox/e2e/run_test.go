@@ -287,6 +287,10 @@ func TestNothingIsCreatedWhenRefused(t *testing.T) {
 	}{
 		{"baseline not held", spec{probes: "[{name: never, query: vector(0), min: 1}]"}, nil, "the hypothesis does not hold before the fault: never: 0 is below 1"},
 		{"baseline without data", spec{probes: "[{name: nothing, query: absent_metric, min: 1}]"}, nil, "nothing: no series"},
+		{"several series", spec{probes: "[{name: both, query: 'up{job=\"sandbox\"}', min: 1}]"}, nil, " series instead of one"},
+		{"not a number", spec{probes: "[{name: quiet, query: 'vector(0) / vector(0)', min: 1}]"}, nil, "quiet: NaN"},
+		{"without bounds", spec{probes: "[{name: endless, query: 'vector(1) / vector(0)', min: 1}]"}, nil, "endless: +Inf"},
+		{"stale markers", spec{probes: "[{name: gone, query: 'up{job=\"gone\"}', min: 1, noData: fail}]"}, nil, "gone: no series"},
 		{"a query that Prometheus refuses", spec{probes: "[{name: bad, query: 'sum by (instance) (up) / on () sum by (instance) (up)', min: 1}]"}, nil, "refuses the query: "},
 		{"Prometheus down", spec{}, []string{"--prometheus", "http://127.0.0.1:1"}, "prometheus: http://127.0.0.1:1 does not answer: dial tcp 127.0.0.1:1: connect: connection refused"},
 		{"unknown host", spec{target: "{host: raitngs, namespace: prod}"}, nil, "the mesh knows no host raitngs.prod.svc.cluster.local"},

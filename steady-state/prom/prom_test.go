@@ -2,9 +2,18 @@ package prom_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -196,4 +205,80 @@ func TestHTTPConfig(t *testing.T) {
 	if _, err := prom.New(server.URL, filepath.Join(folder, "nowhere")); err == nil {
 		t.Error("a file that is not there is accepted")
 	}
+}
+
+// Basic authentication and certificates on both sides, from files beside the
+// http_config.
+func TestHTTPConfigWithCertificates(t *testing.T) {
+	ca, server, client := certificates(t)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	pair, err := tls.X509KeyPair(server.certificate, server.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listening := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "ann" || password != "s3cret" || len(r.TLS.PeerCertificates) != 1 {
+			t.Errorf("%s %s with %d certificates", user, password, len(r.TLS.PeerCertificates))
+		}
+		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"scalar","result":[1,"7"]}}`)
+	}))
+	listening.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}
+	listening.Config.ErrorLog = log.New(io.Discard, "", 0) // it tells of the handshakes that are to fail
+	listening.StartTLS()
+	defer listening.Close()
+	folder := t.TempDir()
+	for name, content := range map[string][]byte{
+		"ca.pem": ca, "client.pem": client.certificate, "client.key": client.key, "password": []byte("s3cret\n"),
+		"http.yaml":    []byte("basic_auth: {username: ann, password_file: password}\ntls_config: {ca_file: ca.pem, cert_file: client.pem, key_file: client.key}\n"),
+		"no-cert.yaml": []byte("tls_config: {ca_file: ca.pem}\n"),
+		"no-ca.yaml":   []byte("tls_config: {cert_file: client.pem, key_file: client.key}\n"),
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"http.yaml": "", "no-cert.yaml": "certificate required", "no-ca.yaml": "certificate signed by unknown authority"} {
+		t.Run(name, func(t *testing.T) {
+			asking, err := prom.New(listening.URL, filepath.Join(folder, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			samples, err := asking.Query(t.Context(), "up")
+			if want == "" && (err != nil || len(samples) != 1 || samples[0].Value != 7) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("samples %v: %v", samples, err)
+			}
+		})
+	}
+}
+
+// pair is a certificate and its key, in PEM.
+type pair struct{ certificate, key []byte }
+
+// certificates makes an authority, and a certificate of a server on loopback and
+// of a client that it has signed.
+func certificates(t *testing.T) (ca []byte, server, client pair) {
+	t.Helper()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	authority := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	root, err := x509.CreateCertificate(rand.Reader, authority, authority, authorityKey.Public(), authorityKey)
+	check(err)
+	sign := func(usage x509.ExtKeyUsage) pair {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		check(err)
+		template := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{usage}}
+		signed, err := x509.CreateCertificate(rand.Reader, template, authority, key.Public(), authorityKey)
+		check(err)
+		encoded, err := x509.MarshalECPrivateKey(key)
+		check(err)
+		return pair{pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded})}
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root}), sign(x509.ExtKeyUsageServerAuth), sign(x509.ExtKeyUsageClientAuth)
 }
