@@ -1,0 +1,105 @@
+package notify
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// newClient follows no redirect: a POST would become a GET, and count as done.
+func newClient() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			ForceAttemptHTTP2:   true,
+			TLSHandshakeTimeout: timeout,
+			IdleConnTimeout:     time.Minute,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// webhook posts events as JSON.
+type webhook struct {
+	client *http.Client
+	url    string
+}
+
+// body is what a webhook gets: the event, when it was, and the text for people.
+type body struct {
+	Event
+	Time time.Time `json:"time"`
+	Text string    `json:"text"`
+}
+
+func (w *webhook) send(ctx context.Context, m *message) error {
+	return call(ctx, w.client, http.MethodPost, w.url, "", body{m.Event, m.at.UTC(), m.text()}, nil)
+}
+
+// maxAnswer is how much of an answer is read.
+const maxAnswer = 1 << 20
+
+// call sends JSON, and reads the answer into result unless that is nil.
+func call(ctx context.Context, client *http.Client, method, address, token string, content, result any) error {
+	data, err := json.Marshal(content)
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("User-Agent", "squall")
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if response.StatusCode >= http.StatusMultipleChoices {
+		f := status(response.StatusCode)
+		f.retryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
+		return f
+	}
+	if result == nil {
+		return nil // it has been taken, whatever became of the answer
+	}
+	if err = cmp.Or(err, json.Unmarshal(answer, result)); err != nil {
+		return &failure{text: "its answer is not the JSON that was expected", final: true}
+	}
+	return nil
+}
+
+// retryAfter reads the header, which holds seconds or a date.
+func retryAfter(header string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if date, err := http.ParseTime(header); err == nil {
+		return max(0, date.Sub(now))
+	}
+	return 0
+}
+
+// checkHTTP checks a URL without showing it.
+func checkHTTP(u *url.URL) error {
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return errors.New("it must begin with http:// or https://")
+	case u.Hostname() == "":
+		return fmt.Errorf("no host after %s://", u.Scheme)
+	}
+	return nil
+}
