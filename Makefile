@@ -1,9 +1,10 @@
 # Everything a contributor runs. `make help` lists the targets.
 
-GO    ?= go
-BIN   := bin
-LINT  := $(BIN)/golangci-lint
-PAGES := tools/pages/node_modules
+GO       ?= go
+BIN      := bin
+LINT     := $(BIN)/golangci-lint
+PAGES    := tools/pages/node_modules
+PROMTOOL := $(BIN)/sandbox-promtool
 # The packages of the sandbox that are linted: cmd/controlplane only links
 # other projects' programs, and analysing those takes longer than building them.
 SANDBOX_PACKAGES := ./cmd/sandbox/... ./internal/... ./e2e/...
@@ -30,8 +31,9 @@ unit: ## run the tests that need no sandbox
 	$(GO) test -race ./...
 	cd sandbox && $(GO) test -race ./internal/...
 
-e2e: sandbox $(PAGES) ## run the end-to-end tests on the sandbox
+e2e: sandbox $(PAGES) $(PROMTOOL) ## run the end-to-end tests on the sandbox
 	cd sandbox && $(GO) test -race -count=1 -p 1 -timeout 20m ./e2e/...
+	$(GO) test -race -count=1 ./internal/metrics -args -built
 
 pages: build $(PAGES) ## open the reports in a browser, and hold them against schemas (part of e2e, half a minute)
 	cd sandbox && $(GO) test -race -count=1 ./e2e/pages
@@ -60,6 +62,9 @@ clean: ## remove what was built, and the sandbox's folder
 
 $(LINT): tools/golangci-lint/go.mod tools/golangci-lint/go.sum
 	cd tools/golangci-lint && $(GO) build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(PROMTOOL): sandbox/go.mod sandbox/go.sum
+	cd sandbox && $(GO) build -ldflags='-s -w' -tags remove_all_sd -o ../$@ github.com/prometheus/prometheus/cmd/promtool
 
 $(PAGES): tools/pages/package.json tools/pages/package-lock.json tools/pages/.npmrc
 	tools/pages/setup.sh
