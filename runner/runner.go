@@ -124,6 +124,9 @@ type Runner struct {
 	Version    string
 	Owner      string
 	Timing     Timing
+	// Permit says why a plan may not be carried out, whatever the cluster says;
+	// empty when it may. Nil permits all.
+	Permit func(mesh.Plan) string
 	// Options are the user's wishes for plans.
 	Options mesh.Options
 	// WithoutHeartbeat lets runs go without the Jobs that remove the fault when
@@ -255,7 +258,7 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 		}
 	}
 	s.record.add(EventPlanned, planned.Plan)
-	if end := refusalOf(planned.Plan); end != nil {
+	if end := s.refusalOf(planned.Plan); end != nil {
 		return planned, end
 	}
 	if end := s.check(ctx, planned.Plan); end != nil {
@@ -272,9 +275,15 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 	return planned, nil
 }
 
-func refusalOf(plan mesh.Plan) *ending {
+func (s *session) refusalOf(plan mesh.Plan) *ending {
 	if refusal, refused := plan.Refusal(); refused {
 		return &ending{RefusedRun, refusal.Reason, refusal.Hint}
+	}
+	if s.Permit == nil {
+		return nil
+	}
+	if reason := s.Permit(plan); reason != "" {
+		return &ending{RefusedRun, reason, "whoever runs Squall here has set this limit"}
 	}
 	return nil
 }
@@ -319,7 +328,7 @@ func (s *session) unchanged(ctx context.Context, planned *Planned) *ending {
 	now := *planned
 	now.Snapshot = snapshot.Narrow(planned.Experiment.Spec)
 	now.Plan = mesh.Decide(now.Snapshot, now.Experiment, now.Options)
-	if end := refusalOf(now.Plan); end != nil {
+	if end := s.refusalOf(now.Plan); end != nil {
 		return end
 	}
 	if !reflect.DeepEqual(planned.Plan, now.Plan) {

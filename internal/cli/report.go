@@ -7,15 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/squall-chaos/squall/internal/records"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/journal"
 )
@@ -83,7 +80,7 @@ func isListOfRuns(name string) bool {
 
 // writeIndex lists the runs of a folder.
 func writeIndex(ctx context.Context, env Env, folder string, format reports.Format) error {
-	runs, err := readRuns(ctx, folder)
+	runs, err := records.Summaries(ctx, folder)
 	if err == nil && len(runs) == 0 {
 		err = fmt.Errorf("%s holds neither a journal nor the folder of a run", folder)
 	}
@@ -93,82 +90,15 @@ func writeIndex(ctx context.Context, env Env, folder string, format reports.Form
 	return reports.WriteIndex(env.Stdout, format, runs)
 }
 
-// readRuns reads the journals in the folders of a folder. Each is folded at once,
-// so that memory holds the measurements of a few runs only.
-func readRuns(ctx context.Context, folder string) ([]reports.Summary, error) {
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return nil, err
-	}
-	found := make([]*reports.Summary, len(entries))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, entry := range entries {
-		group.Go(func() error {
-			found[i] = readSummary(folder, entry.Name())
-			return ctx.Err()
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	var runs []reports.Summary
-	for _, one := range found {
-		if one != nil {
-			runs = append(runs, *one)
-		}
-	}
-	return runs, nil
-}
-
-// readSummary reads the journal in a folder of a folder; nil when there is none.
-func readSummary(folder, name string) *reports.Summary {
-	file := filepath.Join(folder, name, journal.FileName)
-	info, err := os.Stat(file)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return nil
-	}
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", file)
-	}
-	var run reports.Run
-	if err == nil {
-		run, err = readRun(Env{}, file)
-	}
-	if err == nil && run.Run.ID == "" {
-		err = errors.New("journal: it does not say which run it is of")
-	}
-	summary := reports.Summarize(run)
-	if err != nil {
-		summary = reports.Unreadable(name, err)
-	}
-	summary.Link = path.Join(name, journal.FileName)
-	page := reports.FormatHTML.FileName()
-	if info, err := os.Stat(filepath.Join(folder, name, page)); err == nil && info.Mode().IsRegular() {
-		summary.Link = path.Join(name, page)
-	}
-	return &summary
-}
-
 // readRun reads a journal, the journal in a folder, or the standard input.
 func readRun(env Env, name string) (reports.Run, error) {
-	content := env.Stdin
-	if name != stdinName {
-		if info, err := os.Stat(name); err == nil && info.IsDir() {
-			name = filepath.Join(name, journal.FileName)
-		}
-		file, err := os.Open(name) //nolint:gosec // the user names the file
-		if err != nil {
-			return reports.Run{}, err
-		}
-		defer file.Close() //nolint:errcheck // opened for reading
-		content = file
+	if name == stdinName {
+		return records.Fold(env.Stdin)
 	}
-	events, err := journal.Read(content)
-	if err != nil {
-		return reports.Run{}, err
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		name = filepath.Join(name, journal.FileName)
 	}
-	return reports.Fold(events)
+	return records.Read(name)
 }
 
 // reportList is the flag that names the reports that a run leaves beside its

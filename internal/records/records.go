@@ -1,0 +1,144 @@
+// Package records is the folder in which every run has a folder of its own, with
+// its journal and its reports.
+package records
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/journal"
+)
+
+// Fold reads a journal.
+func Fold(content io.Reader) (reports.Run, error) {
+	events, err := journal.Read(content)
+	if err != nil {
+		return reports.Run{}, err
+	}
+	return reports.Fold(events)
+}
+
+// Read reads a journal file.
+func Read(name string) (reports.Run, error) {
+	file, err := os.Open(name) //nolint:gosec // the user names the file
+	if err != nil {
+		return reports.Run{}, err
+	}
+	defer file.Close() //nolint:errcheck // opened for reading
+	return Fold(file)
+}
+
+// Summaries reads the journals in the folders of a folder. Each is folded at
+// once, so that memory holds the measurements of a few runs only.
+func Summaries(ctx context.Context, folder string) ([]reports.Summary, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]*reports.Summary, len(entries))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, entry := range entries {
+		group.Go(func() error {
+			found[i] = Summary(folder, entry.Name())
+			return ctx.Err()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var runs []reports.Summary
+	for _, one := range found {
+		if one != nil {
+			runs = append(runs, *one)
+		}
+	}
+	return runs, nil
+}
+
+// Summary reads the journal in a folder of a folder; nil when there is none.
+func Summary(folder, name string) *reports.Summary {
+	file := filepath.Join(folder, name, journal.FileName)
+	info, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", file)
+	}
+	var run reports.Run
+	if err == nil {
+		run, err = Read(file)
+	}
+	if err == nil && run.Run.ID == "" {
+		err = errors.New("journal: it does not say which run it is of")
+	}
+	summary := reports.Summarize(run)
+	if err != nil {
+		summary = reports.Unreadable(name, err)
+	}
+	summary.Link = path.Join(name, journal.FileName)
+	page := reports.FormatHTML.FileName()
+	if info, err := os.Stat(filepath.Join(folder, name, page)); err == nil && info.Mode().IsRegular() {
+		summary.Link = path.Join(name, page)
+	}
+	return &summary
+}
+
+// Began gives the time in a run's id; ok is false for a name that is none.
+func Began(run string) (began time.Time, ok bool) {
+	if len(run) <= len(runner.IDTime) {
+		return time.Time{}, false
+	}
+	began, err := time.Parse(runner.IDTime, run[:len(runner.IDTime)])
+	return began, err == nil && run[len(runner.IDTime)] == '-'
+}
+
+// Prune removes the folders of runs beyond the newest so many, and of those that
+// began before a time; 0 and the zero time remove none. A folder that is not a
+// run's, and one that keep names, stays. It goes on past errors.
+func Prune(folder string, newest int, before time.Time, keep func(run string) bool) (removed []string, err error) {
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var runs []string
+	for _, entry := range entries {
+		_, named := Began(entry.Name())
+		_, missing := os.Stat(filepath.Join(folder, entry.Name(), journal.FileName))
+		if named && entry.IsDir() && missing == nil {
+			runs = append(runs, entry.Name())
+		}
+	}
+	slices.Sort(runs)
+	slices.Reverse(runs)
+	for i, run := range runs {
+		began, _ := Began(run)
+		if keep(run) || (newest <= 0 || i < newest) && !began.Before(before) {
+			continue
+		}
+		failure := os.RemoveAll(filepath.Join(folder, run))
+		err = errors.Join(err, failure)
+		if failure == nil {
+			removed = append(removed, run)
+		}
+	}
+	return removed, err
+}

@@ -1,0 +1,194 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Election elects one of several processes by a Lease. The package of client-go
+// that does the same brings the types of every Kubernetes API along, which costs
+// each squall command half again as much memory.
+//
+// No clocks are compared: a Lease has expired when a process has seen it
+// unchanged for its whole duration.
+type Election struct {
+	Cluster         *Cluster
+	Namespace, Name string
+	// Identity is this process, unlike any other.
+	Identity string
+	// Observed is told who leads whenever that changes; empty for nobody.
+	Observed func(leader string)
+
+	observed string
+}
+
+// The times of an election: whoever has not renewed the Lease for renewDeadline
+// stops, well before anybody else may lead.
+const (
+	leaseDuration = 12 * time.Second
+	renewDeadline = 8 * time.Second
+	retryPeriod   = 2 * time.Second
+)
+
+var leases = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"} //nolint:gochecknoglobals // a constant
+
+// Run calls lead whenever the Lease is ours, until ctx ends. The context of lead
+// ends when the Lease is lost; lead is waited for, and the Lease given back.
+func (e *Election) Run(ctx context.Context, lead func(context.Context)) {
+	for ctx.Err() == nil {
+		held := e.acquire(ctx)
+		if held == nil {
+			return
+		}
+		e.hold(ctx, held, lead)
+	}
+}
+
+// acquire waits until the Lease is ours; it gives nil when ctx ends before.
+func (e *Election) acquire(ctx context.Context) *unstructured.Unstructured {
+	var seen string // the version of the Lease that was seen last
+	var since time.Time
+	for {
+		lease, err := e.get(ctx)
+		if err == nil && lease != nil && lease.GetResourceVersion() != seen {
+			seen, since = lease.GetResourceVersion(), time.Now()
+		}
+		switch {
+		case err != nil:
+		case lease == nil:
+			lease = &unstructured.Unstructured{Object: map[string]any{
+				"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": map[string]any{"namespace": e.Namespace, "name": e.Name},
+			}}
+			if created, err := e.client().Create(ctx, e.claim(lease, true), metav1.CreateOptions{FieldManager: fieldManager}); err == nil {
+				return created
+			}
+		case holder(lease) == "" || holder(lease) == e.Identity || time.Since(since) >= leaseDuration:
+			if updated, err := e.update(ctx, e.claim(lease, true)); err == nil {
+				return updated
+			}
+		default:
+			e.observe(holder(lease))
+		}
+		if !wait(ctx, retryPeriod) {
+			return nil
+		}
+	}
+}
+
+// hold leads for as long as the Lease can be renewed.
+func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, lead func(context.Context)) {
+	e.observe(e.Identity)
+	leading, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		lead(leading)
+	}()
+	for renewed := time.Now(); wait(ctx, retryPeriod); {
+		attempt, cancel := context.WithDeadline(ctx, renewed.Add(renewDeadline))
+		next, err := e.update(attempt, e.claim(lease, false))
+		if err != nil {
+			// The Lease may be another's, or only changed: by an answer that we
+			// have not got, or by an administrator.
+			if now, failure := e.get(attempt); failure == nil && (now == nil || holder(now) != e.Identity) {
+				cancel()
+				break
+			} else if failure == nil {
+				lease = now
+			}
+		} else {
+			lease, renewed = next, time.Now()
+		}
+		cancel()
+		if time.Since(renewed) >= renewDeadline {
+			break
+		}
+	}
+	stop()
+	e.observe("")
+	<-ended
+	e.release(ctx)
+}
+
+// release gives the Lease back if it is still ours, so that nobody waits for its
+// end. It is a courtesy: a failure does not matter.
+func (e *Election) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), retryPeriod)
+	defer cancel()
+	lease, err := e.get(ctx)
+	if err != nil || lease == nil || holder(lease) != e.Identity {
+		return
+	}
+	_ = unstructured.SetNestedField(lease.Object, "", "spec", "holderIdentity") // spec is a map: holder has read it
+	_, _ = e.update(ctx, lease)
+}
+
+// claim puts our name into a Lease, for the first time or again.
+func (e *Election) claim(lease *unstructured.Unstructured, anew bool) *unstructured.Unstructured {
+	claimed := lease.DeepCopy()
+	now := time.Now().UTC().Format(metav1.RFC3339Micro)
+	spec := map[string]any{"holderIdentity": e.Identity, "leaseDurationSeconds": int64(leaseDuration / time.Second), "renewTime": now, "acquireTime": now}
+	transitions, _, _ := unstructured.NestedInt64(lease.Object, "spec", "leaseTransitions")
+	if !anew {
+		spec["acquireTime"], _, _ = unstructured.NestedString(lease.Object, "spec", "acquireTime")
+	} else if holder(lease) != e.Identity {
+		transitions++
+	}
+	spec["leaseTransitions"] = transitions
+	claimed.Object["spec"] = spec
+	return claimed
+}
+
+func holder(lease *unstructured.Unstructured) string {
+	name, _, _ := unstructured.NestedString(lease.Object, "spec", "holderIdentity") // a Lease of another form has none
+	return name
+}
+
+func (e *Election) observe(leader string) {
+	if leader != e.observed {
+		e.observed = leader
+		e.Observed(leader)
+	}
+}
+
+func (e *Election) client() leaseClient { return e.Cluster.leases(e.Namespace) }
+
+func (e *Election) get(ctx context.Context) (*unstructured.Unstructured, error) {
+	return e.Cluster.lease(ctx, e.Namespace, e.Name)
+}
+
+func (e *Election) update(ctx context.Context, lease *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2) // one that hangs must leave time for another
+	defer cancel()
+	return e.client().Update(ctx, lease, metav1.UpdateOptions{FieldManager: fieldManager})
+}
+
+// lease gives a Lease; nil when there is none.
+func (c *Cluster) lease(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {
+	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2)
+	defer cancel()
+	lease, err := c.leases(namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // there is none, and nothing went wrong
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get Lease %s/%s: %w", namespace, name, c.explain(err))
+	}
+	return lease, nil
+}
+
+// wait waits, and reports whether ctx goes on.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
