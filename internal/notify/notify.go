@@ -263,3 +263,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (m *message) lost(err error) error {
 	return fmt.Errorf("%q of run %s was not delivered: %w", m.Kind, m.Run, err)
 }
+
+// Targets names who is told.
+func (n *Notifier) Targets() []string {
+	names := make([]string, len(n.targets))
+	for i, t := range n.targets {
+		names[i] = t.name
+	}
+	return names
+}

@@ -1,0 +1,59 @@
+// Keeps the page up to date, and lets its buttons act with a token that the user
+// gives. The page is complete without it, and then reads only.
+"use strict";
+
+const said = (text) => { document.getElementById("said").textContent = text; };
+
+async function refresh() {
+  if (document.querySelector("dialog[open]") || document.querySelector("#main :focus")) return;
+  try {
+    const response = await fetch("/", {headers: {Accept: "text/html"}});
+    if (!response.ok) throw new Error(`the server answers ${response.status}`);
+    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+    const message = document.getElementById("said").textContent;
+    document.getElementById("main").replaceWith(fresh.getElementById("main"));
+    document.title = fresh.title;
+    said(message.startsWith("Not up to date") ? "" : message);
+  } catch (error) {
+    said(`Not up to date: ${error.message}`);
+  }
+}
+
+function askForToken() {
+  const dialog = document.getElementById("ask");
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      const input = document.getElementById("token");
+      resolve(dialog.returnValue === "ok" ? input.value : "");
+      input.value = "";
+    }, {once: true});
+  });
+}
+
+async function act(button) {
+  if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
+  let token = sessionStorage.getItem("token") || await askForToken();
+  if (!token) return;
+  try {
+    const response = await fetch(button.dataset.post, {
+      method: "POST",
+      headers: {Authorization: `Bearer ${token}`, "Content-Type": "application/json"},
+      body: button.dataset.body,
+    });
+    const answer = await response.json();
+    if (response.status === 401) sessionStorage.removeItem("token");
+    else sessionStorage.setItem("token", token);
+    said(response.ok ? answer.done || answer.run || "Done." : `${answer.error}${answer.hint ? "; " + answer.hint : ""}`);
+  } catch (error) {
+    said(error.message);
+  }
+  button.blur();
+  refresh();
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-post]");
+  if (button) act(button);
+});
+setInterval(refresh, 2000);

@@ -1,0 +1,335 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/notify"
+	"github.com/squall-chaos/squall/internal/records"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/journal"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// liveRun is a run in progress.
+type liveRun struct {
+	run        mesh.Run
+	experiment experiments.Experiment
+	reach      reach
+	by         by
+	// nominal is the start by schedule; zero for one by hand.
+	nominal time.Time
+	began   time.Time
+	stop    context.CancelCauseFunc
+	// detached outlives the run: what is noted and told of it is so in any case.
+	detached context.Context //nolint:containedctx // a runner.Recorder is given none
+
+	mu       sync.Mutex
+	phase    runner.Phase
+	since    time.Time // of the phase
+	decided  []mesh.Decision
+	from, to time.Time // of the fault
+	probes   map[string]steadystate.Measurement
+	hit      *runner.Count
+	dealt    bool
+}
+
+// start begins a run. The lock is held, and this process leads.
+func (s *Server) start(e experiments.Experiment, nominal time.Time, owner by) string {
+	r := s.Runner
+	r.Owner = fmt.Sprintf("%s (squall serve, %s)", owner, s.Identity)
+	run := r.NewRun(e, time.Now())
+	ctx, stop := context.WithCancelCause(s.leads)
+	live := &liveRun{
+		run: run, experiment: e, reach: reachOf(e.Spec), by: owner, nominal: nominal, began: time.Now(), stop: stop,
+		detached: context.WithoutCancel(ctx), probes: map[string]steadystate.Measurement{},
+	}
+	s.live[run.ID] = live
+	s.Metrics.Live(len(s.live), s.faults())
+	s.runs.Go(func() {
+		defer stop(nil)
+		s.carryOut(ctx, r, live)
+	})
+	return run.ID
+}
+
+// faults counts the live runs whose fault is in force.
+func (s *Server) faults() int {
+	faults := 0
+	for _, run := range s.live {
+		run.mu.Lock()
+		if !run.from.IsZero() && run.to.IsZero() {
+			faults++
+		}
+		run.mu.Unlock()
+	}
+	return faults
+}
+
+// carryOut carries out a run, records it, and tells everybody.
+func (s *Server) carryOut(ctx context.Context, r runner.Runner, live *liveRun) {
+	folder := filepath.Join(s.Out, live.run.ID)
+	r.Permit = s.Limits.ForbidsPlan
+	result, err := s.recorded(ctx, r, live, folder)
+	if err != nil {
+		s.Log.Error("the run cannot be recorded, so it did not start", "run", live.run.ID, "error", err)
+		result = runner.Result{Status: runner.RefusedRun, Verdict: steadystate.Inconclusive, Reason: err.Error(), Finished: time.Now()}
+	}
+	s.Metrics.Finished(live.experiment.Metadata.Name, result, time.Since(live.began))
+	s.Log.Info("finished", "run", live.run.ID, "experiment", live.experiment.Metadata.Name, "status", string(result.Status), "verdict", result.Verdict.String(), "reason", result.Reason)
+	s.end(live)
+	if err := s.report(folder); err != nil {
+		s.Log.Error("the report cannot be written; squall report makes it from the journal", "run", live.run.ID, "error", err)
+	}
+	s.remember(live.run.ID)
+	s.prune()
+	s.tellEnd(live, result) //nolint:contextcheck // it is told when ctx has ended, too
+}
+
+// recorded carries out a run with a journal. An error means that it has none, and
+// so did not start.
+func (s *Server) recorded(ctx context.Context, r runner.Runner, live *liveRun, folder string) (runner.Result, error) {
+	writer, err := journal.Create(folder)
+	if err != nil {
+		return runner.Result{}, err
+	}
+	result := r.Run(ctx, live.run, live.experiment, &recorder{server: s, live: live, journal: writer})
+	if err := writer.Close(); err != nil {
+		s.Log.Error("journal", "run", live.run.ID, "error", err)
+	}
+	return result, nil
+}
+
+// end takes a run from the live ones.
+func (s *Server) end(live *liveRun) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.live, live.run.ID)
+	if !live.nominal.IsZero() && !live.dealt {
+		s.unsaved[live.experiment.Metadata.Name] = live.nominal
+	}
+	s.Metrics.Live(len(s.live), s.faults())
+	s.wake()
+}
+
+// recorder writes a run's journal, and follows how it is doing.
+type recorder struct {
+	server  *Server
+	live    *liveRun
+	journal *journal.Writer
+}
+
+// Record implements runner.Recorder.
+func (r *recorder) Record(at time.Time, eventType string, data any) error {
+	event, err := journal.NewEvent(at, eventType, data)
+	if err == nil {
+		err = r.journal.Append(event)
+	}
+	if err != nil {
+		return err
+	}
+	if eventType == runner.EventCreating {
+		// From here on the start has happened: whoever leads next must not make
+		// it again. Until here it must.
+		if err := r.server.noteStart(r.live); err != nil {
+			return err
+		}
+	}
+	r.live.follow(at, data)
+	if phase, is := data.(runner.Phase); is {
+		r.server.tellPhase(r.live, phase)
+	}
+	return nil
+}
+
+// noteStart notes a start by schedule in the store.
+func (s *Server) noteStart(live *liveRun) error {
+	live.mu.Lock()
+	done := live.dealt || live.nominal.IsZero()
+	live.dealt = true
+	live.mu.Unlock()
+	if done {
+		return nil
+	}
+	return s.deal(live.detached, map[string]time.Time{live.experiment.Metadata.Name: live.nominal})
+}
+
+// follow keeps what the page shows.
+func (l *liveRun) follow(at time.Time, data any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch d := data.(type) {
+	case mesh.Plan:
+		l.decided = d.Decisions
+	case runner.Phase:
+		l.phase, l.since = d, at
+		switch d.Name {
+		case runner.PhaseObserve:
+			l.from = at
+		case runner.PhaseRollback:
+			l.to = at
+		case runner.PhasePreflight, runner.PhaseBaseline, runner.PhaseInject, runner.PhaseRecover, runner.PhaseEffect:
+		}
+	case steadystate.Measurement:
+		l.probes[d.Probe] = d
+	case runner.Count:
+		l.hit = &d
+	}
+}
+
+// report writes the reports beside the journal.
+func (s *Server) report(folder string) error {
+	run, err := records.Read(filepath.Join(folder, journal.FileName))
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, format := range []reports.Format{reports.FormatHTML, reports.FormatJSON} {
+		failures = append(failures, writeFile(filepath.Join(folder, format.FileName()), func(w io.Writer) error { return reports.Write(w, format, run) }))
+	}
+	return errors.Join(failures...)
+}
+
+func writeFile(name string, write func(io.Writer) error) (err error) {
+	file, err := os.Create(name) //nolint:gosec // the folder is the user's choice
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return write(file)
+}
+
+// remember takes a run's summary into the list of past runs.
+func (s *Server) remember(run string) {
+	summary := records.Summary(s.Out, run)
+	if summary == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.past[run] = *summary
+}
+
+// scan reads the folder of the records.
+func (s *Server) scan(ctx context.Context) {
+	summaries, err := records.Summaries(ctx, s.Out)
+	if err != nil {
+		return // there is none yet, or ctx has ended
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.past)
+	for _, summary := range summaries {
+		if s.live[summary.Run] == nil {
+			s.past[summary.Run] = summary
+		}
+	}
+}
+
+// prune removes the oldest records.
+func (s *Server) prune() {
+	before := time.Time{}
+	if s.KeepFor > 0 {
+		before = time.Now().Add(-s.KeepFor)
+	}
+	removed, err := records.Prune(s.Out, s.KeepRuns, before, func(run string) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.live[run] != nil
+	})
+	if err != nil {
+		s.Log.Error("old records cannot be removed", "error", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, run := range removed {
+		delete(s.past, run)
+	}
+}
+
+// event is what people are told of a run.
+func (l *liveRun) event(kind notify.Kind) notify.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	event := notify.Event{Kind: kind, Run: l.run.ID, Experiment: l.experiment.Metadata.Name, Title: l.experiment.Spec.Title, Host: l.reach.hosts[0], From: l.from, To: l.to}
+	for _, d := range l.decided {
+		event.Host = d.Host
+		event.Callers = append(event.Callers, d.Callers)
+	}
+	slices.Sort(event.Callers)
+	event.Callers = slices.Compact(event.Callers)
+	return event
+}
+
+// tellPhase tells that a fault is in force, and that it ends early.
+func (s *Server) tellPhase(live *liveRun, phase runner.Phase) {
+	switch {
+	case phase.Name == runner.PhaseObserve:
+		s.Notify(live.event(notify.Started))
+		s.tell(live, false, "FaultStarted", fmt.Sprintf("%s: a fault is in force for %s; end it: squall rollback %s", live.experiment.Metadata.Name, phase.Length, live.run.ID))
+	case phase.Name == runner.PhaseRollback && phase.Reason != "":
+		event := live.event(notify.Stopped)
+		event.Reason = phase.Reason
+		s.Notify(event)
+		s.tell(live, true, "FaultStoppedEarly", fmt.Sprintf("%s: %s", live.experiment.Metadata.Name, phase.Reason))
+	default:
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Metrics.Live(len(s.live), s.faults())
+}
+
+func (s *Server) tellEnd(live *liveRun, result runner.Result) {
+	event := live.event(notify.Finished)
+	event.Verdict, event.Status, event.Reason = result.Verdict.String(), string(result.Status), result.Reason
+	s.Notify(event)
+	words := fmt.Sprintf("%s: %s (%s)", live.experiment.Metadata.Name, result.Verdict, result.Status)
+	if result.Reason != "" {
+		words += ": " + result.Reason
+	}
+	s.tell(live, result.Verdict != steadystate.Held, "ExperimentFinished", words)
+}
+
+// tell writes a Kubernetes Event to the target's Service where that is in the
+// callers' namespace, else to the namespace. It runs beside the run, which it
+// must not hold up.
+func (s *Server) tell(live *liveRun, warning bool, reason, message string) {
+	live.mu.Lock()
+	decided := slices.Clone(live.decided)
+	live.mu.Unlock()
+	told := map[string]bool{}
+	for _, d := range decided {
+		if told[d.Callers] {
+			continue
+		}
+		told[d.Callers] = true
+		s.runs.Go(func() {
+			ctx, cancel := context.WithTimeout(live.detached, storeTimeout)
+			defer cancel()
+			if err := s.Tell(ctx, aboutOf(d), warning, reason, message); err != nil {
+				s.Log.Warn("a Kubernetes Event cannot be written", "error", err)
+			}
+		})
+	}
+}
+
+func aboutOf(d mesh.Decision) mesh.Ref {
+	for _, name := range namesOf(d.Host, "") {
+		if service, is := strings.CutSuffix(name, "."+d.Callers); is {
+			return mesh.Ref{APIVersion: "v1", Kind: "Service", Namespace: d.Callers, Name: service}
+		}
+	}
+	return mesh.Ref{APIVersion: "v1", Kind: "Namespace", Namespace: d.Callers, Name: d.Callers}
+}

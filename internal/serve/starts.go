@@ -1,0 +1,137 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/metrics"
+	"github.com/squall-chaos/squall/runner/schedule"
+)
+
+// tick starts and skips what is due, and gives the time until it must look
+// again.
+func (s *Server) tick(now time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	nap := longestNap
+	if s.leads == nil {
+		return nap
+	}
+	for _, name := range s.names() {
+		one := s.entries[name]
+		if one.schedule == nil {
+			continue
+		}
+		if due, ok := one.schedule.Due(one.last, now); ok {
+			s.meet(name, one, due, now)
+		}
+		if next, ok := one.next(); ok && next.At.After(now) {
+			nap = min(nap, next.At.Sub(now))
+		}
+	}
+	return nap
+}
+
+// errReplaced is why a run ends when its experiment's next one starts.
+var errReplaced = errors.New("the experiment's next start replaces it")
+
+// meet starts what is due, or skips it, or lets it wait until its deadline.
+func (s *Server) meet(name string, one *entry, due schedule.Due, now time.Time) {
+	switch own := s.liveOf(name); {
+	case s.paused != "":
+		s.skip(name, one, due, metrics.SkippedPaused, "paused by "+s.paused)
+	case one.forbidden != "":
+		s.skip(name, one, due, metrics.SkippedLimit, one.forbidden)
+	case due.Skip != "" && one.waiting != "":
+		s.skip(name, one, due, metrics.SkippedConcurrency, due.Skip+", after it has waited: "+one.waiting)
+	case due.Skip != "" && now.Sub(due.At) > one.experiment.Spec.Schedule.StartingDeadline.Duration:
+		s.skip(name, one, due, metrics.SkippedDeadline, due.Skip)
+	case due.Skip != "":
+		s.skip(name, one, due, metrics.SkippedWindow, due.Skip)
+	case len(own) > 0 && one.experiment.Spec.Schedule.ConcurrencyPolicy == experiments.Forbid:
+		s.skip(name, one, due, metrics.SkippedConcurrency, "its last run has not ended")
+	case len(own) > 0 && one.experiment.Spec.Schedule.ConcurrencyPolicy == experiments.Replace:
+		for _, run := range own {
+			run.stop(errReplaced)
+		}
+		one.waiting = "its last run is ending"
+	default:
+		if one.waiting = s.Limits.room(reachOf(one.experiment.Spec), s.reaches()); one.waiting != "" {
+			return
+		}
+		s.settle(name, one, due)
+		s.start(one.experiment, due.Nominal, by("schedule"))
+		s.Metrics.Started(name, now.Sub(due.At))
+		s.Log.Info("started by schedule", "experiment", name, "nominal", due.Nominal.UTC(), "lag", now.Sub(due.At))
+	}
+}
+
+// settle counts a start as dealt with, in this process.
+func (s *Server) settle(name string, one *entry, due schedule.Due) {
+	one.last, one.waiting = due.Nominal, ""
+	s.publishNext(name, one)
+	for range due.Missed {
+		s.Metrics.Skipped(name, metrics.SkippedDeadline)
+	}
+}
+
+func (s *Server) skip(name string, one *entry, due schedule.Due, reason, words string) {
+	s.settle(name, one, due)
+	s.unsaved[name] = due.Nominal
+	s.Metrics.Skipped(name, reason)
+	s.Log.Warn("start skipped", "experiment", name, "nominal", due.Nominal.UTC(), "reason", words)
+}
+
+// liveOf gives the live runs of an experiment.
+func (s *Server) liveOf(experiment string) []*liveRun {
+	var runs []*liveRun
+	for _, run := range s.live {
+		if run.experiment.Metadata.Name == experiment {
+			runs = append(runs, run)
+		}
+	}
+	return runs
+}
+
+// reaches gives whom the live runs disturb.
+func (s *Server) reaches() []reach {
+	reaches := make([]reach, 0, len(s.live))
+	for _, run := range s.live {
+		reaches = append(reaches, run.reach)
+	}
+	return reaches
+}
+
+// by is who has started a run.
+type by string
+
+// The reasons why a start that somebody asks for is not made.
+var (
+	errNotLeading = errors.New("another replica leads")
+	errUnknown    = errors.New("there is no such experiment")
+	errForbidden  = errors.New("not permitted here")
+	errBusy       = errors.New("not now")
+)
+
+// StartNow starts an experiment at once, whatever its schedule says, on
+// somebody's behalf. It gives the run.
+func (s *Server) StartNow(name, owner string) (run string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, known := s.entries[name]
+	switch {
+	case s.leads == nil:
+		return "", fmt.Errorf("%w: %s", errNotLeading, s.leader)
+	case !known:
+		return "", errUnknown
+	case one.forbidden != "":
+		return "", fmt.Errorf("%w: it %s", errForbidden, one.forbidden)
+	}
+	if reason := s.Limits.room(reachOf(one.experiment.Spec), s.reaches()); reason != "" {
+		return "", fmt.Errorf("%w: %s", errBusy, reason)
+	}
+	s.Log.Info("started by hand", "experiment", name, "by", owner)
+	return s.start(one.experiment, time.Time{}, by(owner)), nil
+}

@@ -1,0 +1,282 @@
+package serve
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/squall-chaos/squall/internal/records"
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner/journal"
+)
+
+//go:embed page.html
+var pageText string
+
+//go:embed page.js
+var pageScript []byte
+
+//nolint:gochecknoglobals // a constant template
+var page = template.Must(template.New("page").Parse(pageText))
+
+// Web is the status page and the API.
+type Web struct {
+	Server  *Server
+	Metrics http.Handler
+	// TokenFile holds the token of whoever may start, stop and pause; nobody may
+	// without one.
+	TokenFile string
+	// Version is shown.
+	Version string
+}
+
+// The bounds on what a client may ask of the server.
+const (
+	maxBody      = 4 << 10
+	maxHeader    = 16 << 10
+	readTimeout  = 5 * time.Second
+	writeTimeout = 30 * time.Second
+	idleTimeout  = time.Minute
+	pastShown    = 200
+)
+
+// HTTPServer gives the server of the page, without a listener.
+func (w *Web) HTTPServer() *http.Server {
+	return &http.Server{
+		Handler: w.handler(), ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader,
+	}
+}
+
+func (w *Web) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", w.page)
+	mux.HandleFunc("GET /page.js", func(out http.ResponseWriter, _ *http.Request) {
+		out.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+		_, _ = out.Write(pageScript) // the client's error
+	})
+	mux.HandleFunc("GET /healthz", func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "ok\n") })
+	mux.Handle("GET /metrics", w.Metrics)
+	mux.HandleFunc("GET /api/v1/status", func(out http.ResponseWriter, _ *http.Request) { answer(out, http.StatusOK, w.Server.Status()) })
+	mux.HandleFunc("GET /api/v1/runs", func(out http.ResponseWriter, _ *http.Request) {
+		answer(out, http.StatusOK, struct {
+			Runs []reports.Summary `json:"runs"`
+		}{w.Server.Past(pastShown)})
+	})
+	mux.HandleFunc("GET /api/v1/runs/{id}", w.record(reports.FormatJSON.FileName(), "application/json"))
+	mux.HandleFunc("GET /runs/{id}/report.html", w.record(reports.FormatHTML.FileName(), "text/html; charset=utf-8"))
+	mux.HandleFunc("GET /runs/{id}/journal.jsonl", w.record(journal.FileName, "application/jsonl"))
+	mux.HandleFunc("POST /api/v1/runs/{id}/stop", w.trusted(w.stop))
+	mux.HandleFunc("POST /api/v1/experiments/{name}/run", w.trusted(w.run))
+	mux.HandleFunc("POST /api/v1/pause", w.trusted(w.pause))
+	return guarded(mux)
+}
+
+// guarded sets what keeps a browser from doing more than the page wants, and
+// bounds what is read.
+func guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(out http.ResponseWriter, request *http.Request) {
+		header := out.Header()
+		header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'")
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("Referrer-Policy", "no-referrer")
+		header.Set("Cache-Control", "no-store")
+		request.Body = http.MaxBytesReader(out, request.Body, maxBody)
+		next.ServeHTTP(out, request)
+	})
+}
+
+// answer writes a JSON document.
+func answer(out http.ResponseWriter, code int, document any) {
+	out.Header().Set("Content-Type", "application/json")
+	out.WriteHeader(code)
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(document) // the client's error
+}
+
+// problem is the JSON of an error.
+type problem struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// trusted lets through only who has the token. It stands in a header that no
+// page of another origin can set, so that no form of another page acts for a
+// user; a browser keeps no cookie of ours.
+func (w *Web) trusted(next func(owner string, request *http.Request) (any, error)) http.HandlerFunc {
+	return func(out http.ResponseWriter, request *http.Request) {
+		token, err := w.token()
+		if err != nil {
+			answer(out, http.StatusForbidden, problem{"nobody may do that here", "squall serve --token-file FILE names the token that does"})
+			return
+		}
+		given, is := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")
+		// Hashed, so that the lengths are the same.
+		wanted, got := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(given))
+		if !is || subtle.ConstantTimeCompare(wanted[:], got[:]) != 1 {
+			out.Header().Set("WWW-Authenticate", `Bearer realm="squall"`)
+			answer(out, http.StatusUnauthorized, problem{"the token is missing or wrong", "Authorization: Bearer TOKEN"})
+			return
+		}
+		done, err := next(caller(request), request)
+		if err != nil {
+			answer(out, codeOf(err), problem{Error: err.Error()})
+			return
+		}
+		answer(out, http.StatusOK, done)
+	}
+}
+
+var errNoToken = errors.New("there is no token")
+
+// token reads the token anew, so that it can be changed. An empty one is none.
+func (w *Web) token() (string, error) {
+	if w.TokenFile == "" {
+		return "", errNoToken
+	}
+	content, err := os.ReadFile(w.TokenFile)
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(content))
+	if token == "" {
+		return "", errNoToken
+	}
+	return token, nil
+}
+
+// caller says who asks, as far as that is known.
+func caller(request *http.Request) string {
+	host, _, err := net.SplitHostPort(request.RemoteAddr)
+	if err != nil {
+		host = request.RemoteAddr
+	}
+	return "API from " + host
+}
+
+func codeOf(err error) int {
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case errors.Is(err, errUnknown):
+		return http.StatusNotFound
+	case errors.Is(err, errForbidden):
+		return http.StatusForbidden
+	case errors.Is(err, errBusy):
+		return http.StatusConflict
+	case errors.Is(err, errNotLeading):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, errBadRequest):
+		return http.StatusBadRequest
+	case tooLarge:
+		return http.StatusRequestEntityTooLarge
+	default:
+		return http.StatusBadGateway // the cluster, which is asked on behalf of the client
+	}
+}
+
+// started is the answer to a start, and done that to anything else.
+type started struct {
+	Run string `json:"run"`
+}
+
+type done struct {
+	Done string `json:"done"`
+}
+
+func (w *Web) stop(owner string, request *http.Request) (any, error) {
+	id := request.PathValue("id")
+	if err := w.Server.Stop(request.Context(), id, owner); err != nil {
+		return nil, err
+	}
+	return done{"stopping " + id}, nil
+}
+
+func (w *Web) run(owner string, request *http.Request) (any, error) {
+	run, err := w.Server.StartNow(request.PathValue("name"), owner)
+	return started{run}, err
+}
+
+var errBadRequest = errors.New("bad request")
+
+// pause takes {"paused": false} too; without a body it pauses.
+func (w *Web) pause(owner string, request *http.Request) (any, error) {
+	wanted := struct {
+		Paused *bool `json:"paused"`
+	}{}
+	decoder := json.NewDecoder(request.Body)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&wanted); err != nil && !errors.Is(err, io.EOF) {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			return nil, err
+		}
+		return nil, fmt.Errorf(`%w: %w; the body is {"paused": true} or {"paused": false}`, errBadRequest, err)
+	}
+	paused := wanted.Paused == nil || *wanted.Paused
+	if err := w.Server.Pause(request.Context(), paused, owner); err != nil {
+		return nil, err
+	}
+	return struct {
+		Paused bool `json:"paused"`
+	}{paused}, nil
+}
+
+// record serves a file of a run's folder. The id must be that of a run that is
+// known, so that no path leads anywhere else.
+func (w *Web) record(name, contentType string) http.HandlerFunc {
+	return func(out http.ResponseWriter, request *http.Request) {
+		id := request.PathValue("id")
+		if _, named := records.Began(id); !named || filepath.Base(id) != id || !w.Server.knows(id) {
+			answer(out, http.StatusNotFound, problem{Error: "there is no such run"})
+			return
+		}
+		file, err := os.Open(filepath.Join(w.Server.Out, id, name)) //nolint:gosec // a run that is known
+		if err != nil {
+			answer(out, http.StatusNotFound, problem{Error: "the run has no such record yet"})
+			return
+		}
+		defer file.Close() //nolint:errcheck // opened for reading
+		out.Header().Set("Content-Type", contentType)
+		_, _ = io.Copy(out, file) // the client's error
+	}
+}
+
+// knows reports whether a run is live or among the past ones.
+func (s *Server) knows(run string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, past := s.past[run]
+	return past || s.live[run] != nil
+}
+
+// pageData is what the page shows.
+type pageData struct {
+	Status
+	Version  string
+	Writable bool
+	Past     []reports.Summary
+}
+
+func (w *Web) page(out http.ResponseWriter, _ *http.Request) {
+	_, err := w.token()
+	var text strings.Builder
+	data := pageData{w.Server.Status(), w.Version, err == nil, w.Server.Past(pastShown)}
+	if err := page.Execute(&text, data); err != nil {
+		http.Error(out, "the page cannot be made", http.StatusInternalServerError)
+		return
+	}
+	out.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = io.WriteString(out, text.String()) // the client's error
+}
