@@ -206,7 +206,7 @@ func (f *serveFlags) server(env Env, folder string, r runner.Runner, config serv
 	}
 	config.Folder, config.Runner, config.Limits = serve.NewFolder(folder), r, f.limits
 	config.Out, config.KeepRuns, config.KeepFor = f.out, f.keepRuns, f.keepFor
-	config.Identity = identity()
+	config.Identity = identity(f.advertised(env))
 	config.Store = &serve.StateFile{Path: filepath.Join(f.out, "starts.json")}
 	config.Look = func(ctx context.Context) ([]mesh.ActiveRun, error) {
 		seen, err := surveyor.look(ctx)
@@ -227,15 +227,30 @@ func (f *serveFlags) server(env Env, folder string, r runner.Runner, config serv
 	return serve.New(config), election, nil
 }
 
-// identity names this process unlike any other, also of the same host.
-func identity() string {
+// advertised is where other replicas reach this one: at the pod's address. Empty
+// means nowhere.
+func (f *serveFlags) advertised(env Env) string {
+	_, port, err := net.SplitHostPort(f.listen)
+	if address := env.Getenv("POD_IP"); f.elect && address != "" && err == nil {
+		return net.JoinHostPort(address, port)
+	}
+	return ""
+}
+
+// identity names this process unlike any other, also of the same host, and says
+// where it is reached.
+func identity(address string) string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "squall"
 	}
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
-	return host + "-" + hex.EncodeToString(random[:])
+	name := host + "-" + hex.EncodeToString(random[:])
+	if address != "" {
+		name += "@" + address
+	}
+	return name
 }
 
 // removeTimeout bounds one removal.

@@ -9,8 +9,11 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,7 +84,61 @@ func (w *Web) handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/runs/{id}/stop", w.trusted(w.stop))
 	mux.HandleFunc("POST /api/v1/experiments/{name}/run", w.trusted(w.run))
 	mux.HandleFunc("POST /api/v1/pause", w.trusted(w.pause))
-	return guarded(mux)
+	return guarded(w.forwarding(mux))
+}
+
+// forwardedHeader marks a request that a replica has passed on, so that none goes
+// in circles.
+const forwardedHeader = "X-Squall-Forwarded"
+
+// forwarding lets the replica that leads answer, which knows the live runs, when
+// its identity holds an address. What is about this process itself stays here.
+func (w *Web) forwarding(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(out http.ResponseWriter, request *http.Request) {
+		address := w.Server.leadsElsewhere()
+		switch request.URL.Path {
+		case "/metrics", "/healthz", "/readyz":
+			address = ""
+		}
+		if address == "" || request.Header.Get(forwardedHeader) != "" {
+			next.ServeHTTP(out, request)
+			return
+		}
+		proxy := httputil.ReverseProxy{
+			Rewrite: func(r *httputil.ProxyRequest) {
+				r.SetURL(&url.URL{Scheme: "http", Host: address})
+				r.Out.Header.Set(forwardedHeader, w.Server.Identity)
+				r.SetXForwarded()
+			},
+			ModifyResponse: func(r *http.Response) error {
+				for name := range out.Header() {
+					r.Header.Del(name) // they stand already
+				}
+				return nil
+			},
+			ErrorLog: log.New(io.Discard, "", 0), // the answer says it
+			ErrorHandler: func(out http.ResponseWriter, request *http.Request, err error) {
+				if request.Method == http.MethodGet {
+					next.ServeHTTP(out, request) // what we know is better than nothing
+					return
+				}
+				answer(out, http.StatusBadGateway, problem{"the replica that leads does not answer", "try again: another leads within seconds"})
+			},
+		}
+		proxy.ServeHTTP(out, request)
+	})
+}
+
+// leadsElsewhere gives the address of another replica that leads; empty when this
+// one does, or nobody knows.
+func (s *Server) leadsElsewhere() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leads != nil || s.leader == s.Identity {
+		return ""
+	}
+	_, address, _ := strings.Cut(s.leader, "@")
+	return address
 }
 
 // guarded sets what keeps a browser from doing more than the page wants, and
@@ -160,6 +217,9 @@ func (w *Web) token() (string, error) {
 
 // caller says who asks, as far as that is known.
 func caller(request *http.Request) string {
+	if first := request.Header.Get("X-Forwarded-For"); first != "" && request.Header.Get(forwardedHeader) != "" {
+		return "API from " + reports.OneLine(first)
+	}
 	host, _, err := net.SplitHostPort(request.RemoteAddr)
 	if err != nil {
 		host = request.RemoteAddr
