@@ -3,6 +3,7 @@
 GO       ?= go
 BIN      := bin
 LINT     := $(BIN)/golangci-lint
+HELM     := $(BIN)/helm-render
 PAGES    := tools/pages/node_modules
 PROMTOOL := $(BIN)/sandbox-promtool
 # The packages of the sandbox that are linted: cmd/controlplane only links
@@ -30,8 +31,9 @@ test: unit e2e ## run all tests
 unit: ## run the tests that need no sandbox
 	$(GO) test -race ./...
 	cd sandbox && $(GO) test -race ./internal/...
+	cd tools/helm && $(GO) test -race ./...
 
-e2e: sandbox $(PAGES) $(PROMTOOL) ## run the end-to-end tests on the sandbox
+e2e: sandbox $(HELM) $(PAGES) $(PROMTOOL) ## run the end-to-end tests on the sandbox
 	cd sandbox && $(GO) test -race -count=1 -p 1 -timeout 20m ./e2e/...
 	$(GO) test -race -count=1 ./internal/metrics -args -built
 
@@ -48,10 +50,12 @@ fuzz: ## look for input that breaks the loader or the match algebra, for 80 seco
 lint: $(LINT) ## run the linters
 	$(LINT) run ./...
 	cd sandbox && ../$(LINT) run $(SANDBOX_PACKAGES) && $(GO) vet ./cmd/controlplane
+	cd tools/helm && ../../$(LINT) run ./...
 
 fmt: $(LINT) ## format the code
 	$(LINT) fmt ./...
 	cd sandbox && ../$(LINT) fmt $(SANDBOX_PACKAGES)
+	cd tools/helm && ../../$(LINT) fmt ./...
 
 bench: sandbox ## print the figures of the README
 	$(GO) test -run '^$$' -bench . -benchmem ./...
@@ -65,6 +69,9 @@ $(LINT): tools/golangci-lint/go.mod tools/golangci-lint/go.sum
 
 $(PROMTOOL): sandbox/go.mod sandbox/go.sum
 	cd sandbox && $(GO) build -ldflags='-s -w' -tags remove_all_sd -o ../$@ github.com/prometheus/prometheus/cmd/promtool
+
+$(HELM): tools/helm/main.go tools/helm/go.mod tools/helm/go.sum
+	cd tools/helm && $(GO) build -ldflags='-s -w' -o ../../$@ .
 
 $(PAGES): tools/pages/package.json tools/pages/package-lock.json tools/pages/.npmrc
 	tools/pages/setup.sh
