@@ -1,0 +1,64 @@
+{{- define "squall.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "squall.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- default $full .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "squall.selector" -}}
+app.kubernetes.io/name: {{ include "squall.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "squall.labels" -}}
+{{ include "squall.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "squall.serviceAccount" -}}
+{{- default (ternary (include "squall.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name }}
+{{- end }}
+
+{{- define "squall.image" -}}
+{{- with .Values.image -}}
+{{- .repository }}:{{ default $.Chart.AppVersion .tag }}{{ with .digest }}@{{ . }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The home of the temporary objects; empty when they go to the listed namespaces only. */}}
+{{- define "squall.home" -}}
+{{- default (ternary "" .Release.Namespace (gt (len .Values.namespaces) 0)) .Values.homeNamespace }}
+{{- end }}
+
+{{/* A JSON object with the list of namespaces in which Squall may write. */}}
+{{- define "squall.namespaces" -}}
+{{- dict "list" (append .Values.namespaces (include "squall.home" .) | compact | uniq) | toJson }}
+{{- end }}
+
+{{/*
+Roles of other names than those of deploy/rbac.yaml, which people may have
+applied, and than those of a release in another namespace.
+*/}}
+{{- define "squall.role" -}}
+{{- printf "%s:%s" .Release.Namespace (include "squall.fullname" .) }}
+{{- end }}
+
+{{/* The secrets that are mounted, and the flag that names the file of each. */}}
+{{- define "squall.secrets" -}}
+{{- with .Values -}}
+{{- $all := list
+  (merge (dict "volume" "prometheus" "flag" "prometheus-http-config") .prometheus.httpConfigSecret)
+  (merge (dict "volume" "token" "flag" "token-file") .api.tokenSecret)
+  (merge (dict "volume" "notify" "flag" "notify-file") .notify.secret)
+  (merge (dict "volume" "grafana" "flag" "grafana-token-file") .grafana.tokenSecret)
+-}}
+{{- $used := list -}}
+{{- range $all }}{{ if .name }}{{ $used = append $used . }}{{ end }}{{ end -}}
+{{- dict "list" $used | toJson }}
+{{- end }}
+{{- end }}
