@@ -6,17 +6,21 @@ LINT     := $(BIN)/golangci-lint
 HELM     := $(BIN)/helm-render
 PAGES    := tools/pages/node_modules
 PROMTOOL := $(BIN)/sandbox-promtool
+IMAGE    ?= squall
 # The packages of the sandbox that are linted: cmd/controlplane only links
 # other projects' programs, and analysing those takes longer than building them.
 SANDBOX_PACKAGES := ./cmd/sandbox/... ./internal/... ./e2e/...
 
-.PHONY: help build sandbox demo test unit e2e pages torture fuzz lint fmt bench clean
+.PHONY: help build image sandbox demo test unit e2e pages torture fuzz lint fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/squall
-	$(GO) build -trimpath -o $(BIN)/squall ./cmd/squall
+	$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o $(BIN)/squall ./cmd/squall
+
+image: ## build the container image with Docker, as IMAGE
+	docker build -t $(IMAGE) .
 
 sandbox: build ## build the sandbox: a real mesh on one machine (about 10 minutes the first time)
 	cd sandbox && $(GO) build -ldflags='-s -w' -o ../$(BIN)/sandbox ./cmd/sandbox
