@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -26,13 +27,19 @@ func rbac(kind string) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: strings.ToLower(kind) + "s"}
 }
 
+// clientOf gives the client for an object.
+func clientOf(kube dynamic.Interface, object *unstructured.Unstructured) dynamic.ResourceInterface {
+	resource, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
+	if namespace := object.GetNamespace(); namespace != "" {
+		return kube.Resource(resource).Namespace(namespace)
+	}
+	return kube.Resource(resource)
+}
+
 // apply creates an object for the time of a test.
 func apply(t *testing.T, object *unstructured.Unstructured) {
 	t.Helper()
-	var client dynamic.ResourceInterface = mesh.Kube.Resource(rbac(object.GetKind()))
-	if namespace := object.GetNamespace(); namespace != "" {
-		client = mesh.Kube.Resource(rbac(object.GetKind())).Namespace(namespace)
-	}
+	client := clientOf(mesh.Kube, object)
 	if _, err := client.Create(t.Context(), object, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -50,15 +57,23 @@ func documented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, object := range decoded(t, manifests) {
+		apply(t, object)
+	}
+}
+
+// decoded decodes manifests.
+func decoded(t *testing.T, manifests []byte) (objects []*unstructured.Unstructured) {
+	t.Helper()
 	documents := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifests), 4096)
 	for {
 		object := &unstructured.Unstructured{}
 		if err := documents.Decode(object); errors.Is(err, io.EOF) {
-			return
+			return objects
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		apply(t, object)
+		objects = append(objects, object)
 	}
 }
 
@@ -101,16 +116,22 @@ func bindAll(t *testing.T) {
 // restricted is a client with the permissions of the user.
 func restricted(t *testing.T) dynamic.Interface {
 	t.Helper()
-	rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: mesh.Dir + "/kubeconfig"}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: "restricted"}).ClientConfig()
+	return clientAs(t, mesh.Dir+"/kubeconfig", "restricted")
+}
+
+// clientAs is a client with the permissions of a context of a kubeconfig.
+func clientAs(t *testing.T, kubeconfig, user string) dynamic.Interface {
+	t.Helper()
+	rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: user}).ClientConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	user, err := dynamic.NewForConfig(config)
+	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return user
+	return client
 }
 
 // access is one thing to do.
