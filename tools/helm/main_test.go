@@ -155,7 +155,7 @@ func TestChartGrantsTheDocumentedRoles(t *testing.T) {
 	for _, o := range documents(t, string(content)) {
 		roles[o.Metadata.Name] = as[rbacv1.Role](t, o).Rules // a ClusterRole has the same fields
 	}
-	events := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}}
+	events := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}}
 	writing := append(slices.Clone(roles["squall-faults"]), events)
 	leases := func(name string) []rbacv1.PolicyRule {
 		return []rbacv1.PolicyRule{
@@ -286,6 +286,22 @@ func TestServiceMonitorFindsTheService(t *testing.T) {
 	}
 	if len(monitor.Spec.Endpoints) != 1 || monitor.Spec.Endpoints[0].Port != service.Spec.Ports[0].Name || monitor.Spec.Endpoints[0].Interval != "1m30s" || monitor.Labels["release"] != "monitoring" {
 		t.Errorf("ServiceMonitor %+v", monitor)
+	}
+}
+
+// The rules are those of deploy/prometheus/alerts.yaml, templates and all.
+func TestPrometheusRuleHasTheAlerts(t *testing.T) {
+	content, err := os.ReadFile("../../deploy/prometheus/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want monitoring.PrometheusRuleSpec
+	if err := sigsyaml.UnmarshalStrict(content, &want); err != nil {
+		t.Fatal(err)
+	}
+	rule := as[monitoring.PrometheusRule](t, only(t, render(t, ci("everything")), "PrometheusRule"))
+	if diff := cmp.Diff(want, rule.Spec); diff != "" || len(want.Groups) == 0 || rule.Labels["release"] != "monitoring" {
+		t.Errorf("labels %v, %s", rule.Labels, diff)
 	}
 }
 
@@ -452,6 +468,23 @@ func TestREADMEHasEveryValue(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The values that docs/install.md tells to write are taken.
+func TestDocumentedValues(t *testing.T) {
+	content, err := os.ReadFile("../../docs/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(content, -1)
+	for _, block := range blocks {
+		if arguments := as[appsv1.Deployment](t, only(t, render(t, write(t, string(block[1]))), "Deployment")).Spec.Template.Spec.Containers[0].Args; !slices.Contains(arguments, "--max-percentage=50") {
+			t.Errorf("arguments %v", arguments)
+		}
+	}
+	if len(blocks) != 1 {
+		t.Errorf("%d blocks of values", len(blocks))
 	}
 }
 
