@@ -112,6 +112,7 @@ func TestChartIsTakenByTheAPIServer(t *testing.T) {
 					apply(t, o) // no pod is taken without it
 				case "Deployment":
 					takenAndRestricted(t, o)
+					servable(t, o)
 				}
 				if err := dryRun(t, o); err != nil {
 					t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
@@ -146,6 +147,24 @@ func takenAndRestricted(t *testing.T, deployment *unstructured.Unstructured) {
 	_ = unstructured.SetNestedField(misspelt.Object, int64(1), "spec", "replica") // the spec is a map
 	if err := dryRun(t, misspelt); err == nil {
 		t.Error("a misspelt field is taken")
+	}
+}
+
+// servable fails the test unless squall serve knows every flag that a Deployment
+// gives it. It is run where the folder of experiments is not.
+func servable(t *testing.T, deployment *unstructured.Unstructured) {
+	t.Helper()
+	containers, _, err := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
+	if err != nil || len(containers) != 1 {
+		t.Fatalf("%d containers: %v", len(containers), err)
+	}
+	container, _ := containers[0].(map[string]any)
+	args, _, err := unstructured.NestedStringSlice(container, "args")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := ask(t, args...); code != 2 || !strings.Contains(stderr, "/etc/squall/experiments is no folder") {
+		t.Errorf("squall %v: exit code %d: %s", args, code, stderr)
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -471,13 +473,42 @@ func TestREADMEHasEveryValue(t *testing.T) {
 	}
 }
 
+// A package has no links: it holds what they lead to.
+func TestPackageHoldsRulesAndAlerts(t *testing.T) {
+	loaded, err := loader.Load(squall)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := chartutil.Save(loaded, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	packaged, err := loader.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, f := range packaged.Files {
+		got[f.Name] = string(f.Data)
+	}
+	for name, link := range map[string]string{"files/rbac.yaml": "../../deploy/rbac.yaml", "files/alerts.yaml": "../../deploy/prometheus/alerts.yaml"} {
+		want, err := os.ReadFile(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got[name]); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
 // The values that docs/install.md tells to write are taken.
 func TestDocumentedValues(t *testing.T) {
 	content, err := os.ReadFile("../../docs/install.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(content, -1)
+	blocks := regexp.MustCompile("(?s)```yml\n(.*?)```").FindAllSubmatch(content, -1)
 	for _, block := range blocks {
 		if arguments := as[appsv1.Deployment](t, only(t, render(t, write(t, string(block[1]))), "Deployment")).Spec.Template.Spec.Containers[0].Args; !slices.Contains(arguments, "--max-percentage=50") {
 			t.Errorf("arguments %v", arguments)
