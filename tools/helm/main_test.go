@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -262,18 +263,22 @@ func TestReplicas(t *testing.T) {
 }
 
 // A rule that names no peer is for everybody, so nobody in the values must not
-// become a rule.
+// become one: only the replicas reach each other.
 func TestNetworkPolicyOfNobodyLetsNobodyIn(t *testing.T) {
+	replicas := func(policy networkingv1.NetworkPolicy, peers []networkingv1.NetworkPolicyPeer) bool {
+		return len(peers) > 0 && peers[0].NamespaceSelector == nil && peers[0].IPBlock == nil && peers[0].PodSelector != nil &&
+			reflect.DeepEqual(*peers[0].PodSelector, policy.Spec.PodSelector)
+	}
 	policy := as[networkingv1.NetworkPolicy](t, only(t, render(t, write(t, "networkPolicy: {enabled: true}")), "NetworkPolicy"))
-	if len(policy.Spec.Ingress) > 0 || !slices.Contains(policy.Spec.PolicyTypes, networkingv1.PolicyTypeIngress) {
-		t.Errorf("lets in %v", policy.Spec.Ingress)
+	if in := policy.Spec.Ingress; len(in) != 1 || len(in[0].From) != 1 || len(in[0].Ports) != 1 || !replicas(policy, in[0].From) || !slices.Contains(policy.Spec.PolicyTypes, networkingv1.PolicyTypeIngress) {
+		t.Errorf("lets in %v", in)
 	}
 	policy = as[networkingv1.NetworkPolicy](t, only(t, render(t, ci("everything")), "NetworkPolicy"))
-	if len(policy.Spec.Ingress) != 1 || len(policy.Spec.Ingress[0].From) != 1 || len(policy.Spec.Ingress[0].Ports) != 1 {
-		t.Errorf("lets in %v", policy.Spec.Ingress)
+	if in := policy.Spec.Ingress; len(in) != 1 || len(in[0].From) != 2 || len(in[0].Ports) != 1 || !replicas(policy, in[0].From) {
+		t.Errorf("lets in %v", in)
 	}
-	if len(policy.Spec.Egress) != 4 {
-		t.Errorf("lets out %v", policy.Spec.Egress)
+	if out := policy.Spec.Egress; len(out) != 5 || !replicas(policy, out[0].To) {
+		t.Errorf("lets out %v", out)
 	}
 }
 
