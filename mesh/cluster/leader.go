@@ -42,16 +42,17 @@ var leases = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: 
 // ends when the Lease is lost; lead is waited for, and the Lease given back.
 func (e *Election) Run(ctx context.Context, lead func(context.Context)) {
 	for ctx.Err() == nil {
-		held := e.acquire(ctx)
+		held, since := e.acquire(ctx)
 		if held == nil {
 			return
 		}
-		e.hold(ctx, held, lead)
+		e.hold(ctx, held, since, lead)
 	}
 }
 
-// acquire waits until the Lease is ours; it gives nil when ctx ends before.
-func (e *Election) acquire(ctx context.Context) *unstructured.Unstructured {
+// acquire waits until the Lease is ours, and gives when it was asked for; it
+// gives nil when ctx ends before.
+func (e *Election) acquire(ctx context.Context) (held *unstructured.Unstructured, asked time.Time) {
 	var seen string // the version of the Lease that was seen last
 	var since time.Time
 	for {
@@ -59,55 +60,58 @@ func (e *Election) acquire(ctx context.Context) *unstructured.Unstructured {
 		if err == nil && lease != nil && lease.GetResourceVersion() != seen {
 			seen, since = lease.GetResourceVersion(), time.Now()
 		}
+		asked = time.Now()
 		switch {
 		case err != nil:
 		case lease == nil:
 			lease = &unstructured.Unstructured{Object: map[string]any{
 				"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": map[string]any{"namespace": e.Namespace, "name": e.Name},
 			}}
-			if created, err := e.client().Create(ctx, e.claim(lease, true), metav1.CreateOptions{FieldManager: fieldManager}); err == nil {
-				return created
+			if created, err := e.create(ctx, e.claim(lease, true)); err == nil {
+				return created, asked
 			}
 		case holder(lease) == "" || holder(lease) == e.Identity || time.Since(since) >= leaseDuration:
 			if updated, err := e.update(ctx, e.claim(lease, true)); err == nil {
-				return updated
+				return updated, asked
 			}
 		default:
 			e.observe(holder(lease))
 		}
 		if !wait(ctx, retryPeriod) {
-			return nil
+			return nil, time.Time{}
 		}
 	}
 }
 
-// hold leads for as long as the Lease can be renewed.
-func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, lead func(context.Context)) {
+// hold leads for as long as the Lease can be renewed. It counts from when a
+// renewal was asked for: others count from when it was done, which they may see
+// long before the answer comes.
+func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, since time.Time, lead func(context.Context)) {
 	e.observe(e.Identity)
 	leading, stop := context.WithCancel(ctx)
+	deadline := time.AfterFunc(time.Until(since.Add(renewDeadline)), stop)
+	defer deadline.Stop()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		lead(leading)
 	}()
-	for renewed := time.Now(); wait(ctx, retryPeriod); {
-		attempt, cancel := context.WithDeadline(ctx, renewed.Add(renewDeadline))
-		next, err := e.update(attempt, e.claim(lease, false))
-		if err != nil {
-			// The Lease may be another's, or only changed: by an answer that we
-			// have not got, or by an administrator.
-			if now, failure := e.get(attempt); failure == nil && (now == nil || holder(now) != e.Identity) {
-				cancel()
-				break
-			} else if failure == nil {
-				lease = now
-			}
-		} else {
-			lease, renewed = next, time.Now()
+	for wait(leading, retryPeriod) {
+		asked := time.Now()
+		next, err := e.update(leading, e.claim(lease, false))
+		if err == nil {
+			lease = next
+			deadline.Reset(time.Until(asked.Add(renewDeadline)))
+			continue
 		}
-		cancel()
-		if time.Since(renewed) >= renewDeadline {
+		// The Lease may be another's, or only changed: by an answer that we
+		// have not got, or by an administrator.
+		next, err = e.get(leading)
+		if err == nil && (next == nil || holder(next) != e.Identity) {
 			break
+		}
+		if err == nil {
+			lease = next
 		}
 	}
 	stop()
@@ -157,8 +161,6 @@ func (e *Election) observe(leader string) {
 	}
 }
 
-func (e *Election) client() leaseClient { return e.Cluster.leases(e.Namespace) }
-
 func (e *Election) get(ctx context.Context) (*unstructured.Unstructured, error) {
 	return e.Cluster.lease(ctx, e.Namespace, e.Name)
 }
@@ -166,7 +168,13 @@ func (e *Election) get(ctx context.Context) (*unstructured.Unstructured, error) 
 func (e *Election) update(ctx context.Context, lease *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2) // one that hangs must leave time for another
 	defer cancel()
-	return e.client().Update(ctx, lease, metav1.UpdateOptions{FieldManager: fieldManager})
+	return e.Cluster.leases(e.Namespace).Update(ctx, lease, metav1.UpdateOptions{FieldManager: fieldManager})
+}
+
+func (e *Election) create(ctx context.Context, lease *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2)
+	defer cancel()
+	return e.Cluster.leases(e.Namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
 }
 
 // lease gives a Lease; nil when there is none.
