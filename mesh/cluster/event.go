@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,7 +21,7 @@ type Event struct {
 	Reporter        string // the instance that reports
 }
 
-// The bounds that the API server sets.
+// maxEventMessage is how many bytes of a message the API server takes.
 const maxEventMessage = 1024
 
 // Tell writes an Event into the namespace of the object that it is about.
@@ -36,7 +37,7 @@ func (c *Cluster) Tell(ctx context.Context, e Event) error {
 		"involvedObject": map[string]any{
 			"apiVersion": e.About.APIVersion, "kind": e.About.Kind, "namespace": e.About.Namespace, "name": e.About.Name,
 		},
-		"type": kind, "reason": e.Reason, "message": e.Message[:min(len(e.Message), maxEventMessage)], "action": e.Reason,
+		"type": kind, "reason": e.Reason, "message": cut(e.Message, maxEventMessage), "action": e.Reason,
 		"source": map[string]any{"component": "squall"}, "reportingComponent": "squall.dev/serve", "reportingInstance": e.Reporter,
 		"firstTimestamp": now.Format(time.RFC3339), "lastTimestamp": now.Format(time.RFC3339), "count": int64(1),
 		"eventTime": now.Format("2006-01-02T15:04:05.000000Z07:00"),
@@ -46,4 +47,12 @@ func (c *Cluster) Tell(ctx context.Context, e Event) error {
 		return fmt.Errorf("event in %s: %w", e.About.Namespace, c.explain(err))
 	}
 	return nil
+}
+
+// cut gives the first so many bytes of a text at most, in whole characters.
+func cut(text string, most int) string {
+	if len(text) > most {
+		text = text[:most]
+	}
+	return strings.ToValidUTF8(text, "")
 }
