@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,7 +25,9 @@ type Folder struct {
 type file struct {
 	content []byte
 	present []experiments.Experiment
+	broken  string                   // why there is no present version
 	good    []experiments.Experiment // the last version without a problem
+	used    []experiments.Experiment // what is in use of it
 	problem string
 }
 
@@ -59,16 +62,10 @@ func (f *Folder) Read() (changed bool) {
 		}
 	}
 	for name, content := range contents {
-		known, is := f.files[name]
-		if is && bytes.Equal(known.content, content) {
-			continue
+		if f.files[name] == nil {
+			f.files[name] = &file{}
 		}
-		if !is {
-			known = &file{}
-			f.files[name] = known
-		}
-		known.take(name, content)
-		changed = true
+		changed = f.files[name].take(name, content) || changed
 	}
 	if changed {
 		f.settle()
@@ -76,15 +73,20 @@ func (f *Folder) Read() (changed bool) {
 	return changed
 }
 
+// content is what a file holds, or why it cannot be read.
+type content struct {
+	bytes []byte
+	err   error
+}
+
 // contents reads the experiment files directly in the folder, as `squall run`
-// takes them of one. What cannot be read has no content, which is a problem of
-// its own.
-func (f *Folder) contents() (map[string][]byte, error) {
+// takes them of one.
+func (f *Folder) contents() (map[string]content, error) {
 	entries, err := os.ReadDir(f.path)
 	if err != nil {
 		return nil, err
 	}
-	contents := map[string][]byte{}
+	contents := map[string]content{}
 	for _, entry := range entries {
 		name := entry.Name()
 		if ending := filepath.Ext(name); strings.HasPrefix(name, ".") || ending != ".yaml" && ending != ".yml" {
@@ -93,24 +95,53 @@ func (f *Folder) contents() (map[string][]byte, error) {
 		if len(contents) == maxFiles {
 			return nil, fmt.Errorf("%s holds more than %d experiment files", f.path, maxFiles)
 		}
-		content, err := os.ReadFile(filepath.Join(f.path, name)) //nolint:gosec // the user names the folder
+		read, err := readBounded(filepath.Join(f.path, name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it went while the folder was read
 		}
-		contents[name] = content
+		contents[name] = content{read, err}
 	}
 	return contents, nil
 }
 
-// take takes in new content.
-func (f *file) take(name string, content []byte) {
-	f.content, f.problem = content, ""
-	loaded, err := experiments.Load(name, bytes.NewReader(content))
+// maxContent is more than the loader takes of a file.
+const maxContent = 2 << 20
+
+// readBounded reads a file that holds no more than anybody needs. Nothing else is
+// opened: a pipe would never end.
+func readBounded(name string) ([]byte, error) {
+	info, err := os.Stat(name)
 	if err != nil {
-		f.problem = err.Error()
-		return
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", name)
+	}
+	file, err := os.Open(name) //nolint:gosec // the user names the folder
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // opened for reading
+	return io.ReadAll(io.LimitReader(file, maxContent))
+}
+
+// take takes in what a file holds now, and reports whether that changes anything.
+func (f *file) take(name string, now content) bool {
+	switch {
+	case now.err != nil:
+		changed := f.broken != now.err.Error()
+		f.content, f.present, f.broken = nil, nil, now.err.Error()
+		return changed
+	case f.content != nil && bytes.Equal(f.content, now.bytes):
+		return false
+	}
+	f.content, f.broken = now.bytes, ""
+	loaded, err := experiments.Load(name, bytes.NewReader(now.bytes))
+	if err != nil {
+		f.broken = err.Error()
 	}
 	f.present = loaded
+	return true
 }
 
 // settle decides which version of each file is in use: the present one, unless
@@ -119,52 +150,43 @@ func (f *Folder) settle() {
 	taken := map[string]string{}
 	for _, name := range f.names() {
 		one := f.files[name]
-		if one.problem == "" || strings.Contains(one.problem, clash) {
+		if one.problem = one.broken; one.problem == "" {
 			one.problem = clashes(one.present, taken)
 		}
 		if one.problem == "" {
 			one.good = one.present
 		}
-		one.good = slices.DeleteFunc(slices.Clone(one.good), func(e experiments.Experiment) bool { return taken[e.Metadata.Name] != "" })
-		for _, e := range one.good {
+		one.used = slices.DeleteFunc(slices.Clone(one.good), func(e experiments.Experiment) bool { return taken[e.Metadata.Name] != "" })
+		for _, e := range one.used {
 			taken[e.Metadata.Name] = name
 		}
 	}
 }
 
-const clash = "names an experiment too:"
-
 func clashes(all []experiments.Experiment, taken map[string]string) string {
 	for _, e := range all {
 		if other := taken[e.Metadata.Name]; other != "" {
-			return fmt.Sprintf("%s %s %s; rename one", other, clash, e.Metadata.Name)
+			return fmt.Sprintf("%s names an experiment too: %s; rename one", other, e.Metadata.Name)
 		}
 	}
 	return ""
 }
 
-// Experiments gives what is in use, each with its file, in the order of their
-// names.
-func (f *Folder) Experiments() map[string]experiments.Experiment {
-	all := map[string]experiments.Experiment{}
-	for _, one := range f.files {
-		for _, e := range one.good {
-			all[e.Metadata.Name] = e
+// Loaded is an experiment that is in use, and its file.
+type Loaded struct {
+	experiments.Experiment
+	File string
+}
+
+// Experiments gives what is in use by name.
+func (f *Folder) Experiments() map[string]Loaded {
+	all := map[string]Loaded{}
+	for name, one := range f.files {
+		for _, e := range one.used {
+			all[e.Metadata.Name] = Loaded{e, name}
 		}
 	}
 	return all
-}
-
-// FileOf names the file of an experiment.
-func (f *Folder) FileOf(experiment string) string {
-	for _, name := range f.names() {
-		for _, e := range f.files[name].good {
-			if e.Metadata.Name == experiment {
-				return name
-			}
-		}
-	}
-	return ""
 }
 
 // Broken lists what cannot be used as it is.
@@ -175,7 +197,7 @@ func (f *Folder) Broken() []Broken {
 	}
 	for _, name := range f.names() {
 		if one := f.files[name]; one.problem != "" {
-			broken = append(broken, Broken{name, one.problem, len(one.good) > 0})
+			broken = append(broken, Broken{name, one.problem, len(one.used) > 0})
 		}
 	}
 	return broken

@@ -1,14 +1,16 @@
 package serve
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/metrics"
 	"github.com/squall-chaos/squall/mesh"
 )
 
@@ -27,30 +29,35 @@ type Limits struct {
 // Check gives the first mistake of the limits themselves.
 func (l Limits) Check() error {
 	for _, pattern := range l.Protected {
-		if _, err := path.Match(strings.ToLower(pattern), ""); err != nil || pattern == "" {
+		if _, err := path.Match(lower(pattern), ""); err != nil || lower(pattern) == "" {
 			return fmt.Errorf("%q is no pattern of hosts", pattern)
 		}
+	}
+	if l.MaxConcurrent < 0 || l.MaxPerNamespace < 0 || l.MaxDuration < 0 {
+		return errors.New("a limit is negative; 0 sets none")
+	}
+	if math.IsNaN(l.MaxPercentage) || l.MaxPercentage < 0 {
+		return fmt.Errorf("%g is no percentage", l.MaxPercentage)
 	}
 	return nil
 }
 
-// Forbids says why an experiment may not run at all; it is empty when it may.
-func (l Limits) Forbids(spec experiments.Spec) string {
+// Forbids says why an experiment may not run at all, for the metrics and in
+// words; the words are empty when it may.
+func (l Limits) Forbids(spec experiments.Spec) (limit, words string) {
 	if l.MaxDuration > 0 && spec.Duration.Duration > l.MaxDuration {
-		return fmt.Sprintf("lasts %s; at most %s is permitted here", spec.Duration, experiments.Duration{Duration: l.MaxDuration})
+		return metrics.SkippedDuration, fmt.Sprintf("lasts %s; at most %s is permitted here", spec.Duration, experiments.Duration{Duration: l.MaxDuration})
 	}
 	for _, f := range spec.Faults {
 		if l.MaxPercentage > 0 && (f.Percentage == nil || float64(*f.Percentage) > l.MaxPercentage) {
-			return fmt.Sprintf("hits more than %g %% of the requests, which is the most that is permitted here", l.MaxPercentage)
+			return metrics.SkippedPercentage, fmt.Sprintf("hits more than %g %% of the requests, which is the most that is permitted here", l.MaxPercentage)
 		}
 		target := spec.TargetOf(f)
-		for _, name := range namesOf(target.Host, target.Namespace) {
-			if reason := l.protects(name); reason != "" {
-				return reason
-			}
+		if reason := l.protects(target.Host, target.Namespace); reason != "" {
+			return metrics.SkippedHost, reason
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // ForbidsPlan says why a plan may not be carried out: it names hosts as the mesh
@@ -58,42 +65,42 @@ func (l Limits) Forbids(spec experiments.Spec) string {
 func (l Limits) ForbidsPlan(plan mesh.Plan) string {
 	for _, d := range plan.Decisions {
 		for _, host := range append([]string{d.Host}, d.Trace.Destinations...) {
-			for _, name := range namesOf(host, "") {
-				if reason := l.protects(name); reason != "" {
-					return reason
-				}
+			if reason := l.protects(host, ""); reason != "" {
+				return reason
 			}
 		}
 	}
 	return ""
 }
 
-func (l Limits) protects(name string) string {
+func (l Limits) protects(host, namespace string) string {
+	names := namesOf(host, namespace)
 	for _, pattern := range l.Protected {
-		if is, err := path.Match(strings.ToLower(pattern), name); err == nil && is {
-			return fmt.Sprintf("%s is protected here by %q", name, pattern)
+		for _, name := range names {
+			if is, err := path.Match(lower(pattern), name); err == nil && is {
+				return fmt.Sprintf("%s is protected here by %q", names[0], pattern)
+			}
 		}
 	}
 	return ""
 }
 
+// lower gives a host, or a pattern of hosts, as it is compared.
+func lower(host string) string { return strings.TrimSuffix(strings.ToLower(host), ".") }
+
 // namesOf gives the names by which people know a host: a Service has several.
+// The first is the same for all of them, in whatever domain the cluster is.
 func namesOf(host, namespace string) []string {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	names := []string{host}
-	short := host
-	if !strings.Contains(host, ".") && namespace != "" {
-		short = host + "." + namespace
-		names = append(names, short)
+	host = lower(host)
+	labels := strings.Split(host, ".")
+	if len(labels) == 1 && namespace != "" {
+		labels = append(labels, lower(namespace))
 	}
-	for _, suffix := range []string{".cluster.local", ".svc"} {
-		short = strings.TrimSuffix(short, suffix)
+	if len(labels) != 2 && (len(labels) < 3 || labels[2] != "svc") {
+		return []string{host}
 	}
-	if strings.Count(short, ".") == 1 {
-		names = append(names, short, short+".svc", short+".svc.cluster.local")
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	short := labels[0] + "." + labels[1]
+	return []string{short + ".svc.cluster.local", short + ".svc", short, labels[0], host}
 }
 
 // reach is whose calls to whom an experiment disturbs.
@@ -103,17 +110,29 @@ func reachOf(spec experiments.Spec) reach {
 	var r reach
 	for _, f := range spec.Faults {
 		target := spec.TargetOf(f)
-		names := namesOf(target.Host, target.Namespace)
-		r.hosts = append(r.hosts, slices.MaxFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b)) }))
+		r.hosts = append(r.hosts, namesOf(target.Host, target.Namespace)[0])
 		for _, caller := range spec.CallersOf(f) {
 			r.namespaces = append(r.namespaces, caller.Namespace)
 		}
 	}
-	for _, list := range []*[]string{&r.hosts, &r.namespaces} {
-		slices.Sort(*list)
-		*list = slices.Compact(*list)
+	return r.sorted()
+}
+
+// and adds what a plan disturbs: callers that the file does not name, and hosts
+// as the mesh knows them.
+func (r reach) and(plan mesh.Plan) reach {
+	added := reach{slices.Clone(r.hosts), slices.Clone(r.namespaces)}
+	for _, d := range plan.Decisions {
+		added.hosts = append(added.hosts, namesOf(d.Host, "")[0])
+		added.namespaces = append(added.namespaces, d.Callers)
 	}
-	return r
+	return added.sorted()
+}
+
+func (r reach) sorted() reach {
+	slices.Sort(r.hosts)
+	slices.Sort(r.namespaces)
+	return reach{slices.Compact(r.hosts), slices.Compact(r.namespaces)}
 }
 
 // room says why a run must wait for others; it is empty when it need not. One

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/metrics"
 	"github.com/squall-chaos/squall/internal/notify"
 	"github.com/squall-chaos/squall/internal/records"
 	"github.com/squall-chaos/squall/mesh"
@@ -26,14 +27,18 @@ import (
 type liveRun struct {
 	run        mesh.Run
 	experiment experiments.Experiment
-	reach      reach
-	by         by
+	// reach is guarded by the server's lock: the plan adds to it.
+	reach reach
+	host  string
+	by    by
 	// nominal is the start by schedule; zero for one by hand.
 	nominal time.Time
 	began   time.Time
 	stop    context.CancelCauseFunc
 	// detached outlives the run: what is noted and told of it is so in any case.
 	detached context.Context //nolint:containedctx // a runner.Recorder is given none
+	// ended ends with the run, and says why.
+	ended context.Context //nolint:containedctx // the run's own
 
 	mu       sync.Mutex
 	phase    runner.Phase
@@ -52,9 +57,10 @@ func (s *Server) start(e experiments.Experiment, nominal time.Time, owner by) st
 	run := r.NewRun(e, time.Now())
 	ctx, stop := context.WithCancelCause(s.leads)
 	live := &liveRun{
-		run: run, experiment: e, reach: reachOf(e.Spec), by: owner, nominal: nominal, began: time.Now(), stop: stop,
+		run: run, experiment: e, reach: reachOf(e.Spec), by: owner, nominal: nominal, began: time.Now(), stop: stop, ended: ctx,
 		detached: context.WithoutCancel(ctx), probes: map[string]steadystate.Measurement{},
 	}
+	live.host = live.reach.hosts[0]
 	s.live[run.ID] = live
 	s.Metrics.Live(len(s.live), s.faults())
 	s.runs.Go(func() {
@@ -80,11 +86,14 @@ func (s *Server) faults() int {
 // carryOut carries out a run, records it, and tells everybody.
 func (s *Server) carryOut(ctx context.Context, r runner.Runner, live *liveRun) {
 	folder := filepath.Join(s.Out, live.run.ID)
-	r.Permit = s.Limits.ForbidsPlan
+	r.Permit = func(plan mesh.Plan) string { return s.permit(live, plan) }
 	result, err := s.recorded(ctx, r, live, folder)
 	if err != nil {
 		s.Log.Error("the run cannot be recorded, so it did not start", "run", live.run.ID, "error", err)
 		result = runner.Result{Status: runner.RefusedRun, Verdict: steadystate.Inconclusive, Reason: err.Error(), Finished: time.Now()}
+		if !live.nominal.IsZero() {
+			s.Metrics.Skipped(live.experiment.Metadata.Name, metrics.SkippedError)
+		}
 	}
 	s.Metrics.Finished(live.experiment.Metadata.Name, result, time.Since(live.began))
 	s.Log.Info("finished", "run", live.run.ID, "experiment", live.experiment.Metadata.Name, "status", string(result.Status), "verdict", result.Verdict.String(), "reason", result.Reason)
@@ -111,13 +120,17 @@ func (s *Server) recorded(ctx context.Context, r runner.Runner, live *liveRun, f
 	return result, nil
 }
 
-// end takes a run from the live ones.
+// end takes a run from the live ones. One that has come to nothing because the
+// process does not lead any more is left to the next leader.
 func (s *Server) end(live *liveRun) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.live, live.run.ID)
-	if !live.nominal.IsZero() && !live.dealt {
-		s.unsaved[live.experiment.Metadata.Name] = live.nominal
+	live.mu.Lock()
+	left := live.nominal.IsZero() || live.dealt || errors.Is(context.Cause(live.ended), errHandover)
+	live.mu.Unlock()
+	if !left {
+		s.dealt(live.experiment.Metadata.Name, live.nominal)
 	}
 	s.Metrics.Live(len(s.live), s.faults())
 	s.wake()
@@ -201,15 +214,6 @@ func (s *Server) report(folder string) error {
 	return errors.Join(failures...)
 }
 
-func writeFile(name string, write func(io.Writer) error) (err error) {
-	file, err := os.Create(name) //nolint:gosec // the folder is the user's choice
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	return write(file)
-}
-
 // remember takes a run's summary into the list of past runs.
 func (s *Server) remember(run string) {
 	summary := records.Summary(s.Out, run)
@@ -218,20 +222,23 @@ func (s *Server) remember(run string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.past[run] = *summary
+	s.past[run], s.fresh[run] = *summary, true
 }
 
 // scan reads the folder of the records.
 func (s *Server) scan(ctx context.Context) {
+	s.mu.Lock()
+	clear(s.fresh)
+	s.mu.Unlock()
 	summaries, err := records.Summaries(ctx, s.Out)
 	if err != nil {
 		return // there is none yet, or ctx has ended
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	clear(s.past)
+	maps.DeleteFunc(s.past, func(run string, _ reports.Summary) bool { return !s.fresh[run] })
 	for _, summary := range summaries {
-		if s.live[summary.Run] == nil {
+		if s.live[summary.Run] == nil && !s.fresh[summary.Run] {
 			s.past[summary.Run] = summary
 		}
 	}
@@ -262,7 +269,7 @@ func (s *Server) prune() {
 func (l *liveRun) event(kind notify.Kind) notify.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	event := notify.Event{Kind: kind, Run: l.run.ID, Experiment: l.experiment.Metadata.Name, Title: l.experiment.Spec.Title, Host: l.reach.hosts[0], From: l.from, To: l.to}
+	event := notify.Event{Kind: kind, Run: l.run.ID, Experiment: l.experiment.Metadata.Name, Title: l.experiment.Spec.Title, Host: l.host, From: l.from, To: l.to}
 	for _, d := range l.decided {
 		event.Host = d.Host
 		event.Callers = append(event.Callers, d.Callers)
@@ -326,10 +333,9 @@ func (s *Server) tell(live *liveRun, warning bool, reason, message string) {
 }
 
 func aboutOf(d mesh.Decision) mesh.Ref {
-	for _, name := range namesOf(d.Host, "") {
-		if service, is := strings.CutSuffix(name, "."+d.Callers); is {
-			return mesh.Ref{APIVersion: "v1", Kind: "Service", Namespace: d.Callers, Name: service}
-		}
+	service, domain, _ := strings.Cut(namesOf(d.Host, "")[0], ".")
+	if domain == d.Callers+".svc.cluster.local" {
+		return mesh.Ref{APIVersion: "v1", Kind: "Service", Namespace: d.Callers, Name: service}
 	}
 	return mesh.Ref{APIVersion: "v1", Kind: "Namespace", Namespace: d.Callers, Name: d.Callers}
 }

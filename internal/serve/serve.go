@@ -8,11 +8,13 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/metrics"
 	"github.com/squall-chaos/squall/internal/notify"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
@@ -37,8 +39,9 @@ type Config struct {
 	// Look gives the runs of which anything is in the cluster.
 	Look func(ctx context.Context) ([]mesh.ActiveRun, error)
 	// Remove deletes what runs have left in the cluster, on somebody's behalf.
-	Remove  func(ctx context.Context, runs []mesh.ActiveRun, owner string) error
-	Tell    func(ctx context.Context, about mesh.Ref, warning bool, reason, message string) error
+	Remove func(ctx context.Context, runs []mesh.ActiveRun, owner string) error
+	Tell   func(ctx context.Context, about mesh.Ref, warning bool, reason, message string) error
+	// Notify must not block: a run calls it.
 	Notify  func(notify.Event)
 	Metrics Metrics
 	Log     *slog.Logger
@@ -73,9 +76,15 @@ type Server struct {
 	// unsaved are starts that were dealt with, and are not in the store yet.
 	unsaved map[string]time.Time
 	past    map[string]reports.Summary // by run
+	// fresh are the runs that have ended since the folder of the records was
+	// read last.
+	fresh map[string]bool
 
-	runs  sync.WaitGroup
-	awake chan struct{}
+	// stating is full while the state is read or changed and then followed, so
+	// that what was read before somebody paused does not undo it.
+	stating chan struct{}
+	runs    sync.WaitGroup
+	awake   chan struct{}
 }
 
 // entry is one experiment.
@@ -83,8 +92,9 @@ type entry struct {
 	experiment experiments.Experiment
 	file       string
 	schedule   *schedule.Schedule // nil when it has none
-	// forbidden says why it may not run here.
-	forbidden string
+	// forbidden says why it may not run here, and limit is the metrics' word for
+	// that.
+	forbidden, limit string
 	// last is the nominal time of the last start that was dealt with.
 	last time.Time
 	// waiting says what a start that is due waits for.
@@ -95,7 +105,7 @@ type entry struct {
 func New(config Config) *Server {
 	s := &Server{
 		Config: config, entries: map[string]*entry{}, live: map[string]*liveRun{}, unsaved: map[string]time.Time{},
-		past: map[string]reports.Summary{}, awake: make(chan struct{}, 1),
+		past: map[string]reports.Summary{}, fresh: map[string]bool{}, awake: make(chan struct{}, 1), stating: make(chan struct{}, 1),
 	}
 	s.reload()
 	return s
@@ -131,9 +141,13 @@ func (s *Server) reload() {
 	if !s.Folder.Read() && s.loaded {
 		return
 	}
+	all := s.Folder.Experiments()
+	compiled := make(map[string]*entry, len(all)) // before the lock, which a run may wait for
+	for name, loaded := range all {
+		compiled[name] = s.compile(loaded)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := s.Folder.Experiments()
 	for name := range s.entries {
 		if _, stays := all[name]; !stays {
 			delete(s.entries, name)
@@ -141,8 +155,8 @@ func (s *Server) reload() {
 			s.Log.Info("experiment is gone", "experiment", name)
 		}
 	}
-	for name, e := range all {
-		s.enter(name, e)
+	for name, one := range compiled {
+		s.enter(name, one)
 	}
 	s.loaded, s.broken = true, s.Folder.Broken()
 	for _, b := range s.broken {
@@ -153,24 +167,34 @@ func (s *Server) reload() {
 	s.wake()
 }
 
-// enter takes in one experiment.
-func (s *Server) enter(name string, e experiments.Experiment) {
-	one, known := s.entries[name]
-	if !known {
-		one = &entry{}
-		s.entries[name] = one
-		if s.leads != nil {
-			s.begin(name, one, time.Now())
+// compile makes the entry of an experiment.
+func (s *Server) compile(loaded Loaded) *entry {
+	one := &entry{experiment: loaded.Experiment, file: loaded.File}
+	one.limit, one.forbidden = s.Limits.Forbids(loaded.Spec)
+	if loaded.Spec.Schedule == nil {
+		return one
+	}
+	compiled, err := schedule.New(loaded.Metadata.Name, *loaded.Spec.Schedule)
+	if err != nil {
+		one.limit, one.forbidden = metrics.SkippedError, err.Error() // the loader has checked it
+	}
+	one.schedule = &compiled
+	return one
+}
+
+// enter takes in one experiment. A schedule that is new or has changed begins
+// now.
+func (s *Server) enter(name string, one *entry) {
+	known := s.entries[name]
+	s.entries[name] = one
+	if known != nil {
+		one.last = known.last
+		if reflect.DeepEqual(known.experiment, one.experiment) {
+			one.waiting = known.waiting
 		}
 	}
-	one.experiment, one.file, one.forbidden, one.waiting = e, s.Folder.FileOf(name), s.Limits.Forbids(e.Spec), ""
-	one.schedule = nil
-	if e.Spec.Schedule != nil {
-		if compiled, err := schedule.New(name, *e.Spec.Schedule); err == nil {
-			one.schedule = &compiled
-		} else {
-			one.forbidden = err.Error() // the loader has checked it
-		}
+	if s.leads != nil && (known == nil || !reflect.DeepEqual(known.experiment.Spec.Schedule, one.experiment.Spec.Schedule)) {
+		s.begin(name, one, time.Now())
 	}
 	s.publishNext(name, one)
 }
@@ -178,8 +202,17 @@ func (s *Server) enter(name string, e experiments.Experiment) {
 // begin lets an experiment's schedule begin now: what was due before it was known
 // was never promised.
 func (s *Server) begin(name string, one *entry, now time.Time) {
-	one.last = now
-	s.unsaved[name] = now
+	if now.After(one.last) {
+		one.last = now
+		s.dealt(name, now)
+	}
+}
+
+// dealt notes that a start was dealt with, for save.
+func (s *Server) dealt(name string, nominal time.Time) {
+	if nominal.After(s.unsaved[name]) {
+		s.unsaved[name] = nominal
+	}
 }
 
 func (s *Server) publishNext(name string, one *entry) {
@@ -210,19 +243,24 @@ func (s *Server) Observed(leader string) {
 	s.leader = leader
 }
 
-// errHandover is why runs end when their process does not lead any more.
-var errHandover = errors.New("the process that ran it does not lead any more, or ends")
+var (
+	// errHandover is why runs end when their process does not lead any more.
+	errHandover = errors.New("the process that ran it does not lead any more, or ends")
+	// errDeposed is why a process that has not heard that it does not lead any
+	// more can note nothing.
+	errDeposed = errors.New("another process has taken over")
+)
 
 // Lead runs what is due until ctx ends; then it ends the live runs, which roll
 // back, and returns when all have.
 func (s *Server) Lead(ctx context.Context) {
-	state, ok := s.load(ctx)
+	state, ok := s.claim(ctx)
 	if !ok {
 		return
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	s.takeOver(ctx, state)
+	runs, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer context.AfterFunc(ctx, func() { stop(errHandover) })()
+	s.takeOver(runs, state)
 	s.Log.Info("leading", "identity", s.Identity)
 	var background sync.WaitGroup
 	background.Go(func() { s.sweepLoop(ctx) })
@@ -239,22 +277,21 @@ func (s *Server) Lead(ctx context.Context) {
 		timer.Stop()
 	}
 	s.standDown()
+	stop(errHandover)
 	s.runs.Wait()
 	background.Wait()
 	s.save(context.WithoutCancel(ctx))
 	s.Log.Info("not leading any more", "identity", s.Identity)
 }
 
-// load reads the state, patiently: without it a start could come twice.
-func (s *Server) load(ctx context.Context) (State, bool) {
+// claim takes the state over, patiently: without it a start could come twice.
+func (s *Server) claim(ctx context.Context) (State, bool) {
 	for {
-		attempt, cancel := context.WithTimeout(ctx, storeTimeout)
-		state, err := s.Store.Load(attempt)
-		cancel()
+		state, err := s.change(ctx, func(state *State) { state.Leader = s.Identity })
 		if err == nil {
 			return state, true
 		}
-		s.Log.Error("the state of the schedules cannot be read; trying again", "error", err)
+		s.Log.Error("the state of the schedules cannot be taken over; trying again", "error", err)
 		if !pause(ctx, longestNap) {
 			return State{}, false
 		}
@@ -264,27 +301,25 @@ func (s *Server) load(ctx context.Context) (State, bool) {
 func (s *Server) takeOver(ctx context.Context, state State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leads, s.paused = ctx, state.Paused
+	s.leads = ctx
 	now := time.Now()
 	for name, one := range s.entries {
-		if last, known := state.Starts[name]; known {
-			one.last = last
-		} else {
+		one.last = state.Starts[name]
+		if own := s.unsaved[name]; own.After(one.last) {
+			one.last = own
+		}
+		if one.last.IsZero() {
 			s.begin(name, one, now)
 		}
 		s.publishNext(name, one)
 	}
 	s.Metrics.Leading(true)
-	s.Metrics.Paused(s.paused != "")
 }
 
 func (s *Server) standDown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leads = nil
-	for _, run := range s.live {
-		run.stop(errHandover)
-	}
 	s.Metrics.Leading(false)
 }
 
@@ -314,29 +349,74 @@ func (s *Server) save(ctx context.Context) {
 func (s *Server) deal(ctx context.Context, starts map[string]time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	known := s.known()
+	deposed := false
 	_, err := s.Store.Change(ctx, func(state *State) {
-		if state.Starts == nil {
-			state.Starts = map[string]time.Time{}
-		}
-		for name, nominal := range starts {
-			if nominal.After(state.Starts[name]) {
-				state.Starts[name] = nominal
-			}
+		if deposed = state.Leader != s.Identity; !deposed {
+			state.note(starts, known, time.Now())
 		}
 	})
+	if err == nil && deposed {
+		err = errDeposed
+	}
 	return err
+}
+
+// forgetAfter is how long the store remembers an experiment that is gone.
+const forgetAfter = 7 * 24 * time.Hour
+
+// note notes that starts were dealt with, and forgets experiments that nobody
+// knows any more: a Lease holds so much only.
+func (s *State) note(starts map[string]time.Time, known map[string]bool, now time.Time) {
+	if s.Starts == nil {
+		s.Starts = map[string]time.Time{}
+	}
+	for name, nominal := range starts {
+		if nominal.After(s.Starts[name]) {
+			s.Starts[name] = nominal
+		}
+	}
+	maps.DeleteFunc(s.Starts, func(name string, last time.Time) bool { return !known[name] && now.Sub(last) > forgetAfter })
+}
+
+// known gives the names of the experiments.
+func (s *Server) known() map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := make(map[string]bool, len(s.entries))
+	for name := range s.entries {
+		known[name] = true
+	}
+	return known
 }
 
 // refreshLoop learns what other replicas have been told.
 func (s *Server) refreshLoop(ctx context.Context) {
 	for pause(ctx, refreshEvery) {
-		attempt, cancel := context.WithTimeout(ctx, storeTimeout)
-		state, err := s.Store.Load(attempt)
-		cancel()
-		if err == nil {
-			s.setPaused(state.Paused)
-		}
+		_, _ = s.follow(ctx, s.Store.Load) // it is asked again
 	}
+}
+
+// change changes the state.
+func (s *Server) change(ctx context.Context, change func(*State)) (State, error) {
+	return s.follow(ctx, func(ctx context.Context) (State, error) { return s.Store.Change(ctx, change) })
+}
+
+// follow gets the state, and follows whether somebody has paused.
+func (s *Server) follow(ctx context.Context, get func(context.Context) (State, error)) (State, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	select {
+	case s.stating <- struct{}{}:
+	case <-ctx.Done():
+		return State{}, ctx.Err()
+	}
+	defer func() { <-s.stating }()
+	state, err := get(ctx)
+	if err == nil {
+		s.setPaused(state.Paused)
+	}
+	return state, err
 }
 
 func (s *Server) setPaused(by string) {

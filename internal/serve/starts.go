@@ -7,6 +7,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/metrics"
+	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner/schedule"
 )
 
@@ -34,6 +35,9 @@ func (s *Server) tick(now time.Time) time.Duration {
 	return nap
 }
 
+// waitsForOwn is what a start waits for that replaces a run.
+const waitsForOwn = "its last run is ending"
+
 // errReplaced is why a run ends when its experiment's next one starts.
 var errReplaced = errors.New("the experiment's next start replaces it")
 
@@ -43,9 +47,11 @@ func (s *Server) meet(name string, one *entry, due schedule.Due, now time.Time) 
 	case s.paused != "":
 		s.skip(name, one, due, metrics.SkippedPaused, "paused by "+s.paused)
 	case one.forbidden != "":
-		s.skip(name, one, due, metrics.SkippedLimit, one.forbidden)
-	case due.Skip != "" && one.waiting != "":
+		s.skip(name, one, due, one.limit, one.forbidden)
+	case due.Skip != "" && one.waiting == waitsForOwn:
 		s.skip(name, one, due, metrics.SkippedConcurrency, due.Skip+", after it has waited: "+one.waiting)
+	case due.Skip != "" && one.waiting != "":
+		s.skip(name, one, due, metrics.SkippedLimit, due.Skip+", after it has waited: "+one.waiting)
 	case due.Skip != "" && now.Sub(due.At) > one.experiment.Spec.Schedule.StartingDeadline.Duration:
 		s.skip(name, one, due, metrics.SkippedDeadline, due.Skip)
 	case due.Skip != "":
@@ -56,9 +62,9 @@ func (s *Server) meet(name string, one *entry, due schedule.Due, now time.Time) 
 		for _, run := range own {
 			run.stop(errReplaced)
 		}
-		one.waiting = "its last run is ending"
+		one.waiting = waitsForOwn
 	default:
-		if one.waiting = s.Limits.room(reachOf(one.experiment.Spec), s.reaches()); one.waiting != "" {
+		if one.waiting = s.Limits.room(reachOf(one.experiment.Spec), s.reaches(nil)); one.waiting != "" {
 			return
 		}
 		s.settle(name, one, due)
@@ -79,7 +85,7 @@ func (s *Server) settle(name string, one *entry, due schedule.Due) {
 
 func (s *Server) skip(name string, one *entry, due schedule.Due, reason, words string) {
 	s.settle(name, one, due)
-	s.unsaved[name] = due.Nominal
+	s.dealt(name, due.Nominal)
 	s.Metrics.Skipped(name, reason)
 	s.Log.Warn("start skipped", "experiment", name, "nominal", due.Nominal.UTC(), "reason", words)
 }
@@ -95,13 +101,31 @@ func (s *Server) liveOf(experiment string) []*liveRun {
 	return runs
 }
 
-// reaches gives whom the live runs disturb.
-func (s *Server) reaches() []reach {
+// reaches gives whom the live runs disturb, but for one run.
+func (s *Server) reaches(but *liveRun) []reach {
 	reaches := make([]reach, 0, len(s.live))
 	for _, run := range s.live {
-		reaches = append(reaches, run.reach)
+		if run != but {
+			reaches = append(reaches, run.reach)
+		}
 	}
 	return reaches
+}
+
+// permit says why a run may not carry out its plan, which may disturb more than
+// the file says.
+func (s *Server) permit(run *liveRun, plan mesh.Plan) string {
+	if reason := s.Limits.ForbidsPlan(plan); reason != "" {
+		return reason
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wanted := run.reach.and(plan)
+	reason := s.Limits.room(wanted, s.reaches(run))
+	if reason == "" {
+		run.reach = wanted
+	}
+	return reason
 }
 
 // by is who has started a run.
@@ -129,7 +153,7 @@ func (s *Server) StartNow(name, owner string) (run string, err error) {
 	case one.forbidden != "":
 		return "", fmt.Errorf("%w: it %s", errForbidden, one.forbidden)
 	}
-	if reason := s.Limits.room(reachOf(one.experiment.Spec), s.reaches()); reason != "" {
+	if reason := s.Limits.room(reachOf(one.experiment.Spec), s.reaches(nil)); reason != "" {
 		return "", fmt.Errorf("%w: %s", errBusy, reason)
 	}
 	s.Log.Info("started by hand", "experiment", name, "by", owner)

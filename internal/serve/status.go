@@ -132,6 +132,7 @@ func (l *liveRun) status(now time.Time) LiveStatus {
 func (s *Server) Past(most int) []reports.Summary {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	past := slices.SortedFunc(maps.Values(s.past), func(a, b reports.Summary) int { return cmp.Compare(b.Run, a.Run) })
+	past := slices.AppendSeq(make([]reports.Summary, 0, len(s.past)), maps.Values(s.past))
+	slices.SortFunc(past, func(a, b reports.Summary) int { return cmp.Compare(b.Run, a.Run) })
 	return past[:min(most, len(past))]
 }

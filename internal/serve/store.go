@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,6 +20,10 @@ type State struct {
 	Starts map[string]time.Time `json:"starts,omitempty"`
 	// Paused is who has paused all schedules; empty when nobody has.
 	Paused string `json:"paused,omitempty"`
+	// Leader is the process that may note starts. Whoever takes over writes its
+	// name here first, so that a leader that has slept through its own end
+	// starts nothing.
+	Leader string `json:"leader,omitempty"`
 }
 
 // Store keeps the state.
@@ -90,7 +95,7 @@ func (s *StateFile) Load(context.Context) (State, error) {
 }
 
 func (s *StateFile) load() (State, error) {
-	content, err := os.ReadFile(s.Path) //nolint:gosec // the user names the folder
+	content, err := os.ReadFile(s.Path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return State{}, fmt.Errorf("state of the schedules: %w", err)
 	}
@@ -118,6 +123,24 @@ func (s *StateFile) Change(_ context.Context, change func(*State)) (State, error
 }
 
 func replace(name string, content []byte) error {
-	//nolint:gosec // the user names the folder
-	return errors.Join(os.MkdirAll(filepath.Dir(name), 0o750), os.WriteFile(name+".new", content, 0o600), os.Rename(name+".new", name))
+	if err := os.MkdirAll(filepath.Dir(name), 0o750); err != nil {
+		return err
+	}
+	if err := writeFile(name+".new", func(w io.Writer) error { _, err := w.Write(content); return err }); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
+}
+
+// writeFile writes a file and syncs it to disk.
+func writeFile(name string, write func(io.Writer) error) (err error) {
+	file, err := os.Create(name) //nolint:gosec // the folder is the user's choice
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := write(file); err != nil {
+		return err
+	}
+	return file.Sync()
 }

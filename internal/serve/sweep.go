@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/squall-chaos/squall/mesh"
 )
@@ -42,7 +43,8 @@ func (s *Server) sweep(ctx context.Context) {
 }
 
 // Stop ends a run on somebody's behalf: one of this process, or one that only
-// the cluster knows.
+// the cluster knows. Once begun it goes on without whoever asked: a run must not
+// be left half removed because a browser was closed.
 func (s *Server) Stop(ctx context.Context, id, owner string) error {
 	s.mu.Lock()
 	live := s.live[id]
@@ -52,6 +54,8 @@ func (s *Server) Stop(ctx context.Context, id, owner string) error {
 		live.stop(stoppedError(owner))
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
 	runs, err := s.Look(ctx)
 	if err != nil {
 		return err
@@ -64,6 +68,10 @@ func (s *Server) Stop(ctx context.Context, id, owner string) error {
 	return s.Remove(ctx, runs, owner)
 }
 
+// stopTimeout leaves time for the answer before the client's connection is
+// closed.
+const stopTimeout = writeTimeout - 5*time.Second
+
 // stoppedError is why a run ends that somebody has stopped.
 type stoppedError string
 
@@ -74,9 +82,6 @@ func (s *Server) Pause(ctx context.Context, paused bool, owner string) error {
 	if !paused {
 		owner = ""
 	}
-	state, err := s.Store.Change(ctx, func(state *State) { state.Paused = owner })
-	if err == nil {
-		s.setPaused(state.Paused)
-	}
+	_, err := s.change(ctx, func(state *State) { state.Paused = owner })
 	return err
 }

@@ -278,7 +278,13 @@ func (w *Web) pause(owner string, request *http.Request) (any, error) {
 	}{}
 	decoder := json.NewDecoder(request.Body)
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&wanted); err != nil && !errors.Is(err, io.EOF) {
+	err := decoder.Decode(&wanted)
+	if err == nil {
+		if _, err = decoder.Token(); err == nil {
+			err = errors.New("there is more after the object")
+		}
+	}
+	if !errors.Is(err, io.EOF) {
 		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 			return nil, err
 		}
