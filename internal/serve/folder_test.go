@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -226,8 +227,7 @@ func TestStateFile(t *testing.T) {
 }
 
 func TestNotedStateThatIsBroken(t *testing.T) {
-	uncut := false
-	store := NotedState{&way{memoryNote: &memoryNote{text: "{"}, cut: &uncut}}
+	store := NotedState{&way{memoryNote: &memoryNote{text: "{"}, cut: &atomic.Bool{}}}
 	if _, err := store.Load(context.WithoutCancel(t.Context())); err == nil {
 		t.Error("a broken state is no error")
 	}

@@ -165,15 +165,14 @@ func TestPause(t *testing.T) {
 func TestPauseDuringARefresh(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage"))
-		r := w.lead("a")
-		time.Sleep(4500 * time.Millisecond)
 		w.fate = func(write bool) (time.Duration, bool, error) {
 			if write {
 				return 0, true, nil
 			}
 			return 2 * time.Second, true, nil
 		}
-		time.Sleep(time.Second) // the refresh is under way
+		r := w.lead("a")
+		time.Sleep(refreshEvery + 500*time.Millisecond) // a refresh is under way
 		if err := r.Pause(t.Context(), true, "somebody"); err != nil {
 			t.Fatal(err)
 		}
@@ -244,23 +243,22 @@ func TestAfterAPause(t *testing.T) {
 
 // Whoever leads next makes a start again that had come to nothing, and only that.
 func TestTakingOver(t *testing.T) {
-	type replicas = *replica
 	for _, test := range []struct {
 		name     string
 		at       time.Duration // after the start
-		end      func(r replicas, w *world)
+		end      func(r *replica)
 		injected int
 	}{
-		{"ended before the first create", 2 * time.Second, func(r replicas, _ *world) { r.stop() }, 1},
-		{"ended in the fault", 6 * time.Second, func(r replicas, _ *world) { r.stop() }, 1},
-		{"died before the first create", 2 * time.Second, func(r replicas, w *world) { r.kill(w) }, 1},
-		{"died in the fault", 6 * time.Second, func(r replicas, w *world) { r.kill(w) }, 1},
+		{"ended before the first create", 2 * time.Second, func(r *replica) { r.stop() }, 1},
+		{"ended in the fault", 6 * time.Second, func(r *replica) { r.stop() }, 1},
+		{"died before the first create", 2 * time.Second, func(r *replica) { r.kill() }, 1},
+		{"died in the fault", 6 * time.Second, func(r *replica) { r.kill() }, 1},
 	} {
 		bubble(t, test.name, func(t *testing.T, w *world) {
 			w.write("a.yaml", written("outage", "* * * * *", "1 * * * *", `* *"}`, `* *", startingDeadline: 5m}`))
 			first := w.lead("a")
 			time.Sleep(time.Minute + test.at)
-			test.end(first, w)
+			test.end(first)
 			if w.alive() > 0 && test.name == "ended in the fault" {
 				t.Error("Lead has returned before the rollback")
 			}

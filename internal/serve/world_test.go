@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,7 @@ import (
 type injection struct {
 	run, experiment, host, callers string
 	from, to                       time.Time
+	by                             *liveRun
 }
 
 // fakeMesh is a cluster in memory that several replicas share. It deletes what
@@ -44,14 +46,12 @@ type fakeMesh struct {
 	all  []*injection
 	// problems are what must not have happened.
 	problems []string
-	// slow is how long a create takes.
-	slow time.Duration
 }
 
 // port is one replica's way to the mesh. One that is cut reaches nothing.
 type port struct {
 	*fakeMesh
-	cut *bool
+	*replica
 }
 
 var errCut = errors.New("no route to host")
@@ -59,7 +59,7 @@ var errCut = errors.New("no route to host")
 func (p port) reach(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if *p.cut {
+	if p.cut.Load() {
 		return errCut
 	}
 	p.collect()
@@ -116,10 +116,12 @@ func (p port) Permitted(ctx context.Context, _ string, _ []string) error { retur
 func (p port) Check(ctx context.Context, _ *unstructured.Unstructured) error { return p.reach(ctx) }
 
 func (p port) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	time.Sleep(p.slow)
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
+	p.Server.mu.Lock()
+	by := p.Server.live[object.GetLabels()[mesh.RunLabel]]
+	p.Server.mu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := mesh.RefTo(object).String()
@@ -144,7 +146,7 @@ func (p port) Create(ctx context.Context, object *unstructured.Unstructured) (*u
 		}
 	}
 	experiment := run[len(runner.IDTime)+1 : strings.LastIndex(run, "-")]
-	p.live[key] = &injection{run: run, experiment: experiment, host: hosts[0], callers: object.GetNamespace(), from: time.Now()}
+	p.live[key] = &injection{run: run, experiment: experiment, host: hosts[0], callers: object.GetNamespace(), from: time.Now(), by: by}
 	p.all = append(p.all, p.live[key])
 	return stored.DeepCopy(), nil
 }
@@ -220,13 +222,13 @@ type memoryNote struct {
 // way is one replica's way to a note.
 type way struct {
 	*memoryNote
-	cut *bool
+	cut *atomic.Bool
 	// fate says how long a call takes, whether it takes effect, and its error.
 	fate func(write bool) (takes time.Duration, effect bool, err error)
 }
 
 func (w *way) travel(ctx context.Context, write bool) (effect bool, err error) {
-	if *w.cut {
+	if w.cut.Load() {
 		return false, errCut
 	}
 	if w.fate == nil {
@@ -335,7 +337,7 @@ func newWorld(t *testing.T) *world {
 // replica is one process.
 type replica struct {
 	*Server
-	cut  bool
+	cut  atomic.Bool
 	stop func() // and waits until nothing of it runs
 }
 
@@ -357,7 +359,7 @@ func (w *world) replica(identity string) *replica {
 			}
 			return w.fate(write)
 		}}},
-		Runner: runner.Runner{Mesh: port{w.mesh, &r.cut}, Querier: healthy{}, Version: "test", Timing: runner.DefaultTiming()},
+		Runner: runner.Runner{Mesh: port{w.mesh, r}, Querier: healthy{}, Version: "test", Timing: runner.DefaultTiming()},
 		Look: func(context.Context) ([]mesh.ActiveRun, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -408,10 +410,8 @@ func (w *world) lead(identity string) *replica {
 }
 
 // kill ends a process that can tell nobody.
-func (r *replica) kill(w *world) {
-	w.mesh.mu.Lock()
-	r.cut = true
-	w.mesh.mu.Unlock()
+func (r *replica) kill() {
+	r.cut.Store(true)
 	r.stop()
 }
 

@@ -1,0 +1,138 @@
+package serve
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+)
+
+func spec(t *testing.T, changes ...string) experiments.Spec {
+	t.Helper()
+	loaded, err := experiments.Load("test.yaml", strings.NewReader(written("x", changes...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loaded[0].Spec
+}
+
+// A host is protected by each of its names, however a file or the mesh spells it.
+func TestProtectedInEverySpelling(t *testing.T) {
+	patterns := []string{
+		"ratings", "ratings.prod", "ratings.prod.svc", "ratings.prod.svc.cluster.local", "RATINGS.Prod.svc.cluster.local", "ratings.prod.svc.cluster.local.",
+		"*.prod.svc.cluster.local", "*.prod", "*", "rat*", "ratings.*", "[qr]atings.prod", "r?tings",
+	}
+	others := []string{"reviews", "ratings.shop", "ratings.pro", "*.payments.svc.cluster.local", "ratings.prod.svc.cluster", "prod", "atings*", "example.com"}
+	for _, domain := range []string{"cluster.local", "corp.example"} {
+		spellings := map[string]string{"ratings": "prod", "ratings.prod": "", "ratings.prod.svc": "", "ratings.prod.svc." + domain: ""}
+		for host, namespace := range spellings {
+			s := spec(t)
+			s.Target = experiments.Target{Host: host, Namespace: namespace}
+			for _, pattern := range patterns {
+				if kind, got := (Limits{Protected: []string{pattern}}).Forbids(s); kind != "host" || !strings.Contains(got, "is protected here by") {
+					t.Errorf("%s does not protect %s: %q", pattern, host, got)
+				}
+			}
+			for _, pattern := range others {
+				if _, got := (Limits{Protected: []string{pattern}}).Forbids(s); got != "" {
+					t.Errorf("%s protects %s: %s", pattern, host, got)
+				}
+			}
+		}
+		for _, host := range []string{"ratings.prod.svc." + domain, "Ratings.prod.svc." + domain + "."} {
+			for _, pattern := range append(patterns, others...) {
+				want := false
+				for _, p := range patterns {
+					want = want || p == pattern
+				}
+				l := Limits{Protected: []string{pattern}}
+				for _, plan := range []mesh.Plan{
+					{Decisions: []mesh.Decision{{Host: "a.b.svc.cluster.local"}, {Host: host}}},
+					{Decisions: []mesh.Decision{{Host: "c.d.svc.cluster.local", Trace: mesh.Trace{Destinations: []string{"a.b.svc.cluster.local", host}}}}},
+				} {
+					if pattern == "*" {
+						continue // it protects the other, too
+					}
+					if got := l.ForbidsPlan(plan); (got != "") != want {
+						t.Errorf("%s and a plan for %s: %q", pattern, host, got)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A fault may have a target of its own, which counts.
+func TestProtectedTargetOfAFault(t *testing.T) {
+	s := spec(t, "percentage: 50}]", "percentage: 50}, {abort: {httpStatus: 503}, percentage: 50, target: {host: gold, namespace: payments}}]")
+	if _, got := (Limits{Protected: []string{"*.payments.svc.cluster.local"}}).Forbids(s); got == "" {
+		t.Error("gold is not protected")
+	}
+	s.Target.Host = "api.example.com"
+	if _, got := (Limits{Protected: []string{"*.example.com"}}).Forbids(s); got == "" {
+		t.Error("api.example.com is not protected")
+	}
+}
+
+func TestForbids(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		limits Limits
+		kind   string
+	}{
+		{"none", Limits{}, ""},
+		{"longer", Limits{MaxDuration: 9 * time.Second}, "duration"},
+		{"as long", Limits{MaxDuration: 10 * time.Second}, ""},
+		{"more", Limits{MaxPercentage: 49.9999}, "percentage"},
+		{"as much", Limits{MaxPercentage: 50}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			kind, words := test.limits.Forbids(spec(t))
+			if kind != test.kind || (words == "") != (kind == "") {
+				t.Errorf("%q %q", kind, words)
+			}
+		})
+	}
+	all := spec(t, "faults: [{abort: {httpStatus: 503}, percentage: 50}]", "faults: [{blackhole: {mode: drop}}]")
+	if kind, _ := (Limits{MaxPercentage: 99}).Forbids(all); kind != "percentage" {
+		t.Error("a blackhole takes all requests")
+	}
+}
+
+func TestCheckLimits(t *testing.T) {
+	for _, l := range []Limits{
+		{Protected: []string{""}},
+		{Protected: []string{"."}},
+		{Protected: []string{"a[.svc"}},
+		{MaxConcurrent: -1},
+		{MaxPerNamespace: -1},
+		{MaxDuration: -time.Second},
+		{MaxPercentage: -1},
+		{MaxPercentage: math.NaN()},
+	} {
+		if l.Check() == nil {
+			t.Errorf("%+v is no mistake", l)
+		}
+	}
+	if err := (Limits{Protected: []string{"*.payments.svc.cluster.local", "ratings."}, MaxPercentage: 100, MaxConcurrent: 4, MaxPerNamespace: 1, MaxDuration: time.Hour}).Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// An Event is about the Service when that is where the callers are.
+func TestAboutOf(t *testing.T) {
+	for _, test := range []struct{ host, callers, want string }{
+		{"ratings.prod.svc.cluster.local", "prod", "Service prod/ratings"},
+		{"ratings.prod.svc.corp.example", "prod", "Service prod/ratings"},
+		{"ratings.prod.svc.cluster.local", "shop", "Namespace shop/shop"},
+		{"ratings.prod.svc.cluster.local", "local", "Namespace local/local"},
+		{"api.example.com", "com", "Namespace com/com"},
+	} {
+		if got := aboutOf(mesh.Decision{Host: test.host, Callers: test.callers}).String(); got != test.want {
+			t.Errorf("%s from %s: %s", test.host, test.callers, got)
+		}
+	}
+}
