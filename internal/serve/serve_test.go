@@ -140,7 +140,7 @@ func TestPause(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Minute)
-		if len(w.injections("outage")) != 1 || w.skipped("outage", "paused") != 10 || r.Status().Paused != "somebody" || !w.paused {
+		if len(w.injections("outage")) != 1 || w.skipped("outage", "paused") != 10 || r.Status().Paused != "somebody" || !w.isPaused() {
 			t.Errorf("%d injections, %v", len(w.injections("outage")), w.skips)
 		}
 		r.stop()

@@ -445,6 +445,12 @@ func (w *world) check() {
 	}
 }
 
+func (y *tally) isPaused() bool {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.paused
+}
+
 func (y *tally) skipped(experiment, reason string) int {
 	y.mu.Lock()
 	defer y.mu.Unlock()

@@ -399,13 +399,12 @@ func TestLeaseInWords(t *testing.T) {
 		server.put(leasePath, held(""))
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		var spec, metadata map[string]any
-		time.AfterFunc(2500*time.Millisecond, func() {
-			lease := server.get(leasePath)
-			spec, metadata = lease.Object["spec"].(map[string]any), lease.Object["metadata"].(map[string]any)
-		})
+		renewed := make(chan *unstructured.Unstructured, 1)
+		time.AfterFunc(2500*time.Millisecond, func() { renewed <- server.get(leasePath) })
 		c := candidate{}
 		c.run(ctx, cluster.Election{Identity: "us", Cluster: server.connect(t, untroubled)})
+		lease := (<-renewed).Object
+		spec, metadata := lease["spec"].(map[string]any), lease["metadata"].(map[string]any)
 		delete(metadata, "resourceVersion")
 		want := map[string]any{
 			"holderIdentity": "us", "leaseDurationSeconds": int64(12), "leaseTransitions": int64(4),
