@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/squall-chaos/squall/mesh"
 )
 
 // Election elects one of several processes by a Lease. The package of client-go
@@ -62,10 +64,7 @@ func (e *Election) acquire(ctx context.Context) *unstructured.Unstructured {
 		switch {
 		case err != nil:
 		case lease == nil:
-			lease = &unstructured.Unstructured{Object: map[string]any{
-				"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": map[string]any{"namespace": e.Namespace, "name": e.Name},
-			}}
-			if created, err := e.client().Create(ctx, e.claim(lease, true), metav1.CreateOptions{FieldManager: fieldManager}); err == nil {
+			if created, err := e.client().Create(ctx, e.claim(newLease(e.Namespace, e.Name), true), metav1.CreateOptions{FieldManager: fieldManager}); err == nil {
 				return created
 			}
 		case holder(lease) == "" || holder(lease) == e.Identity || time.Since(since) >= leaseDuration:
@@ -181,6 +180,14 @@ func (c *Cluster) lease(ctx context.Context, namespace, name string) (*unstructu
 		return nil, fmt.Errorf("get Lease %s/%s: %w", namespace, name, c.explain(err))
 	}
 	return lease, nil
+}
+
+// newLease makes a Lease that nobody holds.
+func newLease(namespace, name string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": map[string]any{},
+		"metadata": map[string]any{"namespace": namespace, "name": name, "labels": map[string]any{mesh.ManagedByLabel: mesh.ManagedByValue}},
+	}}
 }
 
 // wait waits, and reports whether ctx goes on.
