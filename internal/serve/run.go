@@ -32,6 +32,8 @@ type liveRun struct {
 	nominal time.Time
 	began   time.Time
 	stop    context.CancelCauseFunc
+	// over says that the process does not lead any more.
+	over func() error
 	// detached outlives the run: what is noted and told of it is so in any case.
 	detached context.Context //nolint:containedctx // a runner.Recorder is given none
 
@@ -52,7 +54,7 @@ func (s *Server) start(e experiments.Experiment, nominal time.Time, owner by) st
 	run := r.NewRun(e, time.Now())
 	ctx, stop := context.WithCancelCause(s.leads)
 	live := &liveRun{
-		run: run, experiment: e, reach: reachOf(e.Spec), by: owner, nominal: nominal, began: time.Now(), stop: stop,
+		run: run, experiment: e, reach: reachOf(e.Spec), by: owner, nominal: nominal, began: time.Now(), stop: stop, over: s.leads.Err,
 		detached: context.WithoutCancel(ctx), probes: map[string]steadystate.Measurement{},
 	}
 	s.live[run.ID] = live
@@ -111,12 +113,13 @@ func (s *Server) recorded(ctx context.Context, r runner.Runner, live *liveRun, f
 	return result, nil
 }
 
-// end takes a run from the live ones.
+// end takes a run from the live ones. A start that was not noted has been dealt
+// with all the same, unless whoever leads next is to make it.
 func (s *Server) end(live *liveRun) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.live, live.run.ID)
-	if !live.nominal.IsZero() && !live.dealt {
+	if !live.nominal.IsZero() && !live.dealt && live.over() == nil {
 		s.unsaved[live.experiment.Metadata.Name] = live.nominal
 	}
 	s.Metrics.Live(len(s.live), s.faults())
