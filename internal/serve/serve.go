@@ -5,7 +5,6 @@ package serve
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -210,9 +209,6 @@ func (s *Server) Observed(leader string) {
 	s.leader = leader
 }
 
-// errHandover is why runs end when their process does not lead any more.
-var errHandover = errors.New("the process that ran it does not lead any more, or ends")
-
 // Lead runs what is due until ctx ends; then it ends the live runs, which roll
 // back, and returns when all have.
 func (s *Server) Lead(ctx context.Context) {
@@ -282,9 +278,6 @@ func (s *Server) standDown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leads = nil
-	for _, run := range s.live {
-		run.stop(errHandover)
-	}
 	s.Metrics.Leading(false)
 }
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,6 +40,9 @@ const (
 )
 
 var leases = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"} //nolint:gochecknoglobals // a constant
+
+// errLost is why the context of a leader ends whose process goes on.
+var errLost = errors.New("another process leads, or the Lease of the leader cannot be renewed")
 
 // Run calls lead whenever the Lease is ours, until ctx ends. The context of lead
 // ends when the Lease is lost; lead is waited for, and the Lease given back.
@@ -83,7 +87,7 @@ func (e *Election) acquire(ctx context.Context) *unstructured.Unstructured {
 // hold leads for as long as the Lease can be renewed.
 func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, lead func(context.Context)) {
 	e.observe(e.Identity)
-	leading, stop := context.WithCancel(ctx)
+	leading, stop := context.WithCancelCause(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -109,7 +113,7 @@ func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, l
 			break
 		}
 	}
-	stop()
+	stop(errLost)
 	e.observe("")
 	<-ended
 	e.release(ctx)
