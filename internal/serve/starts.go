@@ -107,10 +107,11 @@ func (s *Server) reaches() []reach {
 // by is who has started a run.
 type by string
 
-// The reasons why a start that somebody asks for is not made.
+// The reasons why what somebody asks for is not done.
 var (
 	errNotLeading = errors.New("another replica leads")
 	errUnknown    = errors.New("there is no such experiment")
+	errNotLive    = errors.New("no such run is live")
 	errForbidden  = errors.New("not permitted here")
 	errBusy       = errors.New("not now")
 )
