@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/metrics"
 	"github.com/squall-chaos/squall/internal/notify"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
@@ -83,11 +84,11 @@ type entry struct {
 	file       string
 	schedule   *schedule.Schedule // nil when it has none
 	// forbidden says why it may not run here.
-	forbidden string
+	forbidden obstacle
 	// last is the nominal time of the last start that was dealt with.
 	last time.Time
 	// waiting says what a start that is due waits for.
-	waiting string
+	waiting obstacle
 }
 
 // New makes a server that has read its folder, and does nothing yet.
@@ -162,13 +163,13 @@ func (s *Server) enter(name string, e experiments.Experiment) {
 			s.begin(name, one, time.Now())
 		}
 	}
-	one.experiment, one.file, one.forbidden, one.waiting = e, s.Folder.FileOf(name), s.Limits.Forbids(e.Spec), ""
+	one.experiment, one.file, one.forbidden, one.waiting = e, s.Folder.FileOf(name), s.Limits.forbids(e.Spec), obstacle{}
 	one.schedule = nil
 	if e.Spec.Schedule != nil {
 		if compiled, err := schedule.New(name, *e.Spec.Schedule); err == nil {
 			one.schedule = &compiled
 		} else {
-			one.forbidden = err.Error() // the loader has checked it
+			one.forbidden = obstacle{metrics.SkippedError, err.Error()} // the loader has checked it
 		}
 	}
 	s.publishNext(name, one)
@@ -188,7 +189,7 @@ func (s *Server) publishNext(name string, one *entry) {
 
 // next gives the next start by schedule.
 func (e *entry) next() (schedule.Start, bool) {
-	if e.schedule == nil || e.forbidden != "" {
+	if e.schedule == nil || e.forbidden != (obstacle{}) {
 		return schedule.Start{}, false
 	}
 	return e.schedule.Next(e.last)

@@ -42,10 +42,10 @@ func (s *Server) meet(name string, one *entry, due schedule.Due, now time.Time) 
 	switch own := s.liveOf(name); {
 	case s.paused != "":
 		s.skip(name, one, due, metrics.SkippedPaused, "paused by "+s.paused)
-	case one.forbidden != "":
-		s.skip(name, one, due, metrics.SkippedLimit, one.forbidden)
-	case due.Skip != "" && one.waiting != "":
-		s.skip(name, one, due, metrics.SkippedConcurrency, due.Skip+", after it has waited: "+one.waiting)
+	case one.forbidden != obstacle{}:
+		s.skip(name, one, due, one.forbidden.reason, one.forbidden.words)
+	case due.Skip != "" && one.waiting != obstacle{}:
+		s.skip(name, one, due, one.waiting.reason, due.Skip+", after it has waited: "+one.waiting.words)
 	case due.Skip != "" && now.Sub(due.At) > one.experiment.Spec.Schedule.StartingDeadline.Duration:
 		s.skip(name, one, due, metrics.SkippedDeadline, due.Skip)
 	case due.Skip != "":
@@ -56,9 +56,9 @@ func (s *Server) meet(name string, one *entry, due schedule.Due, now time.Time) 
 		for _, run := range own {
 			run.stop(errReplaced)
 		}
-		one.waiting = "its last run is ending"
+		one.waiting = obstacle{metrics.SkippedConcurrency, "its last run is ending"}
 	default:
-		if one.waiting = s.Limits.room(reachOf(one.experiment.Spec), s.reaches()); one.waiting != "" {
+		if one.waiting = s.Limits.room(reachOf(one.experiment.Spec), s.reaches()); one.waiting != (obstacle{}) {
 			return
 		}
 		s.settle(name, one, due)
@@ -70,7 +70,7 @@ func (s *Server) meet(name string, one *entry, due schedule.Due, now time.Time) 
 
 // settle counts a start as dealt with, in this process.
 func (s *Server) settle(name string, one *entry, due schedule.Due) {
-	one.last, one.waiting = due.Nominal, ""
+	one.last, one.waiting = due.Nominal, obstacle{}
 	s.publishNext(name, one)
 	for range due.Missed {
 		s.Metrics.Skipped(name, metrics.SkippedDeadline)
@@ -127,11 +127,11 @@ func (s *Server) StartNow(name, owner string) (run string, err error) {
 		return "", fmt.Errorf("%w: %s", errNotLeading, s.leader)
 	case !known:
 		return "", errUnknown
-	case one.forbidden != "":
-		return "", fmt.Errorf("%w: it %s", errForbidden, one.forbidden)
+	case one.forbidden != obstacle{}:
+		return "", fmt.Errorf("%w: %s", errForbidden, one.forbidden.words)
 	}
-	if reason := s.Limits.room(reachOf(one.experiment.Spec), s.reaches()); reason != "" {
-		return "", fmt.Errorf("%w: %s", errBusy, reason)
+	if others := s.Limits.room(reachOf(one.experiment.Spec), s.reaches()); others != (obstacle{}) {
+		return "", fmt.Errorf("%w: %s", errBusy, others.words)
 	}
 	s.Log.Info("started by hand", "experiment", name, "by", owner)
 	return s.start(one.experiment, time.Time{}, by(owner)), nil
