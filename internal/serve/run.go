@@ -297,6 +297,9 @@ func (s *Server) tellPhase(live *liveRun, phase runner.Phase) {
 func (s *Server) tellEnd(live *liveRun, result runner.Result) {
 	event := live.event(notify.Finished)
 	event.Verdict, event.Status, event.Reason = result.Verdict.String(), string(result.Status), result.Reason
+	if s.ExternalURL != "" {
+		event.ReportURL = strings.TrimSuffix(s.ExternalURL, "/") + "/runs/" + live.run.ID + "/" + reports.FormatHTML.FileName()
+	}
 	s.Notify(event)
 	words := fmt.Sprintf("%s: %s (%s)", live.experiment.Metadata.Name, result.Verdict, result.Status)
 	if result.Reason != "" {

@@ -32,8 +32,9 @@ type Config struct {
 	Out      string
 	KeepRuns int
 	KeepFor  time.Duration
-	// Identity names this process among its replicas.
-	Identity string
+	// Identity names this process among its replicas, and ExternalURL is where
+	// people reach them; empty when that is not known.
+	Identity, ExternalURL string
 	// Look gives the runs of which anything is in the cluster.
 	Look func(ctx context.Context) ([]mesh.ActiveRun, error)
 	// Remove deletes what runs have left in the cluster, on somebody's behalf.
