@@ -321,7 +321,7 @@ type Schedule struct {
 	Cron string `json:"cron" jsonschema:"required,example=0 10 * * TUE"`
 	// The IANA name of the time zone that cron, windows and except are in.
 	TimeZone string `json:"timeZone,omitempty" jsonschema:"default=UTC,example=Europe/Paris"`
-	// What happens when the last run has not ended: Forbid skips the start, Replace ends the last run, Allow starts beside it.
+	// What happens when the last run has not ended: Forbid skips the start, Replace ends the last run, Allow lets it wait until the host is free.
 	ConcurrencyPolicy ConcurrencyPolicy `json:"concurrencyPolicy,omitempty" jsonschema:"enum=Allow,enum=Forbid,enum=Replace,default=Forbid"`
 	// How late a start may be, counted from its jittered time; later than that it is skipped.
 	StartingDeadline Duration `json:"startingDeadline,omitzero" jsonschema:"default=1m"`

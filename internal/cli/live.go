@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/charmbracelet/x/ansi"
+	"github.com/clipperhouse/displaywidth"
 	"golang.org/x/term"
 
 	"github.com/squall-chaos/squall/reports"
@@ -69,6 +69,24 @@ func (l *live) refresh(now time.Time) {
 // finish leaves only what has scrolled by: the summary says the rest.
 func (l *live) finish() { l.screen.draw(l.above.String(), nil) }
 
+// What a terminal does (ECMA-48), and where a frame begins and ends.
+const (
+	eraseRight, eraseBelow = "\x1b[K", "\x1b[J"
+	beginFrame, endFrame   = "\x1b[?2026h", "\x1b[?2026l"
+	green, yellow, red     = "\x1b[32m", "\x1b[33m", "\x1b[31m"
+	plain                  = "\x1b[m"
+)
+
+func cursorUp(rows int) string { return fmt.Sprintf("\x1b[%dA", rows) }
+
+// widthOf is how many columns a text takes, colours or not.
+func widthOf(text string) int { return displaywidth.Options{ControlSequences: true}.String(text) }
+
+// truncate shortens a text to so many columns; its colours stay whole.
+func truncate(text string, columns int) string {
+	return displaywidth.Options{ControlSequences: true}.TruncateString(text, columns, "…")
+}
+
 // screen keeps some lines at the bottom of what scrolls by.
 type screen struct {
 	out   io.Writer
@@ -82,21 +100,21 @@ type screen struct {
 func (s *screen) draw(above string, lines []string) {
 	width, _ := s.size()
 	var frame strings.Builder
-	frame.WriteString(ansi.SetModeSynchronizedOutput)
+	frame.WriteString(beginFrame)
 	if up := s.height(width); up > 0 {
-		frame.WriteString(ansi.CursorUp(up))
+		frame.WriteString(cursorUp(up))
 	}
 	frame.WriteString("\r")
 	for text := range strings.Lines(above) {
-		frame.WriteString(strings.TrimSuffix(text, "\n") + ansi.EraseLineRight + "\n")
+		frame.WriteString(strings.TrimSuffix(text, "\n") + eraseRight + "\n")
 	}
 	s.drawn = nil
 	for _, line := range lines {
-		line = ansi.Truncate(line, width-1, "…")
+		line = truncate(line, width-1)
 		s.drawn = append(s.drawn, line)
-		frame.WriteString(line + ansi.EraseLineRight + "\n")
+		frame.WriteString(line + eraseRight + "\n")
 	}
-	frame.WriteString(ansi.EraseScreenBelow + ansi.ResetModeSynchronizedOutput)
+	frame.WriteString(eraseBelow + endFrame)
 	_, _ = io.WriteString(s.out, frame.String()) // who does not see it has the journal
 }
 
@@ -105,7 +123,7 @@ func (s *screen) draw(above string, lines []string) {
 func (s *screen) height(width int) int {
 	rows := 0
 	for _, line := range s.drawn {
-		rows += max(1, (ansi.StringWidth(line)+width-1)/width)
+		rows += max(1, (widthOf(line)+width-1)/width)
 	}
 	return rows
 }
@@ -181,7 +199,7 @@ func (p *panel) view(now time.Time, width, height int) []string {
 	lines := []string{"", p.phaseLine(now, width)}
 	names := 0
 	for _, g := range p.probes {
-		names = max(names, ansi.StringWidth(g.name))
+		names = max(names, widthOf(g.name))
 	}
 	names = min(names, max(12, width/3))
 	// One line is the terminal's own, and two are for what scrolls by.
@@ -235,8 +253,8 @@ func seconds(d time.Duration) string { return d.Round(time.Second).String() }
 // gaugeLine is a probe's name, its last measurements, the last of them, and what
 // is healthy.
 func (p *panel) gaugeLine(g *gauge, names, width int) string {
-	name := ansi.Truncate(g.name, names, "…")
-	name += strings.Repeat(" ", names-ansi.StringWidth(name))
+	name := truncate(g.name, names)
+	name += strings.Repeat(" ", names-widthOf(name))
 	last := "-"
 	if len(g.points) > 0 {
 		if value := g.points[len(g.points)-1].value; !math.IsNaN(value) {
@@ -289,6 +307,6 @@ func (p *panel) paint(verdict steadystate.Verdict, text string) string {
 	if !p.colour {
 		return text
 	}
-	colours := map[steadystate.Verdict]ansi.BasicColor{steadystate.Held: ansi.Green, steadystate.Inconclusive: ansi.Yellow, steadystate.Deviated: ansi.Red}
-	return ansi.NewStyle().ForegroundColor(colours[verdict]).Styled(text)
+	colours := map[steadystate.Verdict]string{steadystate.Held: green, steadystate.Inconclusive: yellow, steadystate.Deviated: red}
+	return colours[verdict] + text + plain
 }

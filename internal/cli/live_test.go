@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/charmbracelet/x/ansi"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/experiments"
@@ -109,21 +108,21 @@ type emulated struct {
 
 func (e *emulated) Write(p []byte) (int, error) {
 	text := string(p)
-	if !strings.HasPrefix(text, ansi.SetModeSynchronizedOutput) || !strings.HasSuffix(text, ansi.ResetModeSynchronizedOutput) {
+	if !strings.HasPrefix(text, beginFrame) || !strings.HasSuffix(text, endFrame) {
 		e.t.Errorf("%q is no whole frame", text)
 	}
 	e.frames++
-	text = strings.TrimSuffix(strings.TrimPrefix(text, ansi.SetModeSynchronizedOutput), ansi.ResetModeSynchronizedOutput)
+	text = strings.TrimSuffix(strings.TrimPrefix(text, beginFrame), endFrame)
 	column := 0
 	for len(text) > 0 {
 		var up, size int
 		switch {
-		case strings.HasPrefix(text, ansi.EraseLineRight):
+		case strings.HasPrefix(text, eraseRight):
 			e.cut(column)
-			text = text[len(ansi.EraseLineRight):]
-		case strings.HasPrefix(text, ansi.EraseScreenBelow):
+			text = text[len(eraseRight):]
+		case strings.HasPrefix(text, eraseBelow):
 			e.rows = e.rows[:min(len(e.rows), e.row)]
-			text = text[len(ansi.EraseScreenBelow):]
+			text = text[len(eraseBelow):]
 		case strings.HasPrefix(text, "\x1b["):
 			if n, err := fmt.Sscanf(text, "\x1b[%dA%n", &up, &size); n != 1 && err != nil {
 				e.t.Fatalf("%q is not understood", text)
@@ -193,7 +192,7 @@ func TestScreenKnowsWhatStands(t *testing.T) {
 	width = 20
 	out.Reset()
 	s.draw("", nil)
-	if !strings.Contains(out.String(), ansi.CursorUp(4)) {
+	if !strings.Contains(out.String(), cursorUp(4)) {
 		t.Errorf("%q", out.String())
 	}
 }

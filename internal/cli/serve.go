@@ -28,16 +28,18 @@ import (
 // serveFlags are the flags of squall serve.
 type serveFlags struct {
 	runFlags
-	listen     string
-	tokenFile  string
-	keepRuns   int
-	keepFor    time.Duration
-	limits     serve.Limits
-	elect      bool
-	leaseSpace string
-	leaseName  string
-	notifyFile string
-	grafana    notify.Grafana
+	listen string
+	// externalURL is the status page's address to others.
+	externalURL string
+	tokenFile   string
+	keepRuns    int
+	keepFor     time.Duration
+	limits      serve.Limits
+	elect       bool
+	leaseSpace  string
+	leaseName   string
+	notifyFile  string
+	grafana     notify.Grafana
 }
 
 func newServeCommand(env Env) *cobra.Command {
@@ -69,12 +71,13 @@ With --leader-elect several replicas may run: one of them starts runs.`,
 }
 
 func (f *serveFlags) add(command *cobra.Command) {
-	f.kubernetes.add(command.Flags())
+	f.kubernetes.addWithNamespace(command.Flags(), "look for what has expired, and for the runs of others to stop, in this namespace only")
 	f.placement.add(command.Flags())
 	f.heartbeat.add(command.Flags())
 	f.prometheus.add(command.Flags())
 	flags := command.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8080", "address of the status page, the API and the metrics")
+	flags.StringVar(&f.externalURL, "external-url", "", "URL of the status page as people reach it, for the links in notifications")
 	flags.StringVar(&f.tokenFile, "token-file", "", "file with the token that lets the API start, stop and pause; without it everything reads only")
 	flags.StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal and its reports")
 	flags.IntVar(&f.keepRuns, "keep-runs", 1000, "how many runs are kept there; 0 keeps all")
@@ -206,7 +209,7 @@ func (f *serveFlags) server(env Env, folder string, r runner.Runner, config serv
 	}
 	config.Folder, config.Runner, config.Limits = serve.NewFolder(folder), r, f.limits
 	config.Out, config.KeepRuns, config.KeepFor = f.out, f.keepRuns, f.keepFor
-	config.Identity = identity(f.advertised(env))
+	config.Identity, config.ExternalURL = identity(f.advertised(env)), f.externalURL
 	config.Store = &serve.StateFile{Path: filepath.Join(f.out, "starts.json")}
 	config.Look = func(ctx context.Context) ([]mesh.ActiveRun, error) {
 		seen, err := surveyor.look(ctx)

@@ -23,8 +23,8 @@ import (
 const (
 	SkippedDeadline    = "deadline"    // it was later than the schedule's startingDeadline
 	SkippedWindow      = "window"      // outside the schedule's windows, or on an excepted date
-	SkippedConcurrency = "concurrency" // the last run had not ended, and the schedule forbids a second
-	SkippedLimit       = "limit"       // as many runs were live as there may be
+	SkippedConcurrency = "concurrency" // another run disturbed the same host
+	SkippedLimit       = "limit"       // as many runs were live as there may be until its deadline
 	SkippedHost        = "host"        // its target is protected
 	SkippedPercentage  = "percentage"  // it would hit a larger share than is permitted
 	SkippedDuration    = "duration"    // it would last longer than is permitted

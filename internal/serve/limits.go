@@ -42,22 +42,27 @@ func (l Limits) Check() error {
 	return nil
 }
 
-// Forbids says why an experiment may not run at all, for the metrics and in
-// words; the words are empty when it may.
-func (l Limits) Forbids(spec experiments.Spec) (limit, words string) {
+// obstacle is what keeps a run from starting; it is empty when nothing does.
+type obstacle struct {
+	reason string // of package metrics
+	words  string
+}
+
+// forbids says why an experiment may not run at all.
+func (l Limits) forbids(spec experiments.Spec) obstacle {
 	if l.MaxDuration > 0 && spec.Duration.Duration > l.MaxDuration {
-		return metrics.SkippedDuration, fmt.Sprintf("lasts %s; at most %s is permitted here", spec.Duration, experiments.Duration{Duration: l.MaxDuration})
+		return obstacle{metrics.SkippedDuration, fmt.Sprintf("it lasts %s; at most %s is permitted here", spec.Duration, experiments.Duration{Duration: l.MaxDuration})}
 	}
 	for _, f := range spec.Faults {
 		if l.MaxPercentage > 0 && (f.Percentage == nil || float64(*f.Percentage) > l.MaxPercentage) {
-			return metrics.SkippedPercentage, fmt.Sprintf("hits more than %g %% of the requests, which is the most that is permitted here", l.MaxPercentage)
+			return obstacle{metrics.SkippedPercentage, fmt.Sprintf("it hits more than %g %% of the requests, which is the most that is permitted here", l.MaxPercentage)}
 		}
 		target := spec.TargetOf(f)
-		if reason := l.protects(target.Host, target.Namespace); reason != "" {
-			return metrics.SkippedHost, reason
+		if words := l.protects(target.Host, target.Namespace); words != "" {
+			return obstacle{metrics.SkippedHost, words}
 		}
 	}
-	return "", ""
+	return obstacle{}
 }
 
 // ForbidsPlan says why a plan may not be carried out: it names hosts as the mesh
@@ -135,21 +140,20 @@ func (r reach) sorted() reach {
 	return reach{slices.Compact(r.hosts), slices.Compact(r.namespaces)}
 }
 
-// room says why a run must wait for others; it is empty when it need not. One
-// experiment disturbs a host at a time.
-func (l Limits) room(wanted reach, live []reach) string {
+// room says why a run must wait for others. One experiment disturbs a host at a time.
+func (l Limits) room(wanted reach, live []reach) obstacle {
 	if l.MaxConcurrent > 0 && len(live) >= l.MaxConcurrent {
-		return fmt.Sprintf("%d runs are live, and no more are permitted here", len(live))
+		return obstacle{metrics.SkippedLimit, fmt.Sprintf("%d runs are live, and no more are permitted here", len(live))}
 	}
 	for _, other := range live {
 		for _, host := range wanted.hosts {
 			if slices.Contains(other.hosts, host) {
-				return "another run disturbs " + host
+				return obstacle{metrics.SkippedConcurrency, "another run disturbs " + host}
 			}
 		}
 	}
 	if l.MaxPerNamespace <= 0 {
-		return ""
+		return obstacle{}
 	}
 	for _, namespace := range wanted.namespaces {
 		runs := 0
@@ -159,8 +163,8 @@ func (l Limits) room(wanted reach, live []reach) string {
 			}
 		}
 		if runs >= l.MaxPerNamespace {
-			return fmt.Sprintf("%d runs disturb calls from %s, and no more are permitted here", runs, namespace)
+			return obstacle{metrics.SkippedLimit, fmt.Sprintf("%d runs disturb calls from %s, and no more are permitted here", runs, namespace)}
 		}
 	}
-	return ""
+	return obstacle{}
 }

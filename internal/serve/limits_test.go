@@ -32,13 +32,13 @@ func TestProtectedInEverySpelling(t *testing.T) {
 			s := spec(t)
 			s.Target = experiments.Target{Host: host, Namespace: namespace}
 			for _, pattern := range patterns {
-				if kind, got := (Limits{Protected: []string{pattern}}).Forbids(s); kind != "host" || !strings.Contains(got, "is protected here by") {
-					t.Errorf("%s does not protect %s: %q", pattern, host, got)
+				if got := (Limits{Protected: []string{pattern}}).forbids(s); got.reason != "host" || !strings.Contains(got.words, "is protected here by") {
+					t.Errorf("%s does not protect %s: %q", pattern, host, got.words)
 				}
 			}
 			for _, pattern := range others {
-				if _, got := (Limits{Protected: []string{pattern}}).Forbids(s); got != "" {
-					t.Errorf("%s protects %s: %s", pattern, host, got)
+				if got := (Limits{Protected: []string{pattern}}).forbids(s); got != (obstacle{}) {
+					t.Errorf("%s protects %s: %s", pattern, host, got.words)
 				}
 			}
 		}
@@ -68,11 +68,11 @@ func TestProtectedInEverySpelling(t *testing.T) {
 // A fault may have a target of its own, which counts.
 func TestProtectedTargetOfAFault(t *testing.T) {
 	s := spec(t, "percentage: 50}]", "percentage: 50}, {abort: {httpStatus: 503}, percentage: 50, target: {host: gold, namespace: payments}}]")
-	if _, got := (Limits{Protected: []string{"*.payments.svc.cluster.local"}}).Forbids(s); got == "" {
+	if got := (Limits{Protected: []string{"*.payments.svc.cluster.local"}}).forbids(s); got == (obstacle{}) {
 		t.Error("gold is not protected")
 	}
 	s.Target.Host = "api.example.com"
-	if _, got := (Limits{Protected: []string{"*.example.com"}}).Forbids(s); got == "" {
+	if got := (Limits{Protected: []string{"*.example.com"}}).forbids(s); got == (obstacle{}) {
 		t.Error("api.example.com is not protected")
 	}
 }
@@ -90,14 +90,13 @@ func TestForbids(t *testing.T) {
 		{"as much", Limits{MaxPercentage: 50}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			kind, words := test.limits.Forbids(spec(t))
-			if kind != test.kind || (words == "") != (kind == "") {
-				t.Errorf("%q %q", kind, words)
+			if got := test.limits.forbids(spec(t)); got.reason != test.kind || (got.words == "") != (test.kind == "") {
+				t.Errorf("%+v", got)
 			}
 		})
 	}
 	all := spec(t, "faults: [{abort: {httpStatus: 503}, percentage: 50}]", "faults: [{blackhole: {mode: drop}}]")
-	if kind, _ := (Limits{MaxPercentage: 99}).Forbids(all); kind != "percentage" {
+	if got := (Limits{MaxPercentage: 99}).forbids(all); got.reason != "percentage" {
 		t.Error("a blackhole takes all requests")
 	}
 }

@@ -35,10 +35,10 @@ type liveRun struct {
 	nominal time.Time
 	began   time.Time
 	stop    context.CancelCauseFunc
+	// over says that the process does not lead any more.
+	over func() error
 	// detached outlives the run: what is noted and told of it is so in any case.
 	detached context.Context //nolint:containedctx // a runner.Recorder is given none
-	// ended ends with the run, and says why.
-	ended context.Context //nolint:containedctx // the run's own
 
 	mu       sync.Mutex
 	phase    runner.Phase
@@ -57,7 +57,7 @@ func (s *Server) start(e experiments.Experiment, nominal time.Time, owner by) st
 	run := r.NewRun(e, time.Now())
 	ctx, stop := context.WithCancelCause(s.leads)
 	live := &liveRun{
-		run: run, experiment: e, reach: reachOf(e.Spec), by: owner, nominal: nominal, began: time.Now(), stop: stop, ended: ctx,
+		run: run, experiment: e, reach: reachOf(e.Spec), by: owner, nominal: nominal, began: time.Now(), stop: stop, over: s.leads.Err,
 		detached: context.WithoutCancel(ctx), probes: map[string]steadystate.Measurement{},
 	}
 	live.host = live.reach.hosts[0]
@@ -120,20 +120,24 @@ func (s *Server) recorded(ctx context.Context, r runner.Runner, live *liveRun, f
 	return result, nil
 }
 
-// end takes a run from the live ones. One that has come to nothing because the
-// process does not lead any more is left to the next leader.
+// end takes a run from the live ones. A start that was not noted has been dealt
+// with all the same, unless whoever leads next is to make it.
 func (s *Server) end(live *liveRun) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.live, live.run.ID)
-	live.mu.Lock()
-	left := live.nominal.IsZero() || live.dealt || errors.Is(context.Cause(live.ended), errHandover)
-	live.mu.Unlock()
-	if !left {
+	if !live.nominal.IsZero() && !live.wasDealt() && live.over() == nil {
 		s.dealt(live.experiment.Metadata.Name, live.nominal)
 	}
 	s.Metrics.Live(len(s.live), s.faults())
 	s.wake()
+}
+
+// wasDealt reports whether the start was noted, or nearly.
+func (l *liveRun) wasDealt() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dealt
 }
 
 // recorder writes a run's journal, and follows how it is doing.
@@ -301,6 +305,9 @@ func (s *Server) tellPhase(live *liveRun, phase runner.Phase) {
 func (s *Server) tellEnd(live *liveRun, result runner.Result) {
 	event := live.event(notify.Finished)
 	event.Verdict, event.Status, event.Reason = result.Verdict.String(), string(result.Status), result.Reason
+	if s.ExternalURL != "" {
+		event.ReportURL = strings.TrimSuffix(s.ExternalURL, "/") + "/runs/" + live.run.ID + "/" + reports.FormatHTML.FileName()
+	}
 	s.Notify(event)
 	words := fmt.Sprintf("%s: %s (%s)", live.experiment.Metadata.Name, result.Verdict, result.Status)
 	if result.Reason != "" {

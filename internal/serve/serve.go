@@ -34,8 +34,9 @@ type Config struct {
 	Out      string
 	KeepRuns int
 	KeepFor  time.Duration
-	// Identity names this process among its replicas.
-	Identity string
+	// Identity names this process among its replicas, and ExternalURL is where
+	// people reach them; empty when that is not known.
+	Identity, ExternalURL string
 	// Look gives the runs of which anything is in the cluster.
 	Look func(ctx context.Context) ([]mesh.ActiveRun, error)
 	// Remove deletes what runs have left in the cluster, on somebody's behalf.
@@ -92,13 +93,12 @@ type entry struct {
 	experiment experiments.Experiment
 	file       string
 	schedule   *schedule.Schedule // nil when it has none
-	// forbidden says why it may not run here, and limit is the metrics' word for
-	// that.
-	forbidden, limit string
+	// forbidden says why it may not run here.
+	forbidden obstacle
 	// last is the nominal time of the last start that was dealt with.
 	last time.Time
 	// waiting says what a start that is due waits for.
-	waiting string
+	waiting obstacle
 }
 
 // New makes a server that has read its folder, and does nothing yet.
@@ -169,14 +169,13 @@ func (s *Server) reload() {
 
 // compile makes the entry of an experiment.
 func (s *Server) compile(loaded Loaded) *entry {
-	one := &entry{experiment: loaded.Experiment, file: loaded.File}
-	one.limit, one.forbidden = s.Limits.Forbids(loaded.Spec)
+	one := &entry{experiment: loaded.Experiment, file: loaded.File, forbidden: s.Limits.forbids(loaded.Spec)}
 	if loaded.Spec.Schedule == nil {
 		return one
 	}
 	compiled, err := schedule.New(loaded.Metadata.Name, *loaded.Spec.Schedule)
 	if err != nil {
-		one.limit, one.forbidden = metrics.SkippedError, err.Error() // the loader has checked it
+		one.forbidden = obstacle{metrics.SkippedError, err.Error()} // the loader has checked it
 	}
 	one.schedule = &compiled
 	return one
@@ -222,7 +221,7 @@ func (s *Server) publishNext(name string, one *entry) {
 
 // next gives the next start by schedule.
 func (e *entry) next() (schedule.Start, bool) {
-	if e.schedule == nil || e.forbidden != "" {
+	if e.schedule == nil || e.forbidden != (obstacle{}) {
 		return schedule.Start{}, false
 	}
 	return e.schedule.Next(e.last)
@@ -243,13 +242,9 @@ func (s *Server) Observed(leader string) {
 	s.leader = leader
 }
 
-var (
-	// errHandover is why runs end when their process does not lead any more.
-	errHandover = errors.New("the process that ran it does not lead any more, or ends")
-	// errDeposed is why a process that has not heard that it does not lead any
-	// more can note nothing.
-	errDeposed = errors.New("another process has taken over")
-)
+// errDeposed is why a process that has not heard that it does not lead any more
+// can note nothing.
+var errDeposed = errors.New("another process has taken over")
 
 // Lead runs what is due until ctx ends; then it ends the live runs, which roll
 // back, and returns when all have.
@@ -258,9 +253,7 @@ func (s *Server) Lead(ctx context.Context) {
 	if !ok {
 		return
 	}
-	runs, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer context.AfterFunc(ctx, func() { stop(errHandover) })()
-	s.takeOver(runs, state)
+	s.takeOver(ctx, state)
 	s.Log.Info("leading", "identity", s.Identity)
 	var background sync.WaitGroup
 	background.Go(func() { s.sweepLoop(ctx) })
@@ -277,7 +270,6 @@ func (s *Server) Lead(ctx context.Context) {
 		timer.Stop()
 	}
 	s.standDown()
-	stop(errHandover)
 	s.runs.Wait()
 	background.Wait()
 	s.save(context.WithoutCancel(ctx))

@@ -91,10 +91,11 @@ func TestStartsWait(t *testing.T) {
 		limits Limits
 		change []string
 		waits  string
+		reason string
 	}{
-		{"host", Limits{}, []string{"host: ratings, namespace: prod", "host: ratings.prod.svc.cluster.local", "namespace: shop}]", "namespace: cart}]"}, "another run disturbs ratings.prod.svc.cluster.local"},
-		{"namespace", Limits{MaxPerNamespace: 1}, []string{"host: ratings", "host: reviews"}, "1 runs disturb calls from shop, and no more are permitted here"},
-		{"place", Limits{MaxConcurrent: 1}, []string{"host: ratings", "host: reviews", "namespace: shop}]", "namespace: cart}]"}, "1 runs are live, and no more are permitted here"},
+		{"host", Limits{}, []string{"host: ratings, namespace: prod", "host: ratings.prod.svc.cluster.local", "namespace: shop}]", "namespace: cart}]"}, "another run disturbs ratings.prod.svc.cluster.local", "concurrency"},
+		{"namespace", Limits{MaxPerNamespace: 1}, []string{"host: ratings", "host: reviews"}, "1 runs disturb calls from shop, and no more are permitted here", "limit"},
+		{"place", Limits{MaxConcurrent: 1}, []string{"host: ratings", "host: reviews", "namespace: shop}]", "namespace: cart}]"}, "1 runs are live, and no more are permitted here", "limit"},
 	} {
 		bubble(t, test.name, func(t *testing.T, w *world) {
 			w.limits = test.limits
@@ -108,7 +109,7 @@ func TestStartsWait(t *testing.T) {
 			}
 			time.Sleep(10 * time.Minute)
 			r.stop()
-			if w.skipped("short", "limit") != 1 || len(w.injections("short")) != 0 || len(w.injections("patient")) != 1 {
+			if w.skipped("short", test.reason) != 1 || len(w.injections("short")) != 0 || len(w.injections("patient")) != 1 {
 				t.Errorf("%v, %v", w.skips, w.starts)
 			}
 		})
@@ -246,13 +247,13 @@ func TestTakingOver(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		at       time.Duration // after the start
-		end      func(r *replica)
+		end      func(r *process)
 		injected int
 	}{
-		{"ended before the first create", 2 * time.Second, func(r *replica) { r.stop() }, 1},
-		{"ended in the fault", 6 * time.Second, func(r *replica) { r.stop() }, 1},
-		{"died before the first create", 2 * time.Second, func(r *replica) { r.kill() }, 1},
-		{"died in the fault", 6 * time.Second, func(r *replica) { r.kill() }, 1},
+		{"ended before the first create", 2 * time.Second, func(r *process) { r.stop() }, 1},
+		{"ended in the fault", 6 * time.Second, func(r *process) { r.stop() }, 1},
+		{"died before the first create", 2 * time.Second, func(r *process) { r.kill() }, 1},
+		{"died in the fault", 6 * time.Second, func(r *process) { r.kill() }, 1},
 	} {
 		bubble(t, test.name, func(t *testing.T, w *world) {
 			w.write("a.yaml", written("outage", "* * * * *", "1 * * * *", `* *"}`, `* *", startingDeadline: 5m}`))
@@ -284,7 +285,7 @@ func TestHandoverInWords(t *testing.T) {
 		time.Sleep(66 * time.Second)
 		began := time.Now()
 		r.stop()
-		if took := time.Since(began); took > 2*time.Second || len(w.reasons) != 1 || w.reasons[0] != errHandover.Error() {
+		if took := time.Since(began); took > 2*time.Second || len(w.reasons) != 1 || w.reasons[0] != "another leads" {
 			t.Errorf("%s, %q", took, w.reasons)
 		}
 	})
@@ -429,7 +430,7 @@ func TestStartNowAndStop(t *testing.T) {
 		if w.alive() != 0 || !strings.HasPrefix(w.reasons[0], "stopped by user ") || w.ended("outage", runner.Interrupted) != 1 {
 			t.Errorf("%v %q", w.finished, w.reasons)
 		}
-		if err := r.Stop(t.Context(), run, "late"); !errors.Is(err, errUnknown) {
+		if err := r.Stop(t.Context(), run, "late"); !errors.Is(err, errNotLive) {
 			t.Errorf("error %v", err)
 		}
 		r.stop()

@@ -35,9 +35,6 @@ func (s *Server) tick(now time.Time) time.Duration {
 	return nap
 }
 
-// waitsForOwn is what a start waits for that replaces a run.
-const waitsForOwn = "its last run is ending"
-
 // errReplaced is why a run ends when its experiment's next one starts.
 var errReplaced = errors.New("the experiment's next start replaces it")
 
@@ -46,12 +43,10 @@ func (s *Server) meet(name string, one *entry, due schedule.Due, now time.Time) 
 	switch own := s.liveOf(name); {
 	case s.paused != "":
 		s.skip(name, one, due, metrics.SkippedPaused, "paused by "+s.paused)
-	case one.forbidden != "":
-		s.skip(name, one, due, one.limit, one.forbidden)
-	case due.Skip != "" && one.waiting == waitsForOwn:
-		s.skip(name, one, due, metrics.SkippedConcurrency, due.Skip+", after it has waited: "+one.waiting)
-	case due.Skip != "" && one.waiting != "":
-		s.skip(name, one, due, metrics.SkippedLimit, due.Skip+", after it has waited: "+one.waiting)
+	case one.forbidden != obstacle{}:
+		s.skip(name, one, due, one.forbidden.reason, one.forbidden.words)
+	case due.Skip != "" && one.waiting != obstacle{}:
+		s.skip(name, one, due, one.waiting.reason, due.Skip+", after it has waited: "+one.waiting.words)
 	case due.Skip != "" && now.Sub(due.At) > one.experiment.Spec.Schedule.StartingDeadline.Duration:
 		s.skip(name, one, due, metrics.SkippedDeadline, due.Skip)
 	case due.Skip != "":
@@ -62,9 +57,9 @@ func (s *Server) meet(name string, one *entry, due schedule.Due, now time.Time) 
 		for _, run := range own {
 			run.stop(errReplaced)
 		}
-		one.waiting = waitsForOwn
+		one.waiting = obstacle{metrics.SkippedConcurrency, "its last run is ending"}
 	default:
-		if one.waiting = s.Limits.room(reachOf(one.experiment.Spec), s.reaches(nil)); one.waiting != "" {
+		if one.waiting = s.Limits.room(reachOf(one.experiment.Spec), s.reaches(nil)); one.waiting != (obstacle{}) {
 			return
 		}
 		s.settle(name, one, due)
@@ -76,7 +71,7 @@ func (s *Server) meet(name string, one *entry, due schedule.Due, now time.Time) 
 
 // settle counts a start as dealt with, in this process.
 func (s *Server) settle(name string, one *entry, due schedule.Due) {
-	one.last, one.waiting = due.Nominal, ""
+	one.last, one.waiting = due.Nominal, obstacle{}
 	s.publishNext(name, one)
 	for range due.Missed {
 		s.Metrics.Skipped(name, metrics.SkippedDeadline)
@@ -121,20 +116,21 @@ func (s *Server) permit(run *liveRun, plan mesh.Plan) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	wanted := run.reach.and(plan)
-	reason := s.Limits.room(wanted, s.reaches(run))
-	if reason == "" {
+	others := s.Limits.room(wanted, s.reaches(run))
+	if others == (obstacle{}) {
 		run.reach = wanted
 	}
-	return reason
+	return others.words
 }
 
 // by is who has started a run.
 type by string
 
-// The reasons why a start that somebody asks for is not made.
+// The reasons why what somebody asks for is not done.
 var (
 	errNotLeading = errors.New("another replica leads")
 	errUnknown    = errors.New("there is no such experiment")
+	errNotLive    = errors.New("no such run is live")
 	errForbidden  = errors.New("not permitted here")
 	errBusy       = errors.New("not now")
 )
@@ -150,11 +146,11 @@ func (s *Server) StartNow(name, owner string) (run string, err error) {
 		return "", fmt.Errorf("%w: %s", errNotLeading, s.leader)
 	case !known:
 		return "", errUnknown
-	case one.forbidden != "":
-		return "", fmt.Errorf("%w: it %s", errForbidden, one.forbidden)
+	case one.forbidden != obstacle{}:
+		return "", fmt.Errorf("%w: %s", errForbidden, one.forbidden.words)
 	}
-	if reason := s.Limits.room(reachOf(one.experiment.Spec), s.reaches(nil)); reason != "" {
-		return "", fmt.Errorf("%w: %s", errBusy, reason)
+	if others := s.Limits.room(reachOf(one.experiment.Spec), s.reaches(nil)); others != (obstacle{}) {
+		return "", fmt.Errorf("%w: %s", errBusy, others.words)
 	}
 	s.Log.Info("started by hand", "experiment", name, "by", owner)
 	return s.start(one.experiment, time.Time{}, by(owner)), nil

@@ -79,7 +79,7 @@ func (s *Server) Status() Status {
 	}
 	for _, name := range s.names() {
 		one := s.entries[name]
-		shown := ExperimentStatus{Name: name, Title: one.experiment.Spec.Title, File: one.file, Forbidden: one.forbidden, Waiting: one.waiting}
+		shown := ExperimentStatus{Name: name, Title: one.experiment.Spec.Title, File: one.file, Forbidden: one.forbidden.words, Waiting: one.waiting.words}
 		if planned := one.experiment.Spec.Schedule; planned != nil {
 			shown.Cron, shown.TimeZone, shown.Suspend = planned.Cron, planned.TimeZone, planned.Suspend
 		}
@@ -94,7 +94,7 @@ func (s *Server) Status() Status {
 // nextAfter gives when the next start is, as seen from now: a replica that does
 // not lead has dealt with none.
 func (e *entry) nextAfter(now time.Time) (time.Time, bool) {
-	if e.schedule == nil || e.forbidden != "" {
+	if e.schedule == nil || e.forbidden != (obstacle{}) {
 		return time.Time{}, false
 	}
 	next, ok := e.schedule.Next(now)

@@ -62,7 +62,7 @@ func (s *Server) Stop(ctx context.Context, id, owner string) error {
 	}
 	runs = slices.DeleteFunc(runs, func(run mesh.ActiveRun) bool { return run.ID != id })
 	if len(runs) == 0 {
-		return errUnknown
+		return errNotLive
 	}
 	s.Log.Info("stopped in the cluster", "run", id, "by", owner)
 	return s.Remove(ctx, runs, owner)

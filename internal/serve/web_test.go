@@ -212,7 +212,7 @@ func TestHostileWordsAreEscaped(t *testing.T) {
 	s := web.Server
 	probe := experiments.Probe{Name: hostile}
 	s.live["x"] = &liveRun{run: mesh.Run{ID: hostile}, host: hostile, by: by(hostile), experiment: experiments.Experiment{Spec: experiments.Spec{Title: hostile, SteadyState: experiments.SteadyState{Probes: []experiments.Probe{probe}}}}, probes: map[string]steadystate.Measurement{hostile: {Reason: hostile}}}
-	s.entries[hostile] = &entry{experiment: experiments.Experiment{Spec: experiments.Spec{Title: hostile}}, file: hostile, forbidden: hostile, waiting: hostile}
+	s.entries[hostile] = &entry{experiment: experiments.Experiment{Spec: experiments.Spec{Title: hostile}}, file: hostile, forbidden: obstacle{words: hostile}, waiting: obstacle{words: hostile}}
 	s.entries["b"+hostile] = &entry{}
 	s.broken = []Broken{{hostile, hostile, false}}
 	s.past["y"] = reports.Summary{Run: hostile, Experiment: hostile, Reason: hostile, Link: `javascript:alert(1)//` + hostile}

@@ -51,7 +51,7 @@ type fakeMesh struct {
 // port is one replica's way to the mesh. One that is cut reaches nothing.
 type port struct {
 	*fakeMesh
-	*replica
+	*process
 }
 
 var errCut = errors.New("no route to host")
@@ -334,8 +334,8 @@ func newWorld(t *testing.T) *world {
 	}
 }
 
-// replica is one process.
-type replica struct {
+// process is one replica.
+type process struct {
 	*Server
 	cut  atomic.Bool
 	stop func() // and waits until nothing of it runs
@@ -349,8 +349,8 @@ func (w *world) write(name, text string) {
 }
 
 // replica makes a process that does nothing yet.
-func (w *world) replica(identity string) *replica {
-	r := &replica{stop: func() {}}
+func (w *world) replica(identity string) *process {
+	r := &process{stop: func() {}}
 	r.Server = New(Config{
 		Folder: NewFolder(w.dir), Limits: w.limits, Out: w.out, Identity: identity, Metrics: w.tally, Log: slog.New(slog.DiscardHandler),
 		Store: NotedState{&way{memoryNote: w.note, cut: &r.cut, fate: func(write bool) (time.Duration, bool, error) {
@@ -396,21 +396,21 @@ func (w *world) replica(identity string) *replica {
 }
 
 // lead lets a replica lead until its stop is called.
-func (w *world) lead(identity string) *replica {
+func (w *world) lead(identity string) *process {
 	r := w.replica(identity)
-	ctx, cancel := context.WithCancel(w.t.Context())
+	ctx, cancel := context.WithCancelCause(w.t.Context())
 	ended := make(chan struct{})
 	var both sync.WaitGroup
 	both.Go(func() { r.Watch(ctx) })
 	both.Go(func() { r.Lead(ctx) })
 	go func() { defer close(ended); both.Wait() }()
-	r.stop = func() { cancel(); <-ended }
+	r.stop = func() { cancel(errors.New("another leads")); <-ended }
 	synctest.Wait()
 	return r
 }
 
 // kill ends a process that can tell nobody.
-func (r *replica) kill() {
+func (r *process) kill() {
 	r.cut.Store(true)
 	r.stop()
 }

@@ -33,7 +33,7 @@ func (c *Cluster) Tell(ctx context.Context, e Event) error {
 	}
 	object := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Event",
-		"metadata": map[string]any{"namespace": e.About.Namespace, "generateName": "squall-"},
+		"metadata": map[string]any{"namespace": e.About.Namespace, "generateName": "squall-", "labels": map[string]any{mesh.ManagedByLabel: mesh.ManagedByValue}},
 		"involvedObject": map[string]any{
 			"apiVersion": e.About.APIVersion, "kind": e.About.Kind, "namespace": e.About.Namespace, "name": e.About.Name,
 		},

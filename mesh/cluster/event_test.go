@@ -52,7 +52,7 @@ func TestTell(t *testing.T) {
 		}
 		want := `{"action":"FaultStoppedEarly","apiVersion":"v1","count":1,"eventTime":"2000-01-01T00:00:00.000000Z",
 			"firstTimestamp":"2000-01-01T00:00:00Z","involvedObject":{"apiVersion":"v1","kind":"Service","name":"ratings","namespace":"shop"},
-			"kind":"Event","lastTimestamp":"2000-01-01T00:00:00Z","message":"outage: up fell","metadata":{"generateName":"squall-","namespace":"shop"},
+			"kind":"Event","lastTimestamp":"2000-01-01T00:00:00Z","message":"outage: up fell","metadata":{"generateName":"squall-","labels":{"app.kubernetes.io/managed-by":"squall"},"namespace":"shop"},
 			"reason":"FaultStoppedEarly","reportingComponent":"squall.dev/serve","reportingInstance":"squall-0","source":{"component":"squall"},"type":"Warning"}`
 		if !jsonEqual(t, []byte(want), got) {
 			t.Errorf("%s", got)

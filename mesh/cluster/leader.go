@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/squall-chaos/squall/mesh"
 )
 
 // Election elects one of several processes by a Lease. The package of client-go
@@ -38,6 +41,9 @@ const (
 
 var leases = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"} //nolint:gochecknoglobals // a constant
 
+// errLost is why the context of a leader ends whose process goes on.
+var errLost = errors.New("another process leads, or the Lease of the leader cannot be renewed")
+
 // Run calls lead whenever the Lease is ours, until ctx ends. The context of lead
 // ends when the Lease is lost; lead is waited for, and the Lease given back.
 func (e *Election) Run(ctx context.Context, lead func(context.Context)) {
@@ -64,10 +70,7 @@ func (e *Election) acquire(ctx context.Context) (held *unstructured.Unstructured
 		switch {
 		case err != nil:
 		case lease == nil:
-			lease = &unstructured.Unstructured{Object: map[string]any{
-				"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": map[string]any{"namespace": e.Namespace, "name": e.Name},
-			}}
-			if created, err := e.create(ctx, e.claim(lease, true)); err == nil {
+			if created, err := e.create(ctx, e.claim(newLease(e.Namespace, e.Name), true)); err == nil {
 				return created, asked
 			}
 		case holder(lease) == "" || holder(lease) == e.Identity || time.Since(since) >= leaseDuration:
@@ -88,8 +91,8 @@ func (e *Election) acquire(ctx context.Context) (held *unstructured.Unstructured
 // long before the answer comes.
 func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, since time.Time, lead func(context.Context)) {
 	e.observe(e.Identity)
-	leading, stop := context.WithCancel(ctx)
-	deadline := time.AfterFunc(time.Until(since.Add(renewDeadline)), stop)
+	leading, stop := context.WithCancelCause(ctx)
+	deadline := time.AfterFunc(time.Until(since.Add(renewDeadline)), func() { stop(errLost) })
 	defer deadline.Stop()
 	ended := make(chan struct{})
 	go func() {
@@ -114,7 +117,7 @@ func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, s
 			lease = next
 		}
 	}
-	stop()
+	stop(errLost)
 	e.observe("")
 	<-ended
 	e.release(ctx)
@@ -189,6 +192,14 @@ func (c *Cluster) lease(ctx context.Context, namespace, name string) (*unstructu
 		return nil, fmt.Errorf("get Lease %s/%s: %w", namespace, name, c.explain(err))
 	}
 	return lease, nil
+}
+
+// newLease makes a Lease that nobody holds.
+func newLease(namespace, name string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": map[string]any{},
+		"metadata": map[string]any{"namespace": namespace, "name": name, "labels": map[string]any{mesh.ManagedByLabel: mesh.ManagedByValue}},
+	}}
 }
 
 // wait waits, and reports whether ctx goes on.

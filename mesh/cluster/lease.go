@@ -6,7 +6,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
 )
 
@@ -60,9 +59,7 @@ func (n Note) try(ctx context.Context, change func(string) (string, error)) erro
 	}
 	isNew := lease == nil
 	if isNew {
-		lease = &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": map[string]any{"namespace": n.Namespace, "name": n.Name}, "spec": map[string]any{},
-		}}
+		lease = newLease(n.Namespace, n.Name)
 	}
 	annotations := lease.GetAnnotations()
 	if annotations == nil {

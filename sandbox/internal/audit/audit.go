@@ -104,12 +104,12 @@ func check(log io.Reader) (summary Summary, err error) {
 		if !isSquall(e.UserAgent) {
 			continue
 		}
-		switch e.Verb {
-		case "create":
+		switch {
+		case e.Verb == "create":
 			continue
-		case "patch":
+		case e.Verb == "patch", e.Verb == "update" && e.Object.Resource == "leases":
 			summary.Patches++
-		case "delete":
+		case e.Verb == "delete":
 			summary.Deletes++
 		default:
 			wrong = append(wrong, fmt.Errorf("squall wrote by %s %s", e.Verb, e.RequestURI))
