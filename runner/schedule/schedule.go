@@ -38,7 +38,7 @@ type Schedule struct {
 	fields *cron.SpecSchedule
 	// minutes are those of the day, for each day of the week, that cron and the
 	// windows permit, ascending.
-	minutes [7][]int
+	minutes [7][]uint16
 }
 
 // New compiles an experiment's schedule. The name is the experiment's; jitter
@@ -56,19 +56,22 @@ func New(name string, s experiments.Schedule) (Schedule, error) {
 	compiled := Schedule{name: name, spec: s, fields: fields}
 	for day := range compiled.minutes {
 		compiled.minutes[day] = minutes(fields, s, day)
+		if day > 0 && slices.Equal(compiled.minutes[day], compiled.minutes[day-1]) {
+			compiled.minutes[day] = compiled.minutes[day-1] // most weeks have one or two sorts of days
+		}
 	}
 	return compiled, nil
 }
 
 // minutes are those of a day of the week that cron and the windows permit.
-func minutes(fields *cron.SpecSchedule, s experiments.Schedule, day int) (permitted []int) {
+func minutes(fields *cron.SpecSchedule, s experiments.Schedule, day int) (permitted []uint16) {
 	for minute := range minutesOfDay {
 		if !has(fields.Hour, minute/60) || !has(fields.Minute, minute%60) {
 			continue
 		}
 		// The first of January 2023 was a Sunday.
 		if s.InWindows(time.Date(2023, 1, 1+day, 0, minute, 0, 0, time.UTC)) {
-			permitted = append(permitted, minute)
+			permitted = append(permitted, uint16(minute))
 		}
 	}
 	return permitted
@@ -219,8 +222,8 @@ func wholeMinute(t time.Time) time.Time {
 func (s Schedule) wait(t time.Time) (wait time.Duration, found bool) {
 	now, then := t.Hour()*60+t.Minute(), minutesOfDay
 	if left := s.minutes[t.Weekday()]; len(left) > 0 && s.onDay(t) {
-		if i, _ := slices.BinarySearch(left, now); i < len(left) {
-			then, found = left[i], true
+		if i, _ := slices.BinarySearchFunc(left, now, func(minute uint16, now int) int { return cmp.Compare(int(minute), now) }); i < len(left) {
+			then, found = int(left[i]), true
 		}
 	}
 	return time.Duration(then-now) * time.Minute, found
