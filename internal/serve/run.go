@@ -179,7 +179,10 @@ func (s *Server) noteStart(live *liveRun) error {
 	if done {
 		return nil
 	}
-	return s.deal(live.detached, map[string]time.Time{live.experiment.Metadata.Name: live.nominal})
+	s.mu.Lock()
+	s.unsaved[live.experiment.Metadata.Name] = live.nominal
+	s.mu.Unlock()
+	return s.save(live.detached)
 }
 
 // follow keeps what the page shows.

@@ -76,6 +76,7 @@ type Server struct {
 	paused  string
 	// unsaved are starts that were dealt with, and are not in the store yet.
 	unsaved map[string]time.Time
+	saving  sync.Mutex
 	past    map[string]reports.Summary // by run
 	// fresh are the runs that have ended since the folder of the records was
 	// read last.
@@ -103,6 +104,7 @@ type entry struct {
 
 // New makes a server that has read its folder, and does nothing yet.
 func New(config Config) *Server {
+	config.Runner.Mesh = newSharing(config.Runner.Mesh)
 	s := &Server{
 		Config: config, entries: map[string]*entry{}, live: map[string]*liveRun{}, unsaved: map[string]time.Time{},
 		past: map[string]reports.Summary{}, fresh: map[string]bool{}, awake: make(chan struct{}, 1), stating: make(chan struct{}, 1),
@@ -260,7 +262,7 @@ func (s *Server) Lead(ctx context.Context) {
 	background.Go(func() { s.refreshLoop(ctx) })
 	for ctx.Err() == nil {
 		nap := s.tick(time.Now()) //nolint:contextcheck // runs have the leader's context
-		s.save(ctx)
+		_ = s.save(ctx)           // again at the next turn
 		timer := time.NewTimer(nap)
 		select {
 		case <-ctx.Done():
@@ -272,7 +274,7 @@ func (s *Server) Lead(ctx context.Context) {
 	s.standDown()
 	s.runs.Wait()
 	background.Wait()
-	s.save(context.WithoutCancel(ctx))
+	_ = s.save(context.WithoutCancel(ctx)) // the log has it
 	s.Log.Info("not leading any more", "identity", s.Identity)
 }
 
@@ -317,16 +319,20 @@ func (s *Server) standDown() {
 
 // save writes what was dealt with to the store; what cannot be written stays for
 // the next time.
-func (s *Server) save(ctx context.Context) {
+func (s *Server) save(ctx context.Context) error {
+	// One at a time: replicas keep the state in one object, and who waits here
+	// finds his start noted with the others'.
+	s.saving.Lock()
+	defer s.saving.Unlock()
 	s.mu.Lock()
 	unsaved := maps.Clone(s.unsaved)
 	s.mu.Unlock()
 	if len(unsaved) == 0 {
-		return
+		return nil
 	}
 	if err := s.deal(ctx, unsaved); err != nil {
 		s.Log.Error("what was started cannot be noted; trying again", "error", err)
-		return
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -335,6 +341,7 @@ func (s *Server) save(ctx context.Context) {
 			delete(s.unsaved, name)
 		}
 	}
+	return nil
 }
 
 // deal notes in the store that starts were dealt with.

@@ -1,0 +1,63 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+)
+
+// oneStore takes a moment for a change, and refuses a second one meanwhile, as
+// the API server does with a conflict.
+type oneStore struct {
+	mu      sync.Mutex
+	state   State
+	busy    bool
+	changes int
+}
+
+func (o *oneStore) Load(context.Context) (State, error) { return State{}, errors.New("nobody loads") }
+
+func (o *oneStore) Change(_ context.Context, change func(*State)) (State, error) {
+	o.mu.Lock()
+	if o.busy {
+		o.mu.Unlock()
+		return State{}, errors.New("conflict")
+	}
+	o.busy = true
+	o.changes++
+	o.mu.Unlock()
+	time.Sleep(50 * time.Millisecond)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.busy = false
+	change(&o.state)
+	return o.state, nil
+}
+
+// Many runs that start at the same moment are noted together: replicas keep what
+// was started in one object, and one conflict after the other would refuse most.
+func TestStartsAreNotedTogether(t *testing.T) {
+	t.Parallel()
+	store := &oneStore{}
+	s := &Server{Config: Config{Store: store, Log: slog.New(slog.DiscardHandler)}, unsaved: map[string]time.Time{}}
+	nominal := time.Now()
+	var all sync.WaitGroup
+	for i := range 200 {
+		all.Go(func() {
+			live := &liveRun{experiment: experiments.Experiment{Metadata: experiments.Metadata{Name: fmt.Sprint(i)}}, nominal: nominal, detached: t.Context()}
+			if err := s.noteStart(live); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if store.changes > 20 || len(store.state.Starts) != 200 || len(s.unsaved) != 0 {
+		t.Errorf("%d changes for %d starts, %d unsaved", store.changes, len(store.state.Starts), len(s.unsaved))
+	}
+}

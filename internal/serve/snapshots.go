@@ -1,0 +1,109 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// sharing is a mesh that many runs ask at the same moment, as when a schedule
+// starts them together. One read of the configuration at a time serves all who
+// have asked before it began, so that nobody is given what is older than the
+// question; it must not be changed. What else a run asks before it begins is asked
+// for a few at a time: HTTP/2 opens a connection for each request that finds no
+// free stream.
+type sharing struct {
+	runner.Mesh
+
+	asking  chan struct{}
+	mu      sync.Mutex
+	next    *reading // it has not begun
+	reading bool
+}
+
+// asked is for how many runs the cluster is asked at a time.
+const asked = 4
+
+func newSharing(shared runner.Mesh) *sharing {
+	return &sharing{Mesh: shared, asking: make(chan struct{}, asked)}
+}
+
+// Permitted implements runner.Mesh.
+func (s *sharing) Permitted(ctx context.Context, namespace string, kinds []string) error {
+	return s.inTurn(ctx, func() error { return s.Mesh.Permitted(ctx, namespace, kinds) })
+}
+
+// Check implements runner.Mesh.
+func (s *sharing) Check(ctx context.Context, object *unstructured.Unstructured) error {
+	return s.inTurn(ctx, func() error { return s.Mesh.Check(ctx, object) })
+}
+
+func (s *sharing) inTurn(ctx context.Context, ask func() error) error {
+	select {
+	case s.asking <- struct{}{}:
+		defer func() { <-s.asking }()
+		return ask()
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for a turn to ask the cluster: %w", context.Cause(ctx))
+	}
+}
+
+// reading is one read of the configuration.
+type reading struct {
+	done     chan struct{}
+	snapshot mesh.Snapshot
+	err      error
+}
+
+// snapshotTimeout bounds one read, which does not end with who has asked for it.
+const snapshotTimeout = 30 * time.Second
+
+// Snapshot implements runner.Mesh.
+func (s *sharing) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+	mine := s.join(ctx)
+	select {
+	case <-mine.done:
+		return mine.snapshot, mine.err
+	case <-ctx.Done():
+		return mesh.Snapshot{}, fmt.Errorf("waiting for the mesh configuration: %w", context.Cause(ctx))
+	}
+}
+
+// join gives the next read, and has it made if nobody else does.
+func (s *sharing) join(ctx context.Context) *reading {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == nil {
+		s.next = &reading{done: make(chan struct{})}
+	}
+	mine := s.next
+	if !s.reading {
+		s.reading = true
+		go s.read(context.WithoutCancel(ctx))
+	}
+	return mine
+}
+
+// read makes reads until nobody waits for one.
+func (s *sharing) read(ctx context.Context) {
+	for r := s.take(); r != nil; r = s.take() {
+		attempt, cancel := context.WithTimeout(ctx, snapshotTimeout)
+		r.snapshot, r.err = s.Mesh.Snapshot(attempt)
+		cancel()
+		close(r.done)
+	}
+}
+
+func (s *sharing) take() *reading {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.next
+	s.next, s.reading = nil, r != nil
+	return r
+}

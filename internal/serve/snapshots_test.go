@@ -1,0 +1,146 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// slowMesh takes a second for each answer, and knows what it was asked. It
+// answers nothing else.
+type slowMesh struct {
+	runner.Mesh
+
+	mu          sync.Mutex
+	began       []time.Time // of the reads
+	asked, most int
+	err         error
+}
+
+func (m *slowMesh) Snapshot(context.Context) (mesh.Snapshot, error) {
+	m.mu.Lock()
+	m.began = append(m.began, time.Now())
+	m.mu.Unlock()
+	time.Sleep(time.Second)
+	return mesh.Snapshot{APIVersion: time.Now().String()}, m.err
+}
+
+func (m *slowMesh) Check(context.Context, *unstructured.Unstructured) error {
+	m.mu.Lock()
+	m.asked++
+	m.most = max(m.most, m.asked)
+	m.mu.Unlock()
+	time.Sleep(time.Second)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked--
+	return m.err
+}
+
+func TestSnapshotsAreShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowMesh{}
+		shared := newSharing(slow)
+		var all sync.WaitGroup
+		for i := range 200 {
+			all.Go(func() {
+				time.Sleep(time.Duration(i) * 10 * time.Millisecond) // for 2 s in all
+				asked := time.Now()
+				snapshot, err := shared.Snapshot(t.Context())
+				if err != nil {
+					t.Error(err)
+				}
+				if waited := time.Since(asked); waited < time.Second || waited > 2*time.Second {
+					t.Errorf("an answer %s after the question, and a read takes a second", waited)
+				}
+				if snapshot.APIVersion != time.Now().String() {
+					t.Error("not the snapshot of the last read")
+				}
+			})
+		}
+		all.Wait()
+		if len(slow.began) != 3 {
+			t.Errorf("%d reads", len(slow.began))
+		}
+	})
+}
+
+// Who does not wait any more takes nothing from those who do.
+func TestSharedSnapshotOutlivesWhoAskedFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		shared := newSharing(&slowMesh{})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		leave := errors.New("enough")
+		var all sync.WaitGroup
+		for range 2 { // of which one waits for the second read
+			all.Go(func() {
+				if _, err := shared.Snapshot(ctx); !errors.Is(err, leave) {
+					t.Errorf("%v instead of %v", err, leave)
+				}
+			})
+		}
+		synctest.Wait()
+		all.Go(func() {
+			if _, err := shared.Snapshot(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		cancel(leave)
+		all.Wait()
+	})
+}
+
+func TestSharedSnapshotFailsForAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowMesh{err: errors.New("no")}
+		shared := newSharing(slow)
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				if _, err := shared.Snapshot(t.Context()); !errors.Is(err, slow.err) {
+					t.Errorf("%v instead of %v", err, slow.err)
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+func TestChecksTakeTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowMesh{}
+		shared := newSharing(slow)
+		var all sync.WaitGroup
+		for range 3 * asked {
+			all.Go(func() {
+				if err := shared.Check(t.Context(), nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		leave := errors.New("enough")
+		cancel(leave)
+		if err := shared.Check(ctx, nil); !errors.Is(err, leave) {
+			t.Errorf("%v instead of %v", err, leave)
+		}
+		all.Wait()
+		if slow.most != asked {
+			t.Errorf("%d at a time instead of %d", slow.most, asked)
+		}
+	})
+}
