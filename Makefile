@@ -63,7 +63,8 @@ fmt: $(LINT) ## format the code
 
 bench: sandbox ## print the figures of the README
 	$(GO) test -run '^$$' -bench . -benchmem ./...
-	cd sandbox && $(GO) test -count=1 -timeout 20m -run '^$$' -bench . -benchtime 5x ./e2e
+	cd sandbox && $(GO) test -count=1 -timeout 20m -run '^$$' -bench 'Run|Deviation' -benchtime 5x ./e2e
+	cd sandbox && $(GO) test -count=1 -timeout 20m -run '^$$' -bench Serve -benchtime 1x ./e2e
 
 clean: ## remove what was built, and the sandbox's folder
 	rm -rf $(BIN) .sandbox squall-runs

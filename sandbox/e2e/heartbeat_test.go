@@ -15,6 +15,7 @@ import (
 
 var (
 	namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	services   = schema.GroupVersionResource{Version: "v1", Resource: "services"}
 	quotas     = schema.GroupVersionResource{Version: "v1", Resource: "resourcequotas"}
 	policies   = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicies"}
 	bindings   = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicybindings"}
@@ -22,7 +23,7 @@ var (
 
 // manifest makes an object of the cluster's administrator for the time of a
 // test.
-func manifest(t *testing.T, resource schema.GroupVersionResource, namespace string, object map[string]any) {
+func manifest(t testing.TB, resource schema.GroupVersionResource, namespace string, object map[string]any) {
 	t.Helper()
 	client := mesh.Kube.Resource(resource).Namespace(namespace)
 	created, err := client.Create(t.Context(), &unstructured.Unstructured{Object: object}, metav1.CreateOptions{})
@@ -38,7 +39,7 @@ func manifest(t *testing.T, resource schema.GroupVersionResource, namespace stri
 }
 
 // namespace makes a namespace of callers.
-func namespace(t *testing.T, name string) {
+func namespace(t testing.TB, name string) {
 	t.Helper()
 	manifest(t, namespaces, "", map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}})
 }
