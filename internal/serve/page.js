@@ -22,12 +22,17 @@ async function refresh() {
 function askForToken() {
   const dialog = document.getElementById("ask");
   dialog.showModal();
+  const input = document.getElementById("token");
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      const input = document.getElementById("token");
-      resolve(dialog.returnValue === "ok" ? input.value : "");
+    // Not at the close event, which waits for the next frame to be drawn.
+    dialog.querySelector("form").onsubmit = (event) => {
+      resolve(event.submitter?.value === "cancel" ? "" : input.value);
       input.value = "";
-    }, {once: true});
+    };
+    dialog.oncancel = () => {
+      resolve("");
+      input.value = "";
+    };
   });
 }
 
