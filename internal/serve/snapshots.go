@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -54,19 +53,21 @@ func (s *sharing) inTurn(ctx context.Context, ask func() error) error {
 	}
 }
 
-// reading is one read of the configuration.
+// reading is one read of the configuration. It ends when nobody waits for it any
+// more.
 type reading struct {
+	ctx      context.Context //nolint:containedctx // it is nobody's own
+	stop     context.CancelFunc
+	waiting  int
 	done     chan struct{}
 	snapshot mesh.Snapshot
 	err      error
 }
 
-// snapshotTimeout bounds one read, which does not end with who has asked for it.
-const snapshotTimeout = 30 * time.Second
-
 // Snapshot implements runner.Mesh.
 func (s *sharing) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 	mine := s.join(ctx)
+	defer s.leave(mine)
 	select {
 	case <-mine.done:
 		return mine.snapshot, mine.err
@@ -81,21 +82,34 @@ func (s *sharing) join(ctx context.Context) *reading {
 	defer s.mu.Unlock()
 	if s.next == nil {
 		s.next = &reading{done: make(chan struct{})}
+		s.next.ctx, s.next.stop = context.WithCancel(context.WithoutCancel(ctx))
 	}
 	mine := s.next
+	mine.waiting++
 	if !s.reading {
 		s.reading = true
-		go s.read(context.WithoutCancel(ctx))
+		go s.read()
 	}
 	return mine
 }
 
+// leave ends a read that nobody waits for.
+func (s *sharing) leave(r *reading) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.waiting--; r.waiting > 0 {
+		return
+	}
+	r.stop()
+	if s.next == r {
+		s.next = nil
+	}
+}
+
 // read makes reads until nobody waits for one.
-func (s *sharing) read(ctx context.Context) {
+func (s *sharing) read() {
 	for r := s.take(); r != nil; r = s.take() {
-		attempt, cancel := context.WithTimeout(ctx, snapshotTimeout)
-		r.snapshot, r.err = s.Mesh.Snapshot(attempt)
-		cancel()
+		r.snapshot, r.err = s.Mesh.Snapshot(r.ctx)
 		close(r.done)
 	}
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/squall-chaos/squall/runner"
 )
 
-// slowMesh takes a second for each answer, and knows what it was asked. It
+// busyMesh takes a second for each answer, and knows what it was asked. It
 // answers nothing else.
-type slowMesh struct {
+type busyMesh struct {
 	runner.Mesh
 
 	mu          sync.Mutex
@@ -25,7 +25,7 @@ type slowMesh struct {
 	err         error
 }
 
-func (m *slowMesh) Snapshot(context.Context) (mesh.Snapshot, error) {
+func (m *busyMesh) Snapshot(context.Context) (mesh.Snapshot, error) {
 	m.mu.Lock()
 	m.began = append(m.began, time.Now())
 	m.mu.Unlock()
@@ -33,7 +33,7 @@ func (m *slowMesh) Snapshot(context.Context) (mesh.Snapshot, error) {
 	return mesh.Snapshot{APIVersion: time.Now().String()}, m.err
 }
 
-func (m *slowMesh) Check(context.Context, *unstructured.Unstructured) error {
+func (m *busyMesh) Check(context.Context, *unstructured.Unstructured) error {
 	m.mu.Lock()
 	m.asked++
 	m.most = max(m.most, m.asked)
@@ -48,8 +48,8 @@ func (m *slowMesh) Check(context.Context, *unstructured.Unstructured) error {
 func TestSnapshotsAreShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		slow := &slowMesh{}
-		shared := newSharing(slow)
+		busy := &busyMesh{}
+		shared := newSharing(busy)
 		var all sync.WaitGroup
 		for i := range 200 {
 			all.Go(func() {
@@ -68,8 +68,8 @@ func TestSnapshotsAreShared(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if len(slow.began) != 3 {
-			t.Errorf("%d reads", len(slow.began))
+		if len(busy.began) != 3 {
+			t.Errorf("%d reads", len(busy.began))
 		}
 	})
 }
@@ -78,7 +78,7 @@ func TestSnapshotsAreShared(t *testing.T) {
 func TestSharedSnapshotOutlivesWhoAskedFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		shared := newSharing(&slowMesh{})
+		shared := newSharing(&busyMesh{})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		leave := errors.New("enough")
 		var all sync.WaitGroup
@@ -104,13 +104,13 @@ func TestSharedSnapshotOutlivesWhoAskedFirst(t *testing.T) {
 func TestSharedSnapshotFailsForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		slow := &slowMesh{err: errors.New("no")}
-		shared := newSharing(slow)
+		busy := &busyMesh{err: errors.New("no")}
+		shared := newSharing(busy)
 		var all sync.WaitGroup
 		for range 3 {
 			all.Go(func() {
-				if _, err := shared.Snapshot(t.Context()); !errors.Is(err, slow.err) {
-					t.Errorf("%v instead of %v", err, slow.err)
+				if _, err := shared.Snapshot(t.Context()); !errors.Is(err, busy.err) {
+					t.Errorf("%v instead of %v", err, busy.err)
 				}
 			})
 		}
@@ -121,8 +121,8 @@ func TestSharedSnapshotFailsForAll(t *testing.T) {
 func TestChecksTakeTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		slow := &slowMesh{}
-		shared := newSharing(slow)
+		busy := &busyMesh{}
+		shared := newSharing(busy)
 		var all sync.WaitGroup
 		for range 3 * asked {
 			all.Go(func() {
@@ -139,8 +139,8 @@ func TestChecksTakeTurns(t *testing.T) {
 			t.Errorf("%v instead of %v", err, leave)
 		}
 		all.Wait()
-		if slow.most != asked {
-			t.Errorf("%d at a time instead of %d", slow.most, asked)
+		if busy.most != asked {
+			t.Errorf("%d at a time instead of %d", busy.most, asked)
 		}
 	})
 }
