@@ -37,6 +37,8 @@ type liveRun struct {
 	stop    context.CancelCauseFunc
 	// over says that the process does not lead any more.
 	over func() error
+	// running ends when the run is told to.
+	running context.Context //nolint:containedctx // a runner.Recorder is given none
 	// detached outlives the run: what is noted and told of it is so in any case.
 	detached context.Context //nolint:containedctx // a runner.Recorder is given none
 
@@ -58,7 +60,7 @@ func (s *Server) start(e experiments.Experiment, nominal time.Time, owner by) st
 	ctx, stop := context.WithCancelCause(s.leads)
 	live := &liveRun{
 		run: run, experiment: e, reach: reachOf(e.Spec), by: owner, nominal: nominal, began: time.Now(), stop: stop, over: s.leads.Err,
-		detached: context.WithoutCancel(ctx), probes: map[string]steadystate.Measurement{},
+		running: ctx, detached: context.WithoutCancel(ctx), probes: map[string]steadystate.Measurement{},
 	}
 	live.host = live.reach.hosts[0]
 	s.live[run.ID] = live
@@ -179,10 +181,19 @@ func (s *Server) noteStart(live *liveRun) error {
 	if done {
 		return nil
 	}
+	name := live.experiment.Metadata.Name
 	s.mu.Lock()
-	s.unsaved[live.experiment.Metadata.Name] = live.nominal
+	s.noting[name] = live.nominal
 	s.mu.Unlock()
-	return s.save(live.detached)
+	defer func() {
+		// What could not be noted was not made: whoever leads next may make it.
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.noting[name].Equal(live.nominal) {
+			delete(s.noting, name)
+		}
+	}()
+	return s.save(live.running)
 }
 
 // follow keeps what the page shows.

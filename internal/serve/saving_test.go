@@ -45,7 +45,7 @@ func (o *oneStore) Change(_ context.Context, change func(*State)) (State, error)
 func TestStartsAreNotedTogether(t *testing.T) {
 	t.Parallel()
 	store := &oneStore{}
-	s := &Server{Config: Config{Store: store, Log: slog.New(slog.DiscardHandler)}, unsaved: map[string]time.Time{}}
+	s := &Server{Config: Config{Store: store, Log: slog.New(slog.DiscardHandler)}, unsaved: map[string]time.Time{}, noting: map[string]time.Time{}, saving: make(chan struct{}, 1)}
 	nominal := time.Now()
 	var all sync.WaitGroup
 	for i := range 200 {

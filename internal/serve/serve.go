@@ -74,10 +74,11 @@ type Server struct {
 	leads   context.Context     //nolint:containedctx // that of the runs; nil while another replica leads
 	leader  string
 	paused  string
-	// unsaved are starts that were dealt with, and are not in the store yet.
-	unsaved map[string]time.Time
-	saving  sync.Mutex
-	past    map[string]reports.Summary // by run
+	// unsaved are starts that were dealt with, and are not in the store yet;
+	// noting are those that are made as soon as they are.
+	unsaved, noting map[string]time.Time
+	saving          chan struct{}              // holds one while the state is written
+	past            map[string]reports.Summary // by run
 	// fresh are the runs that have ended since the folder of the records was
 	// read last.
 	fresh map[string]bool
@@ -106,8 +107,8 @@ type entry struct {
 func New(config Config) *Server {
 	config.Runner.Mesh = newSharing(config.Runner.Mesh)
 	s := &Server{
-		Config: config, entries: map[string]*entry{}, live: map[string]*liveRun{}, unsaved: map[string]time.Time{},
-		past: map[string]reports.Summary{}, fresh: map[string]bool{}, awake: make(chan struct{}, 1), stating: make(chan struct{}, 1),
+		Config: config, entries: map[string]*entry{}, live: map[string]*liveRun{}, unsaved: map[string]time.Time{}, noting: map[string]time.Time{},
+		past: map[string]reports.Summary{}, fresh: map[string]bool{}, awake: make(chan struct{}, 1), saving: make(chan struct{}, 1), stating: make(chan struct{}, 1),
 	}
 	s.reload()
 	return s
@@ -322,23 +323,34 @@ func (s *Server) standDown() {
 func (s *Server) save(ctx context.Context) error {
 	// One at a time: replicas keep the state in one object, and who waits here
 	// finds his start noted with the others'.
-	s.saving.Lock()
-	defer s.saving.Unlock()
+	select {
+	case s.saving <- struct{}{}:
+		defer func() { <-s.saving }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	s.mu.Lock()
-	unsaved := maps.Clone(s.unsaved)
+	starts := maps.Clone(s.unsaved)
+	for name, nominal := range s.noting {
+		if nominal.After(starts[name]) {
+			starts[name] = nominal
+		}
+	}
 	s.mu.Unlock()
-	if len(unsaved) == 0 {
+	if len(starts) == 0 {
 		return nil
 	}
-	if err := s.deal(ctx, unsaved); err != nil {
-		s.Log.Error("what was started cannot be noted; trying again", "error", err)
+	if err := s.deal(ctx, starts); err != nil {
+		s.Log.Error("what was started cannot be noted", "error", err)
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, nominal := range unsaved {
-		if s.unsaved[name].Equal(nominal) {
-			delete(s.unsaved, name)
+	for name, nominal := range starts {
+		for _, list := range []map[string]time.Time{s.unsaved, s.noting} {
+			if !list[name].After(nominal) {
+				delete(list, name)
+			}
 		}
 	}
 	return nil
