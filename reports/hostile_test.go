@@ -3,6 +3,7 @@ package reports_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -10,12 +11,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -204,4 +207,29 @@ func hostile(t *testing.T) []journal.Event {
 		Left: []mesh.Ref{mesh.RefTo(shadow)},
 	})
 	return r.events
+}
+
+// What a server or a file says is no command to the terminal, nor to a CI system
+// that reads commands from the beginnings of lines.
+func TestNothingCommandsATerminal(t *testing.T) {
+	r := &recorder{t: t, events: hostile(t)}
+	const commands = "\x1b[2J\u009b2J\r\n::stop-commands::x\u202e"
+	r.add(runner.EventMeasured, steadystate.Measurement{Probe: "queue", Phase: experiments.Before, Reason: commands})
+	r.add(runner.EventFinished, runner.Result{Status: runner.RefusedRun, Reason: commands, Hint: commands})
+	run, err := reports.Fold(r.events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []reports.Format{reports.FormatText, reports.FormatMarkdown} {
+		var one, list bytes.Buffer
+		if err := errors.Join(reports.Write(&one, format, run), reports.WriteIndex(&list, format, []reports.Summary{reports.Summarize(run)})); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(one.String() + list.String()) {
+			line = strings.TrimSuffix(line, "\n")
+			if strings.HasPrefix(strings.TrimSpace(line), "::") || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Errorf("%s: %q", format, line)
+			}
+		}
+	}
 }

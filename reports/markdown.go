@@ -46,8 +46,7 @@ func sign(state string) string {
 // markdownText lets a text stand for itself in a table: names and messages come
 // from files and servers.
 func markdownText(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	return markdownEscaper.Replace(s)
+	return markdownEscaper.Replace(strings.Join(strings.Fields(printable(s)), " "))
 }
 
 //nolint:gochecknoglobals // a constant table

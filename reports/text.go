@@ -12,14 +12,14 @@ import (
 func Text(w io.Writer, run Run) error {
 	var b strings.Builder
 	e := run.Experiment
-	fmt.Fprintf(&b, "%s: %s\n", e.Metadata.Name, run.Outcome())
+	fmt.Fprintf(&b, "%s: %s\n", OneLine(e.Metadata.Name), OneLine(run.Outcome()))
 	if e.Spec.Title != "" {
-		fmt.Fprintf(&b, "  %s\n", e.Spec.Title)
+		fmt.Fprintf(&b, "  %s\n", OneLine(e.Spec.Title))
 	}
 	b.WriteString("\n")
 	facts := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, f := range run.facts() {
-		fmt.Fprintf(facts, "  %s\t%s\n", f.Name, f.Value)
+		fmt.Fprintf(facts, "  %s\t%s\n", f.Name, OneLine(f.Value))
 	}
 	if err := facts.Flush(); err != nil {
 		return fmt.Errorf("text report: %w", err)
@@ -43,7 +43,7 @@ func probeTable(b *strings.Builder, run Run) error {
 	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "  PROBE\tTOLERANCE\tPHASE\tVERDICT\tLOWEST\tHIGHEST\tLAST\tMEASURED")
 	for _, row := range rows {
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", row.Probe, row.Tolerance, row.Phase, row.verdict(), row.Lowest, row.Highest, row.Last, row.Count)
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", OneLine(row.Probe), row.Tolerance, row.Phase, row.verdict(), row.Lowest, row.Highest, OneLine(row.Last), row.Count)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("text report: %w", err)

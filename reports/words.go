@@ -107,11 +107,15 @@ func ShareInWords(s runner.Share) string {
 }
 
 // OneLine makes a text from a cluster or a journal safe for a line of a table.
-func OneLine(text string) string {
-	return cmp.Or(strings.Map(func(r rune) rune {
+func OneLine(text string) string { return cmp.Or(printable(text), "-") }
+
+// printable puts blanks where a text has what no line shows: control characters
+// move the cursor of a terminal, and turn text around.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
 		}
 		return ' '
-	}, text), "-")
+	}, text)
 }
