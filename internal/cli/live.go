@@ -134,7 +134,9 @@ type panel struct {
 	phase  runner.Phase
 	began  time.Time
 	probes []*gauge
-	hit    *runner.Count
+	// counting tells that somebody counts the requests hit.
+	counting bool
+	hit      *runner.Count
 }
 
 // gauge is one probe.
@@ -157,6 +159,7 @@ const maxPoints = 40
 func (p *panel) take(h happening) {
 	switch d := h.data.(type) {
 	case runner.Started:
+		p.counting = d.Experiment.Spec.Effect.MinRequests > 0
 		for _, probe := range d.Experiment.Spec.Measured() {
 			p.probes = append(p.probes, &gauge{name: reports.OneLine(probe.Name), tolerance: reports.ToleranceInWords(probe)})
 		}
@@ -180,7 +183,7 @@ func (g *gauge) take(m steadystate.Measurement) {
 	case m.Settling:
 		g.note = "settling"
 	case m.Value == nil:
-		g.note = m.Reason
+		g.note = reports.OneLine(m.Reason)
 	case m.Verdict != steadystate.Held:
 		g.note = m.Verdict.String()
 	}
@@ -211,13 +214,14 @@ func (p *panel) view(now time.Time, width, height int) []string {
 		}
 		lines = append(lines, p.gaugeLine(g, names, width))
 	}
-	if p.phase.Name == runner.PhaseObserve && p.hit == nil {
-		return append(lines, "  no request hit yet, as far as Prometheus knows")
-	}
-	if p.hit != nil {
+	switch {
+	case p.hit != nil:
 		lines = append(lines, fmt.Sprintf("  %.0f requests hit", p.hit.Hit))
+	case p.phase.Name == runner.PhaseObserve && p.counting:
+		lines = append(lines, "  no request hit yet, as far as Prometheus knows")
 	}
-	return lines
+	// Lines that have left a low terminal could not be erased any more.
+	return lines[:min(len(lines), height-1)]
 }
 
 // The parts of a bar.
@@ -289,7 +293,7 @@ func (p *panel) sparkline(points []point, size int) string {
 		switch {
 		case math.IsNaN(one.value):
 		case high > low:
-			symbol = string(bars[int((one.value-low)/(high-low)*float64(len(bars)-1))])
+			symbol = string(bars[int(between(low, one.value, high)*float64(len(bars)-1))])
 		default:
 			symbol = string(bars[len(bars)/2])
 		}
@@ -300,6 +304,14 @@ func (p *panel) sparkline(points []point, size int) string {
 		}
 	}
 	return drawn.String()
+}
+
+// between gives where a value is between two others, from 0 to 1.
+func between(low, value, high float64) float64 {
+	if math.IsInf(high-low, 0) {
+		return (value/2 - low/2) / (high/2 - low/2)
+	}
+	return (value - low) / (high - low)
 }
 
 // paint gives text the colour of a verdict.
