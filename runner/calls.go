@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -11,16 +12,15 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
-	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // calls counts the calls that a run may disturb, and those of them that it
 // hits, in what the callers' proxies report.
 type calls struct {
-	// query gives the counters of all those calls, and scraped when the one
-	// that is furthest behind was read.
-	query, scraped string
-	scopes         []scope
+	// query gives the counters of all those calls, and times when each of them
+	// was read.
+	query, times string
+	scopes       []scope
 }
 
 // scope is the calls from one namespace to one host.
@@ -41,7 +41,7 @@ type scope struct {
 // newCalls finds out how the calls of a plan look in telemetry.
 func newCalls(planned Planned) calls {
 	var c calls
-	var counters, scrapes []string
+	var counters, times []string
 	for _, d := range planned.Decisions {
 		faults := planned.Snapshot.Striking(planned.Experiment.Spec, d.Host, d.Callers)
 		s := scope{callers: d.Callers, hosts: append([]string{d.Host}, d.Trace.Destinations...), blackholes: d.Trace.Blackholes}
@@ -59,26 +59,29 @@ func newCalls(planned Planned) calls {
 			}
 		}
 		c.scopes = append(c.scopes, s)
-		selector := callsSelector(d.Callers, slices.Concat(s.hosts, s.blackholes))
-		scrapes = append(scrapes, "timestamp("+selector+")")
-		counters = append(counters, "last_over_time("+selector+"[5m])")
-		if len(s.blackholes) > 0 {
-			connections := strings.Replace(callsSelector(d.Callers, s.blackholes), "istio_requests_total", "istio_tcp_connections_opened_total", 1)
-			counters = append(counters, "last_over_time("+connections+"[5m])")
+		selectors := []string{callsSelector("istio_requests_total", d.Callers, slices.Concat(s.hosts, s.blackholes))}
+		if len(s.blackholes) > 0 { // which take connections as well
+			selectors = append(selectors, callsSelector("istio_tcp_connections_opened_total", d.Callers, slices.Concat(s.hosts, s.blackholes)))
+		}
+		for _, selector := range selectors {
+			// An instant query looks back five minutes too, but not past a scrape
+			// that failed: a counter that seems new would count from zero.
+			counters = append(counters, "last_over_time("+selector+"[5m])")
+			times = append(times, fmt.Sprintf(`label_replace(timestamp(%s), %q, "scraped", "", ".*")`, selector, timeLabel))
 		}
 	}
-	// An instant query looks back five minutes too, but not past a scrape that
-	// failed: a counter that seems new would count from zero.
-	c.query = strings.Join(counters, " or ")
-	c.scraped = "min(" + strings.Join(scrapes, " or ") + ")"
+	c.query, c.times = strings.Join(counters, " or "), strings.Join(times, " or ")
 	return c
 }
+
+// timeLabel marks the series that tells when a counter was read.
+const timeLabel = "squall"
 
 // callsSelector selects the counters of the calls from one namespace to some
 // hosts, as the callers' side reports them: an aborted request never arrives
 // anywhere else.
-func callsSelector(callers string, hosts []string) string {
-	return fmt.Sprintf(`istio_requests_total{reporter=~"source|waypoint",destination_service=~%q,source_workload_namespace=%q}`, anyOf(hosts), callers)
+func callsSelector(counter, callers string, hosts []string) string {
+	return fmt.Sprintf(counter+`{reporter=~"source|waypoint",destination_service=~%q,source_workload_namespace=%q}`, anyOf(hosts), callers)
 }
 
 // untold says why telemetry cannot tell which calls faults were to hit; it is
@@ -144,49 +147,51 @@ func (s scope) asks(labels map[string]string) bool {
 // reading is what the counters said at one moment. None of them was read before
 // scraped, in Prometheus' time.
 type reading struct {
-	scraped float64
-	samples []steadystate.Sample
+	scraped  float64
+	counters map[string]counter // by the labels, which fmt prints in order
+}
+
+// counter is one counter, and when Prometheus has read it; 0 when its last
+// scrape has failed.
+type counter struct {
+	labels map[string]string
+	value  float64
+	at     float64
 }
 
 // read asks for the counters. When there are none, scraped is infinite: nothing
-// is behind.
+// is behind. One query asks for all, because of two another replica of
+// Prometheus may answer the second.
 func (c calls) read(ctx context.Context, r Runner) (reading, error) {
-	scraped, err := r.query(ctx, c.scraped)
-	if err != nil {
-		return reading{}, err
+	samples, err := r.query(ctx, c.query+" or "+c.times)
+	now := reading{scraped: math.Inf(1), counters: map[string]counter{}}
+	times := map[string]float64{}
+	for _, s := range samples {
+		labels := maps.Clone(s.Labels)
+		delete(labels, "__name__") // a time has none
+		if _, isTime := labels[timeLabel]; isTime {
+			delete(labels, timeLabel)
+			times[fmt.Sprint(labels)] = s.Value
+			now.scraped = min(now.scraped, s.Value)
+			continue
+		}
+		now.counters[fmt.Sprint(labels)] = counter{labels: labels, value: s.Value}
 	}
-	now := reading{scraped: math.Inf(1)}
-	if len(scraped) > 0 {
-		now.scraped = scraped[0].Value
+	for key, one := range now.counters {
+		one.at = times[key]
+		now.counters[key] = one
 	}
-	now.samples, err = r.query(ctx, c.query)
 	return now, err
 }
 
-// between adds up how much each counter grew. A counter that was not there
-// before started at 0, and one that shrank was reset to 0 in between.
-func (c calls) between(before, after reading) (count Count) {
-	start := map[string]float64{} // by the labels, which fmt prints in order
-	for _, s := range before.samples {
-		start[fmt.Sprint(s.Labels)] = s.Value
+// count says how many calls it means when a counter grows by so many.
+func (c calls) count(labels map[string]string, grown float64) (count Count) {
+	if slices.ContainsFunc(c.scopes, func(s scope) bool { return s.has(labels) && s.hit(labels) }) {
+		count.Hit = grown
 	}
-	for _, sample := range after.samples {
-		grown := sample.Value
-		if from := start[fmt.Sprint(sample.Labels)]; grown >= from {
-			grown -= from
-		}
-		i := slices.IndexFunc(c.scopes, func(s scope) bool { return s.has(sample.Labels) })
-		if i < 0 {
-			continue
-		}
-		s := c.scopes[i]
-		if s.hit(sample.Labels) {
-			count.Hit += grown
-		}
-		if s.asks(sample.Labels) {
-			count.Requests += grown
-			count.Expected += grown * s.asked
-		}
+	i := slices.IndexFunc(c.scopes, func(s scope) bool { return s.has(labels) })
+	if i >= 0 && c.scopes[i].asks(labels) {
+		count.Requests, count.Expected = grown, grown*c.scopes[i].asked
 	}
 	return count
 }
@@ -205,23 +210,32 @@ func (c calls) untold() string {
 // flagless reports whether there are counters, but none that says which of its
 // requests were hit, though the plan needs that.
 func (c calls) flagless(now reading) bool {
-	return slices.ContainsFunc(c.scopes, func(s scope) bool { return len(s.flags) > 0 }) && len(now.samples) > 0 &&
-		!slices.ContainsFunc(now.samples, func(s steadystate.Sample) bool { _, has := s.Labels["response_flags"]; return has })
+	return slices.ContainsFunc(c.scopes, func(s scope) bool { return len(s.flags) > 0 }) && len(now.counters) > 0 &&
+		!slices.ContainsFunc(slices.Collect(maps.Values(now.counters)), func(one counter) bool { _, has := one.labels["response_flags"]; return has })
 }
 
 // counting reads the counters again and again while a fault is in force.
 type counting struct {
-	calls  calls
-	before reading
+	calls calls
+	// seen are the counters as they were read last. One that has gone, with its
+	// pod, has counted all the same.
+	seen map[string]counter
+	// total is what there was since the first reading.
+	total Count
 	// settled is Prometheus' time from which on every request meets the fault.
 	settled float64
 
-	// last is the last reading with the fault in force everywhere, and counted
-	// what there was since the first such.
-	last     *reading
-	counted  Count
-	readings int
-	done     chan struct{}
+	// counted is what there was since the first reading with the fault in force
+	// everywhere, and reporters tells who has reported it, by namespace.
+	counted   Count
+	reporters map[string][]string
+	readings  int
+	done      chan struct{}
+}
+
+// newCounting counts from a reading on.
+func newCounting(c calls, before reading) *counting {
+	return &counting{calls: c, seen: before.counters, reporters: map[string][]string{}, done: make(chan struct{})}
 }
 
 // shortestCounting is the shortest time between two readings: Prometheus hardly
@@ -239,27 +253,65 @@ func (c *counting) count(ctx context.Context, s *session) {
 		if err != nil {
 			continue // the final reading tells what is wrong
 		}
-		if count := c.calls.between(c.before, now); count.Hit != said {
-			said = count.Hit
-			s.record.add(EventCounted, count)
+		if c.add(now); c.total.Hit != said {
+			said = c.total.Hit
+			s.record.add(EventCounted, c.total)
 		}
-		c.add(now)
 	}
 }
 
-// add adds a reading, if the fault was in force everywhere before it.
+// add adds up how much each counter has grown since it was read last, and keeps
+// apart what was so with the fault in force everywhere.
 func (c *counting) add(now reading) {
-	if now.scraped < c.settled || math.IsInf(now.scraped, 1) {
-		return
+	inForce := c.readings > 0
+	for key, one := range now.counters {
+		grown := c.grown(key, one)
+		if grown == 0 {
+			continue
+		}
+		count := c.calls.count(one.labels, grown)
+		c.total.add(count)
+		if inForce {
+			c.counted.add(count)
+			c.reported(one.labels)
+		}
 	}
-	if c.last != nil {
-		grown := c.calls.between(*c.last, now)
-		c.counted.Requests += grown.Requests
-		c.counted.Hit += grown.Hit
-		c.counted.Expected += grown.Expected
+	if now.scraped >= c.settled && !math.IsInf(now.scraped, 1) {
+		c.readings++
 	}
-	c.last = &now
-	c.readings++
+}
+
+// grown gives how much a counter has grown since it was read last. One that was
+// not there before started at 0, and one that shrank was reset to 0 in between;
+// but one that was not read later was answered by a replica that is behind.
+func (c *counting) grown(key string, now counter) float64 {
+	last, known := c.seen[key]
+	switch {
+	case known && now.at == 0 && now.value <= last.value, known && now.at != 0 && now.at <= last.at:
+		return 0
+	case known && now.at == 0:
+		now.at = last.at
+	}
+	c.seen[key] = now
+	if now.value >= last.value {
+		return now.value - last.value
+	}
+	return now.value
+}
+
+// reported remembers who has reported a namespace's calls.
+func (c *counting) reported(labels map[string]string) {
+	callers := labels["source_workload_namespace"]
+	if reporter := labels["reporter"]; !slices.Contains(c.reporters[callers], reporter) {
+		c.reporters[callers] = append(c.reporters[callers], reporter)
+	}
+}
+
+// add adds what another count has counted.
+func (c *Count) add(more Count) {
+	c.Requests += more.Requests
+	c.Hit += more.Hit
+	c.Expected += more.Expected
 }
 
 // share compares the requests that were hit with those that were asked for, in
@@ -267,6 +319,11 @@ func (c *counting) add(now reading) {
 func (c *counting) share() (*Share, string) {
 	if reason := c.calls.untold(); reason != "" {
 		return nil, reason
+	}
+	for callers, reporters := range c.reporters {
+		if len(reporters) > 1 {
+			return nil, "both proxies and waypoints report calls from " + callers + ", so some may count twice"
+		}
 	}
 	if c.readings < 2 {
 		return nil, "Prometheus has not read the counters twice while the fault was in force"

@@ -20,30 +20,37 @@ type traffic map[string]func(second float64) float64
 func (t traffic) prometheus(start time.Time) fakePrometheus {
 	return func(_ context.Context, promql string) ([]steadystate.Sample, error) {
 		second := math.Floor(time.Since(start).Seconds())
-		switch {
-		case promql == "up":
+		switch promql {
+		case "up":
 			return []steadystate.Sample{{Value: 1}}, nil
-		case promql == "time()":
+		case "time()":
 			return now(), nil
-		case strings.HasPrefix(promql, "min(timestamp("):
-			return []steadystate.Sample{{Value: float64(start.Unix()) + second}}, nil
 		}
-		var samples []steadystate.Sample
-		for labels, count := range t {
-			flags, app, _ := strings.Cut(labels, "/")
-			sample := flagged(flags, count(second))
-			if app != "" {
-				sample.Labels["source_app"] = app
-			}
-			if flags == "none" {
-				delete(sample.Labels, "response_flags")
-			}
-			if sample.Value >= 0 {
-				samples = append(samples, sample)
-			}
-		}
-		return samples, nil
+		return t.at(start, second), nil
 	}
+}
+
+// at gives the counters as they were read in a second.
+func (t traffic) at(start time.Time, second float64) []steadystate.Sample {
+	var samples []steadystate.Sample
+	for labels, count := range t {
+		flags, app, _ := strings.Cut(labels, "/")
+		app, reporter, _ := strings.Cut(app, "/")
+		sample := flagged(flags, count(second))
+		if app != "" {
+			sample.Labels["source_app"] = app
+		}
+		if reporter != "" {
+			sample.Labels["reporter"] = reporter
+		}
+		if flags == "none" {
+			delete(sample.Labels, "response_flags")
+		}
+		if sample.Value >= 0 {
+			samples = append(samples, sample)
+		}
+	}
+	return scraped(float64(start.Unix())+second, samples...)
 }
 
 // steady counts so many requests a second.
@@ -108,9 +115,12 @@ func TestShareOfTheRequestsHit(t *testing.T) {
 				e.Spec.Match = []experiments.Match{{Method: &experiments.StringMatch{Exact: &get}}}
 			},
 		},
-		"a port":             {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "does not tell ports", edit: func(e *experiments.Experiment) { e.Spec.Target.Port = 80 }},
-		"for a part of it":   {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "for a part of the time", edit: func(e *experiments.Experiment) { e.Spec.Faults[0].Duration.Duration = 5 * time.Second }},
-		"too short a time":   {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "has not read the counters twice", edit: func(e *experiments.Experiment) { e.Spec.Duration.Duration = 2 * time.Second }},
+		"a port":           {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "does not tell ports", edit: func(e *experiments.Experiment) { e.Spec.Target.Port = 80 }},
+		"for a part of it": {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "for a part of the time", edit: func(e *experiments.Experiment) { e.Spec.Faults[0].Duration.Duration = 5 * time.Second }},
+		"too short a time": {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "has not read the counters twice", edit: func(e *experiments.Experiment) { e.Spec.Duration.Duration = 2 * time.Second }},
+		"a waypoint too": {
+			traffic: traffic{"-//source": steady(5), "FI//source": from(3, 5), "-//waypoint": steady(5)}, untold: "both proxies and waypoints report calls from shop",
+		},
 		"nobody calls later": {traffic: traffic{"-": steady(0), "FI": func(s float64) float64 { return boolean(s >= 4) }}, untold: "no requests between two readings"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,6 +136,58 @@ func TestShareOfTheRequestsHit(t *testing.T) {
 				}
 				if effect.Share != nil && (math.Abs(effect.Share.Asked-test.asked) > 1e-9 || math.Abs(effect.Share.Achieved-test.achieved) > 1e-9) {
 					t.Errorf("share %+v", effect.Share)
+				}
+			})
+		})
+	}
+}
+
+// What a counter has said stays counted, whatever becomes of it and of the
+// Prometheus that says it. The fault is in force for 20 seconds, with 5 requests
+// hit and 5 spared a second.
+func TestCountersThatComeAndGo(t *testing.T) {
+	for name, disturb := range map[string]func(second float64, asked int, traffic traffic) (float64, traffic){
+		"nothing": func(second float64, _ int, all traffic) (float64, traffic) { return second, all },
+		"a pod is replaced": func(second float64, _ int, all traffic) (float64, traffic) {
+			if second < 13 {
+				return second, traffic{"-/old": all["-"], "FI/old": all["FI"]}
+			}
+			return second, traffic{"-/new": from(13, 5), "FI/new": from(13, 5)}
+		},
+		"a proxy restarts": func(second float64, _ int, all traffic) (float64, traffic) {
+			if second < 18 {
+				return second, all
+			}
+			return second, traffic{"-": from(18, 5), "FI": from(18, 5)}
+		},
+		"replicas of Prometheus answer in turns": func(second float64, asked int, all traffic) (float64, traffic) {
+			return second - float64(asked%2)*3, all
+		},
+		"nothing was scraped for a while": func(second float64, _ int, all traffic) (float64, traffic) {
+			if second > 8 && second < 12 {
+				return 8, all
+			}
+			return second, all
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked, start := 0, time.Now()
+				rec := &record{}
+				result := run(t, newFakeCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+					if !strings.Contains(promql, "istio_requests_total") {
+						return traffic{}.prometheus(start)(ctx, promql)
+					}
+					asked++
+					second, all := disturb(math.Floor(time.Since(start).Seconds()), asked, traffic{"-": func(s float64) float64 { return 1000 + 5*s }, "FI": from(3, 5)})
+					return all.at(start, second), nil
+				}, func(e *experiments.Experiment) { e.Spec.Effect.MinRequests = 80 }, rec, forever)
+				effect := effectOf(t, rec)
+				if result.Verdict != steadystate.Held || effect.Requests < 80 || effect.Requests > 100 {
+					t.Errorf("result %+v, effect %+v", result, effect)
+				}
+				if effect.Share == nil || math.Abs(effect.Share.Achieved-0.5) > 0.05 || effect.Share.Requests > 200 {
+					t.Errorf("share %+v, untold %q", effect.Share, effect.Untold)
 				}
 			})
 		})

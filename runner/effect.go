@@ -46,18 +46,17 @@ func (s *session) startEffect(ctx context.Context, planned Planned) (*counting, 
 	if s.experiment.Spec.Effect.MinRequests == 0 {
 		return nil, nil //nolint:nilnil // nothing is to be counted
 	}
-	count := &counting{calls: newCalls(planned), done: make(chan struct{})}
+	calls := newCalls(planned)
 	for deadline := time.Now().Add(scrapeTimeout); ; {
-		now, err := count.calls.read(ctx, s.Runner)
+		now, err := calls.read(ctx, s.Runner)
 		if err != nil {
 			return nil, s.fail(ctx, RefusedRun, fmt.Errorf("the requests hit cannot be counted: %w", err))
 		}
-		if count.calls.flagless(now) {
+		if calls.flagless(now) {
 			return nil, &ending{RefusedRun, flaglessReason, "nothing was injected; set effect.minRequests to 0 to judge by the probes alone"}
 		}
 		if now.scraped >= s.clock+afterglow.Seconds() {
-			count.before = now
-			return count, nil
+			return newCounting(calls, now), nil
 		}
 		if !time.Now().Before(deadline) {
 			return nil, &ending{RefusedRun, fmt.Sprintf("Prometheus has not scraped the callers' istio_requests_total for %s, so the requests hit could not be counted", scrapeTimeout), "nothing was injected; check the scrape of the callers' proxies, or set effect.minRequests to 0"}
@@ -100,6 +99,7 @@ func (s *session) proveEffect(ctx context.Context, count *counting) *ending {
 		if err != nil {
 			effect.Verdict, effect.Reason = steadystate.Inconclusive, "the requests hit cannot be counted: "+err.Error()
 		} else {
+			count.add(now)
 			effect.judge(count, now, s.experiment.Spec.Effect.MinRequests)
 			effect.Complete = !math.IsInf(now.scraped, 1) && now.scraped >= s.serverTime(s.ended.Add(afterglow))
 		}
@@ -117,7 +117,7 @@ func (s *session) proveEffect(ctx context.Context, count *counting) *ending {
 
 // judge says whether the counters prove that enough requests were hit.
 func (e *Effect) judge(count *counting, now reading, minimum int) {
-	counted := count.calls.between(count.before, now)
+	counted := count.total
 	e.Requests, e.Verdict, e.Reason = counted.Hit, steadystate.Inconclusive, ""
 	const none = "the fault hit no request, as far as istio_requests_total can tell"
 	switch {
@@ -125,7 +125,7 @@ func (e *Effect) judge(count *counting, now reading, minimum int) {
 		e.Verdict = steadystate.Held
 	case counted.Hit > 0:
 		e.Reason = fmt.Sprintf("the fault hit %.0f requests; effect.minRequests asks for %d", counted.Hit, minimum)
-	case len(now.samples) == 0:
+	case len(now.counters) == 0:
 		e.Reason = none + ": it has no such calls; nobody made any, or Prometheus does not scrape the callers"
 	case count.calls.flagless(now):
 		e.Reason = flaglessReason

@@ -278,7 +278,7 @@ func healthy() fakePrometheus {
 	hit := 0.0
 	return func(_ context.Context, promql string) ([]steadystate.Sample, error) {
 		switch {
-		case promql == "time()", strings.HasPrefix(promql, "min(timestamp("):
+		case promql == "time()":
 			return now(), nil
 		case !strings.Contains(promql, "istio_requests_total"):
 			return []steadystate.Sample{{Value: 1}}, nil
@@ -286,8 +286,19 @@ func healthy() fakePrometheus {
 		mu.Lock()
 		defer mu.Unlock()
 		hit += 100
-		return []steadystate.Sample{flagged("FI", hit)}, nil
+		return scraped(now()[0].Value, flagged("FI", hit)), nil
 	}
+}
+
+// scraped adds to counters when they were read.
+func scraped(at float64, counters ...steadystate.Sample) []steadystate.Sample {
+	all := slices.Clone(counters)
+	for _, counter := range counters {
+		labels := maps.Clone(counter.Labels)
+		labels["squall"] = "scraped"
+		all = append(all, steadystate.Sample{Labels: labels, Value: at})
+	}
+	return all
 }
 
 // record keeps events, and fails from the given event on.
@@ -551,8 +562,8 @@ func TestEndings(t *testing.T) {
 			name: "callers are not scraped", prometheus: func(time.Time) fakePrometheus {
 				well := healthy()
 				return func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
-					if strings.HasPrefix(promql, "min(timestamp(") {
-						return []steadystate.Sample{{Value: 0.5}}, nil
+					if strings.Contains(promql, "timestamp(") {
+						return scraped(0.5, flagged("FI", 1)), nil
 					}
 					return well(ctx, promql)
 				}
@@ -563,8 +574,8 @@ func TestEndings(t *testing.T) {
 			name: "callers are scraped late", prometheus: func(s time.Time) fakePrometheus {
 				well := healthy()
 				return func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
-					if strings.HasPrefix(promql, "min(timestamp(") && time.Since(s) < 10*time.Second {
-						return []steadystate.Sample{{Value: 0.5}}, nil
+					if strings.Contains(promql, "timestamp(") && time.Since(s) < 10*time.Second {
+						return scraped(0.5, flagged("FI", 1)), nil
 					}
 					return well(ctx, promql)
 				}
