@@ -230,6 +230,28 @@ func TestWhatIsCountedIsComplete(t *testing.T) {
 	})
 }
 
+// A request that a fault still holds after the rollback is counted later.
+func TestRequestsThatAreHeldAreNotCompleteEither(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := &record{}
+		start := time.Now()
+		counters := traffic{"DI": from(3, 5)}.prometheus(start)
+		run(t, newFakeCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+			if since := time.Since(start); promql == "up" && since >= 23*time.Second && since < 28*time.Second {
+				return []steadystate.Sample{{Value: 0}}, nil
+			}
+			return counters(ctx, promql)
+		}, func(e *experiments.Experiment) {
+			e.Spec.Faults[0].Abort = nil
+			e.Spec.Faults[0].Delay = &experiments.Delay{FixedDelay: experiments.Duration{Duration: 10 * time.Second}}
+			e.Spec.SteadyState.Probes[0].Phases = []experiments.Phase{experiments.Before, experiments.After}
+		}, rec, forever)
+		if effect := effectOf(t, rec); effect.Complete {
+			t.Errorf("five seconds after the rollback: %+v", effect)
+		}
+	})
+}
+
 func TestWhyNoRequestWasHit(t *testing.T) {
 	for name, test := range map[string]struct {
 		traffic traffic

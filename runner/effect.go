@@ -69,7 +69,7 @@ func (s *session) startEffect(ctx context.Context, planned Planned) (*counting, 
 
 // settledAfter is how long after its start a fault hits as many requests as it
 // is to hit: when all proxies have it, and the first requests that it holds have
-// been counted.
+// been counted. After its end it takes as long until the last have been.
 func settledAfter(spec experiments.Spec) time.Duration {
 	longest := time.Duration(0)
 	for _, f := range spec.Faults {
@@ -101,7 +101,7 @@ func (s *session) proveEffect(ctx context.Context, count *counting) *ending {
 		} else {
 			count.add(now)
 			effect.judge(count, now, s.experiment.Spec.Effect.MinRequests)
-			effect.Complete = !math.IsInf(now.scraped, 1) && now.scraped >= s.serverTime(s.ended.Add(afterglow))
+			effect.Complete = !math.IsInf(now.scraped, 1) && now.scraped >= s.serverTime(s.ended.Add(settledAfter(s.experiment.Spec)))
 		}
 		if effect.Verdict == steadystate.Held || !time.Now().Before(deadline) {
 			break
