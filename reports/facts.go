@@ -101,18 +101,28 @@ func (j judgement) verdict() string {
 // judgements gives every probe and phase that was measured or judged, in the
 // order of the file.
 func (r Run) judgements() []judgement {
+	type place struct {
+		probe string
+		phase experiments.Phase
+	}
+	measured, found := map[place][]steadystate.Measurement{}, map[place]steadystate.Finding{}
+	for _, m := range r.Measurements {
+		at := place{m.Probe, m.Phase}
+		measured[at] = append(measured[at], m)
+	}
+	if r.Result != nil {
+		for _, f := range r.Result.Findings {
+			found[place{f.Probe, f.Phase}] = f
+		}
+	}
 	var all []judgement
 	for _, probe := range r.Experiment.Spec.Measured() {
 		for _, phase := range []experiments.Phase{experiments.Before, experiments.During, experiments.After} {
 			j := judgement{Probe: probe.Name, Query: r.Queries[probe.Name], Tolerance: ToleranceInWords(probe), Phase: phase, Lowest: "-", Highest: "-", Last: "-"}
-			if r.Result != nil {
-				for _, f := range r.Result.Findings {
-					if f.Probe == probe.Name && f.Phase == phase {
-						j.Verdict, j.Reason = &f.Verdict, f.Reason
-					}
-				}
+			if f, judged := found[place{probe.Name, phase}]; judged {
+				j.Verdict, j.Reason = &f.Verdict, f.Reason
 			}
-			j.summarize(r.Measurements)
+			j.summarize(measured[place{probe.Name, phase}])
 			if j.Count > 0 || j.Verdict != nil {
 				all = append(all, j)
 			}
@@ -121,15 +131,11 @@ func (r Run) judgements() []judgement {
 	return all
 }
 
-// summarize takes the range of the probe's values in the phase.
+// summarize takes what was measured of the probe in the phase.
 func (j *judgement) summarize(measurements []steadystate.Measurement) {
 	low, high := math.Inf(1), math.Inf(-1)
+	j.measurements, j.Count = measurements, len(measurements)
 	for _, m := range measurements {
-		if m.Probe != j.Probe || m.Phase != j.Phase {
-			continue
-		}
-		j.measurements = append(j.measurements, m)
-		j.Count++
 		if m.Value == nil {
 			j.Last = m.Reason
 			continue

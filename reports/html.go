@@ -68,8 +68,12 @@ func HTML(w io.Writer, r Run) error {
 		}
 	}
 	data.Phases = r.timeline()
+	rows := map[string][]judgement{}
+	for _, j := range r.judgements() {
+		rows[j.Probe] = append(rows[j.Probe], j)
+	}
 	for _, probe := range r.Experiment.Spec.Measured() {
-		shown, err := r.pageProbe(probe)
+		shown, err := r.pageProbe(probe, rows[probe.Name])
 		if err != nil {
 			return err
 		}
@@ -103,18 +107,12 @@ func HTML(w io.Writer, r Run) error {
 	return nil
 }
 
-func (r Run) pageProbe(probe experiments.Probe) (pageProbe, error) {
-	drawn, err := plotProbe(r, probe)
+func (r Run) pageProbe(probe experiments.Probe, rows []judgement) (pageProbe, error) {
+	drawn, err := plotProbe(r, probe, rows)
 	if err != nil {
 		return pageProbe{}, err
 	}
-	shown := pageProbe{Name: probe.Name, Tolerance: ToleranceInWords(probe), Query: r.Queries[probe.Name], Plot: drawn}
-	for _, j := range r.judgements() {
-		if j.Probe == probe.Name {
-			shown.Rows = append(shown.Rows, j)
-		}
-	}
-	return shown, nil
+	return pageProbe{Name: probe.Name, Tolerance: ToleranceInWords(probe), Query: r.Queries[probe.Name], Plot: drawn, Rows: rows}, nil
 }
 
 // timeline places the phases of the run on a line.

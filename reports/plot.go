@@ -59,13 +59,15 @@ const (
 
 // plotProbe draws the measurements of a probe over time, with its tolerance and
 // the time for which the fault was in force.
-func plotProbe(r Run, probe experiments.Probe) (template.HTML, error) {
+func plotProbe(r Run, probe experiments.Probe, rows []judgement) (template.HTML, error) {
 	var points plotter.XYs
 	var verdicts []steadystate.Verdict
-	for _, m := range r.Measurements {
-		if m.Probe == probe.Name && m.Value != nil {
-			points = append(points, plotter.XY{X: m.Time.Sub(r.Began).Seconds(), Y: drawable(*m.Value)})
-			verdicts = append(verdicts, m.Verdict)
+	for _, row := range rows {
+		for _, m := range row.measurements {
+			if m.Value != nil {
+				points = append(points, plotter.XY{X: m.Time.Sub(r.Began).Seconds(), Y: drawable(*m.Value)})
+				verdicts = append(verdicts, m.Verdict)
+			}
 		}
 	}
 	if len(points) == 0 {

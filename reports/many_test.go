@@ -1,0 +1,36 @@
+package reports_test
+
+import (
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// A run of many probes is reported in the time that its measurements take.
+func TestManyProbes(t *testing.T) {
+	var run reports.Run
+	value := 1.0
+	for i := range 500 {
+		name := fmt.Sprint("probe ", i)
+		run.Experiment.Spec.SteadyState.Probes = append(run.Experiment.Spec.SteadyState.Probes, experiments.Probe{Name: name})
+		for range 100 {
+			run.Measurements = append(run.Measurements, steadystate.Measurement{Probe: name, Phase: experiments.During, Value: &value})
+		}
+	}
+	run.Result = &runner.Result{Status: runner.Completed}
+	began := time.Now()
+	for _, format := range []reports.Format{reports.FormatText, reports.FormatMarkdown, reports.FormatJUnit, reports.FormatJSON, reports.FormatHTML} {
+		if err := reports.Write(io.Discard, format, run); err != nil {
+			t.Error(err)
+		}
+	}
+	if took := time.Since(began); took > 30*time.Second { // a second, as a rule
+		t.Errorf("it took %s", took)
+	}
+}
