@@ -11,10 +11,14 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+
 	"k8s.io/klog/v2"
+
+	"github.com/squall-chaos/squall/reports"
 )
 
 // The exit codes.
@@ -105,11 +109,23 @@ func (e *hintedError) Unwrap() error { return e.error }
 
 // printError writes one line, and a second one for a hint.
 func printError(w io.Writer, err error) {
-	fmt.Fprintf(w, "squall: %v\n", err)
+	fmt.Fprintf(w, "squall: %s\n", lined(err.Error()))
 	var hinted *hintedError
 	if errors.As(err, &hinted) && hinted.hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", hinted.hint)
+		fmt.Fprintf(w, "hint: %s\n", lined(hinted.hint))
 	}
+}
+
+// lined keeps the lines of a text, and nothing else that a terminal obeys:
+// errors repeat what servers say.
+func lined(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if line != "" {
+			lines[i] = reports.OneLine(line)
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 func newVersionCommand(env Env) *cobra.Command {

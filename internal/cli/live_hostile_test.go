@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -80,5 +81,13 @@ func TestPanelOfARunThatCountsNothing(t *testing.T) {
 	}
 	if got := strings.Join(p.view(start, 80, 24), "\n"); strings.Contains(got, "hit") {
 		t.Error(got)
+	}
+}
+
+func TestErrorsCommandNoTerminal(t *testing.T) {
+	var out strings.Builder
+	printError(&out, &hintedError{errors.New("the server says \x1b[2J\n\u009b2J"), "\x1b]0;title\a"})
+	if got := out.String(); strings.ContainsFunc(got, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) || strings.Count(got, "\n") != 3 {
+		t.Errorf("%q", got)
 	}
 }
