@@ -77,6 +77,7 @@ func (c *changedFlag) files(ctx context.Context, arguments []string) ([]string, 
 // touched gives those of the files that differ from the base.
 func (c *changedFlag) touched(ctx context.Context, files []string) (touched []string, err error) {
 	changed := map[string]map[string]bool{} // by folder
+	relinked := map[string]bool{}           // by link
 	for _, file := range files {
 		places, err := placesOf(file)
 		keep := err != nil // loading the file says what is wrong with it
@@ -88,6 +89,14 @@ func (c *changedFlag) touched(ctx context.Context, files []string) (touched []st
 				}
 			}
 			keep = keep || changed[folder][place]
+		}
+		for _, link := range linksTo(file) {
+			if _, known := relinked[link]; !known {
+				// One that is in no repository, or in another one, cannot have changed.
+				inside, _ := changedIn(ctx, filepath.Dir(link), c.base)
+				relinked[link] = inside[link]
+			}
+			keep = keep || relinked[link]
 		}
 		if keep {
 			touched = append(touched, file)
@@ -116,6 +125,22 @@ func placesOf(file string) ([]string, error) {
 		return []string{own}, nil //nolint:nilerr // a link that leads nowhere may still have changed
 	}
 	return []string{own, target}, nil
+}
+
+// linksTo gives the links to folders on the way to a file, free of other such
+// links.
+func linksTo(file string) (links []string) {
+	folder, err := filepath.Abs(filepath.Dir(file))
+	for err == nil && folder != filepath.Dir(folder) {
+		var parent string
+		parent, err = filepath.EvalSymlinks(filepath.Dir(folder))
+		own := filepath.Join(parent, filepath.Base(folder))
+		if info, failure := os.Lstat(own); err == nil && failure == nil && info.Mode()&os.ModeSymlink != 0 {
+			links = append(links, own)
+		}
+		folder = filepath.Dir(folder)
+	}
+	return links
 }
 
 // historyHint is the next step when a clone lacks commits, as those of CI systems
