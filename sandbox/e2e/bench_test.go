@@ -96,11 +96,15 @@ func BenchmarkServe(b *testing.B) {
 		soon(b, 2*time.Minute, func() error { return s.counts("squall_runs_live", 0) })
 		cores := (s.cpu() - used) / time.Since(began).Seconds()
 		held := strings.Count(s.get("/metrics"), `status="completed",verdict="held"} 1`)
+		removed := removals(watcher)
+		if held != runs || removed != runs {
+			b.Errorf("%d runs have held, and %d faults are removed, of %d", held, removed, runs)
+		}
 		b.ReportMetric(s.peak(), "peak-MB")
 		b.ReportMetric(cores, "cores")
 		b.ReportMetric(inForce.Seconds(), "s-until-all-in-force")
 		b.ReportMetric(float64(held), "held")
-		b.ReportMetric(float64(removals(watcher)), "removed")
+		b.ReportMetric(float64(removed), "removed")
 		s.signal(syscall.SIGTERM)
 		s.exits(0)
 	}
