@@ -50,14 +50,14 @@ func TestStartsAreNotedTogether(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 200 {
 		all.Go(func() {
-			live := &liveRun{experiment: experiments.Experiment{Metadata: experiments.Metadata{Name: fmt.Sprint(i)}}, nominal: nominal, detached: t.Context()}
+			live := &liveRun{experiment: experiments.Experiment{Metadata: experiments.Metadata{Name: fmt.Sprint(i)}}, nominal: nominal, running: t.Context()}
 			if err := s.noteStart(live); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	if store.changes > 20 || len(store.state.Starts) != 200 || len(s.unsaved) != 0 {
-		t.Errorf("%d changes for %d starts, %d unsaved", store.changes, len(store.state.Starts), len(s.unsaved))
+	if store.changes > 20 || len(store.state.Starts) != 200 || len(s.noting) != 0 {
+		t.Errorf("%d changes for %d starts, %d not noted", store.changes, len(store.state.Starts), len(s.noting))
 	}
 }
