@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -71,12 +72,19 @@ type interruption struct {
 	hard bool
 }
 
-var interruptions = []interruption{
-	{"SIGINT", bySignal(syscall.SIGINT), false},
-	{"SIGTERM", bySignal(syscall.SIGTERM), false},
-	{"SIGHUP", bySignal(syscall.SIGHUP), false},
-	{"closed terminal", onTerminal, false},
-	{"SIGINT again and again", byManySignals, true},
+// interruptions lists them. Where SIGHUP is ignored, as under nohup, a run
+// respects that.
+func interruptions() []interruption {
+	all := []interruption{
+		{"SIGINT", bySignal(syscall.SIGINT), false},
+		{"SIGTERM", bySignal(syscall.SIGTERM), false},
+		{"closed terminal", onTerminal, false},
+		{"SIGINT again and again", byManySignals, true},
+	}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, interruption{"SIGHUP", bySignal(syscall.SIGHUP), false})
+	}
+	return all
 }
 
 func bySignal(signal os.Signal) func(*squall) (func(), error) {
@@ -160,7 +168,7 @@ func TestInterruptedRuns(t *testing.T) {
 	table := newTable("from the signal to the end")
 	var all []job
 	for _, m := range moments {
-		for _, i := range interruptions {
+		for _, i := range interruptions() {
 			all = append(all, job{i.name + " in " + m.phase, func(ctx context.Context, s *slot) error { return i.hit(ctx, s, m, table) }})
 		}
 	}
