@@ -394,4 +394,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-tool github.com/prometheus/prometheus/cmd/prometheus
+tool (
+	github.com/prometheus/prometheus/cmd/prometheus
+	github.com/prometheus/prometheus/cmd/promtool
+)
