@@ -138,7 +138,7 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 		}
 	})
 	all.Go(func() { server.Watch(serving) })
-	lead(serving, server, election)
+	lead(serving, server, election, log)
 	// The page shows how the last runs end.
 	_ = web.Close()
 	all.Wait()
@@ -155,13 +155,14 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 const notifyTimeout = 5 * time.Second
 
 // lead leads whenever it is elected, or at once where nobody else could.
-func lead(ctx context.Context, server *serve.Server, election *cluster.Election) {
+func lead(ctx context.Context, server *serve.Server, election *cluster.Election, log *slog.Logger) {
 	if election == nil {
 		server.Observed(server.Identity)
 		server.Lead(ctx)
 		return
 	}
 	election.Observed = server.Observed
+	election.Failed = func(err error) { log.Error("the Lease of the leader", "error", err) }
 	election.Run(ctx, server.Lead)
 }
 

@@ -27,8 +27,12 @@ type Election struct {
 	Identity string
 	// Observed is told who leads whenever that changes; empty for nobody.
 	Observed func(leader string)
+	// Failed is told what keeps it from the Lease, whenever that changes; nil
+	// when nobody wants to know.
+	Failed func(err error)
 
 	observed string
+	failed   string
 }
 
 // The times of an election: whoever has not renewed the Lease for renewDeadline
@@ -62,6 +66,7 @@ func (e *Election) acquire(ctx context.Context) (held *unstructured.Unstructured
 	var seen string // the version of the Lease that was seen last
 	var since time.Time
 	for {
+		held = nil
 		lease, err := e.get(ctx)
 		if err == nil && lease != nil && lease.GetResourceVersion() != seen {
 			seen, since = lease.GetResourceVersion(), time.Now()
@@ -70,15 +75,14 @@ func (e *Election) acquire(ctx context.Context) (held *unstructured.Unstructured
 		switch {
 		case err != nil:
 		case lease == nil:
-			if created, err := e.create(ctx, e.claim(newLease(e.Namespace, e.Name), true)); err == nil {
-				return created, asked
-			}
+			held, err = e.create(ctx, e.claim(newLease(e.Namespace, e.Name), true))
 		case holder(lease) == "" || holder(lease) == e.Identity || time.Since(since) >= leaseDuration:
-			if updated, err := e.update(ctx, e.claim(lease, true)); err == nil {
-				return updated, asked
-			}
+			held, err = e.update(ctx, e.claim(lease, true))
 		default:
 			e.observe(holder(lease))
+		}
+		if e.tell(ctx, err); err == nil && held != nil {
+			return held, asked
 		}
 		if !wait(ctx, retryPeriod) {
 			return nil, time.Time{}
@@ -105,8 +109,10 @@ func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, s
 		if err == nil {
 			lease = next
 			deadline.Reset(time.Until(asked.Add(renewDeadline)))
+			e.tell(leading, nil)
 			continue
 		}
+		e.tell(leading, err)
 		// The Lease may be another's, or only changed: by an answer that we
 		// have not got, or by an administrator.
 		next, err = e.get(leading)
@@ -164,6 +170,18 @@ func (e *Election) observe(leader string) {
 	}
 }
 
+// tell tells of an error, once. That somebody else was quicker is none.
+func (e *Election) tell(ctx context.Context, err error) {
+	words := ""
+	if err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+		words = err.Error()
+	}
+	if words != "" && words != e.failed && e.Failed != nil {
+		e.Failed(err)
+	}
+	e.failed = words
+}
+
 func (e *Election) get(ctx context.Context) (*unstructured.Unstructured, error) {
 	return e.Cluster.lease(ctx, e.Namespace, e.Name)
 }
@@ -180,7 +198,7 @@ func (e *Election) create(ctx context.Context, lease *unstructured.Unstructured)
 	return e.Cluster.leases(e.Namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
 }
 
-// lease gives a Lease; nil when there is none.
+// lease gives a Lease of ours; nil when there is none.
 func (c *Cluster) lease(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {
 	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2)
 	defer cancel()
@@ -190,6 +208,9 @@ func (c *Cluster) lease(ctx context.Context, namespace, name string) (*unstructu
 	}
 	if err != nil {
 		return nil, fmt.Errorf("get Lease %s/%s: %w", namespace, name, c.explain(err))
+	}
+	if lease.GetLabels()[mesh.ManagedByLabel] != mesh.ManagedByValue {
+		return nil, fmt.Errorf("Lease %s/%s is not Squall's, which does not touch it; --lease-name names another", namespace, name) //nolint:staticcheck // a kind
 	}
 	return lease, nil
 }

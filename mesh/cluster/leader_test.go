@@ -207,7 +207,7 @@ func (c *candidate) run(ctx context.Context, e cluster.Election) {
 
 // held is a Lease that somebody holds, whose clock is years behind.
 func held(by string) string {
-	return `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"chaos","name":"squall","labels":{"team":"chaos"}},"spec":{"holderIdentity":"` + by + `","leaseTransitions":3,"renewTime":"1999-01-01T00:00:00.000000Z","acquireTime":"1999-01-01T00:00:00.000000Z"}}`
+	return `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"chaos","name":"squall","labels":{"app.kubernetes.io/managed-by":"squall","team":"chaos"}},"spec":{"holderIdentity":"` + by + `","leaseTransitions":3,"renewTime":"1999-01-01T00:00:00.000000Z","acquireTime":"1999-01-01T00:00:00.000000Z"}}`
 }
 
 // When a candidate begins to lead, and when it ends, on a line with troubles: of
@@ -410,7 +410,7 @@ func TestLeaseInWords(t *testing.T) {
 			"holderIdentity": "us", "leaseDurationSeconds": int64(12), "leaseTransitions": int64(4),
 			"acquireTime": "2000-01-01T00:00:00.000000Z", "renewTime": "2000-01-01T00:00:02.000000Z",
 		}
-		if diff := cmp.Diff([]map[string]any{want, {"namespace": "chaos", "name": "squall", "labels": map[string]any{"team": "chaos"}}}, []map[string]any{spec, metadata}); diff != "" {
+		if diff := cmp.Diff([]map[string]any{want, {"namespace": "chaos", "name": "squall", "labels": map[string]any{"app.kubernetes.io/managed-by": "squall", "team": "chaos"}}}, []map[string]any{spec, metadata}); diff != "" {
 			t.Error(diff)
 		}
 		if diff := cmp.Diff([]string{"us", ""}, c.observed); diff != "" {
@@ -559,7 +559,7 @@ func TestNote(t *testing.T) {
 		fate                        func(attempt int, request string) fate
 	}{
 		{name: "absent", want: "new"},
-		{name: "empty", stored: `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"chaos","name":"squall-starts"}}`, want: "new"},
+		{name: "empty", stored: `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"chaos","name":"squall-starts","labels":{"app.kubernetes.io/managed-by":"squall"}}}`, want: "new"},
 		{name: "there", stored: note("old "), want: "old new"},
 		{name: "the server fails", stored: note("old "), want: "old ", problem: "etcd is away", fate: func(_ int, request string) fate {
 			if request == http.MethodPut {
@@ -599,7 +599,7 @@ func note(text string) string {
 	if err != nil {
 		panic(err)
 	}
-	return `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"chaos","name":"squall-starts","annotations":{"squall.dev/state":` + string(encoded) + `,"team":"chaos"}},"spec":{"holderIdentity":"somebody"}}`
+	return `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"chaos","name":"squall-starts","labels":{"app.kubernetes.io/managed-by":"squall"},"annotations":{"squall.dev/state":` + string(encoded) + `,"team":"chaos"}},"spec":{"holderIdentity":"somebody"}}`
 }
 
 // A change that is refused by who asked for it writes nothing.
@@ -650,6 +650,33 @@ func TestNoteConflicts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A Lease that somebody else has made is not touched, however long nobody has
+// renewed it, and why nobody leads is said once.
+func TestALeaseOfOthersIsNotTouched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newLeaseServer()
+		for path, lease := range map[string]string{leasePath: held(""), notePath: note("theirs")} {
+			server.put(path, strings.Replace(lease, `"app.kubernetes.io/managed-by":"squall"`, `"app":"theirs"`, 1))
+		}
+		before := []map[string]any{server.get(leasePath).Object, server.get(notePath).Object}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var said []string
+		c := candidate{}
+		c.run(ctx, cluster.Election{Cluster: server.connect(t, untroubled), Identity: "us", Failed: func(err error) { said = append(said, err.Error()) }})
+		if len(c.terms) > 0 || len(said) != 1 || !strings.Contains(said[0], "Lease chaos/squall is not Squall's") {
+			t.Errorf("terms %v, said %q", c.terms, said)
+		}
+		err := cluster.Note{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}.Change(t.Context(), appending("ours"))
+		if err == nil || !strings.Contains(err.Error(), "is not Squall's") {
+			t.Errorf("error %v", err)
+		}
+		if diff := cmp.Diff(before, []map[string]any{server.get(leasePath).Object, server.get(notePath).Object}); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 // What is not a note's own stays as it is.

@@ -13,8 +13,8 @@ func TestALeaderThatLosesItsLeaseSaysWhy(t *testing.T) {
 	t.Parallel()
 	const (
 		leases = "/apis/coordination.k8s.io/v1/namespaces/squall/leases"
-		ours   = `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"squall","name":"squall"},"spec":{"holderIdentity":"us"}}`
-		theirs = `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"squall","name":"squall"},"spec":{"holderIdentity":"them"}}`
+		ours   = `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"squall","name":"squall","labels":{"app.kubernetes.io/managed-by":"squall"}},"spec":{"holderIdentity":"us"}}`
+		theirs = `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"squall","name":"squall","labels":{"app.kubernetes.io/managed-by":"squall"}},"spec":{"holderIdentity":"them"}}`
 	)
 	election := cluster.Election{
 		Cluster: serve(t,
