@@ -110,7 +110,8 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 		return &hintedError{err, "--out names a folder that can be written"}
 	}
 	telling := metrics.New(version())
-	log := newLog(env, flags)
+	log, flush := newLog(env, flags.logFormat, flags.verbose)
+	defer flush()
 	notifier, err := flags.notifier(telling, log) //nolint:contextcheck // what is queued outlives ctx
 	if err != nil {
 		return err
@@ -164,17 +165,6 @@ func lead(ctx context.Context, server *serve.Server, election *cluster.Election,
 	election.Observed = server.Observed
 	election.Failed = func(err error) { log.Error("the Lease of the leader", "error", err) }
 	election.Run(ctx, server.Lead)
-}
-
-func newLog(env Env, flags serveFlags) *slog.Logger {
-	options := &slog.HandlerOptions{}
-	if flags.verbose {
-		options.Level = slog.LevelDebug
-	}
-	if flags.logFormat == logJSON {
-		return slog.New(slog.NewJSONHandler(env.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(env.Stderr, options))
 }
 
 func (f *serveFlags) notifier(telling *metrics.Metrics, log *slog.Logger) (*notify.Notifier, error) {

@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A reader of the log who does not read holds up nobody, and what was written
+// before comes in order.
+func TestNobodyReadsTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reader, writer := io.Pipe()
+		log, flush := newLog(Env{Stderr: writer}, logText, false)
+		began := time.Now()
+		for range 2 * maxQueue {
+			log.Info("a line")
+		}
+		flush()
+		log.Info("after the end") // which a notification that fails late may write
+		if took := time.Since(began); took != flushTimeout {
+			t.Errorf("it took %s", took)
+		}
+		if err := reader.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	var out strings.Builder
+	log, flush := newLog(Env{Stderr: &out}, logJSON, true)
+	log.Debug("first")
+	log.Info("second", "run", "a")
+	flush()
+	if lines := strings.Split(out.String(), "\n"); len(lines) != 3 || !strings.Contains(lines[0], `"msg":"first"`) || !strings.Contains(lines[1], `"run":"a"`) {
+		t.Errorf("%q", out.String())
+	}
+}
