@@ -69,8 +69,12 @@ func mayGive(rule promv1.AlertingRule, labels map[string]string) bool {
 // take adds what a rule says.
 func take(all *steadystate.Alerts, rule promv1.AlertingRule, labels map[string]string) {
 	all.Rules++
-	if rule.Health == promv1.RuleHealthBad {
+	switch rule.Health {
+	case promv1.RuleHealthBad:
 		all.Broken = append(all.Broken, rule.Name+": "+rule.LastError)
+	case promv1.RuleHealthUnknown:
+		all.Broken = append(all.Broken, rule.Name+": it was never evaluated yet")
+	case promv1.RuleHealthGood:
 	}
 	for _, alert := range rule.Alerts {
 		if alert.State == promv1.AlertStateFiring && has(alert.Labels, labels) {

@@ -52,6 +52,7 @@ func TestAlerts(t *testing.T) {
 		rule("Slow", `"severity":"warning"`, "ok", "", "firing:severity=warning"),
 		rule("Templated", `"severity":"{{ $labels.tier }}"`, "ok", "", "firing:severity=critical", "firing:severity=low"),
 		rule("Bare", ``, "err", "boom"),
+		rule("New", `"severity":"new"`, "unknown", ""),
 		`{"type":"recording","name":"a:b","query":"up","health":"err","lastError":"no alert"}`,
 	}
 	body := `{"status":"success","data":{"groups":[{"name":"g","rules":[` + strings.Join(rules, ",") + `]}]}}`
@@ -63,6 +64,7 @@ func TestAlerts(t *testing.T) {
 		{"by a label", map[string]string{"severity": "critical"}, steadystate.Alerts{Rules: 3, Firing: []string{"Down", "Templated"}, Broken: []string{"Bare: boom"}}},
 		{"by name", map[string]string{"alertname": "Slow"}, steadystate.Alerts{Rules: 1, Firing: []string{"Slow"}}},
 		{"by both", map[string]string{"alertname": "Slow", "severity": "critical"}, steadystate.Alerts{}},
+		{"of a rule that was loaded a moment ago", map[string]string{"alertname": "New"}, steadystate.Alerts{Rules: 1, Broken: []string{"New: it was never evaluated yet"}}},
 		{"of no rule", map[string]string{"alertname": "Nothing"}, steadystate.Alerts{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
