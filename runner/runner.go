@@ -454,6 +454,9 @@ func (s *session) startHeartbeats(ctx, observing context.Context, plan mesh.Plan
 			err = s.arm(ctx, mesh.RefTo(job))
 		}
 		if err != nil {
+			if s.record.failed() != nil {
+				return nil, s.fail(ctx, Failed, err) // which is not about the Job
+			}
 			end := s.fail(ctx, Failed, fmt.Errorf("heartbeat in %s: %w", namespace, err))
 			end.hint = cmp.Or(end.hint, heartbeatHint)
 			return nil, end
