@@ -76,7 +76,7 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	root.AddCommand(newRunCommand(env, &code), newInjectCommand(env, &code), newPlanCommand(env, &code), newServeCommand(env), newStatusCommand(env, &code), newRollbackCommand(env, &code), newDoctorCommand(env, &code), newReportCommand(env), newValidateCommand(env, &code), newInitCommand(env), newSchemaCommand(env), newVersionCommand(env)) //nolint:contextcheck // a command gets its context when it runs
+	root.AddCommand(newRunCommand(env, &code), newInjectCommand(env, &code), newPlanCommand(env, &code), newServeCommand(env, &code), newStatusCommand(env, &code), newRollbackCommand(env, &code), newDoctorCommand(env, &code), newReportCommand(env), newValidateCommand(env, &code), newInitCommand(env), newSchemaCommand(env), newVersionCommand(env)) //nolint:contextcheck // a command gets its context when it runs
 	command, err := root.ExecuteContextC(ctx)
 	if err != nil {
 		if _, ok := errors.AsType[*hintedError](err); !ok {

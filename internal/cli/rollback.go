@@ -210,11 +210,18 @@ func remove(ctx context.Context, env Env, surveyor surveyor, runs []mesh.ActiveR
 	if len(left) == 0 {
 		return exitHeld
 	}
-	fmt.Fprintln(env.Stderr, "squall: something is left; to remove it by hand:")
+	var objects []mesh.Ref
 	for _, run := range left {
-		for _, ref := range run.Objects {
-			fmt.Fprintf(env.Stderr, "  %s\n", ref.Removal())
-		}
+		objects = append(objects, run.Objects...)
 	}
+	printLeft(env, objects)
 	return exitLeft
+}
+
+// printLeft says how to remove what is left.
+func printLeft(env Env, objects []mesh.Ref) {
+	fmt.Fprintln(env.Stderr, "squall: something is left; to remove it by hand:")
+	for _, ref := range objects {
+		fmt.Fprintf(env.Stderr, "  %s\n", ref.Removal())
+	}
 }

@@ -42,7 +42,7 @@ type serveFlags struct {
 	grafana     notify.Grafana
 }
 
-func newServeCommand(env Env) *cobra.Command {
+func newServeCommand(env Env, code *int) *cobra.Command {
 	flags := serveFlags{}
 	command := &cobra.Command{
 		Use:   "serve DIR",
@@ -53,7 +53,10 @@ folder again when it changes; a file that breaks keeps its last good version. It
 removes what has expired, whoever made it, serves a status page, an API and
 metrics, and ends all live runs with a rollback when it is told to end.
 
-With --leader-elect several replicas may run: one of them starts runs.`,
+With --leader-elect several replicas may run: one of them starts runs.
+
+Exit codes: 0 ended as told, 2 bad usage or it could not begin, 5 the rollback of
+a run that was live at the end is incomplete.`,
 		Example: `  squall serve experiments/ --prometheus http://prometheus.monitoring:9090
   squall serve /etc/squall --leader-elect --listen :8080 --token-file /run/secrets/token --protected '*.payments.svc.cluster.local' --max-percentage 50`,
 		Args: func(_ *cobra.Command, arguments []string) error {
@@ -62,8 +65,9 @@ With --leader-elect several replicas may run: one of them starts runs.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, arguments []string) error {
-			return serveFolder(cmd.Context(), env, flags, arguments[0])
+		RunE: func(cmd *cobra.Command, arguments []string) (err error) {
+			*code, err = serveFolder(cmd.Context(), env, flags, arguments[0])
+			return err
 		},
 	}
 	flags.add(command)
@@ -99,34 +103,34 @@ func (f *serveFlags) add(command *cobra.Command) {
 
 // serveFolder serves until ctx ends. An error is one of usage, or says that it
 // could not begin.
-func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) error {
+func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) (code int, err error) {
 	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return &hintedError{fmt.Errorf("%s is no folder", folder), "squall serve DIR, with the experiment files in it"}
+		return exitUsage, &hintedError{fmt.Errorf("%s is no folder", folder), "squall serve DIR, with the experiment files in it"}
 	}
 	if err := flags.limits.Check(); err != nil {
-		return &hintedError{err, "--protected '*.payments.svc.cluster.local'"}
+		return exitUsage, &hintedError{err, "--protected '*.payments.svc.cluster.local'"}
 	}
 	if err := os.MkdirAll(flags.out, 0o750); err != nil {
-		return &hintedError{err, "--out names a folder that can be written"}
+		return exitUsage, &hintedError{err, "--out names a folder that can be written"}
 	}
 	telling := metrics.New(version())
 	log, flush := newLog(env, flags.logFormat, flags.verbose)
 	defer flush()
 	notifier, err := flags.notifier(telling, log) //nolint:contextcheck // what is queued outlives ctx
 	if err != nil {
-		return err
+		return exitUsage, err
 	}
 	r, err := newRunner(env, flags.runFlags)
 	if err != nil {
-		return err
+		return exitUsage, err
 	}
 	server, election, err := flags.server(env, folder, r, serve.Config{Notify: notifier.Notify, Metrics: telling, Log: log})
 	if err != nil {
-		return err
+		return exitUsage, err
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", flags.listen)
 	if err != nil {
-		return &hintedError{err, "--listen names a free address"}
+		return exitUsage, &hintedError{err, "--listen names a free address"}
 	}
 	web := (&serve.Web{Server: server, Metrics: telling.Handler(), TokenFile: flags.tokenFile, Version: version()}).HTTPServer()
 	log.Info("serving", "address", listener.Addr().String(), "folder", folder)
@@ -146,10 +150,15 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
 	defer cancel()
 	notifier.Close(closing)
-	if cause := context.Cause(serving); ctx.Err() == nil && cause != nil {
-		return &hintedError{cause, "see the log above"}
+	if left := server.Left(); len(left) > 0 {
+		flush()
+		printLeft(env, left)
+		return exitLeft, nil
 	}
-	return nil
+	if cause := context.Cause(serving); ctx.Err() == nil && cause != nil {
+		return exitUsage, &hintedError{cause, "see the log above"}
+	}
+	return exitHeld, nil
 }
 
 // notifyTimeout is how long the last notifications may take at the end.

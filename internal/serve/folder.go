@@ -189,6 +189,9 @@ func (f *Folder) Experiments() map[string]Loaded {
 	return all
 }
 
+// Problem says why the folder itself cannot be read; it is empty when it can.
+func (f *Folder) Problem() string { return f.problem }
+
 // Broken lists what cannot be used as it is.
 func (f *Folder) Broken() []Broken {
 	broken := []Broken{}

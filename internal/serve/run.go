@@ -97,9 +97,12 @@ func (s *Server) carryOut(ctx context.Context, r runner.Runner, live *liveRun) {
 			s.Metrics.Skipped(live.experiment.Metadata.Name, metrics.SkippedError)
 		}
 	}
+	for _, ref := range result.Left {
+		s.Log.Error("LEFT BEHIND", "run", live.run.ID, "object", ref.String(), "remove", ref.Removal())
+	}
 	s.Metrics.Finished(live.experiment.Metadata.Name, result, time.Since(live.began))
 	s.Log.Info("finished", "run", live.run.ID, "experiment", live.experiment.Metadata.Name, "status", string(result.Status), "verdict", result.Verdict.String(), "reason", result.Reason)
-	s.end(live)
+	s.end(live, result.Left)
 	if err := s.report(folder); err != nil {
 		s.Log.Error("the report cannot be written; squall report makes it from the journal", "run", live.run.ID, "error", err)
 	}
@@ -124,10 +127,13 @@ func (s *Server) recorded(ctx context.Context, r runner.Runner, live *liveRun, f
 
 // end takes a run from the live ones. A start that was not noted has been dealt
 // with all the same, unless whoever leads next is to make it.
-func (s *Server) end(live *liveRun) {
+func (s *Server) end(live *liveRun, left []mesh.Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.live, live.run.ID)
+	if live.over() != nil {
+		s.left = append(s.left, left...)
+	}
 	if !live.nominal.IsZero() && !live.wasDealt() && live.over() == nil {
 		s.dealt(live.experiment.Metadata.Name, live.nominal)
 	}

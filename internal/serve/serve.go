@@ -69,16 +69,21 @@ type Server struct {
 	mu      sync.Mutex
 	entries map[string]*entry
 	broken  []Broken
-	loaded  bool
-	live    map[string]*liveRun // by run
-	leads   context.Context     //nolint:containedctx // that of the runs; nil while another replica leads
-	leader  string
-	paused  string
+	// unreadable says why the folder cannot be read; empty when it can.
+	unreadable string
+	loaded     bool
+	live       map[string]*liveRun // by run
+	leads      context.Context     //nolint:containedctx // that of the runs; nil while another replica leads
+	leader     string
+	paused     string
 	// unsaved are starts that were dealt with, and are not in the store yet;
 	// noting are those that are made as soon as they are.
 	unsaved, noting map[string]time.Time
 	saving          chan struct{}              // holds one while the state is written
 	past            map[string]reports.Summary // by run
+	// left are the objects of runs that could not be removed after this process
+	// had ceased to lead: it sweeps no more.
+	left []mesh.Ref
 	// fresh are the runs that have ended since the folder of the records was
 	// read last.
 	fresh map[string]bool
@@ -161,7 +166,7 @@ func (s *Server) reload() {
 	for name, one := range compiled {
 		s.enter(name, one)
 	}
-	s.loaded, s.broken = true, s.Folder.Broken()
+	s.loaded, s.broken, s.unreadable = true, s.Folder.Broken(), s.Folder.Problem()
 	for _, b := range s.broken {
 		s.Log.Error("experiment file cannot be used", "file", b.File, "kept", b.Kept, "problem", b.Problem)
 	}
@@ -316,6 +321,14 @@ func (s *Server) standDown() {
 	defer s.mu.Unlock()
 	s.leads = nil
 	s.Metrics.Leading(false)
+}
+
+// Left gives the objects that the last runs could not remove, when Lead has
+// returned.
+func (s *Server) Left() []mesh.Ref {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.left)
 }
 
 // save writes what was dealt with to the store; what cannot be written stays for

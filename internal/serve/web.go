@@ -69,8 +69,8 @@ func (w *Web) handler() http.Handler {
 		out.Header().Set("Content-Type", "text/javascript; charset=utf-8")
 		_, _ = out.Write(pageScript) // the client's error
 	})
-	mux.HandleFunc("GET /healthz", func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "ok\n") })
+	mux.HandleFunc("GET /healthz", w.healthy)
+	mux.HandleFunc("GET /readyz", w.ready)
 	mux.Handle("GET /metrics", w.Metrics)
 	mux.HandleFunc("GET /api/v1/status", func(out http.ResponseWriter, _ *http.Request) { answer(out, http.StatusOK, w.Server.Status()) })
 	mux.HandleFunc("GET /api/v1/runs", func(out http.ResponseWriter, _ *http.Request) {
@@ -85,6 +85,37 @@ func (w *Web) handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/experiments/{name}/run", w.trusted(w.run))
 	mux.HandleFunc("POST /api/v1/pause", w.trusted(w.pause))
 	return guarded(w.forwarding(mux))
+}
+
+// healthy answers as long as the server's state can be had: a server that has
+// locked itself in is restarted.
+func (w *Web) healthy(out http.ResponseWriter, _ *http.Request) {
+	w.Server.Status()
+	_, _ = io.WriteString(out, "ok\n") // the client's error
+}
+
+// ready answers whether the replica can do its part: it knows the experiments, and
+// which replica leads, so that it reaches the API server.
+func (w *Web) ready(out http.ResponseWriter, _ *http.Request) {
+	if reason := w.Server.unready(); reason != "" {
+		http.Error(out, reason, http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(out, "ok\n") // the client's error
+}
+
+// unready says what is missing; it is empty when nothing is.
+func (s *Server) unready() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.unreadable != "":
+		return "the experiments cannot be read: " + s.unreadable
+	case s.leader == "":
+		return "no replica leads, as far as this one knows"
+	default:
+		return ""
+	}
 }
 
 // forwardedHeader marks a request that a replica has passed on, so that none goes

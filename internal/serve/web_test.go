@@ -84,7 +84,7 @@ func TestRoutes(t *testing.T) {
 		{"HEAD", "/", "", nil, 200, "text/html; charset=utf-8", ""},
 		{"GET", "/page.js", "", nil, 200, "text/javascript; charset=utf-8", "use strict"},
 		{"GET", "/healthz", "", nil, 200, "", "ok"},
-		{"GET", "/readyz", "", nil, 200, "", "ok"},
+		{"GET", "/readyz", "", nil, 503, "", "no replica leads"},
 		{"GET", "/metrics", "", nil, 200, "text/plain", "squall_build_info"},
 		{"GET", "/api/v1/status", "", nil, 200, "application/json", `"identity": "me"`},
 		{"GET", "/api/v1/runs", "", nil, 200, "application/json", past},
