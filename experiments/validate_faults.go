@@ -148,6 +148,16 @@ func (v validator) contradiction(path string, s Spec, a, b Fault, number int) {
 	v.report(path, fmt.Sprintf("%s the same requests as fault %d at the same time", message, number+1), "give them different matches, or times that do not overlap")
 }
 
+// FirstStart is how long after the start of the experiment its first fault
+// starts.
+func (s Spec) FirstStart() time.Duration {
+	first := s.Duration.Duration
+	for _, f := range s.Faults {
+		first = min(first, f.StartAfter.Duration)
+	}
+	return first
+}
+
 // TargetOf gives the target of a fault: its own, or the experiment's.
 func (s Spec) TargetOf(f Fault) Target {
 	if f.Target != nil {

@@ -205,3 +205,13 @@ func TestColourTellsTheVerdict(t *testing.T) {
 		}
 	}
 }
+
+func TestNoFaultIsInForceBeforeItStarts(t *testing.T) {
+	observe := runner.Phase{Name: runner.PhaseObserve, Length: experiments.Duration{Duration: time.Minute}}
+	if got := phaseInWords(observe, 0); got != "observe: the fault is in force for 1m; Ctrl-C rolls back" {
+		t.Error(got)
+	}
+	if got := phaseInWords(observe, 20*time.Second); got != "observe for 1m: the first fault starts after 20s; Ctrl-C rolls back" {
+		t.Error(got)
+	}
+}

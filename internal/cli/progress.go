@@ -137,6 +137,7 @@ type lines struct {
 	// summary leaves out what a picture shows.
 	summary bool
 	probes  map[string]string // the tolerance of each probe, in words
+	first   time.Duration     // until the first fault starts
 	hitting bool              // has been said
 }
 
@@ -155,7 +156,7 @@ func (p *lines) paint(h happening) {
 	}
 	switch d := h.data.(type) {
 	case runner.Started:
-		p.probes = map[string]string{}
+		p.probes, p.first = map[string]string{}, d.Experiment.Spec.FirstStart()
 		for _, probe := range d.Experiment.Spec.Measured() {
 			p.probes[probe.Name] = reports.ToleranceInWords(probe)
 		}
@@ -164,7 +165,7 @@ func (p *lines) paint(h happening) {
 			line("callers in %s: %s: %s", decision.Callers, decision.Placement, decision.Reason)
 		}
 	case runner.Phase:
-		line("%s", phaseInWords(d))
+		line("%s", phaseInWords(d, p.first))
 	case steadystate.Measurement:
 		if !p.summary || d.Verdict != steadystate.Held && !d.Settling {
 			line("  %s", p.measurement(d))
@@ -210,11 +211,15 @@ func (p *lines) printMore(data any, line func(format string, args ...any)) {
 	}
 }
 
-func phaseInWords(phase runner.Phase) string {
+// phaseInWords says what a phase does; the first fault starts so long after the
+// observation does.
+func phaseInWords(phase runner.Phase, first time.Duration) string {
 	words := string(phase.Name)
 	switch {
 	case phase.Reason != "":
 		words += ": " + phase.Reason
+	case phase.Name == runner.PhaseObserve && first > 0:
+		words += fmt.Sprintf(" for %s: the first fault starts after %s; Ctrl-C rolls back", phase.Length, first)
 	case phase.Name == runner.PhaseObserve:
 		words += fmt.Sprintf(": the fault is in force for %s; Ctrl-C rolls back", phase.Length)
 	case phase.Name == runner.PhaseRecover:

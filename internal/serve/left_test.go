@@ -7,6 +7,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/notify"
+	"github.com/squall-chaos/squall/runner"
 )
 
 // Whoever ends the process hears of what its last runs could not remove.
@@ -45,4 +49,34 @@ func TestReady(t *testing.T) {
 	must(t, os.RemoveAll(web.Server.Folder.path))
 	web.Server.reload()
 	check("the folder is gone", http.StatusServiceUnavailable, "the experiments cannot be read")
+}
+
+// A fault that starts later is not in force before, and never was where the run
+// ends before.
+func TestAFaultThatStartsLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		live := &liveRun{experiment: experiments.Experiment{Spec: experiments.Spec{
+			Duration: experiments.Duration{Duration: time.Minute},
+			Faults:   []experiments.Fault{{StartAfter: experiments.Duration{Duration: 40 * time.Second}}, {StartAfter: experiments.Duration{Duration: 20 * time.Second}}},
+		}}}
+		s := &Server{live: map[string]*liveRun{"a": live}}
+		live.follow(time.Now(), runner.Phase{Name: runner.PhaseObserve})
+		time.Sleep(19 * time.Second)
+		if s.faults() != 0 {
+			t.Error("it is in force too early")
+		}
+		ended := &liveRun{experiment: live.experiment, from: live.from}
+		ended.follow(time.Now(), runner.Phase{Name: runner.PhaseRollback})
+		if event := ended.event(notify.Finished); !event.From.IsZero() || !event.To.IsZero() {
+			t.Errorf("it was in force from %s to %s", event.From, event.To)
+		}
+		time.Sleep(2 * time.Second)
+		if s.faults() != 1 {
+			t.Error("it is not in force")
+		}
+		live.follow(time.Now(), runner.Phase{Name: runner.PhaseRollback})
+		if event := live.event(notify.Finished); event.To.Sub(event.From) != time.Second || s.faults() != 0 {
+			t.Errorf("it was in force from %s to %s, and is: %d", event.From, event.To, s.faults())
+		}
+	})
 }

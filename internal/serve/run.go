@@ -77,7 +77,7 @@ func (s *Server) faults() int {
 	faults := 0
 	for _, run := range s.live {
 		run.mu.Lock()
-		if !run.from.IsZero() && run.to.IsZero() {
+		if !run.from.IsZero() && !run.from.After(time.Now()) && run.to.IsZero() {
 			faults++
 		}
 		run.mu.Unlock()
@@ -213,7 +213,7 @@ func (l *liveRun) follow(at time.Time, data any) {
 		l.phase, l.since = d, at
 		switch d.Name {
 		case runner.PhaseObserve:
-			l.from = at
+			l.from = at.Add(l.experiment.Spec.FirstStart())
 		case runner.PhaseRollback:
 			l.to = at
 		case runner.PhasePreflight, runner.PhaseBaseline, runner.PhaseInject, runner.PhaseRecover, runner.PhaseEffect:
@@ -294,6 +294,9 @@ func (l *liveRun) event(kind notify.Kind) notify.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	event := notify.Event{Kind: kind, Run: l.run.ID, Experiment: l.experiment.Metadata.Name, Title: l.experiment.Spec.Title, Host: l.host, From: l.from, To: l.to}
+	if !l.to.IsZero() && l.to.Before(l.from) { // it never came to the fault
+		event.From, event.To = time.Time{}, time.Time{}
+	}
 	for _, d := range l.decided {
 		event.Host = d.Host
 		event.Callers = append(event.Callers, d.Callers)
@@ -308,7 +311,11 @@ func (s *Server) tellPhase(live *liveRun, phase runner.Phase) {
 	switch {
 	case phase.Name == runner.PhaseObserve:
 		s.Notify(live.event(notify.Started))
-		s.tell(live, false, "FaultStarted", fmt.Sprintf("%s: a fault is in force for %s; end it: squall rollback %s", live.experiment.Metadata.Name, phase.Length, live.run.ID))
+		when := fmt.Sprintf("a fault is in force for %s", phase.Length)
+		if first := live.experiment.Spec.FirstStart(); first > 0 {
+			when = fmt.Sprintf("a fault starts in %s, and all are over after %s", first, phase.Length)
+		}
+		s.tell(live, false, "FaultStarted", fmt.Sprintf("%s: %s; end it: squall rollback %s", live.experiment.Metadata.Name, when, live.run.ID))
 	case phase.Name == runner.PhaseRollback && phase.Reason != "":
 		event := live.event(notify.Stopped)
 		event.Reason = phase.Reason
