@@ -41,8 +41,8 @@ func TestEveryMinute(t *testing.T) {
 		time.Sleep(time.Hour + 30*time.Second)
 		r.stop()
 		all := w.injections("outage")
-		if len(all) != 60 || w.starts["outage"] != 60 || w.ended("outage", runner.Completed) != 60 {
-			t.Errorf("%d injections of %d starts, %v", len(all), w.starts["outage"], w.finished)
+		if len(all) != 60 || w.counted().starts["outage"] != 60 || w.ended("outage", runner.Completed) != 60 {
+			t.Errorf("%d injections of %d starts, %v", len(all), w.counted().starts["outage"], w.counted().finished)
 		}
 		for i, one := range all {
 			// The baseline takes three seconds.
@@ -51,8 +51,8 @@ func TestEveryMinute(t *testing.T) {
 				t.Errorf("start %d: injected at %s", i, one.from)
 			}
 		}
-		if len(w.skips) > 0 {
-			t.Errorf("skipped: %v", w.skips)
+		if len(w.counted().skips) > 0 {
+			t.Errorf("skipped: %v", w.counted().skips)
 		}
 	})
 }
@@ -77,7 +77,7 @@ func TestConcurrencyPolicies(t *testing.T) {
 			r.stop()
 			got := []int{len(w.injections("outage")), w.skipped("outage", "concurrency") + w.skipped("outage", "limit") + w.skipped("outage", "deadline"), w.ended("outage", runner.Completed), w.ended("outage", runner.Interrupted)}
 			if diff := cmp.Diff([]int{test.injected, test.skipped, test.ended, test.interrupted}, got); diff != "" {
-				t.Errorf("%s\n%v %v", diff, w.skips, w.finished)
+				t.Errorf("%s\n%v %v", diff, w.counted().skips, w.counted().finished)
 			}
 		})
 	}
@@ -110,7 +110,7 @@ func TestStartsWait(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 			r.stop()
 			if w.skipped("short", test.reason) != 1 || len(w.injections("short")) != 0 || len(w.injections("patient")) != 1 {
-				t.Errorf("%v, %v", w.skips, w.starts)
+				t.Errorf("%v, %v", w.counted().skips, w.counted().starts)
 			}
 		})
 	}
@@ -127,7 +127,7 @@ func TestPlansAreLimited(t *testing.T) {
 		time.Sleep(time.Minute + 45*time.Second)
 		r.stop()
 		if len(w.injections("long"))+len(w.injections("callerless")) != 1 || w.ended("long", runner.RefusedRun)+w.ended("callerless", runner.RefusedRun) != 1 {
-			t.Errorf("%v %v", w.finished, w.reasons)
+			t.Errorf("%v %v", w.counted().finished, w.counted().reasons)
 		}
 	})
 }
@@ -142,7 +142,7 @@ func TestPause(t *testing.T) {
 		}
 		time.Sleep(10 * time.Minute)
 		if len(w.injections("outage")) != 1 || w.skipped("outage", "paused") != 10 || r.Status().Paused != "somebody" || !w.isPaused() {
-			t.Errorf("%d injections, %v", len(w.injections("outage")), w.skips)
+			t.Errorf("%d injections, %v", len(w.injections("outage")), w.counted().skips)
 		}
 		r.stop()
 		r = w.lead("b") // which hears of it
@@ -236,7 +236,7 @@ func TestAfterAPause(t *testing.T) {
 			time.Sleep(90 * time.Second)
 			r.stop()
 			if got := len(w.injections("outage")); got != test.injected {
-				t.Errorf("%d injections, %v", got, w.skips)
+				t.Errorf("%d injections, %v", got, w.counted().skips)
 			}
 		})
 	}
@@ -271,7 +271,7 @@ func TestTakingOver(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 			second.stop()
 			if got := len(w.injections("outage")); got != test.injected {
-				t.Errorf("%d injections; %v", got, w.finished)
+				t.Errorf("%d injections; %v", got, w.counted().finished)
 			}
 		})
 	}
@@ -285,8 +285,8 @@ func TestHandoverInWords(t *testing.T) {
 		time.Sleep(66 * time.Second)
 		began := time.Now()
 		r.stop()
-		if took := time.Since(began); took > 2*time.Second || len(w.reasons) != 1 || w.reasons[0] != "another leads" {
-			t.Errorf("%s, %q", took, w.reasons)
+		if took := time.Since(began); took > 2*time.Second || len(w.counted().reasons) != 1 || w.counted().reasons[0] != "another leads" {
+			t.Errorf("%s, %q", took, w.counted().reasons)
 		}
 	})
 }
@@ -302,7 +302,7 @@ func TestDeposed(t *testing.T) {
 		old.stop()
 		young.stop()
 		if got := len(w.injections("outage")); got != 3 {
-			t.Errorf("%d injections in 35 minutes; %v", got, w.finished)
+			t.Errorf("%d injections in 35 minutes; %v", got, w.counted().finished)
 		}
 	})
 }
@@ -333,8 +333,8 @@ func TestStoreThatFails(t *testing.T) {
 			r := w.lead("a")
 			time.Sleep(5*time.Minute + 40*time.Second)
 			r.stop()
-			if got := len(w.injections("outage")); got != test.injected || w.leads {
-				t.Errorf("%d injections; %v", got, w.finished)
+			if got := len(w.injections("outage")); got != test.injected || w.counted().leads {
+				t.Errorf("%d injections; %v", got, w.counted().finished)
 			}
 		})
 	}
@@ -351,7 +351,7 @@ func TestJournalFolderThatCannotBeWritten(t *testing.T) {
 		time.Sleep(3*time.Minute + 30*time.Second)
 		r.stop()
 		if len(w.injections("outage")) != 0 || w.ended("outage", runner.RefusedRun) != 3 || w.skipped("outage", "error") != 3 {
-			t.Errorf("%v %v", w.finished, w.skips)
+			t.Errorf("%v %v", w.counted().finished, w.counted().skips)
 		}
 	})
 }
@@ -377,7 +377,7 @@ func TestReloadInMidRun(t *testing.T) {
 			r.stop()
 			all := w.injections("outage")
 			if len(all) != 1 || all[0].to.Sub(all[0].from).Round(time.Second) != 40*time.Second || w.ended("outage", runner.Completed) != 1 {
-				t.Errorf("%v %v", all, w.finished)
+				t.Errorf("%v %v", all, w.counted().finished)
 			}
 		})
 	}
@@ -427,8 +427,8 @@ func TestStartNowAndStop(t *testing.T) {
 		}
 		all.Wait()
 		time.Sleep(2 * time.Second)
-		if w.alive() != 0 || !strings.HasPrefix(w.reasons[0], "stopped by user ") || w.ended("outage", runner.Interrupted) != 1 {
-			t.Errorf("%v %q", w.finished, w.reasons)
+		if w.alive() != 0 || !strings.HasPrefix(w.counted().reasons[0], "stopped by user ") || w.ended("outage", runner.Interrupted) != 1 {
+			t.Errorf("%v %q", w.counted().finished, w.counted().reasons)
 		}
 		if err := r.Stop(t.Context(), run, "late"); !errors.Is(err, errNotLive) {
 			t.Errorf("error %v", err)
@@ -480,8 +480,8 @@ func TestSweep(t *testing.T) {
 		if diff := cmp.Diff([]string{"old by squall serve, a: expired"}, w.removed); diff != "" {
 			t.Error(diff)
 		}
-		if len(w.swept) != 2 || w.swept[0] != nil || w.swept[1] == nil {
-			t.Errorf("%v", w.swept)
+		if len(w.counted().swept) != 2 || w.counted().swept[0] != nil || w.counted().swept[1] == nil {
+			t.Errorf("%v", w.counted().swept)
 		}
 	})
 }

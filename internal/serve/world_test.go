@@ -261,7 +261,11 @@ func (w *way) Change(ctx context.Context, change func(string) (string, error)) e
 
 // tally keeps what the metrics are told.
 type tally struct {
-	mu       sync.Mutex
+	mu sync.Mutex
+	counts
+}
+
+type counts struct {
 	starts   map[string]int
 	skips    map[string]int // by experiment and reason
 	finished map[string]int // by experiment and status
@@ -269,7 +273,16 @@ type tally struct {
 	swept    []error
 	leads    bool
 	paused   bool
-	liveMax  int
+}
+
+// counted gives what was told so far, to read while a server goes on telling.
+func (y *tally) counted() counts {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	c := y.counts
+	c.starts, c.skips, c.finished = maps.Clone(c.starts), maps.Clone(c.skips), maps.Clone(c.finished)
+	c.reasons, c.swept = slices.Clone(c.reasons), slices.Clone(c.swept)
+	return c
 }
 
 func (y *tally) Started(experiment string, _ time.Duration) {
@@ -292,11 +305,7 @@ func (y *tally) Skipped(experiment, reason string) {
 }
 func (y *tally) NextStart(string, time.Time, bool) {}
 func (y *tally) Forget(string)                     {}
-func (y *tally) Live(runs, faults int) {
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	y.liveMax = max(y.liveMax, runs, faults)
-}
+func (y *tally) Live(int, int)                     {}
 
 func (y *tally) Swept(_ int, err error) {
 	y.mu.Lock()
@@ -330,7 +339,7 @@ func newWorld(t *testing.T) *world {
 	return &world{
 		t: t, dir: t.TempDir(), out: filepath.Join(t.TempDir(), "out"), note: &memoryNote{}, limits: Limits{MaxConcurrent: 4, MaxPerNamespace: 4},
 		mesh:  &fakeMesh{t: t, objects: map[string]*unstructured.Unstructured{}, until: map[types.UID]time.Time{}, live: map[string]*injection{}},
-		tally: &tally{starts: map[string]int{}, skips: map[string]int{}, finished: map[string]int{}},
+		tally: &tally{counts: counts{starts: map[string]int{}, skips: map[string]int{}, finished: map[string]int{}}},
 	}
 }
 
