@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 )
 
@@ -248,7 +249,7 @@ func (c *counting) count(ctx context.Context, s *session) {
 	defer close(c.done)
 	every := max(s.experiment.Spec.SteadyState.Interval.Duration, shortestCounting)
 	said := -1.0
-	for pause(ctx, every) {
+	for sleep.For(ctx, every) {
 		now, err := c.calls.read(ctx, s.Runner)
 		if err != nil {
 			continue // the final reading tells what is wrong

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/sleep"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -61,7 +62,7 @@ func (s *session) startEffect(ctx context.Context, planned Planned) (*counting, 
 		if !time.Now().Before(deadline) {
 			return nil, &ending{RefusedRun, fmt.Sprintf("Prometheus has not scraped the callers' istio_requests_total for %s, so the requests hit could not be counted", scrapeTimeout), "nothing was injected; check the scrape of the callers' proxies, or set effect.minRequests to 0"}
 		}
-		if !pause(ctx, min(s.experiment.Spec.SteadyState.Interval.Duration, time.Second)) {
+		if !sleep.For(ctx, min(s.experiment.Spec.SteadyState.Interval.Duration, time.Second)) {
 			return nil, interrupted(ctx)
 		}
 	}
@@ -106,7 +107,7 @@ func (s *session) proveEffect(ctx context.Context, count *counting) *ending {
 		if effect.Verdict == steadystate.Held || !time.Now().Before(deadline) {
 			break
 		}
-		if !pause(ctx, s.experiment.Spec.SteadyState.Interval.Duration) {
+		if !sleep.For(ctx, s.experiment.Spec.SteadyState.Interval.Duration) {
 			return interrupted(ctx)
 		}
 	}

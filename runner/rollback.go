@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 )
 
@@ -54,11 +55,9 @@ func (s *session) rollback(ctx context.Context, changes []mesh.Ref, ended *endin
 		for _, failed := range remaining {
 			s.record.add(EventDeleted, failed)
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, pause) {
 			done.objects = left
 			return done
-		case <-time.After(pause):
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 )
 
@@ -32,7 +33,7 @@ func deleteAll(ctx context.Context, from Deleter, run string, objects []mesh.Ref
 		}
 		if isHelper(ref) && !heard {
 			heard = true
-			pause(ctx, settle)
+			sleep.For(ctx, settle)
 		}
 		err := from.Delete(ctx, ref, run)
 		if err != nil {
@@ -47,16 +48,6 @@ func deleteAll(ctx context.Context, from Deleter, run string, objects []mesh.Ref
 
 // isHelper reports whether an object is what a blackhole diverts requests to.
 func isHelper(ref mesh.Ref) bool { return ref.Kind == "ServiceEntry" }
-
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
-}
 
 // KillSwitch ends runs from outside: it needs nothing but what the cluster's
 // objects say.
@@ -107,7 +98,7 @@ func (k KillSwitch) Pull(ctx context.Context, runs []mesh.ActiveRun) (left []mes
 				return nil, nil
 			}
 		}
-		if !pause(ctx, wait) {
+		if !sleep.For(ctx, wait) {
 			return left, err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
 )
@@ -114,10 +115,8 @@ func (s surveyor) lookPatiently(ctx context.Context, env Env) (survey, error) {
 		if wait == firstLookPause {
 			fmt.Fprintf(env.Stderr, "squall: %v; trying again\n", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, wait) {
 			return seen, err
-		case <-time.After(wait):
 		}
 		again, failure := s.look(ctx)
 		if ctx.Err() != nil && failure != nil {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/squall-chaos/squall/internal/sleep"
 )
 
 // Kind is what happened to a run.
@@ -213,8 +215,8 @@ func (t *target) deliver(ctx context.Context, m *message) error {
 		if time.Until(t.quietUntil) > maxPause {
 			return why
 		}
-		if err := sleep(ctx, max(wait.Jitter(pause, jitter), time.Until(t.quietUntil))); err != nil {
-			return err
+		if !sleep.For(ctx, max(wait.Jitter(pause, jitter), time.Until(t.quietUntil))) {
+			return errEnded
 		}
 		pause *= growth
 	}
@@ -226,7 +228,10 @@ func (t *target) await(ctx context.Context) error {
 	if left > maxPause {
 		return fmt.Errorf("it asked to be left alone for another %s", left.Round(time.Second))
 	}
-	return sleep(ctx, left)
+	if !sleep.For(ctx, left) {
+		return errEnded
+	}
+	return nil
 }
 
 func (t *target) attempt(ctx context.Context, m *message) *failure {
@@ -241,23 +246,6 @@ func (t *target) attempt(ctx context.Context, m *message) *failure {
 		t.quietUntil = time.Now().Add(why.retryAfter)
 	}
 	return why
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if ctx.Err() != nil {
-		return errEnded
-	}
-	if d <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return errEnded
-	case <-timer.C:
-		return nil
-	}
 }
 
 func (m *message) lost(err error) error {

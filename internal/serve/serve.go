@@ -16,6 +16,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/metrics"
 	"github.com/squall-chaos/squall/internal/notify"
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
@@ -135,7 +136,7 @@ const (
 // until ctx ends.
 func (s *Server) Watch(ctx context.Context) {
 	s.scan(ctx)
-	for last := time.Now(); pause(ctx, reloadEvery); {
+	for last := time.Now(); sleep.For(ctx, reloadEvery); {
 		s.reload()
 		if time.Since(last) >= sweepEvery {
 			last = time.Now()
@@ -292,7 +293,7 @@ func (s *Server) claim(ctx context.Context) (State, bool) {
 			return state, true
 		}
 		s.Log.Error("the state of the schedules cannot be taken over; trying again", "error", err)
-		if !pause(ctx, longestNap) {
+		if !sleep.For(ctx, longestNap) {
 			return State{}, false
 		}
 	}
@@ -416,7 +417,7 @@ func (s *Server) known() map[string]bool {
 
 // refreshLoop learns what other replicas have been told.
 func (s *Server) refreshLoop(ctx context.Context) {
-	for pause(ctx, refreshEvery) {
+	for sleep.For(ctx, refreshEvery) {
 		_, _ = s.follow(ctx, s.Store.Load) // it is asked again
 	}
 }
@@ -455,15 +456,3 @@ func (s *Server) setPaused(by string) {
 
 // names gives the experiments in their order.
 func (s *Server) names() []string { return slices.Sorted(maps.Keys(s.entries)) }
-
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}

@@ -5,12 +5,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 )
 
 // sweepLoop removes what has expired, at once and then again and again.
 func (s *Server) sweepLoop(ctx context.Context) {
-	for goesOn := true; goesOn; goesOn = pause(ctx, sweepEvery) {
+	for goesOn := true; goesOn; goesOn = sleep.For(ctx, sweepEvery) {
 		s.sweep(ctx)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/squall-chaos/squall/internal/notify"
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -178,7 +179,7 @@ func (p port) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstructure
 			told = true
 			changed(object)
 		}
-		pause(ctx, time.Second)
+		sleep.For(ctx, time.Second)
 	}
 }
 
@@ -235,7 +236,7 @@ func (w *way) travel(ctx context.Context, write bool) (effect bool, err error) {
 		return true, nil
 	}
 	takes, effect, err := w.fate(write)
-	if !pause(ctx, takes) {
+	if !sleep.For(ctx, takes) {
 		return false, ctx.Err()
 	}
 	return effect, err

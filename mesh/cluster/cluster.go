@@ -26,6 +26,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
 )
@@ -222,10 +223,7 @@ func (c *Cluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstruc
 			changed(&list.Items[i])
 			c.follow(ctx, ref, named, list.GetResourceVersion(), changed)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(watchPause):
-		}
+		sleep.For(ctx, watchPause)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 )
 
@@ -84,7 +85,7 @@ func (e *Election) acquire(ctx context.Context) (held *unstructured.Unstructured
 		if e.tell(ctx, err); err == nil && held != nil {
 			return held, asked
 		}
-		if !wait(ctx, retryPeriod) {
+		if !sleep.For(ctx, retryPeriod) {
 			return nil, time.Time{}
 		}
 	}
@@ -103,7 +104,7 @@ func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, s
 		defer close(ended)
 		lead(leading)
 	}()
-	for wait(leading, retryPeriod) {
+	for sleep.For(leading, retryPeriod) {
 		asked := time.Now()
 		next, err := e.update(leading, e.claim(lease, false))
 		if err == nil {
@@ -221,14 +222,4 @@ func newLease(namespace, name string) *unstructured.Unstructured {
 		"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": map[string]any{},
 		"metadata": map[string]any{"namespace": namespace, "name": name, "labels": map[string]any{mesh.ManagedByLabel: mesh.ManagedByValue}},
 	}}
-}
-
-// wait waits, and reports whether ctx goes on.
-func wait(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
 }

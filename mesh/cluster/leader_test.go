@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"pgregory.net/rapid"
 
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh/cluster"
 )
 
@@ -137,30 +138,21 @@ func (l *line) RoundTrip(request *http.Request) (*http.Response, error) {
 		<-request.Context().Done()
 		return nil, request.Context().Err()
 	}
-	if err := sleep(request.Context(), f.before); err != nil {
-		return nil, err
+	if !sleep.For(request.Context(), f.before) {
+		return nil, request.Context().Err()
 	}
 	code, answer := f.refused, status(f.refused, "InternalError", "etcd is away")
 	if code == 0 {
 		code, answer = l.answer(request.Method, request.URL.Path, body)
 	}
-	if err := sleep(request.Context(), f.after); err != nil {
-		return nil, err
+	if !sleep.For(request.Context(), f.after) {
+		return nil, request.Context().Err()
 	}
 	if f.lost {
 		return nil, errLost
 	}
 	header := http.Header{"Content-Type": {"application/json"}}
 	return &http.Response{StatusCode: code, Header: header, Body: io.NopCloser(strings.NewReader(answer)), Request: request}, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }
 
 func (s *leaseServer) connect(t *testing.T, fates func(request string) fate) *cluster.Cluster {

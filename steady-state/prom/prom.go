@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 
+	"github.com/squall-chaos/squall/internal/sleep"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -119,12 +120,8 @@ func (c *Client) Query(ctx context.Context, promql string) ([]steadystate.Sample
 // twice asks once more when the first failure may pass.
 func twice[T any](ctx context.Context, ask func() (T, error)) (T, error) {
 	answer, err := ask()
-	if err != nil && mayPass(err) {
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryAfter):
-			return ask()
-		}
+	if err != nil && mayPass(err) && sleep.For(ctx, retryAfter) {
+		return ask()
 	}
 	return answer, err
 }
