@@ -80,7 +80,7 @@ func isListOfRuns(name string) bool {
 
 // writeIndex lists the runs of a folder.
 func writeIndex(ctx context.Context, env Env, folder string, format reports.Format) error {
-	runs, err := records.Summaries(ctx, folder)
+	runs, err := records.NewIndex(folder).Summaries(ctx)
 	if err == nil && len(runs) == 0 {
 		err = fmt.Errorf("%s holds neither a journal nor the folder of a run", folder)
 	}

@@ -42,29 +42,47 @@ func Read(name string) (reports.Run, error) {
 	return Fold(file)
 }
 
-// Summaries reads the journals in the folders of a folder. Each is folded at
-// once, so that memory holds the measurements of a few runs only.
-func Summaries(ctx context.Context, folder string) ([]reports.Summary, error) {
-	entries, err := os.ReadDir(folder)
+// Index reads the journals in the folders of a folder again and again, but each
+// only when its file has changed. It is not safe for concurrent use.
+type Index struct {
+	folder string
+	known  map[string]known // by the name of the run's folder
+}
+
+type known struct {
+	file    fs.FileInfo // nil when the journal could not be read
+	summary reports.Summary
+}
+
+// NewIndex makes the index of a folder, which need not exist yet.
+func NewIndex(folder string) *Index { return &Index{folder: folder} }
+
+// Summaries reads what has changed, and gives the runs in the order of their
+// folders' names. Each is folded at once, so that memory holds the measurements
+// of a few runs only.
+func (x *Index) Summaries(ctx context.Context) ([]reports.Summary, error) {
+	entries, err := os.ReadDir(x.folder)
 	if err != nil {
 		return nil, err
 	}
-	found := make([]*reports.Summary, len(entries))
+	found := make([]*known, len(entries))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, entry := range entries {
 		group.Go(func() error {
-			found[i] = Summary(folder, entry.Name())
+			found[i] = look(x.folder, entry.Name(), x.known[entry.Name()])
 			return ctx.Err()
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	var runs []reports.Summary
-	for _, one := range found {
+	x.known = make(map[string]known, len(entries))
+	runs := make([]reports.Summary, 0, len(entries))
+	for i, one := range found {
 		if one != nil {
-			runs = append(runs, *one)
+			x.known[entries[i].Name()] = *one
+			runs = append(runs, one.summary)
 		}
 	}
 	return runs, nil
@@ -72,6 +90,14 @@ func Summaries(ctx context.Context, folder string) ([]reports.Summary, error) {
 
 // Summary reads the journal in a folder of a folder; nil when there is none.
 func Summary(folder, name string) *reports.Summary {
+	if one := look(folder, name, known{}); one != nil {
+		return &one.summary
+	}
+	return nil
+}
+
+// look reads a journal that is not the one that was read before.
+func look(folder, name string, before known) *known {
 	file := filepath.Join(folder, name, journal.FileName)
 	info, err := os.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
@@ -80,6 +106,25 @@ func Summary(folder, name string) *reports.Summary {
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is no regular file", file)
 	}
+	one := before
+	if err != nil || !unchanged(before.file, info) {
+		one = summarize(file, name, info, err)
+	}
+	one.summary.Link = path.Join(name, journal.FileName)
+	page := reports.FormatHTML.FileName()
+	if info, err := os.Stat(filepath.Join(folder, name, page)); err == nil && info.Mode().IsRegular() {
+		one.summary.Link = path.Join(name, page)
+	}
+	return &one
+}
+
+// unchanged reports whether a journal, to which lines are only added, is as it
+// was.
+func unchanged(before, now fs.FileInfo) bool {
+	return before != nil && os.SameFile(before, now) && before.Size() == now.Size() && before.ModTime().Equal(now.ModTime())
+}
+
+func summarize(file, name string, info fs.FileInfo, err error) known {
 	var run reports.Run
 	if err == nil {
 		run, err = Read(file)
@@ -87,16 +132,10 @@ func Summary(folder, name string) *reports.Summary {
 	if err == nil && run.Run.ID == "" {
 		err = errors.New("journal: it does not say which run it is of")
 	}
-	summary := reports.Summarize(run)
-	if err != nil {
-		summary = reports.Unreadable(name, err)
+	if err != nil { // what keeps it from being read may go without a change of the file
+		return known{summary: reports.Unreadable(name, err)}
 	}
-	summary.Link = path.Join(name, journal.FileName)
-	page := reports.FormatHTML.FileName()
-	if info, err := os.Stat(filepath.Join(folder, name, page)); err == nil && info.Mode().IsRegular() {
-		summary.Link = path.Join(name, page)
-	}
-	return &summary
+	return known{file: info, summary: reports.Summarize(run)}
 }
 
 // Began gives the time in a run's id; ok is false for a name that is none.

@@ -3,6 +3,7 @@ package records_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +20,7 @@ import (
 	"github.com/squall-chaos/squall/runner/journal"
 )
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +28,7 @@ func must(t *testing.T, err error) {
 }
 
 // ran makes the folder of a run that has ended.
-func ran(t *testing.T, folder, run string) {
+func ran(t testing.TB, folder, run string) {
 	t.Helper()
 	w, err := journal.Create(filepath.Join(folder, run))
 	must(t, err)
@@ -179,7 +180,7 @@ func TestSummaries(t *testing.T) {
 	must(t, syscall.Mkfifo(filepath.Join(folder, "pipe", journal.FileName), 0o600))
 	must(t, os.Mkdir(filepath.Join(folder, "other"), 0o750))
 	must(t, os.WriteFile(filepath.Join(folder, "starts.json"), nil, 0o600))
-	got, err := records.Summaries(t.Context(), folder)
+	got, err := records.NewIndex(folder).Summaries(t.Context())
 	must(t, err)
 	type line struct {
 		Run, Link string
@@ -203,15 +204,98 @@ func TestSummaries(t *testing.T) {
 	}
 }
 
+// A journal is read again when its file is another, and only then.
+func TestIndexReadsWhatHasChanged(t *testing.T) {
+	folder := t.TempDir()
+	ran(t, folder, jan)
+	index := records.NewIndex(folder)
+	status := func() string {
+		t.Helper()
+		all, err := index.Summaries(t.Context())
+		must(t, err)
+		if len(all) != 1 {
+			t.Fatalf("%+v", all)
+		}
+		if all[0].Error != "" {
+			return "broken"
+		}
+		return string(all[0].Status) + " " + all[0].Link
+	}
+	file := filepath.Join(folder, jan, journal.FileName)
+	content, err := os.ReadFile(file)
+	must(t, err)
+	other := []byte(strings.Replace(string(content), `"completed"`, `"interrupt"`, 1)) // as long
+	info, err := os.Stat(file)
+	must(t, err)
+	write := func(content []byte, modified time.Time) {
+		t.Helper()
+		must(t, os.WriteFile(file, content, 0o600))
+		must(t, os.Chtimes(file, modified, modified))
+	}
+	want := func(when, want string) {
+		t.Helper()
+		if got := status(); got != want {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	journalOf, pageOf := jan+"/"+journal.FileName, jan+"/report.html"
+	want("at first", "completed "+journalOf)
+	write(other, info.ModTime())
+	want("the same time and size", "completed "+journalOf)
+	must(t, os.WriteFile(filepath.Join(folder, jan, "report.html"), nil, 0o600))
+	want("there is a report", "completed "+pageOf)
+	write(other, info.ModTime().Add(time.Second))
+	want("another time", "interrupt "+pageOf)
+	write([]byte("{"), info.ModTime())
+	want("broken", "broken")
+	write([]byte("["), info.ModTime())
+	want("broken still", "broken")
+	write(content, info.ModTime())
+	want("mended", "completed "+pageOf)
+	must(t, os.Rename(file, file+".old"))
+	must(t, os.WriteFile(file, other, 0o600))
+	must(t, os.Chtimes(file, info.ModTime(), info.ModTime()))
+	want("another file", "interrupt "+pageOf)
+	must(t, os.RemoveAll(filepath.Join(folder, jan)))
+	if all, err := index.Summaries(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("%+v %v", all, err)
+	}
+}
+
+// BenchmarkIndex reads a thousand small journals, and looks at them again.
+func BenchmarkIndex(b *testing.B) {
+	folder := b.TempDir()
+	for i := range 1000 {
+		ran(b, folder, fmt.Sprintf("20260101-000000-outage-%06d", i))
+	}
+	index := records.NewIndex(folder)
+	read := func(b *testing.B) {
+		if all, err := index.Summaries(b.Context()); err != nil || len(all) != 1000 {
+			b.Fatal(len(all), err)
+		}
+	}
+	b.Run("first", func(b *testing.B) {
+		for b.Loop() {
+			index = records.NewIndex(folder)
+			read(b)
+		}
+	})
+	b.Run("again", func(b *testing.B) {
+		for b.Loop() {
+			read(b)
+		}
+	})
+}
+
 func TestSummariesOfNoFolder(t *testing.T) {
-	if _, err := records.Summaries(t.Context(), filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := records.NewIndex(filepath.Join(t.TempDir(), "none")).Summaries(t.Context()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
 	folder := t.TempDir()
 	ran(t, folder, jan)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := records.Summaries(ctx, folder); !errors.Is(err, context.Canceled) {
+	if _, err := records.NewIndex(folder).Summaries(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -254,7 +254,7 @@ func (s *Server) scan(ctx context.Context) {
 	s.mu.Lock()
 	clear(s.fresh)
 	s.mu.Unlock()
-	summaries, err := records.Summaries(ctx, s.Out)
+	summaries, err := s.records.Summaries(ctx)
 	if err != nil {
 		return // there is none yet, or ctx has ended
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/metrics"
 	"github.com/squall-chaos/squall/internal/notify"
+	"github.com/squall-chaos/squall/internal/records"
 	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
@@ -82,6 +83,7 @@ type Server struct {
 	unsaved, noting map[string]time.Time
 	saving          chan struct{}              // holds one while the state is written
 	past            map[string]reports.Summary // by run
+	records         *records.Index             // only Watch uses it
 	// left are the objects of runs that could not be removed after this process
 	// had ceased to lead: it sweeps no more.
 	left []mesh.Ref
@@ -114,7 +116,7 @@ func New(config Config) *Server {
 	config.Runner.Mesh = newSharing(config.Runner.Mesh)
 	s := &Server{
 		Config: config, entries: map[string]*entry{}, live: map[string]*liveRun{}, unsaved: map[string]time.Time{}, noting: map[string]time.Time{},
-		past: map[string]reports.Summary{}, fresh: map[string]bool{}, awake: make(chan struct{}, 1), saving: make(chan struct{}, 1), stating: make(chan struct{}, 1),
+		past: map[string]reports.Summary{}, records: records.NewIndex(config.Out), fresh: map[string]bool{}, awake: make(chan struct{}, 1), saving: make(chan struct{}, 1), stating: make(chan struct{}, 1),
 	}
 	s.reload()
 	return s
