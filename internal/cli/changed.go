@@ -79,18 +79,18 @@ func (c *changedFlag) touched(ctx context.Context, files []string) (touched []st
 	changed := map[string]map[string]bool{} // by folder
 	relinked := map[string]bool{}           // by link
 	for _, file := range files {
-		places, err := placesOf(file)
+		links, end, err := follow(file)
 		keep := err != nil // loading the file says what is wrong with it
-		for _, place := range places {
-			folder := filepath.Dir(place)
+		if end != "" {
+			folder := filepath.Dir(end)
 			if changed[folder] == nil {
 				if changed[folder], err = changedIn(ctx, folder, c.base); err != nil {
 					return nil, err
 				}
 			}
-			keep = keep || changed[folder][place]
+			keep = keep || changed[folder][end]
 		}
-		for _, link := range linksTo(file) {
+		for _, link := range links {
 			if _, known := relinked[link]; !known {
 				// One that is in no repository, or in another one, cannot have changed.
 				inside, _ := changedIn(ctx, filepath.Dir(link), c.base)
@@ -105,42 +105,63 @@ func (c *changedFlag) touched(ctx context.Context, files []string) (touched []st
 	return touched, nil
 }
 
-// placesOf gives where a file is, free of symbolic links to folders: its own
-// path, and what it links to.
-func placesOf(file string) ([]string, error) {
-	absolute, err := filepath.Abs(file)
-	if err != nil {
-		return nil, err
+// follow gives what decides which content a file has: the symbolic links on the
+// way to it, and where the way ends. None of these paths has a link before its
+// last name. The end is empty, without an error, when a link leads nowhere: that
+// is a change only when the link is one.
+func follow(file string) (links []string, end string, err error) {
+	if _, err := os.Lstat(file); err != nil {
+		return nil, "", err
 	}
-	folder, err := filepath.EvalSymlinks(filepath.Dir(absolute))
-	if err != nil {
-		return nil, err
+	if !filepath.IsAbs(file) { // filepath.Abs would drop a link before ..
+		here, err := os.Getwd()
+		if err != nil {
+			return nil, "", err
+		}
+		file = here + separator + file
 	}
-	own := filepath.Join(folder, filepath.Base(absolute))
-	if _, err := os.Lstat(own); err != nil {
-		return nil, err
+	at, ahead := filepath.VolumeName(file)+separator, steps(file)
+	for len(ahead) > 0 {
+		name := ahead[0]
+		ahead = ahead[1:]
+		if name == ".." {
+			at = filepath.Dir(at)
+			continue
+		}
+		next := filepath.Join(at, name)
+		info, err := os.Lstat(next)
+		switch {
+		case err != nil:
+			return links, "", nil //nolint:nilerr // the way ends here
+		case info.Mode()&os.ModeSymlink == 0:
+			at = next
+			continue
+		case len(links) == mostLinks:
+			return links, "", nil
+		}
+		links = append(links, next)
+		target, err := os.Readlink(next)
+		if err != nil {
+			return nil, "", err
+		}
+		if filepath.IsAbs(target) {
+			at = filepath.VolumeName(target) + separator
+		}
+		ahead = append(steps(target), ahead...)
 	}
-	target, err := filepath.EvalSymlinks(own)
-	if err != nil || target == own {
-		return []string{own}, nil //nolint:nilerr // a link that leads nowhere may still have changed
-	}
-	return []string{own, target}, nil
+	return links, at, nil
 }
 
-// linksTo gives the links to folders on the way to a file, free of other such
-// links.
-func linksTo(file string) (links []string) {
-	folder, err := filepath.Abs(filepath.Dir(file))
-	for err == nil && folder != filepath.Dir(folder) {
-		var parent string
-		parent, err = filepath.EvalSymlinks(filepath.Dir(folder))
-		own := filepath.Join(parent, filepath.Base(folder))
-		if info, failure := os.Lstat(own); err == nil && failure == nil && info.Mode()&os.ModeSymlink != 0 {
-			links = append(links, own)
-		}
-		folder = filepath.Dir(folder)
-	}
-	return links
+// mostLinks is where links that lead to each other are given up, as
+// filepath.EvalSymlinks does.
+const mostLinks = 255
+
+const separator = string(filepath.Separator)
+
+// steps gives the names in a path, which need not be clean: what .. means after a
+// link is decided by where the link leads.
+func steps(name string) []string {
+	return slices.DeleteFunc(strings.Split(filepath.ToSlash(name[len(filepath.VolumeName(name)):]), "/"), func(one string) bool { return one == "" || one == "." })
 }
 
 // historyHint is the next step when a clone lacks commits, as those of CI systems
