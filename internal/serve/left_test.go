@@ -51,18 +51,47 @@ func TestReady(t *testing.T) {
 	check("the folder is gone", http.StatusServiceUnavailable, "the experiments cannot be read")
 }
 
+// The gauge of faults in force follows each of them, not its run: it falls when
+// the fault ends, and stays while it cannot be removed.
+func TestFaultsInForce(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage"))
+		r := w.lead("a")
+		check := func(when string, at, want int) {
+			t.Helper()
+			time.Sleep(time.Until(time.Date(2000, 1, 1, 0, 0, at, 0, time.UTC)))
+			if got := w.counted().faults; got != want {
+				t.Errorf("%s: %d are in force", when, got)
+			}
+		}
+		check("in the baseline", 62, 0)
+		check("while it lasts", 64, 1)
+		check("at its end", 72, 1)
+		check("in the recovery", 75, 0)
+		check("while the next one lasts", 130, 1)
+		r.cut.Store(true)
+		check("it cannot be removed", 140, 1)
+		r.cut.Store(false)
+		check("it can be removed", 146, 0)
+		r.stop()
+	})
+}
+
 // A fault that starts later is not in force before, and never was where the run
 // ends before.
 func TestAFaultThatStartsLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		r := w.lead("a")
 		live := &liveRun{experiment: experiments.Experiment{Spec: experiments.Spec{
 			Duration: experiments.Duration{Duration: time.Minute},
 			Faults:   []experiments.Fault{{StartAfter: experiments.Duration{Duration: 40 * time.Second}}, {StartAfter: experiments.Duration{Duration: 20 * time.Second}}},
 		}}}
-		s := &Server{live: map[string]*liveRun{"a": live}}
+		r.mu.Lock()
+		r.live["a"] = live
+		r.mu.Unlock()
 		live.follow(time.Now(), runner.Phase{Name: runner.PhaseObserve})
 		time.Sleep(19 * time.Second)
-		if s.faults() != 0 {
+		if w.counted().faults != 0 {
 			t.Error("it is in force too early")
 		}
 		ended := &liveRun{experiment: live.experiment, from: live.from}
@@ -70,13 +99,19 @@ func TestAFaultThatStartsLater(t *testing.T) {
 		if event := ended.event(notify.Finished); !event.From.IsZero() || !event.To.IsZero() {
 			t.Errorf("it was in force from %s to %s", event.From, event.To)
 		}
-		time.Sleep(2 * time.Second)
-		if s.faults() != 1 {
+		time.Sleep(3 * time.Second)
+		if w.counted().faults != 1 {
 			t.Error("it is not in force")
 		}
-		live.follow(time.Now(), runner.Phase{Name: runner.PhaseRollback})
-		if event := live.event(notify.Finished); event.To.Sub(event.From) != time.Second || s.faults() != 0 {
-			t.Errorf("it was in force from %s to %s, and is: %d", event.From, event.To, s.faults())
+		over := runner.Phase{Name: runner.PhaseRollback}
+		live.follow(time.Now(), over)
+		r.tellPhase(live, over)
+		if event := live.event(notify.Finished); event.To.Sub(event.From) != 2*time.Second || w.counted().faults != 0 {
+			t.Errorf("it was in force from %s to %s, and %d are", event.From, event.To, w.counted().faults)
 		}
+		r.mu.Lock()
+		delete(r.live, "a")
+		r.mu.Unlock()
+		r.stop()
 	})
 }

@@ -46,7 +46,8 @@ type liveRun struct {
 	phase    runner.Phase
 	since    time.Time // of the phase
 	decided  []mesh.Decision
-	from, to time.Time // of the fault
+	from, to time.Time         // of the fault
+	stuck    map[mesh.Ref]bool // what could not be deleted so far
 	probes   map[string]steadystate.Measurement
 	hit      *runner.Count
 	dealt    bool
@@ -60,7 +61,7 @@ func (s *Server) start(e experiments.Experiment, nominal time.Time, owner by) st
 	ctx, stop := context.WithCancelCause(s.leads)
 	live := &liveRun{
 		run: run, experiment: e, reach: reachOf(e.Spec), by: owner, nominal: nominal, began: time.Now(), stop: stop, over: s.leads.Err,
-		running: ctx, detached: context.WithoutCancel(ctx), probes: map[string]steadystate.Measurement{},
+		running: ctx, detached: context.WithoutCancel(ctx), probes: map[string]steadystate.Measurement{}, stuck: map[mesh.Ref]bool{},
 	}
 	live.host = live.reach.hosts[0]
 	s.live[run.ID] = live
@@ -77,7 +78,7 @@ func (s *Server) faults() int {
 	faults := 0
 	for _, run := range s.live {
 		run.mu.Lock()
-		if !run.from.IsZero() && !run.from.After(time.Now()) && run.to.IsZero() {
+		if begun := !run.from.IsZero() && !run.from.After(time.Now()); begun && run.to.IsZero() || len(run.stuck) > 0 {
 			faults++
 		}
 		run.mu.Unlock()
@@ -218,6 +219,12 @@ func (l *liveRun) follow(at time.Time, data any) {
 			l.to = at
 		case runner.PhasePreflight, runner.PhaseBaseline, runner.PhaseInject, runner.PhaseRecover, runner.PhaseEffect:
 		}
+	case runner.Deletion:
+		if d.Error == "" {
+			delete(l.stuck, d.Object)
+		} else if !l.to.IsZero() && d.Object.Kind == "VirtualService" {
+			l.stuck[d.Object] = true
+		}
 	case steadystate.Measurement:
 		l.probes[d.Probe] = d
 	case runner.Count:
@@ -306,7 +313,7 @@ func (l *liveRun) event(kind notify.Kind) notify.Event {
 	return event
 }
 
-// tellPhase tells that a fault is in force, and that it ends early.
+// tellPhase tells that a fault is in force, that it ends, and that it ends early.
 func (s *Server) tellPhase(live *liveRun, phase runner.Phase) {
 	switch {
 	case phase.Name == runner.PhaseObserve:
@@ -321,8 +328,6 @@ func (s *Server) tellPhase(live *liveRun, phase runner.Phase) {
 		event.Reason = phase.Reason
 		s.Notify(event)
 		s.tell(live, true, "FaultStoppedEarly", fmt.Sprintf("%s: %s", live.experiment.Metadata.Name, phase.Reason))
-	default:
-		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

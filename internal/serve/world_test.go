@@ -274,6 +274,7 @@ type counts struct {
 	swept    []error
 	leads    bool
 	paused   bool
+	faults   int // in force
 }
 
 // counted gives what was told so far, to read while a server goes on telling.
@@ -306,7 +307,11 @@ func (y *tally) Skipped(experiment, reason string) {
 }
 func (y *tally) NextStart(string, time.Time, bool) {}
 func (y *tally) Forget(string)                     {}
-func (y *tally) Live(int, int)                     {}
+func (y *tally) Live(_, faults int) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.faults = faults
+}
 
 func (y *tally) Swept(_ int, err error) {
 	y.mu.Lock()
