@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -117,27 +115,9 @@ spec:
 type squall struct {
 	t      testing.TB
 	cmd    *exec.Cmd
-	stdout output
-	stderr output
+	stdout testbed.Output
+	stderr testbed.Output
 	done   chan struct{}
-}
-
-// output is a buffer that can be read while a process writes it.
-type output struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.String()
 }
 
 // start starts squall in a folder of its own. Whatever the test does, nothing

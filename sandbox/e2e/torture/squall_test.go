@@ -1,7 +1,6 @@
 package torture_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,12 +9,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/squall-chaos/squall/sandbox/internal/apiproxy"
 	"github.com/squall-chaos/squall/sandbox/internal/layout"
+	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
 
 // kind is a kind of experiment.
@@ -71,29 +70,11 @@ type squall struct {
 	kind           kind
 	folder         string
 	cmd            *exec.Cmd
-	stdout, stderr output
+	stdout, stderr testbed.Output
 	api            *apiproxy.Proxy // nil when it talks to the API server itself
 	prometheus     *apiproxy.Proxy // nil when it talks to Prometheus itself
 	began, ended   time.Time
 	started, done  chan struct{}
-}
-
-// output is a buffer that can be read while a process writes it.
-type output struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.String()
 }
 
 // newSquall prepares a run of an experiment in a slot. Close ends it.

@@ -1,0 +1,27 @@
+package testbed
+
+import (
+	"bytes"
+	"sync"
+)
+
+// Output is what a process under test writes, to be read meanwhile. The zero
+// value is ready.
+type Output struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (o *Output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buffer.Write(p)
+}
+
+// String gives what was written so far.
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buffer.String()
+}
