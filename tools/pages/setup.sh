@@ -11,8 +11,8 @@ if [ ${#packages[@]} -eq 0 ]; then
   exit 0
 fi
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-  apt-get update
-  DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${packages[@]}"
+  apt-get --option Acquire::Retries=3 update
+  DEBIAN_FRONTEND=noninteractive apt-get --option Acquire::Retries=3 install --yes --no-install-recommends "${packages[@]}"
   exit 0
 fi
 echo "tools/pages/setup.sh: missing: ${packages[*]}" >&2
