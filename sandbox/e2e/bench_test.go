@@ -20,7 +20,8 @@ import (
 // for: 200 ms of baseline and 2 s of fault.
 func BenchmarkRun(b *testing.B) {
 	const asked = 2200 * time.Millisecond
-	var wall, cpu time.Duration
+	var wall []time.Duration
+	var cpu time.Duration
 	var peak int64
 	for range b.N {
 		s := spec{duration: "2s"}
@@ -28,14 +29,16 @@ func BenchmarkRun(b *testing.B) {
 		began := time.Now()
 		run := start(b, "run", file)
 		run.exits(0)
-		wall = max(wall, time.Since(began)-asked)
+		wall = append(wall, time.Since(began)-asked)
 		state := run.cmd.ProcessState
 		cpu = max(cpu, state.UserTime()+state.SystemTime())
 		if usage, ok := state.SysUsage().(*syscall.Rusage); ok {
 			peak = max(peak, usage.Maxrss)
 		}
 	}
-	b.ReportMetric(wall.Seconds()*1000, "worst-extra-wall-ms")
+	slices.Sort(wall)
+	b.ReportMetric(float64(wall[len(wall)/2].Milliseconds()), "median-extra-wall-ms")
+	b.ReportMetric(float64(wall[len(wall)-1].Milliseconds()), "worst-extra-wall-ms")
 	b.ReportMetric(cpu.Seconds()*1000, "worst-cpu-ms")
 	b.ReportMetric(float64(peak)/1024, "worst-peak-MB")
 	b.ReportMetric(0, "ns/op")
