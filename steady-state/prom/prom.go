@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,6 +129,9 @@ func twice[T any](ctx context.Context, ask func() (T, error)) (T, error) {
 
 func (c *Client) query(ctx context.Context, promql string) (model.Value, error) {
 	value, warnings, err := c.api.Query(ctx, promql, time.Time{})
+	// Servers before Prometheus 2.54 send as warnings what they only remark, such
+	// as that a metric's name is not that of a counter (prometheus#14327).
+	warnings = slices.DeleteFunc(warnings, func(warning string) bool { return strings.HasPrefix(warning, "PromQL info: ") })
 	if err == nil && len(warnings) > 0 {
 		// A sum over a part of the data looks like any other number.
 		return nil, fmt.Errorf("the server warns: %s", strings.Join(warnings, "; "))

@@ -84,6 +84,8 @@ func TestQuery(t *testing.T) {
 		{"no series", `{"resultType":"vector","result":[]}`, "[]"},
 		{"scalar", `{"resultType":"scalar","result":[1,"3"]}`, "[map[]=3 at 1]"},
 		{"infinity", `{"resultType":"scalar","result":[1,"+Inf"]}`, "[map[]=+Inf at 1]"},
+		{"a remark", `{"resultType":"scalar","result":[1,"3"]},"infos":["PromQL info: metric might not be a counter"]`, "[map[]=3 at 1]"},
+		{"a remark of an older server", `{"resultType":"scalar","result":[1,"3"]},"warnings":["PromQL info: metric might not be a counter"]`, "[map[]=3 at 1]"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			samples, err := serve(t, success(test.data)).Query(t.Context(), "up")
