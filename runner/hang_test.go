@@ -33,3 +33,122 @@ func TestCountersThatHangDelayNoRollback(t *testing.T) {
 		}
 	})
 }
+
+// A Prometheus client that does not hear that its time is over, as one that waits
+// for a token, keeps no fault in force.
+func TestProbesThatHangDelayNoRollback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		well := healthy()
+		result := run(t, newFakeCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+			if since := time.Since(start); promql == "up" && since > 8*time.Second && since < 10*time.Second {
+				time.Sleep(10 * time.Minute)
+			}
+			return well(ctx, promql)
+		}, nil, &record{}, forever)
+		if result.Verdict != steadystate.Inconclusive || result.Injected.Duration > 8*time.Second || !strings.Contains(result.Reason, "did not answer in time") {
+			t.Errorf("result %+v", result)
+		}
+		time.Sleep(10 * time.Minute) // until the query ends
+	})
+}
+
+// slowDisk takes its time over the measurements that have deviated.
+type slowDisk struct {
+	record
+	takes time.Duration
+}
+
+func (r *slowDisk) Record(at time.Time, eventType string, data any) error {
+	if m, is := data.(steadystate.Measurement); is && m.Verdict == steadystate.Deviated {
+		time.Sleep(r.takes)
+	}
+	return r.record.Record(at, eventType, data)
+}
+
+// last gives the type of the last event.
+func (r *slowDisk) last() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.types[len(r.types)-1]
+}
+
+// A disk that is slow, or hangs, keeps no fault in force, and what was to be
+// recorded is recorded when it can be.
+func TestADiskThatHangsDelaysNoRollback(t *testing.T) {
+	for _, test := range []struct {
+		takes  time.Duration
+		status runner.Status
+		whole  bool
+	}{
+		{3 * time.Second, runner.Stopped, true},
+		{time.Hour, runner.Stopped, false},
+	} {
+		t.Run(test.takes.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				well := healthy()
+				e := experiment(t)
+				disk := &slowDisk{takes: test.takes}
+				r := runner.Runner{Mesh: newFakeCluster(t), Querier: fakePrometheus(func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+					if since := time.Since(start); promql == "up" && since > 8*time.Second && since < 12*time.Second {
+						return []steadystate.Sample{{Value: 0}}, nil
+					}
+					return well(ctx, promql)
+				}), Timing: runner.DefaultTiming()}
+				result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, disk)
+				if result.Status != test.status || result.Verdict != steadystate.Deviated || result.Injected.Duration > 7*time.Second || result.Rollback.Duration > time.Second || len(result.Left) > 0 {
+					t.Errorf("result %+v", result)
+				}
+				if last := disk.last(); test.whole != (last == runner.EventFinished) {
+					t.Errorf("the last event is %s", last)
+				}
+				time.Sleep(24 * time.Hour) // until the disk is back
+				if last := disk.last(); last != runner.EventFinished {
+					t.Errorf("the last event is %s in the end", last)
+				}
+			})
+		})
+	}
+}
+
+// hungDisk hangs for a day from an event of a type on.
+type hungDisk struct {
+	record
+	from string
+}
+
+func (r *hungDisk) Record(at time.Time, eventType string, data any) error {
+	if eventType == r.from {
+		time.Sleep(24 * time.Hour)
+	}
+	return r.record.Record(at, eventType, data)
+}
+
+// A run that cannot be recorded for long creates nothing, or ends.
+func TestADiskThatHangsEndsTheRun(t *testing.T) {
+	for _, test := range []struct {
+		from    string
+		status  runner.Status
+		created bool
+	}{
+		{runner.EventStarted, runner.RefusedRun, false},
+		{runner.EventCreating, runner.Failed, false},
+		{runner.EventCreated, runner.Failed, false},
+		{runner.EventCounted, runner.Failed, true},
+	} {
+		t.Run(test.from, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, e := newFakeCluster(t), experiment(t)
+				created := false
+				c.on["create VirtualService"] = func() { created = true }
+				r := runner.Runner{Mesh: c, Querier: healthy(), Timing: runner.DefaultTiming()}
+				result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, &hungDisk{from: test.from})
+				if result.Status != test.status || !strings.Contains(result.Reason, "nothing could be recorded for 10s") || result.Injected.Duration > 15*time.Second || created != test.created || len(result.Left) > 0 {
+					t.Errorf("created %t, result %+v", created, result)
+				}
+				time.Sleep(10 * 24 * time.Hour) // until the disk is back
+			})
+		})
+	}
+}

@@ -165,6 +165,9 @@ func (k *keeper) bring(ctx context.Context) *ending {
 // update writes an object of ours once, unless somebody else has done so.
 func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unstructured) (*ending, error) {
 	k.record.add(EventUpdating, Change{Object: object})
+	if err := k.record.sync(ctx); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	updated, err := k.Mesh.Update(ctx, object, o.Ref, o.resourceVersion)

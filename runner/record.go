@@ -1,33 +1,131 @@
 package runner
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
 
-// record passes events on to a Recorder and keeps its first error: that error
-// refuses a run that has not injected yet, and ends one that has.
+// How long an event may take to be recorded.
+const (
+	// recordPatience is how long the run waits for it: a disk that is slow must
+	// not keep a fault in force.
+	recordPatience = 100 * time.Millisecond
+	// recordTimeout is when the record counts as failed.
+	recordTimeout = 10 * time.Second
+)
+
+// record passes events on to a Recorder, in their order, and keeps its first
+// error: that error refuses a run that has not injected yet, and ends one that
+// has.
 type record struct {
 	recorder Recorder
-	mu       sync.Mutex
-	err      error
-	end      context.CancelCauseFunc
+
+	mu      sync.Mutex
+	queue   []*pending
+	last    *pending
+	writing bool // somebody empties the queue
+	late    bool // the recorder is behind, so nobody waits for it
+	err     error
+	end     context.CancelCauseFunc
+	failing chan struct{} // closed at the first error
 }
 
+// pending is an event that is not recorded yet.
+type pending struct {
+	at        time.Time
+	eventType string
+	data      any
+	done      chan struct{}
+}
+
+func newRecord(recorder Recorder) *record {
+	return &record{recorder: recorder, failing: make(chan struct{})}
+}
+
+// add records an event. It returns before that is done when it takes long.
 func (r *record) add(eventType string, data any) {
-	err := r.recorder.Record(time.Now(), eventType, data)
-	if err == nil {
+	event := &pending{at: time.Now(), eventType: eventType, data: data, done: make(chan struct{})}
+	r.mu.Lock()
+	r.queue, r.last = append(r.queue, event), event
+	if !r.writing {
+		r.writing = true
+		go r.write()
+	}
+	late := r.late
+	r.mu.Unlock()
+	if late {
 		return
 	}
+	select {
+	case <-event.done:
+	case <-time.After(recordPatience):
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.late = r.writing
+	}
+}
+
+// write records what waits, and ends when nothing does.
+func (r *record) write() {
+	for {
+		r.mu.Lock()
+		if len(r.queue) == 0 {
+			r.writing, r.late = false, false
+			r.mu.Unlock()
+			return
+		}
+		event := r.queue[0]
+		r.queue = r.queue[1:]
+		r.mu.Unlock()
+		timer := time.AfterFunc(recordTimeout, func() { r.fail(fmt.Errorf("nothing could be recorded for %s", recordTimeout)) })
+		err := r.recorder.Record(event.at, event.eventType, event.data)
+		timer.Stop()
+		if err != nil {
+			r.fail(err)
+		}
+		close(event.done)
+	}
+}
+
+func (r *record) fail(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.err == nil {
 		r.err = err
+		close(r.failing)
 	}
 	if r.end != nil {
 		r.end(r.err)
 	}
+}
+
+// sync waits until the last event is recorded, or an event cannot be, and gives
+// the first error, or that of ctx.
+func (r *record) sync(ctx context.Context) error {
+	select {
+	case <-r.latest().done:
+	case <-r.failing:
+	case <-ctx.Done():
+	}
+	return cmp.Or(r.failed(), ctx.Err())
+}
+
+// flush waits for the last event, also after an error, but not for ever.
+func (r *record) flush() error {
+	select {
+	case <-r.latest().done:
+	case <-time.After(recordTimeout):
+	}
+	return r.failed()
+}
+
+func (r *record) latest() *pending {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
 }
 
 // failed gives the first error.

@@ -165,11 +165,11 @@ func (r Runner) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
 // Run carries out one experiment and gives its result, which is also the last
 // thing that it records. When ctx ends, it rolls back and returns.
 func (r Runner) Run(ctx context.Context, run mesh.Run, e experiments.Experiment, recorder Recorder) Result {
-	s := &session{Runner: r, run: run, experiment: e, record: &record{recorder: recorder}, probes: e.Spec.Measured()}
+	s := &session{Runner: r, run: run, experiment: e, record: newRecord(recorder), probes: e.Spec.Measured()}
 	result := s.conclude(s.execute(ctx))
 	result.Finished = time.Now().UTC().Truncate(time.Millisecond)
 	s.record.add(EventFinished, result)
-	if err := s.record.failed(); err != nil && result.Status == Completed {
+	if err := s.record.flush(); err != nil && result.Status == Completed {
 		result.Status, result.Reason = Failed, "the record is incomplete: "+err.Error()
 		result.Verdict = max(result.Verdict, steadystate.Inconclusive)
 	}
@@ -269,7 +269,10 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 		end.hint = "check --prometheus or SQUALL_PROMETHEUS; nothing was injected"
 		return planned, end
 	}
-	if err := s.record.failed(); err != nil {
+	if err := s.record.sync(ctx); err != nil {
+		if ctx.Err() != nil {
+			return planned, interrupted(ctx)
+		}
 		return planned, &ending{RefusedRun, err.Error(), "a run that cannot be recorded does not start; choose another folder with --out"}
 	}
 	return planned, nil
@@ -478,7 +481,7 @@ const createTimeout = 10 * time.Second
 // attempt it stands among the changes, because after an error nobody knows.
 func (s *session) create(ctx context.Context, object *unstructured.Unstructured, changes *[]mesh.Ref) (*unstructured.Unstructured, error) {
 	s.record.add(EventCreating, Change{Object: object})
-	if err := cmp.Or(s.record.failed(), ctx.Err()); err != nil {
+	if err := s.record.sync(ctx); err != nil {
 		return nil, err
 	}
 	*changes = append(*changes, mesh.RefTo(object))

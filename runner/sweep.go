@@ -19,6 +19,9 @@ func (s *session) sweep(ctx context.Context) bool {
 	for _, expired := range snapshot.Expired(time.Now()) {
 		deletion := Deletion{Object: mesh.RefTo(expired)}
 		s.record.add(EventDeleting, deletion.Object)
+		if s.record.sync(ctx) != nil {
+			return swept // the preflight says why
+		}
 		if err := s.Mesh.Delete(ctx, deletion.Object, expired.GetLabels()[mesh.RunLabel]); err != nil {
 			deletion.Error = err.Error()
 		}

@@ -8,6 +8,7 @@ package steadystate
 import (
 	"context"
 	"encoding"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -97,6 +98,7 @@ type measured struct {
 func (w Watcher) measureAll(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, timeout time.Duration, each func(measured) (done bool)) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	began := time.Now()
 	results := make(chan measured, len(probes)) // nobody may wait for a reader who has left
 	for i, probe := range probes {
 		go func() {
@@ -106,10 +108,49 @@ func (w Watcher) measureAll(ctx context.Context, probes []experiments.Probe, pha
 			results <- measured{i, m, evaluated}
 		}()
 	}
+	answered := make([]bool, len(probes))
 	for range probes {
-		if each(<-results) {
+		m, ok := inTime(ctx, results)
+		if !ok {
+			break
+		}
+		answered[m.probe] = true
+		if each(m) {
 			return
 		}
+	}
+	for i, probe := range probes {
+		if answered[i] {
+			continue
+		}
+		m := judge(probe, nil, errLate)
+		m.Phase, m.Time, m.Seconds = phase, began, time.Since(began).Seconds()
+		if each(measured{probe: i, Measurement: m}) {
+			return
+		}
+	}
+}
+
+// errLate is of a query that does not end with its context, as when a client
+// waits for a token.
+var errLate = errors.New("did not answer in time")
+
+// lateness is how long after its context a query may take to end.
+const lateness = 200 * time.Millisecond
+
+// inTime gives the next result; ok is false when there is none though ctx has
+// ended.
+func inTime(ctx context.Context, results <-chan measured) (m measured, ok bool) {
+	select {
+	case m := <-results:
+		return m, true
+	case <-ctx.Done():
+	}
+	select {
+	case m := <-results:
+		return m, true
+	case <-time.After(lateness):
+		return measured{}, false
 	}
 }
 
