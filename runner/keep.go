@@ -289,8 +289,8 @@ func (k *keeper) follow(ctx context.Context, s sighting) *ending {
 	next := k.planned
 	next.Snapshot = k.planned.Snapshot.With(s.object)
 	next.Plan = mesh.Decide(next.Snapshot, next.Experiment, next.Options)
-	if refusal, refused := next.Refusal(); refused {
-		return drifted(s.Ref, "was changed so that the fault cannot follow: "+refusal.Reason+",")
+	if end := k.refusalOf(next.Plan); end != nil {
+		return drifted(s.Ref, "was changed so that the fault cannot follow: "+end.reason+",")
 	}
 	if !sameShape(k.planned, next) {
 		return drifted(s.Ref, "was changed so that other routes are in force")

@@ -884,6 +884,33 @@ func TestABaseThatChangesIsFollowed(t *testing.T) {
 	}
 }
 
+// What may not be disturbed is not, either, when the routes come to lead there
+// while the fault is in force.
+func TestAFaultFollowsOnlyWhereItMay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const payments = "payments.prod.svc.cluster.local"
+		c := newFakeCluster(t)
+		c.base = "5s"
+		time.AfterFunc(6500*time.Millisecond, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.baseGeneration++
+			c.baseSpec = map[string]any{"http": []any{map[string]any{"route": []any{map[string]any{"destination": map[string]any{"host": payments}}}}}}
+		})
+		e := experiment(t)
+		r := runner.Runner{Mesh: c, Querier: healthy(), Timing: runner.DefaultTiming(), Permit: func(p mesh.Plan) string {
+			if slices.ContainsFunc(p.Decisions, func(d mesh.Decision) bool { return slices.Contains(d.Trace.Destinations, payments) }) {
+				return "payments is protected"
+			}
+			return ""
+		}}
+		result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, &record{})
+		if result.Status != runner.Stopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot follow: payments is protected") || result.Injected.Duration > 4*time.Second {
+			t.Errorf("result %+v", result)
+		}
+	})
+}
+
 // Faults with times of their own start and end while the object stands.
 func TestFaultsStartAndEndAtTheirTimes(t *testing.T) {
 	for name, failures := range map[string][]error{"smoothly": nil, "though an update fails": {errors.New("boom"), nil}} {
