@@ -165,7 +165,7 @@ func (r Runner) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
 // Run carries out one experiment and gives its result, which is also the last
 // thing that it records. When ctx ends, it rolls back and returns.
 func (r Runner) Run(ctx context.Context, run mesh.Run, e experiments.Experiment, recorder Recorder) Result {
-	s := &session{Runner: r, run: run, experiment: e, record: newRecord(recorder), probes: e.Spec.Measured()}
+	s := &session{Runner: r, run: run, experiment: e, record: newRecord(recorder), probes: e.Spec.Measured(), evaluated: map[string]time.Time{}}
 	result := s.conclude(s.execute(ctx))
 	result.Finished = time.Now().UTC().Truncate(time.Millisecond)
 	s.record.add(EventFinished, result)
@@ -185,6 +185,8 @@ type session struct {
 	// probes are all that is measured; their relative tolerances become
 	// absolute ones once the baseline is known.
 	probes []experiments.Probe
+	// evaluated is when Prometheus evaluated each of them for last.
+	evaluated map[string]time.Time
 
 	// clock is Prometheus' time when it was read, in Unix seconds.
 	clock     float64
@@ -568,6 +570,8 @@ func (s *session) watcher() steadystate.Watcher {
 		Alerts:   s.Alerts,
 		Interval: s.experiment.Spec.SteadyState.Interval.Duration,
 		Record:   func(m steadystate.Measurement) { s.record.add(EventMeasured, m) },
+
+		Evaluated: s.evaluated,
 	}
 }
 

@@ -99,3 +99,24 @@ func TestAnAnswerFromACacheIsStale(t *testing.T) {
 type querier func() []steadystate.Sample
 
 func (q querier) Query(context.Context, string) ([]steadystate.Sample, error) { return q(), nil }
+
+// Nor does one that answers after the rollback as before it.
+func TestACacheDoesNotTellOfTheRecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		evaluated := time.Now()
+		cached := querier(func() []steadystate.Sample {
+			if time.Since(evaluated) >= 5*time.Second {
+				evaluated = time.Now()
+			}
+			return []steadystate.Sample{{Value: 1, Time: evaluated}}
+		})
+		w := steadystate.Watcher{Querier: cached, Interval: 5 * time.Second, Record: func(steadystate.Measurement) {}, Evaluated: map[string]time.Time{}}
+		probes := []experiments.Probe{probe(nil)}
+		if findings := w.Watch(t.Context(), probes, experiments.During, 20*time.Second); findings[0].Verdict != steadystate.Held {
+			t.Errorf("during: %+v", findings)
+		}
+		if findings, took := w.Recover(t.Context(), probes, time.Minute); findings[0].Verdict != steadystate.Held || took != 5*time.Second {
+			t.Errorf("after %s: %+v", took, findings)
+		}
+	})
+}

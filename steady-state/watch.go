@@ -23,6 +23,10 @@ type Watcher struct {
 	Alerts AlertSource
 	// Record is told every measurement, in order.
 	Record func(Measurement)
+	// Evaluated holds, and gets, the moment that the server evaluated each probe
+	// for last, by the probe's name: one map for all phases shows that an answer
+	// in one is an answer of the phase before. Nil remembers within a phase.
+	Evaluated map[string]time.Time
 }
 
 // Watch measures the phase's probes every interval for the given time. The
@@ -34,6 +38,7 @@ type Watcher struct {
 // findings when no probe is judged in the phase, after waiting all the same.
 func (w Watcher) Watch(ctx context.Context, all []experiments.Probe, phase experiments.Phase, length time.Duration) []Finding {
 	probes := in(all, phase)
+	w.Evaluated = remembering(w.Evaluated)
 	tallies := make([]tally, len(probes))
 	for i, p := range probes {
 		tallies[i] = tally{limit: p.FailureLimit, finding: Finding{Probe: p.Name, Phase: phase}}
@@ -42,9 +47,8 @@ func (w Watcher) Watch(ctx context.Context, all []experiments.Probe, phase exper
 	if phase == experiments.Before {
 		first = 0
 	}
-	evaluated := make([]time.Time, len(probes))
 	w.every(ctx, first, length, func(elapsed time.Duration) (done bool) {
-		w.measure(ctx, probes, phase, elapsed, evaluated, func(m measured) (done bool) {
+		w.measure(ctx, probes, phase, elapsed, func(m measured) (done bool) {
 			tallies[m.probe].add(m.Measurement)
 			return tallies[m.probe].finding.Verdict == Deviated
 		})
@@ -65,14 +69,14 @@ func (w Watcher) Recover(ctx context.Context, all []experiments.Probe, within ti
 	if len(probes) == 0 {
 		return nil, 0
 	}
+	w.Evaluated = remembering(w.Evaluated)
 	findings = make([]Finding, len(probes))
 	for i, p := range probes {
 		findings[i] = Finding{Probe: p.Name, Phase: experiments.After, Verdict: Inconclusive, Reason: "was never measured"}
 	}
-	evaluated := make([]time.Time, len(probes))
 	w.every(ctx, 0, within, func(elapsed time.Duration) (done bool) {
 		missing := len(probes)
-		w.measure(ctx, probes, experiments.After, elapsed, evaluated, func(m measured) (done bool) {
+		w.measure(ctx, probes, experiments.After, elapsed, func(m measured) (done bool) {
 			if m.Settling {
 				return false
 			}
@@ -91,9 +95,8 @@ func (w Watcher) Recover(ctx context.Context, all []experiments.Probe, within ti
 
 // measure takes one measurement of each probe, records them, and gives them to
 // each, which says whether the others do not matter any more: nothing is worse
-// than a deviation. Evaluated holds, and gets, the moment that the server
-// evaluated each probe for.
-func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, elapsed time.Duration, evaluated []time.Time, each func(measured) (done bool)) {
+// than a deviation.
+func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, elapsed time.Duration, each func(measured) (done bool)) {
 	timeout := min(max(w.Interval, shortestTimeout), longestTimeout)
 	w.measureAll(ctx, probes, phase, timeout, func(m measured) bool {
 		if ctx.Err() != nil {
@@ -101,8 +104,8 @@ func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase 
 			// nothing about the hypothesis.
 			return true
 		}
-		if last := evaluated[m.probe]; isPresent(m.evaluated) {
-			evaluated[m.probe] = m.evaluated
+		if last := w.Evaluated[m.Probe]; isPresent(m.evaluated) {
+			w.Evaluated[m.Probe] = m.evaluated
 			if m.evaluated.Equal(last) { // an earlier one may come from another replica
 				m.stale(probes[m.probe], last)
 			}
@@ -111,6 +114,13 @@ func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase 
 		w.Record(m.Measurement)
 		return each(m)
 	})
+}
+
+func remembering(evaluated map[string]time.Time) map[string]time.Time {
+	if evaluated == nil {
+		return map[string]time.Time{}
+	}
+	return evaluated
 }
 
 // clockSkew is how far a server's clock may be off.
