@@ -19,13 +19,15 @@ import (
 // hits, in what the callers' proxies report.
 type calls struct {
 	// query gives the counters of all those calls, and times when each of them
-	// was read.
-	query, times string
-	scopes       []scope
+	// was read. Before gives those of a longer time: a caller whose scrape fails
+	// when the run starts has not come with it.
+	query, before, times string
+	scopes               []scope
 }
 
 // scope is the calls from one namespace to one host.
 type scope struct {
+	host       string // of the target
 	callers    string
 	hosts      []string
 	blackholes []string
@@ -42,10 +44,10 @@ type scope struct {
 // newCalls finds out how the calls of a plan look in telemetry.
 func newCalls(planned Planned) calls {
 	var c calls
-	var counters, times []string
+	var counters, before, times []string
 	for _, d := range planned.Decisions {
 		faults := planned.Snapshot.Striking(planned.Experiment.Spec, d.Host, d.Callers)
-		s := scope{callers: d.Callers, hosts: append([]string{d.Host}, d.Trace.Destinations...), blackholes: d.Trace.Blackholes}
+		s := scope{host: d.Host, callers: d.Callers, hosts: append([]string{d.Host}, d.Trace.Destinations...), blackholes: d.Trace.Blackholes}
 		if d.Trace.Aborts {
 			s.flags = append(s.flags, "FI")
 		}
@@ -68,10 +70,11 @@ func newCalls(planned Planned) calls {
 			// An instant query looks back five minutes too, but not past a scrape
 			// that failed: a counter that seems new would count from zero.
 			counters = append(counters, "last_over_time("+selector+"[5m])")
+			before = append(before, "last_over_time("+selector+"[1h])")
 			times = append(times, fmt.Sprintf(`label_replace(timestamp(%s), %q, "scraped", "", ".*")`, selector, timeLabel))
 		}
 	}
-	c.query, c.times = strings.Join(counters, " or "), strings.Join(times, " or ")
+	c.query, c.before, c.times = strings.Join(counters, " or "), strings.Join(before, " or "), strings.Join(times, " or ")
 	return c
 }
 
@@ -125,11 +128,40 @@ func (s scope) has(labels map[string]string) bool {
 	return labels["source_workload_namespace"] == s.callers && (slices.Contains(s.hosts, host) || slices.Contains(s.blackholes, host))
 }
 
-// hit reports whether a counter of the scope counts calls that a fault has hit.
-// Envoy lists the flags of a request with commas.
-func (s scope) hit(labels map[string]string) bool {
-	return slices.Contains(s.blackholes, labels["destination_service"]) ||
-		slices.ContainsFunc(strings.Split(labels["response_flags"], ","), func(flag string) bool { return slices.Contains(s.flags, flag) })
+// mark is a kind of fault on the calls to a host, as telemetry tells it: faults
+// of the same mark cannot be told apart.
+type mark struct{ kind, host string }
+
+// flagKinds are the kinds of faults by the flags that Envoy gives the requests
+// that they hit.
+//
+//nolint:gochecknoglobals // a constant table
+var flagKinds = map[string]string{"FI": "abort", "DI": "delay"}
+
+// expected gives the marks of the faults on the scope's calls.
+func (s scope) expected() (marks []mark) {
+	for _, flag := range s.flags {
+		marks = append(marks, mark{flagKinds[flag], s.host})
+	}
+	if len(s.blackholes) > 0 {
+		marks = append(marks, mark{"blackhole", s.host})
+	}
+	return marks
+}
+
+// marks gives the marks that the calls bear which a counter of the scope counts;
+// none when no fault has hit them. Envoy lists the flags of a request with
+// commas.
+func (s scope) marks(labels map[string]string) (marks []mark) {
+	for flag := range strings.SplitSeq(labels["response_flags"], ",") {
+		if slices.Contains(s.flags, flag) {
+			marks = append(marks, mark{flagKinds[flag], s.host})
+		}
+	}
+	if slices.Contains(s.blackholes, labels["destination_service"]) {
+		marks = append(marks, mark{"blackhole", s.host})
+	}
+	return marks
 }
 
 // asks reports whether the calls that a counter of the scope counts are of those
@@ -160,11 +192,11 @@ type counter struct {
 	at     float64
 }
 
-// read asks for the counters. When there are none, scraped is infinite: nothing
-// is behind. One query asks for all, because of two another replica of
-// Prometheus may answer the second.
-func (c calls) read(ctx context.Context, r Runner) (reading, error) {
-	samples, err := r.query(ctx, c.query+" or "+c.times)
+// read asks for the counters, by the query of those of now or before. When there
+// are none, scraped is infinite: nothing is behind. One query asks for all,
+// because of two another replica of Prometheus may answer the second.
+func (c calls) read(ctx context.Context, r Runner, query string) (reading, error) {
+	samples, err := r.query(ctx, query+" or "+c.times)
 	now := reading{scraped: math.Inf(1), counters: map[string]counter{}}
 	times := map[string]float64{}
 	for _, s := range samples {
@@ -187,7 +219,7 @@ func (c calls) read(ctx context.Context, r Runner) (reading, error) {
 
 // count says how many calls it means when a counter grows by so many.
 func (c calls) count(labels map[string]string, grown float64) (count Count) {
-	if slices.ContainsFunc(c.scopes, func(s scope) bool { return s.has(labels) && s.hit(labels) }) {
+	if len(c.marks(labels)) > 0 {
 		count.Hit = grown
 	}
 	i := slices.IndexFunc(c.scopes, func(s scope) bool { return s.has(labels) })
@@ -195,6 +227,16 @@ func (c calls) count(labels map[string]string, grown float64) (count Count) {
 		count.Requests, count.Expected = grown, grown*c.scopes[i].asked
 	}
 	return count
+}
+
+// marks gives the marks that the calls bear which a counter counts.
+func (c calls) marks(labels map[string]string) (marks []mark) {
+	for _, s := range c.scopes {
+		if s.has(labels) {
+			marks = append(marks, s.marks(labels)...)
+		}
+	}
+	return marks
 }
 
 // untold says why the share that was hit cannot be told; it is empty when it
@@ -221,8 +263,9 @@ type counting struct {
 	// seen are the counters as they were read last. One that has gone, with its
 	// pod, has counted all the same.
 	seen map[string]counter
-	// total is what there was since the first reading.
+	// total is what there was since the first reading, and hit the marks of it.
 	total Count
+	hit   map[mark]bool
 	// settled is Prometheus' time from which on every request meets the fault.
 	settled float64
 
@@ -236,7 +279,7 @@ type counting struct {
 
 // newCounting counts from a reading on.
 func newCounting(c calls, before reading) *counting {
-	return &counting{calls: c, seen: before.counters, reporters: map[string][]string{}, done: make(chan struct{})}
+	return &counting{calls: c, seen: before.counters, hit: map[mark]bool{}, reporters: map[string][]string{}, done: make(chan struct{})}
 }
 
 // shortestCounting is the shortest time between two readings: Prometheus hardly
@@ -250,7 +293,7 @@ func (c *counting) count(ctx context.Context, s *session) {
 	every := max(s.experiment.Spec.SteadyState.Interval.Duration, shortestCounting)
 	said := -1.0
 	for sleep.For(ctx, every) {
-		now, err := c.calls.read(ctx, s.Runner)
+		now, err := c.calls.read(ctx, s.Runner, c.calls.query)
 		if err != nil {
 			continue // the final reading tells what is wrong
 		}
@@ -270,6 +313,9 @@ func (c *counting) add(now reading) {
 		if grown == 0 {
 			continue
 		}
+		for _, one := range c.calls.marks(one.labels) {
+			c.hit[one] = true
+		}
 		count := c.calls.count(one.labels, grown)
 		c.total.add(count)
 		if inForce {
@@ -280,6 +326,18 @@ func (c *counting) add(now reading) {
 	if now.scraped >= c.settled && !math.IsInf(now.scraped, 1) {
 		c.readings++
 	}
+}
+
+// missed gives a kind of fault that has hit nothing, where others have.
+func (c *counting) missed() (missed mark, found bool) {
+	for _, s := range c.calls.scopes {
+		for _, one := range s.expected() {
+			if !c.hit[one] {
+				return one, true
+			}
+		}
+	}
+	return mark{}, false
 }
 
 // grown gives how much a counter has grown since it was read last. One that was

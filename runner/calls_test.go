@@ -274,3 +274,54 @@ func TestWhyNoRequestWasHit(t *testing.T) {
 		})
 	}
 }
+
+// One fault that hits does not hide another that hits nothing.
+func TestEveryFaultMustHit(t *testing.T) {
+	exact := "jason"
+	for name, test := range map[string]struct {
+		traffic traffic
+		reason  string // empty when the run holds
+	}{
+		"both":                {traffic{"FI": from(3, 5), "DI": from(3, 2), "-": steady(5)}, ""},
+		"both on one request": {traffic{"DI,FI": from(3, 5), "-": steady(5)}, ""},
+		"no delay":            {traffic{"FI": from(3, 5), "-": steady(5)}, "the delay of calls to ratings.prod.svc.cluster.local hit no request"},
+		"no abort":            {traffic{"DI": from(3, 5), "-": steady(5)}, "the abort of calls to ratings.prod.svc.cluster.local hit no request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				result := run(t, newFakeCluster(t), test.traffic.prometheus(time.Now()), func(e *experiments.Experiment) {
+					delay := e.Spec.Faults[0]
+					delay.Abort, delay.Delay = nil, &experiments.Delay{FixedDelay: experiments.Duration{Duration: time.Second}}
+					delay.Match = []experiments.Match{{Headers: map[string]experiments.StringMatch{"end-user": {Exact: &exact}}}}
+					e.Spec.Faults = append(e.Spec.Faults, delay)
+				}, &record{}, forever)
+				if (result.Verdict == steadystate.Held) != (test.reason == "") || !strings.Contains(result.Reason, test.reason) {
+					t.Errorf("result %+v", result)
+				}
+			})
+		})
+	}
+}
+
+// What an earlier fault has hit does not count when Prometheus hears of it late:
+// the scrape of a caller has failed for ten minutes.
+func TestHitsOfAnEarlierFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		old := traffic{"FI": func(float64) float64 { return 731 }, "-": func(second float64) float64 { return 10000 + second }}
+		result := run(t, newFakeCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+			second := math.Floor(time.Since(start).Seconds())
+			switch {
+			case !strings.Contains(promql, "istio_requests_total"), second >= 8:
+				return old.prometheus(start)(ctx, promql)
+			case strings.Contains(promql, "[1h]"):
+				return []steadystate.Sample{flagged("FI", 731), flagged("-", 10000)}, nil
+			default:
+				return nil, nil
+			}
+		}, nil, &record{}, forever)
+		if result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "none of") {
+			t.Errorf("result %+v", result)
+		}
+	})
+}

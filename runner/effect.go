@@ -49,7 +49,7 @@ func (s *session) startEffect(ctx context.Context, planned Planned) (*counting, 
 	}
 	calls := newCalls(planned)
 	for deadline := time.Now().Add(scrapeTimeout); ; {
-		now, err := calls.read(ctx, s.Runner)
+		now, err := calls.read(ctx, s.Runner, calls.before)
 		if err != nil {
 			return nil, s.fail(ctx, RefusedRun, fmt.Errorf("the requests hit cannot be counted: %w", err))
 		}
@@ -93,7 +93,7 @@ func (s *session) proveEffect(ctx context.Context, count *counting) *ending {
 	effect.Share, effect.Untold = count.share()
 	deadline := time.Now().Add(s.experiment.Spec.Recovery.Within.Duration)
 	for {
-		now, err := count.calls.read(ctx, s.Runner)
+		now, err := count.calls.read(ctx, s.Runner, count.calls.query)
 		if ctx.Err() != nil {
 			return interrupted(ctx)
 		}
@@ -121,7 +121,10 @@ func (e *Effect) judge(count *counting, now reading, minimum int) {
 	counted := count.total
 	e.Requests, e.Verdict, e.Reason = counted.Hit, steadystate.Inconclusive, ""
 	const none = "the fault hit no request, as far as istio_requests_total can tell"
+	missed, misses := count.missed()
 	switch {
+	case counted.Hit >= float64(minimum) && misses:
+		e.Reason = fmt.Sprintf("the %s of calls to %s hit no request, as far as istio_requests_total can tell; other faults hit %.0f", missed.kind, missed.host, counted.Hit)
 	case counted.Hit >= float64(minimum):
 		e.Verdict = steadystate.Held
 	case counted.Hit > 0:

@@ -286,7 +286,7 @@ func healthy() fakePrometheus {
 		mu.Lock()
 		defer mu.Unlock()
 		hit += 100
-		return scraped(now()[0].Value, flagged("FI", hit)), nil
+		return scraped(now()[0].Value, flagged("DI,FI", hit)), nil
 	}
 }
 
