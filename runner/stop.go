@@ -87,12 +87,17 @@ func (k KillSwitch) Pull(ctx context.Context, runs []mesh.ActiveRun) (left []mes
 	}
 	k.announce(ctx, runs)
 	left = runs
+	looked := false
 	for wait := firstPause; ; wait = min(2*wait, longestPause) {
 		k.deleteEach(ctx, left)
 		// A run that was just starting may have made more, and a finalizer of
 		// somebody else may keep what was deleted.
-		var all []mesh.ActiveRun
-		if all, err = k.Look(ctx); err == nil {
+		all, failure := k.Look(ctx)
+		if failure == nil || ctx.Err() == nil || !looked { // a look that ctx has cut off tells nothing new
+			err = failure
+		}
+		if failure == nil {
+			looked = true
 			left = slices.DeleteFunc(all, func(run mesh.ActiveRun) bool { return !slices.Contains(ids, run.ID) })
 			if len(left) == 0 {
 				return nil, nil

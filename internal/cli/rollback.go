@@ -183,6 +183,7 @@ func remove(ctx context.Context, env Env, surveyor surveyor, runs []mesh.ActiveR
 		return exitHeld
 	}
 	said := map[runner.Deletion]bool{}
+	named := map[mesh.Ref]bool{} // of which it was said that they are left
 	killSwitch := runner.KillSwitch{
 		Cluster: surveyor.cluster,
 		Owner:   owner(env),
@@ -196,7 +197,9 @@ func remove(ctx context.Context, env Env, surveyor surveyor, runs []mesh.ActiveR
 			case said[done]:
 			case done.Error == "":
 				fmt.Fprintf(env.Stdout, "%s: %s is gone\n", run, done.Object)
+			case ctx.Err() != nil && named[done.Object]: // an attempt that the timeout has cut off
 			default:
+				named[done.Object] = true
 				fmt.Fprintf(env.Stderr, "squall: %s: %s is left so far: %s\n", run, done.Object, done.Error)
 			}
 			said[done] = true

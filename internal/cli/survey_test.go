@@ -110,7 +110,7 @@ func TestStatusOfOneNamespace(t *testing.T) {
 
 func TestRollbackSaysWhatItCannotRemove(t *testing.T) {
 	stuck := map[string]string{"GET " + vsInShop: oneFault, "GET " + seInShop: noItems, "GET " + jobsInShop: noItems}
-	code, stdout, stderr := execute(t, stuck, "rollback", "run-1", "run-2", "-n", "shop", "--timeout", "300ms")
+	code, stdout, stderr := execute(t, stuck, "rollback", "run-1", "run-2", "-n", "shop", "--timeout", "2s")
 	const want = `squall: not live: run-2
 hint: live are: run-1
 squall: run-1: VirtualService shop/squall-ratings is left so far: delete VirtualService shop/squall-ratings: no
