@@ -1,12 +1,16 @@
 package serve
 
 import (
+	"context"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/notify"
@@ -113,5 +117,48 @@ func TestAFaultThatStartsLater(t *testing.T) {
 		delete(r.live, "a")
 		r.mu.Unlock()
 		r.stop()
+	})
+}
+
+// secondFails is a way to the mesh on which the second VirtualService fails, late.
+type secondFails struct {
+	port
+	created *int
+}
+
+func (m secondFails) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	if object.GetKind() == "VirtualService" {
+		if *m.created++; *m.created == 2 {
+			time.Sleep(4 * time.Second)
+			return nil, errCut
+		}
+	}
+	return m.port.Create(ctx, object)
+}
+
+// A fault is in force as soon as its first object is there, whatever becomes of
+// the others.
+func TestAFaultOfWhichHalfIsInForce(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage", "callers: [{namespace: shop}]", "callers: [{namespace: shop}, {namespace: cart}]", "* * * * *", "1 0 * * *"))
+		r := w.replica("a")
+		r.Runner.Mesh = newSharing(secondFails{port{w.mesh, r}, new(int)})
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended sync.WaitGroup
+		ended.Go(func() { r.Lead(ctx) })
+		time.Sleep(66 * time.Second)
+		if w.alive() != 1 || w.counted().faults != 1 {
+			t.Errorf("%d are in force, and the gauge says %d", w.alive(), w.counted().faults)
+		}
+		time.Sleep(20 * time.Second)
+		cancel()
+		ended.Wait()
+		if faults := w.counted().faults; faults != 0 {
+			t.Errorf("%d are in force after the run", faults)
+		}
+		last := w.told[len(w.told)-1]
+		if one := w.injections("outage")[0]; last.Kind != notify.Finished || !last.From.Equal(one.from) || last.To.Before(one.from.Add(4*time.Second)) {
+			t.Errorf("a fault was in force from %s to %s, and people are told %+v", one.from, one.to, last)
+		}
 	})
 }

@@ -214,10 +214,15 @@ func (l *liveRun) follow(at time.Time, data any) {
 		l.phase, l.since = d, at
 		switch d.Name {
 		case runner.PhaseObserve:
-			l.from = at.Add(l.experiment.Spec.FirstStart())
+			l.comeIntoForce(at)
 		case runner.PhaseRollback:
 			l.to = at
 		case runner.PhasePreflight, runner.PhaseBaseline, runner.PhaseInject, runner.PhaseRecover, runner.PhaseEffect:
+		}
+	case runner.Change:
+		// Not only when all objects are there: each is in force by itself.
+		if d.Object.GetKind() == "VirtualService" {
+			l.comeIntoForce(at)
 		}
 	case runner.Deletion:
 		if d.Error == "" {
@@ -229,6 +234,13 @@ func (l *liveRun) follow(at time.Time, data any) {
 		l.probes[d.Probe] = d
 	case runner.Count:
 		l.hit = &d
+	}
+}
+
+// comeIntoForce notes when the first fault is in force. The lock is held.
+func (l *liveRun) comeIntoForce(at time.Time) {
+	if l.from.IsZero() {
+		l.from = at.Add(l.experiment.Spec.FirstStart())
 	}
 }
 
