@@ -3,10 +3,12 @@ package serve
 import (
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/squall-chaos/squall/internal/metrics"
 )
@@ -14,12 +16,17 @@ import (
 // standby makes a replica that another leads, at an address.
 func standby(t *testing.T, address string) *httptest.Server {
 	t.Helper()
+	replica := httptest.NewServer(standing(t, address).handler())
+	t.Cleanup(replica.Close)
+	return replica
+}
+
+func standing(t *testing.T, address string) *Web {
+	t.Helper()
 	telling := metrics.New("test")
 	server := New(Config{Folder: NewFolder(t.TempDir()), Metrics: telling, Identity: "standby", Log: slog.New(slog.DiscardHandler)})
 	server.Observed("leader@" + address)
-	replica := httptest.NewServer((&Web{Server: server, Metrics: telling.Handler()}).handler())
-	t.Cleanup(replica.Close)
-	return replica
+	return &Web{Server: server, Metrics: telling.Handler()}
 }
 
 func ask(t *testing.T, method, url string) (code int, body string, header http.Header) {
@@ -75,6 +82,29 @@ func TestAStandbyWithoutItsLeader(t *testing.T) {
 	}
 	if code, body, _ := ask(t, http.MethodPost, replica.URL+"/api/v1/pause"); code != http.StatusBadGateway || !strings.Contains(body, "does not answer") {
 		t.Errorf("%d %s", code, body)
+	}
+}
+
+// A leader that takes a request and never answers does not hold up a standby.
+func TestAStandbyWhoseLeaderIsFrozen(t *testing.T) {
+	frozen, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // the kernel accepts
+	must(t, err)
+	defer frozen.Close() //nolint:errcheck // it is of no use any more
+	web := standing(t, frozen.Addr().String())
+	known := http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "what it knows") })
+	replica := httptest.NewServer(web.forwarding(known, toLeader(50*time.Millisecond), toLeader(100*time.Millisecond)))
+	defer replica.Close()
+	if code, body, _ := ask(t, http.MethodGet, replica.URL+"/api/v1/status"); code != http.StatusOK || body != "what it knows" {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, body, _ := ask(t, http.MethodPost, replica.URL+"/api/v1/pause"); code != http.StatusBadGateway || !strings.Contains(body, "does not answer") {
+		t.Errorf("%d %s", code, body)
+	}
+	if dialTimeout+actTimeout >= writeTimeout || actTimeout <= stopTimeout {
+		t.Error("no time is left for the answer, or the leader has less than it may take")
+	}
+	if toLeader(time.Second).Proxy != nil {
+		t.Error("a proxy may see the token")
 	}
 }
 

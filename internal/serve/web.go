@@ -84,7 +84,7 @@ func (w *Web) handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/runs/{id}/stop", w.trusted(w.stop))
 	mux.HandleFunc("POST /api/v1/experiments/{name}/run", w.trusted(w.run))
 	mux.HandleFunc("POST /api/v1/pause", w.trusted(w.pause))
-	return guarded(w.forwarding(mux))
+	return guarded(w.forwarding(mux, toLeader(lookTimeout), toLeader(actTimeout)))
 }
 
 // healthy answers as long as the server's state can be had: a server that has
@@ -124,7 +124,8 @@ const forwardedHeader = "X-Squall-Forwarded"
 
 // forwarding lets the replica that leads answer, which knows the live runs, when
 // its identity holds an address. What is about this process itself stays here.
-func (w *Web) forwarding(next http.Handler) http.Handler {
+// Requests that look have another way to it than those that act.
+func (w *Web) forwarding(next http.Handler, look, act *http.Transport) http.Handler {
 	return http.HandlerFunc(func(out http.ResponseWriter, request *http.Request) {
 		address := w.Server.leadsElsewhere()
 		switch request.URL.Path {
@@ -135,7 +136,12 @@ func (w *Web) forwarding(next http.Handler) http.Handler {
 			next.ServeHTTP(out, request)
 			return
 		}
+		transport := act
+		if request.Method == http.MethodGet || request.Method == http.MethodHead {
+			transport = look
+		}
 		proxy := httputil.ReverseProxy{
+			Transport: transport,
 			Rewrite: func(r *httputil.ProxyRequest) {
 				r.SetURL(&url.URL{Scheme: "http", Host: address})
 				r.Out.Header.Set(forwardedHeader, w.Server.Identity)
@@ -149,7 +155,7 @@ func (w *Web) forwarding(next http.Handler) http.Handler {
 			},
 			ErrorLog: log.New(io.Discard, "", 0), // the answer says it
 			ErrorHandler: func(out http.ResponseWriter, request *http.Request, err error) {
-				if request.Method == http.MethodGet {
+				if transport == look {
 					next.ServeHTTP(out, request) // what we know is better than nothing
 					return
 				}
@@ -158,6 +164,22 @@ func (w *Web) forwarding(next http.Handler) http.Handler {
 		}
 		proxy.ServeHTTP(out, request)
 	})
+}
+
+// How long a standby waits for the leader. What only shows falls back on what the
+// standby knows, well before the client's connection is closed; an act gets as
+// long as the leader may take for it.
+const (
+	dialTimeout = 2 * time.Second
+	lookTimeout = 5 * time.Second
+	actTimeout  = stopTimeout + time.Second
+)
+
+// toLeader is the way to the leader. No proxy is on it: the token is not for one.
+func toLeader(timeout time.Duration) *http.Transport {
+	return &http.Transport{
+		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, ResponseHeaderTimeout: timeout, IdleConnTimeout: idleTimeout,
+	}
 }
 
 // leadsElsewhere gives the address of another replica that leads; empty when this
