@@ -215,6 +215,34 @@ func TestSchedulesAreNotRetroactive(t *testing.T) {
 	}
 }
 
+// The page shows the start that comes next, also between its nominal time and the
+// end of its jitter, whether the replica leads or not.
+func TestTheNextStartWithJitter(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage", `cron: "* * * * *"`, `cron: "0 * * * *", jitter: 30m, startingDeadline: 5m`))
+		r, standby := w.lead("a"), w.replica("b")
+		for range 10 {
+			next, _ := r.entries["outage"].schedule.Next(time.Now())
+			for _, at := range []time.Time{next.Nominal.Add(-time.Second), next.Nominal, next.Nominal.Add(time.Second), next.At.Add(-time.Second)} {
+				time.Sleep(time.Until(at))
+				for _, replica := range []*Server{r.Server, standby.Server} {
+					if shown := replica.Status().Experiments[0].Next; !shown.Equal(next.At) {
+						t.Errorf("%s says at %s that the start of %s comes at %s", replica.Identity, at, next.At, shown)
+					}
+				}
+			}
+			time.Sleep(time.Until(next.At.Add(time.Second)))
+			if shown := r.Status().Experiments[0].Next; !shown.After(next.At) {
+				t.Errorf("the start of %s has been made, and comes at %s", next.At, shown)
+			}
+		}
+		r.stop()
+		if made := w.counted().starts["outage"]; made != 10 {
+			t.Errorf("%d starts", made)
+		}
+	})
+}
+
 // After a time in which nobody leads, however long, the latest start happens
 // exactly once, when its deadline is not over.
 func TestAfterAPause(t *testing.T) {

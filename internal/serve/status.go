@@ -97,7 +97,15 @@ func (e *entry) nextAfter(now time.Time) (time.Time, bool) {
 	if e.schedule == nil || e.forbidden != (obstacle{}) {
 		return time.Time{}, false
 	}
-	next, ok := e.schedule.Next(now)
+	// By its nominal time, the next one may be over: its jitter is not.
+	from := now.Add(-e.experiment.Spec.Schedule.Jitter.Duration)
+	if e.last.After(from) {
+		from = e.last
+	}
+	if due, ok := e.schedule.Due(from, now); ok {
+		from = due.Nominal
+	}
+	next, ok := e.schedule.Next(from)
 	return next.At, ok
 }
 
