@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/squall-chaos/squall/internal/metrics"
 	"github.com/squall-chaos/squall/internal/notify"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
@@ -115,6 +116,21 @@ func TestStartsWait(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Starts that come due while another one waits are not missed: what it waits for
+// is why.
+func TestStartsThatAreOvertaken(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("long", "10s", "250s", "* * * * *", "1 0 * * *"))
+		w.write("b.yaml", written("short", `* *"}`, `* *", startingDeadline: 10m}`))
+		r := w.lead("a")
+		time.Sleep(10*time.Minute + 30*time.Second)
+		r.stop()
+		if w.skipped("short", metrics.SkippedDeadline) != 0 || w.skipped("short", metrics.SkippedConcurrency) != 4 || w.counted().starts["short"] != 6 {
+			t.Errorf("%v %v", w.counted().skips, w.counted().starts)
+		}
+	})
 }
 
 // A file that does not name its callers, or names a host in its own way, cannot

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -61,7 +62,8 @@ func (s *Server) meet(name string, one *entry, due schedule.Due, now time.Time) 
 		}
 		one.waiting = obstacle{metrics.SkippedConcurrency, "its last run is ending"}
 	default:
-		if one.waiting = s.Limits.room(reachOf(one.experiment.Spec), s.reaches(nil)); one.waiting != (obstacle{}) {
+		if others := s.Limits.room(reachOf(one.experiment.Spec), s.reaches(nil)); others != (obstacle{}) {
+			one.waiting = others
 			return
 		}
 		s.settle(name, one, due)
@@ -71,12 +73,14 @@ func (s *Server) meet(name string, one *entry, due schedule.Due, now time.Time) 
 	}
 }
 
-// settle counts a start as dealt with, in this process.
+// settle counts a start as dealt with, in this process, and those that it has
+// overtaken, maybe while it waited.
 func (s *Server) settle(name string, one *entry, due schedule.Due) {
+	overtaken := cmp.Or(one.waiting.reason, metrics.SkippedDeadline)
 	one.last, one.waiting = due.Nominal, obstacle{}
 	s.publishNext(name, one)
 	for range due.Missed {
-		s.Metrics.Skipped(name, metrics.SkippedDeadline)
+		s.Metrics.Skipped(name, overtaken)
 	}
 }
 
