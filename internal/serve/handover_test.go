@@ -5,9 +5,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/internal/metrics"
 	"github.com/squall-chaos/squall/internal/notify"
@@ -92,5 +95,78 @@ func TestHandoverBeforeTheFirstObject(t *testing.T) {
 		if second := <-cluster.reads; second.Sub(first) > 5*time.Second {
 			t.Errorf("the start at %s was made again at %s", first, second)
 		}
+	})
+}
+
+// gauges keeps what one replica's gauges say.
+type gauges struct {
+	Metrics
+	mu     sync.Mutex
+	next   map[string]time.Time
+	paused bool
+}
+
+func (g *gauges) NextStart(experiment string, at time.Time, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if delete(g.next, experiment); ok {
+		g.next[experiment] = at
+	}
+}
+
+func (g *gauges) Paused(paused bool) { g.mu.Lock(); g.paused = paused; g.mu.Unlock() }
+
+func (g *gauges) check(t *testing.T, when string, next map[string]time.Time, paused bool) {
+	t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if diff := cmp.Diff(next, g.next); diff != "" || g.paused != paused {
+		t.Errorf("%s: paused %t; next starts (-want +got):\n%s", when, g.paused, diff)
+	}
+}
+
+// A replica that stands by says nothing that only the leader knows, and knows
+// whether somebody has paused.
+func TestGaugesOfAStandby(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage", "* * * * *", "0 * * * *"))
+		none := map[string]time.Time{}
+		replicas, told := []*process{w.replica("a"), w.replica("b")}, []*gauges{}
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended sync.WaitGroup
+		for _, r := range replicas {
+			told = append(told, &gauges{Metrics: w.tally, next: map[string]time.Time{}})
+			r.Metrics = told[len(told)-1]
+			ended.Go(func() { r.Watch(ctx) })
+		}
+		lead := func(r *process) (stop func()) {
+			leading, cancel := context.WithCancel(ctx)
+			ended := make(chan struct{})
+			go func() { defer close(ended); r.Lead(leading) }()
+			return func() { cancel(); <-ended }
+		}
+		stop := lead(replicas[0])
+		w.write("b.yaml", written("second", "* * * * *", "30 * * * *"))
+		time.Sleep(reloadEvery + time.Second)
+		now := time.Now().Truncate(time.Hour)
+		next := map[string]time.Time{"outage": now.Add(time.Hour), "second": now.Add(time.Hour / 2)}
+		told[0].check(t, "it leads", next, false)
+		told[1].check(t, "it has never led", none, false)
+		must(t, replicas[0].Pause(t.Context(), true, "ann"))
+		time.Sleep(refreshEvery)
+		told[0].check(t, "it has been paused", next, true)
+		told[1].check(t, "another has been paused", none, true)
+		stop()
+		stop = lead(replicas[1])
+		must(t, replicas[1].Pause(t.Context(), false, ""))
+		time.Sleep(refreshEvery)
+		told[0].check(t, "it leads no more", none, false)
+		told[1].check(t, "it leads now", next, false)
+		if by := replicas[0].Status().Paused; by != "" {
+			t.Errorf("a former leader says that it is paused by %q", by)
+		}
+		stop()
+		cancel()
+		ended.Wait()
 	})
 }

@@ -134,9 +134,12 @@ const (
 	storeTimeout = 5 * time.Second
 )
 
-// Watch reads the folder of experiments and that of the records again and again
-// until ctx ends.
+// Watch reads the folder of experiments, that of the records and whether somebody
+// has paused again and again until ctx ends.
 func (s *Server) Watch(ctx context.Context) {
+	var background sync.WaitGroup
+	defer background.Wait()
+	background.Go(func() { s.refreshLoop(ctx) })
 	s.scan(ctx)
 	for last := time.Now(); sleep.For(ctx, reloadEvery); {
 		s.reload()
@@ -225,9 +228,10 @@ func (s *Server) dealt(name string, nominal time.Time) {
 	}
 }
 
+// publishNext tells when an experiment starts next. Only who leads knows.
 func (s *Server) publishNext(name string, one *entry) {
 	next, ok := one.next()
-	s.Metrics.NextStart(name, next.At, ok)
+	s.Metrics.NextStart(name, next.At, ok && s.leads != nil)
 }
 
 // next gives the next start by schedule.
@@ -268,7 +272,6 @@ func (s *Server) Lead(ctx context.Context) {
 	s.Log.Info("leading", "identity", s.Identity)
 	var background sync.WaitGroup
 	background.Go(func() { s.sweepLoop(ctx) })
-	background.Go(func() { s.refreshLoop(ctx) })
 	for ctx.Err() == nil {
 		nap := s.tick(time.Now()) //nolint:contextcheck // runs have the leader's context
 		_ = s.save(ctx)           // again at the next turn
@@ -323,6 +326,9 @@ func (s *Server) standDown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leads = nil
+	for name, one := range s.entries {
+		s.publishNext(name, one)
+	}
 	s.Metrics.Leading(false)
 }
 
@@ -417,7 +423,8 @@ func (s *Server) known() map[string]bool {
 	return known
 }
 
-// refreshLoop learns what other replicas have been told.
+// refreshLoop learns what other replicas have been told. One that stands by does
+// so too: its page and its metrics must not say what was.
 func (s *Server) refreshLoop(ctx context.Context) {
 	for sleep.For(ctx, refreshEvery) {
 		_, _ = s.follow(ctx, s.Store.Load) // it is asked again
