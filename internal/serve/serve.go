@@ -314,6 +314,11 @@ func (s *Server) takeOver(ctx context.Context, state State) {
 		if own := s.unsaved[name]; own.After(one.last) {
 			one.last = own
 		}
+		if isAhead(one.last, now) {
+			s.Log.Warn("the last start is noted in the future, so a clock was wrong; the schedule begins now", "experiment", name, "noted", one.last.UTC())
+			one.last = time.Time{}
+			delete(s.unsaved, name)
+		}
 		if one.last.IsZero() {
 			s.begin(name, one, now)
 		}
@@ -398,6 +403,13 @@ func (s *Server) deal(ctx context.Context, starts map[string]time.Time) error {
 // forgetAfter is how long the store remembers an experiment that is gone.
 const forgetAfter = 7 * 24 * time.Hour
 
+// clockSkew is how far the clocks of replicas may differ. A start that is noted
+// further in the future than that was noted by a wrong clock; nearer, it must not
+// be made again.
+const clockSkew = 10 * time.Minute
+
+func isAhead(noted, now time.Time) bool { return noted.Sub(now) > clockSkew }
+
 // note notes that starts were dealt with, and forgets experiments that nobody
 // knows any more: a Lease holds so much only.
 func (s *State) note(starts map[string]time.Time, known map[string]bool, now time.Time) {
@@ -405,11 +417,11 @@ func (s *State) note(starts map[string]time.Time, known map[string]bool, now tim
 		s.Starts = map[string]time.Time{}
 	}
 	for name, nominal := range starts {
-		if nominal.After(s.Starts[name]) {
+		if nominal.After(s.Starts[name]) || isAhead(s.Starts[name], now) {
 			s.Starts[name] = nominal
 		}
 	}
-	maps.DeleteFunc(s.Starts, func(name string, last time.Time) bool { return !known[name] && now.Sub(last) > forgetAfter })
+	maps.DeleteFunc(s.Starts, func(name string, last time.Time) bool { return !known[name] && now.Sub(last).Abs() > forgetAfter })
 }
 
 // known gives the names of the experiments.

@@ -287,6 +287,32 @@ func TestAfterAPause(t *testing.T) {
 	}
 }
 
+// A start that a wrong clock has noted does not keep a schedule from going on. One
+// that is noted by a clock that is a little fast is not made again.
+func TestAStartInTheFuture(t *testing.T) {
+	for _, test := range []struct {
+		noted    string
+		injected int
+	}{
+		{"2030-01-01T00:00:00Z", 10},
+		{"2000-01-01T00:02:00Z", 8},
+	} {
+		bubble(t, test.noted, func(t *testing.T, w *world) {
+			w.write("a.yaml", written("outage"))
+			w.note.text = `{"starts":{"outage":"` + test.noted + `","gone":"` + test.noted + `"}}`
+			r := w.lead("a")
+			time.Sleep(5*time.Minute + 30*time.Second)
+			r.stop()
+			r = w.lead("b")
+			time.Sleep(5 * time.Minute)
+			r.stop()
+			if got := len(w.injections("outage")); got != test.injected || strings.Contains(w.note.text, "2030") {
+				t.Errorf("%d injections, and %s is noted", got, w.note.text)
+			}
+		})
+	}
+}
+
 // Whoever leads next makes a start again that had come to nothing, and only that.
 func TestTakingOver(t *testing.T) {
 	for _, test := range []struct {
