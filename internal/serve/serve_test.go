@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -562,6 +563,23 @@ func TestSweep(t *testing.T) {
 			t.Errorf("%v", w.counted().swept)
 		}
 	})
+}
+
+// The log says that something was removed when it was, and only then.
+func TestWhatASweepLogs(t *testing.T) {
+	for _, failure := range []error{nil, errCut} {
+		bubble(t, fmt.Sprint(failure), func(t *testing.T, w *world) {
+			w.active = []mesh.ActiveRun{{ID: "old", Expired: true, Objects: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-x"}}}}
+			r := w.replica("a")
+			var log strings.Builder
+			r.Log = slog.New(slog.NewTextHandler(&log, nil))
+			r.Remove = func(context.Context, []mesh.ActiveRun, string) error { return failure }
+			r.sweep(t.Context())
+			if removed, failed := strings.Contains(log.String(), "removed"), strings.Contains(log.String(), errCut.Error()); removed != (failure == nil) || failed != (failure != nil) {
+				t.Error(log.String())
+			}
+		})
+	}
 }
 
 // Kubernetes Events that hang hold up neither a fault's end nor the next start,

@@ -22,7 +22,6 @@ func (s *Server) tick(now time.Time) time.Duration {
 		return nap
 	}
 	s.Metrics.Live(len(s.live), s.faults()) // a fault may start later than its run's
-	s.Metrics.Live(len(s.live), s.faults()) // a fault may start later than its run's
 	for _, name := range s.names() {
 		one := s.entries[name]
 		if one.schedule == nil {

@@ -30,8 +30,9 @@ func (s *Server) sweep(ctx context.Context) {
 		objects += len(run.Objects)
 	}
 	if err == nil && objects > 0 {
-		err = s.Remove(ctx, runs, "squall serve, "+s.Identity+": expired")
-		s.Log.Warn("removed what had expired", "runs", len(runs), "objects", objects)
+		if err = s.Remove(ctx, runs, "squall serve, "+s.Identity+": expired"); err == nil {
+			s.Log.Warn("removed what had expired", "runs", len(runs), "objects", objects)
+		}
 	}
 	switch {
 	case ctx.Err() != nil && context.Cause(ctx) == context.Canceled: //nolint:errorlint // the cause itself
