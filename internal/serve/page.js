@@ -4,14 +4,34 @@
 
 const said = (text) => { document.getElementById("said").textContent = text; };
 
+// twin finds what an element has become in another page: what has its label, or
+// leads where it does.
+const twin = (main, element) => [...main.querySelectorAll("[aria-label], a[href]")].find((other) =>
+  ["aria-label", "href"].every((name) => other.getAttribute(name) === element.getAttribute(name)));
+
+// replace shows a page in the place of the last one. Who reads with the keyboard, or
+// has scrolled a table, stays where he is.
+function replace(main) {
+  const last = document.getElementById("main");
+  const focused = last.querySelector(":focus");
+  const scrolled = [...last.querySelectorAll(".scroll")].map((table) => [table, table.scrollLeft]);
+  last.replaceWith(main);
+  for (const [table, left] of scrolled) {
+    const now = twin(main, table);
+    if (now) now.scrollLeft = left;
+  }
+  if (focused) twin(main, focused)?.focus({preventScroll: true});
+}
+
 async function refresh() {
-  if (document.querySelector("dialog[open]") || document.querySelector("#main :focus")) return;
+  // A button about to be pressed stays what it is.
+  if (document.querySelector("dialog[open]") || document.querySelector("#main button:focus")) return;
   try {
     const response = await fetch("/", {headers: {Accept: "text/html"}});
     if (!response.ok) throw new Error(`the server answers ${response.status}`);
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     const message = document.getElementById("said").textContent;
-    document.getElementById("main").replaceWith(fresh.getElementById("main"));
+    replace(fresh.getElementById("main"));
     document.title = fresh.title;
     said(message.startsWith("Not up to date") ? "" : message);
   } catch (error) {

@@ -204,6 +204,26 @@ func TestTokenFile(t *testing.T) {
 	}
 }
 
+// The script finds again by its label what has the focus or is scrolled, so each
+// such element has one of its own.
+func TestWhatIsFocusedHasALabel(t *testing.T) {
+	_, handler := site(t)
+	page := request(t, handler, http.MethodGet, "/", "").Body.String()
+	labels := map[string]bool{}
+	regions := regexp.MustCompile(`<[^>]*tabindex="0"[^>]*>`).FindAllString(page, -1)
+	for _, region := range regions {
+		label := regexp.MustCompile(`aria-label="([^"]+)"`).FindStringSubmatch(region)
+		if label == nil || labels[label[1]] || !strings.Contains(region, `class="scroll"`) {
+			t.Errorf("%s", region)
+			continue
+		}
+		labels[label[1]] = true
+	}
+	if len(regions) < 2 {
+		t.Errorf("%d regions", len(regions))
+	}
+}
+
 const hostile = `</script><script>alert(1)</script>"'><img src=x onerror=alert(1)>`
 
 // What others have written stays text.
