@@ -14,6 +14,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/notify"
+	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -159,6 +160,35 @@ func TestAFaultOfWhichHalfIsInForce(t *testing.T) {
 		last := w.told[len(w.told)-1]
 		if one := w.injections("outage")[0]; last.Kind != notify.Finished || !last.From.Equal(one.from) || last.To.Before(one.from.Add(4*time.Second)) {
 			t.Errorf("a fault was in force from %s to %s, and people are told %+v", one.from, one.to, last)
+		}
+	})
+}
+
+// takenMesh is a way to the mesh in which another run has every VirtualService.
+type takenMesh struct{ port }
+
+func (m takenMesh) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	if object.GetKind() == "VirtualService" {
+		return nil, &runner.TakenError{Object: mesh.RefTo(object), Run: "another"}
+	}
+	return m.port.Create(ctx, object)
+}
+
+// A run that is refused at its first object has disturbed nothing.
+func TestARunThatIsRefusedLate(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage", "* * * * *", "1 0 * * *"))
+		r := w.replica("a")
+		r.Runner.Mesh = newSharing(takenMesh{port{w.mesh, r}})
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended sync.WaitGroup
+		ended.Go(func() { r.Lead(ctx) })
+		time.Sleep(80 * time.Second)
+		cancel()
+		ended.Wait()
+		last := w.told[len(w.told)-1]
+		if last.Kind != notify.Finished || last.Status != string(runner.RefusedRun) || !last.From.IsZero() || !last.To.IsZero() {
+			t.Errorf("%+v", last)
 		}
 	})
 }

@@ -214,15 +214,18 @@ func (l *liveRun) follow(at time.Time, data any) {
 		l.phase, l.since = d, at
 		switch d.Name {
 		case runner.PhaseObserve:
-			l.comeIntoForce(at)
+			if l.from.IsZero() {
+				l.from = at.Add(l.experiment.Spec.FirstStart())
+			}
 		case runner.PhaseRollback:
 			l.to = at
 		case runner.PhasePreflight, runner.PhaseBaseline, runner.PhaseInject, runner.PhaseRecover, runner.PhaseEffect:
 		}
 	case runner.Change:
-		// Not only when all objects are there: each is in force by itself.
-		if d.Object.GetKind() == "VirtualService" {
-			l.comeIntoForce(at)
+		// Not only when all objects are there: each is in force by itself, unless
+		// all faults start later.
+		if d.Object.GetKind() == "VirtualService" && l.from.IsZero() && l.experiment.Spec.FirstStart() == 0 {
+			l.from = at
 		}
 	case runner.Deletion:
 		if d.Error == "" {
@@ -234,13 +237,6 @@ func (l *liveRun) follow(at time.Time, data any) {
 		l.probes[d.Probe] = d
 	case runner.Count:
 		l.hit = &d
-	}
-}
-
-// comeIntoForce notes when the first fault is in force. The lock is held.
-func (l *liveRun) comeIntoForce(at time.Time) {
-	if l.from.IsZero() {
-		l.from = at.Add(l.experiment.Spec.FirstStart())
 	}
 }
 
@@ -348,6 +344,9 @@ func (s *Server) tellPhase(live *liveRun, phase runner.Phase) {
 
 func (s *Server) tellEnd(live *liveRun, result runner.Result) {
 	event := live.event(notify.Finished)
+	if result.Status == runner.RefusedRun { // whatever it has tried to create
+		event.From, event.To = time.Time{}, time.Time{}
+	}
 	event.Verdict, event.Status, event.Reason = result.Verdict.String(), string(result.Status), result.Reason
 	if s.ExternalURL != "" {
 		event.ReportURL = strings.TrimSuffix(s.ExternalURL, "/") + "/runs/" + live.run.ID + "/" + reports.FormatHTML.FileName()
