@@ -266,7 +266,7 @@ func checked(e experiments.Experiment) (experiments.Experiment, error) {
 }
 
 // doneInject tells a simulation that went as asked: it tested nothing, which
-// is no failure of it.
+// is no failure of it. One that left something behind did not.
 func doneInject(result runner.Result) bool {
-	return result.Status == runner.Completed && result.Verdict == steadystate.Inconclusive && result.Reason == runner.NoHypothesis
+	return len(result.Left) == 0 && result.Status == runner.Completed && result.Verdict == steadystate.Inconclusive && result.Reason == runner.NoHypothesis
 }

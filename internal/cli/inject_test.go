@@ -8,6 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // What --print writes loads to the experiment that inject runs.
@@ -35,6 +38,26 @@ func TestInjectPrintsWhatItRuns(t *testing.T) {
 		}
 		if diff := cmp.Diff([]experiments.Experiment{ran}, loaded, cmp.AllowUnexported(experiments.Bound{})); diff != "" {
 			t.Errorf("%s\n%s", diff, &printed)
+		}
+	}
+}
+
+// A simulation tests nothing, and is done all the same unless it left its fault
+// behind.
+func TestDoneInject(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*runner.Result)
+		done   bool
+	}{
+		"as asked":    {func(*runner.Result) {}, true},
+		"left":        {func(r *runner.Result) { r.Left = []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "a"}} }, false},
+		"interrupted": {func(r *runner.Result) { r.Status = runner.Interrupted }, false},
+		"no effect":   {func(r *runner.Result) { r.Reason = "no request was hit" }, false},
+	} {
+		result := runner.Result{Status: runner.Completed, Verdict: steadystate.Inconclusive, Reason: runner.NoHypothesis}
+		test.change(&result)
+		if got := doneInject(result); got != test.done {
+			t.Errorf("%s: done is %t", name, got)
 		}
 	}
 }
