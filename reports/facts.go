@@ -13,17 +13,20 @@ import (
 // fact is one line of a summary.
 type fact struct{ Name, Value string }
 
-// Outcome is the verdict in a word or two, and how the run ended when it did not
-// complete.
+// Outcome is the verdict in a word or two, how the run ended when it did not
+// complete, and whether it left something behind.
 func (r Run) Outcome() string {
-	switch result := r.Result; {
-	case result == nil:
+	if r.Result == nil {
 		return stateUnfinished + ": " + cutShort
-	case result.Status == runner.Completed:
-		return result.Verdict.String()
-	default:
-		return fmt.Sprintf("%s (%s)", result.Verdict, result.Status)
 	}
+	words := r.Result.Verdict.String()
+	if r.Result.Status != runner.Completed {
+		words += fmt.Sprintf(" (%s)", r.Result.Status)
+	}
+	if len(r.Result.Left) > 0 {
+		words += ", objects left behind"
+	}
+	return words
 }
 
 // facts gives what every summary says, in its order.

@@ -59,7 +59,7 @@ type pageChange struct{ At, What, Object, Error string }
 func HTML(w io.Writer, r Run) error {
 	data := pageData{
 		Name: r.Experiment.Metadata.Name, Title: r.Experiment.Spec.Title, Description: r.Experiment.Spec.Description,
-		Outcome: r.Outcome(), Class: r.state(), Facts: r.facts(),
+		Outcome: r.Outcome(), Class: r.news(), Facts: r.facts(),
 	}
 	if r.Effect != nil {
 		data.Effect = &pageEffect{Effect: *r.Effect, Hit: HitInWords(*r.Effect)}

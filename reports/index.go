@@ -105,7 +105,7 @@ func markdownIndex(w io.Writer, runs []Summary) error {
 		for i, cell := range cells {
 			cells[i] = markdownText(cell)
 		}
-		fmt.Fprintf(&b, "| %s | %s |\n", sign(s.State()), strings.Join(cells, " | "))
+		fmt.Fprintf(&b, "| %s | %s |\n", sign(s.News()), strings.Join(cells, " | "))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -163,7 +163,8 @@ func countLeft(runs []Summary) (count int) {
 	return count
 }
 
-// countInWords says how the runs ended: "3 runs: 2 held, 1 deviated".
+// countInWords says how the runs ended: "3 runs: 2 held, 1 deviated; 1 with
+// objects left behind".
 func countInWords(runs []Summary) string {
 	words := fmt.Sprintf("%d runs", len(runs))
 	if len(runs) == 1 {
@@ -173,6 +174,9 @@ func countInWords(runs []Summary) string {
 	for _, count := range countStates(runs) {
 		words += fmt.Sprintf("%s%d %s", separator, count.Runs, count.State)
 		separator = ", "
+	}
+	if left := countLeft(runs); left > 0 {
+		words += fmt.Sprintf("; %d with objects left behind", left)
 	}
 	return words
 }

@@ -11,7 +11,7 @@ import (
 // Markdown writes a summary for a pull request or a job summary.
 func Markdown(w io.Writer, r Run) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "## %s %s: %s\n", sign(r.state()), markdownText(r.Experiment.Metadata.Name), markdownText(r.Outcome()))
+	fmt.Fprintf(&b, "## %s %s: %s\n", sign(r.news()), markdownText(r.Experiment.Metadata.Name), markdownText(r.Outcome()))
 	if title := r.Experiment.Spec.Title; title != "" {
 		fmt.Fprintf(&b, "\n%s\n", markdownText(title))
 	}
@@ -31,9 +31,9 @@ func Markdown(w io.Writer, r Run) error {
 	return nil
 }
 
-// sign is a state that is seen at a glance.
-func sign(state string) string {
-	switch state {
+// sign is news that is seen at a glance.
+func sign(news string) string {
+	switch news {
 	case steadystate.Held.String():
 		return "✅"
 	case steadystate.Deviated.String():

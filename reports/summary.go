@@ -95,12 +95,22 @@ func (s Summary) State() string {
 	}
 }
 
-// state is the verdict, or unfinished.
-func (r Run) state() string {
+// News is the state by which the run is shown: bad news, whatever the verdict,
+// when something is left behind.
+func (s Summary) News() string { return news(s.State(), s.Left) }
+
+func (r Run) news() string {
 	if r.Result == nil {
 		return stateUnfinished
 	}
-	return r.Result.Verdict.String()
+	return news(r.Result.Verdict.String(), r.Result.Left)
+}
+
+func news(state string, left []mesh.Ref) string {
+	if len(left) > 0 {
+		return steadystate.Deviated.String()
+	}
+	return state
 }
 
 // Hit is how many requests were hit, in a cell of a table.

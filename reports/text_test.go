@@ -139,6 +139,10 @@ func TestReports(t *testing.T) {
 			Status: runner.Interrupted, Verdict: steadystate.Inconclusive, Reason: "interrupt signal received", Injected: seconds(4), Rollback: seconds(30),
 			Left: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
 		}),
+		"held-left": events(t, runner.Result{
+			Status: runner.Completed, Verdict: steadystate.Held, Injected: seconds(120), Rollback: seconds(30),
+			Left: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
+		}),
 		"refused":   events(t, runner.Result{Status: runner.RefusedRun, Verdict: steadystate.Inconclusive, Reason: "the mesh knows no host", Hint: "check the spelling"}),
 		"whole":     wholeRun(t),
 		"cut-short": events(t, measured("page answers", experiments.Before, 1, steadystate.Held)),

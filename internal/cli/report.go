@@ -14,7 +14,9 @@ import (
 
 	"github.com/squall-chaos/squall/internal/records"
 	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/journal"
+	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 func newReportCommand(env Env) *cobra.Command {
@@ -157,16 +159,15 @@ func writeFile(name string, flag int, write func(io.Writer) error) (err error) {
 // annotate writes a workflow command of GitHub Actions, which shows the result
 // on the job's page.
 func annotate(w io.Writer, run reports.Run) error {
-	level := map[string]string{"held": "notice", "deviated": "error"}[run.Outcome()]
-	if level == "" {
-		level = "warning"
-	}
-	if run.Result != nil && run.Result.Verdict.String() == "deviated" {
-		level = "error"
-	}
-	reason := ""
-	if run.Result != nil {
-		reason = run.Result.Reason
+	level, reason := "warning", ""
+	if result := run.Result; result != nil {
+		reason = result.Reason
+		switch {
+		case len(result.Left) > 0 || result.Verdict == steadystate.Deviated:
+			level = "error"
+		case result.Verdict == steadystate.Held && result.Status == runner.Completed:
+			level = "notice"
+		}
 	}
 	_, err := fmt.Fprintf(w, "::%s title=%s::%s\n", level, workflowProperty.Replace("squall "+run.Experiment.Metadata.Name), workflowText.Replace(strings.Trim(run.Outcome()+": "+reason, ": ")))
 	return err
