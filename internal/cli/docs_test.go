@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+	"sigs.k8s.io/yaml"
 )
 
 const servePage = "../../docs/serve.md"
@@ -51,4 +52,57 @@ func serveFlagsTable() string {
 		fmt.Fprintf(&b, "| `--%s` | %s | %s |\n", f.Name, f.Usage, fallback)
 	})
 	return b.String()
+}
+
+const pipelinesPage = "../../docs/ci.md"
+
+var yamlBlock = regexp.MustCompile("(?ms)^```yml\n(.*?)^```$")
+
+// A shell keeps the signal of a job that is cancelled to itself, and a secret in
+// its script's text would be run.
+func TestDocumentedPipelinesEndInSquall(t *testing.T) {
+	content, err := os.ReadFile(pipelinesPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, block := range yamlBlock.FindAllSubmatch(content, -1) {
+		var pipeline any
+		if err := yaml.Unmarshal(block[1], &pipeline); err != nil {
+			t.Fatalf("%v\n%s", err, block[1])
+		}
+		eachScript(pipeline, func(script string) {
+			if strings.Contains(script, "${{") {
+				t.Errorf("GitHub writes into the text of the script\n%s", script)
+			}
+			lines := strings.Split(strings.TrimSpace(script), "\n")
+			if !strings.Contains(script, "squall run") {
+				return
+			}
+			seen++
+			if last := lines[len(lines)-1]; !strings.HasPrefix(last, "exec squall run ") {
+				t.Errorf("the script ends in %q", last)
+			}
+		})
+	}
+	if seen != 3 {
+		t.Errorf("%d scripts run squall", seen)
+	}
+}
+
+// eachScript finds the texts that a shell runs.
+func eachScript(pipeline any, found func(script string)) {
+	switch node := pipeline.(type) {
+	case []any:
+		for _, item := range node {
+			eachScript(item, found)
+		}
+	case map[string]any:
+		for key, value := range node {
+			if script, ok := value.(string); ok && (key == "run" || key == "script") {
+				found(script)
+			}
+			eachScript(value, found)
+		}
+	}
 }
