@@ -271,3 +271,12 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// A problem repeats names of the file's, and stays one line that commands nothing.
+func TestProblemIsALine(t *testing.T) {
+	p := experiments.Problem{File: "::error::a\n.yaml", Line: 1, Column: 2, Path: "spec.\x1b[2J", Message: "unknown\r\n::add-mask::held", Remedy: "did you mean ##[error]?"}
+	const want = `: :error::a\n.yaml:1:2: spec.\x1b[2J: unknown\r\n::add-mask::held (did you mean ## [error]?)`
+	if got := p.String(); got != want {
+		t.Errorf("%q", got)
+	}
+}

@@ -3,6 +3,8 @@ package experiments
 import (
 	"fmt"
 	"strings"
+
+	"github.com/squall-chaos/squall/internal/oneline"
 )
 
 // Problem is one thing that is wrong with an experiment file.
@@ -19,6 +21,7 @@ type Problem struct {
 }
 
 // String gives the problem in one line: file:line:column: path: problem (remedy).
+// It repeats what the file says, so it escapes what a terminal would obey.
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.File)
@@ -33,7 +36,7 @@ func (p Problem) String() string {
 	if p.Remedy != "" {
 		b.WriteString(" (" + p.Remedy + ")")
 	}
-	return b.String()
+	return oneline.Escaped(b.String())
 }
 
 // Problems is everything that is wrong with one or more experiment files. It

@@ -220,6 +220,8 @@ func TestNothingCommandsATerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	run.Experiment.Spec.Title, run.Experiment.Spec.SteadyState.Probes[0].Name = "::stop-commands::x", "::error::y ##[error]z"
+	run.Measurements = append(run.Measurements, steadystate.Measurement{Probe: "::error::y ##[error]z", Phase: experiments.Before})
 	for _, format := range []reports.Format{reports.FormatText, reports.FormatMarkdown} {
 		var one, list bytes.Buffer
 		if err := errors.Join(reports.Write(&one, format, run), reports.WriteIndex(&list, format, []reports.Summary{reports.Summarize(run)})); err != nil {
@@ -227,7 +229,7 @@ func TestNothingCommandsATerminal(t *testing.T) {
 		}
 		for line := range strings.Lines(one.String() + list.String()) {
 			line = strings.TrimSuffix(line, "\n")
-			if strings.HasPrefix(strings.TrimSpace(line), "::") || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			if strings.HasPrefix(strings.TrimSpace(line), "::") || strings.Contains(line, "##[") || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
 				t.Errorf("%s: %q", format, line)
 			}
 		}

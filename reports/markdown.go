@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/squall-chaos/squall/internal/oneline"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -46,7 +47,7 @@ func sign(news string) string {
 // markdownText lets a text stand for itself in a table: names and messages come
 // from files and servers.
 func markdownText(s string) string {
-	return markdownEscaper.Replace(strings.Join(strings.Fields(printable(s)), " "))
+	return markdownEscaper.Replace(strings.Join(strings.Fields(oneline.Blanked(s)), " "))
 }
 
 //nolint:gochecknoglobals // a constant table

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"unicode"
 
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/runner"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -107,15 +107,4 @@ func ShareInWords(s runner.Share) string {
 }
 
 // OneLine makes a text from a cluster or a journal safe for a line of a table.
-func OneLine(text string) string { return cmp.Or(printable(text), "-") }
-
-// printable puts blanks where a text has what no line shows: control characters
-// move the cursor of a terminal, and turn text around.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, text)
-}
+func OneLine(text string) string { return cmp.Or(oneline.Blanked(text), "-") }

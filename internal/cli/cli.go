@@ -18,7 +18,7 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/internal/oneline"
 )
 
 // The exit codes.
@@ -117,12 +117,14 @@ func printError(w io.Writer, err error) {
 }
 
 // lined keeps the lines of a text, and nothing else that a terminal obeys:
-// errors repeat what servers say.
+// errors repeat what servers say. Lines after the first are indented, so that
+// none passes for one of Squall's own.
 func lined(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
-		if line != "" {
-			lines[i] = reports.OneLine(line)
+		lines[i] = oneline.Blanked(line)
+		if i > 0 && line != "" {
+			lines[i] = "  " + lines[i]
 		}
 	}
 	return strings.Join(lines, "\n")

@@ -116,8 +116,8 @@ func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
 }
 
 func printCheck(out io.Writer, check doctor.Check) {
-	fmt.Fprintf(out, "%-8s %-12s %s\n", check.Status, check.Name, check.Detail)
+	printLine(out, "%-8s %-12s %s", check.Status, check.Name, check.Detail)
 	if check.Hint != "" {
-		fmt.Fprintf(out, "%-8s %-12s hint: %s\n", "", "", check.Hint)
+		printLine(out, "%-8s %-12s hint: %s", "", "", check.Hint)
 	}
 }

@@ -309,7 +309,7 @@ func (t *trafficSource) ask(ctx context.Context, faults []experiments.Fault, d m
 		traffic, t.unknown = runner.ReadTraffic(ctx, t.querier, faults, d.Host, d.Callers)
 	}
 	if t.unknown != nil && ctx.Err() == nil {
-		fmt.Fprintf(t.stderr, "squall: how many requests would be hit is unknown: %v\n", t.unknown)
+		printLine(t.stderr, "squall: how many requests would be hit is unknown: %v", t.unknown)
 		t.querier, t.unknown = nil, nil
 	}
 	return traffic

@@ -21,15 +21,11 @@ import (
 
 // printPlanYAML prints the objects, and everything else as comments.
 func printPlanYAML(out io.Writer, p planned) error {
-	for line := range strings.Lines(oneBreak.Replace(describe(p))) {
+	for line := range strings.Lines(describe(p)) {
 		fmt.Fprintln(out, strings.TrimRight("# "+line, " \n"))
 	}
 	return printObjects(out, p.Objects)
 }
-
-// oneBreak leaves \n as the only character that ends a line, and so a comment,
-// in YAML.
-var oneBreak = strings.NewReplacer("\r", " ", "\u0085", " ", "\u2028", " ", "\u2029", " ") //nolint:gochecknoglobals // a constant table
 
 // printPlanText prints a plan for people.
 func printPlanText(out io.Writer, p planned) error {
@@ -58,7 +54,7 @@ func printPlanText(out io.Writer, p planned) error {
 func indented(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
-		b.WriteString("  " + line)
+		printLine(&b, "  %s", strings.TrimSuffix(line, "\n"))
 	}
 	return b.String()
 }
@@ -85,22 +81,22 @@ func describe(p planned) string {
 		describeDecision(&b, p, d)
 	}
 	for _, step := range p.Steps {
-		fmt.Fprintf(&b, "  after %s  %s changes\n", step.After, mesh.RefTo(step.Object))
+		printLine(&b, "  after %s  %s changes", step.After, mesh.RefTo(step.Object))
 	}
 	if len(p.Warnings) > 0 {
 		b.WriteString("\n")
 	}
 	for _, warning := range p.Warnings {
-		fmt.Fprintf(&b, "  warning: %s\n", warning)
+		printLine(&b, "  warning: %s", warning)
 	}
 	return b.String()
 }
 
 func describeDecision(b *strings.Builder, p planned, d plannedDecision) {
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(b, "  %-9s  %s\n", name, fmt.Sprintf(format, args...))
+		printLine(b, "  %-9s  %s", name, fmt.Sprintf(format, args...))
 	}
-	fmt.Fprintf(b, "%s: %s -> %s\n", p.Experiment, callersInWords(d), d.Host)
+	printLine(b, "%s: %s -> %s", p.Experiment, callersInWords(d), d.Host)
 	if d.InForce != nil {
 		line("in force", "%s", *d.InForce)
 	} else {

@@ -6,7 +6,15 @@ import (
 	"io"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/squall-chaos/squall/internal/oneline"
 )
+
+// printLine prints one line that may repeat what a cluster, a server or a file
+// says.
+func printLine(out io.Writer, format string, args ...any) {
+	fmt.Fprintln(out, oneline.Blanked(fmt.Sprintf(format, args...)))
+}
 
 // printJSON prints one document.
 func printJSON[T any](out io.Writer, document T) error {

@@ -113,7 +113,7 @@ func (s surveyor) lookPatiently(ctx context.Context, env Env) (survey, error) {
 	seen, err := s.look(ctx)
 	for wait := firstLookPause; err != nil && mayPass(err); wait = min(2*wait, longestLookPause) {
 		if wait == firstLookPause {
-			fmt.Fprintf(env.Stderr, "squall: %v; trying again\n", err)
+			printLine(env.Stderr, "squall: %v; trying again", err)
 		}
 		if !sleep.For(ctx, wait) {
 			return seen, err
@@ -172,7 +172,7 @@ func notLiveError(seen survey, unknown []string) error {
 func printRemovals(env Env, runs []mesh.ActiveRun) {
 	for _, run := range runs {
 		for _, ref := range run.Objects {
-			fmt.Fprintf(env.Stdout, "%s: would remove %s\n", run.ID, ref)
+			printLine(env.Stdout, "%s: would remove %s", run.ID, ref)
 		}
 	}
 }
@@ -196,11 +196,11 @@ func remove(ctx context.Context, env Env, surveyor surveyor, runs []mesh.ActiveR
 			switch {
 			case said[done]:
 			case done.Error == "":
-				fmt.Fprintf(env.Stdout, "%s: %s is gone\n", run, done.Object)
+				printLine(env.Stdout, "%s: %s is gone", run, done.Object)
 			case ctx.Err() != nil && named[done.Object]: // an attempt that the timeout has cut off
 			default:
 				named[done.Object] = true
-				fmt.Fprintf(env.Stderr, "squall: %s: %s is left so far: %s\n", run, done.Object, done.Error)
+				printLine(env.Stderr, "squall: %s: %s is left so far: %s", run, done.Object, done.Error)
 			}
 			said[done] = true
 		},
@@ -224,6 +224,6 @@ func remove(ctx context.Context, env Env, surveyor surveyor, runs []mesh.ActiveR
 func printLeft(env Env, objects []mesh.Ref) {
 	fmt.Fprintln(env.Stderr, "squall: something is left; to remove it by hand:")
 	for _, ref := range objects {
-		fmt.Fprintf(env.Stderr, "  %s\n", ref.Removal())
+		printLine(env.Stderr, "  %s", ref.Removal())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/oneline"
 )
 
 // validation is what `squall validate -o json` prints.
@@ -88,7 +89,7 @@ func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments 
 	}
 	for _, l := range all {
 		if !flags.quiet {
-			fmt.Fprintf(env.Stdout, "%s: %s is valid\n", l.file, l.Metadata.Name)
+			fmt.Fprintln(env.Stdout, oneline.Escaped(fmt.Sprintf("%s: %s is valid", l.file, l.Metadata.Name)))
 		}
 	}
 	return code, nil
