@@ -235,3 +235,29 @@ func TestNothingCommandsATerminal(t *testing.T) {
 		}
 	}
 }
+
+// A journal that Squall has not written may lack what every file must have.
+func TestJournalFromElsewhere(t *testing.T) {
+	events, err := journal.Read(strings.NewReader(`{"schema":1,"time":"2026-01-02T03:04:05Z","type":"started","data":{"run":{"id":"20260102-030405-a-abcdef"},"experiment":{"metadata":{"name":"a"},"spec":{"faults":[{"abort":{"httpStatus":503}},{"delay":null}],"steadyState":{"probes":[{"name":"x"}]},"stopConditions":[{}]}}}}
+{"schema":1,"time":"2026-01-02T03:04:06Z","type":"planned","data":{"decisions":[{}],"objects":[null]}}
+{"schema":1,"time":"2026-01-02T03:04:07Z","type":"measured","data":{"probe":"x"}}
+{"schema":1,"time":"2026-01-02T03:04:08Z","type":"creating","data":{}}
+{"schema":1,"time":"2026-01-02T03:04:08Z","type":"effect","data":{"share":{}}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := reports.Fold(events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range reports.Formats() {
+		var one, list strings.Builder
+		if err := errors.Join(reports.Write(&one, format, run), reports.WriteIndex(&list, format, []reports.Summary{reports.Summarize(run)})); err != nil {
+			t.Errorf("%s: %v", format, err)
+		}
+		if format == reports.FormatText && !strings.Contains(one.String(), "fault      abort with HTTP 503\n") {
+			t.Error(&one)
+		}
+	}
+}

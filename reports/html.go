@@ -80,6 +80,9 @@ func HTML(w io.Writer, r Run) error {
 		data.Probes = append(data.Probes, shown)
 	}
 	for _, object := range r.Plan.Objects {
+		if object == nil { // a journal from elsewhere
+			continue
+		}
 		manifest, err := yaml.Marshal(object.Object)
 		if err != nil {
 			return fmt.Errorf("HTML report: %w", err)

@@ -28,11 +28,21 @@ func FaultInWords(f experiments.Fault) string {
 	} else if f.Abort != nil {
 		parts = append(parts, fmt.Sprintf("abort with HTTP %d", f.Abort.HTTPStatus))
 	}
-	if f.Delay != nil && f.Abort != nil && *f.Percentage < 100 {
+	return strings.Join(parts, " and ") + percentageInWords(f) + timesInWords(f)
+}
+
+// percentageInWords says how many requests are hit. A journal from elsewhere may
+// leave it out.
+func percentageInWords(f experiments.Fault) string {
+	switch {
+	case f.Percentage == nil:
+		return ""
+	case f.Delay != nil && f.Abort != nil && *f.Percentage < 100:
 		// As Envoy does it: a request may be hit by both, by one, or by none.
-		return fmt.Sprintf("%s, each on %g %% of requests, independently%s", strings.Join(parts, " and "), float64(*f.Percentage), timesInWords(f))
+		return fmt.Sprintf(", each on %g %% of requests, independently", float64(*f.Percentage))
+	default:
+		return fmt.Sprintf(", %g %% of requests", float64(*f.Percentage))
 	}
-	return fmt.Sprintf("%s, %g %% of requests%s", strings.Join(parts, " and "), float64(*f.Percentage), timesInWords(f))
 }
 
 // timesInWords says when a fault is in force, where that is not all the time.

@@ -108,7 +108,7 @@ func look(folder, name string, before known) *known {
 	}
 	one := before
 	if err != nil || !unchanged(before.file, info) {
-		one = summarize(file, name, info, err)
+		one = survived(name, func() known { return summarize(file, name, info, err) })
 	}
 	one.summary.Link = path.Join(name, journal.FileName)
 	page := reports.FormatHTML.FileName()
@@ -122,6 +122,17 @@ func look(folder, name string, before known) *known {
 // was.
 func unchanged(before, now fs.FileInfo) bool {
 	return before != nil && os.SameFile(before, now) && before.Size() == now.Size() && before.ModTime().Equal(now.ModTime())
+}
+
+// survived takes a journal that lets its reader panic for one that cannot be
+// read: it must not hide the others.
+func survived(name string, read func() known) (one known) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			one = known{summary: reports.Unreadable(name, fmt.Errorf("journal: it makes no sense: %v", reason))}
+		}
+	}()
+	return read()
 }
 
 func summarize(file, name string, info fs.FileInfo, err error) known {
