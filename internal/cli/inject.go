@@ -231,18 +231,51 @@ func checkGuard(guard string) error {
 	if err != nil {
 		return &hintedError{fmt.Errorf("--guard: %w", err), "a PromQL condition, such as 'sum(rate(errors_total[1m])) < 5'"}
 	}
-	for {
-		inner, ok := expression.(*parser.ParenExpr)
-		if !ok {
-			break
-		}
-		expression = inner.Expr
-	}
-	binary, ok := expression.(*parser.BinaryExpr)
-	if !ok || binary.ReturnBool || !binary.Op.IsComparisonOperator() && !binary.Op.IsSetOperator() {
-		return &hintedError{fmt.Errorf("--guard %q always gives a series, so it would never end the fault", guard), "compare with something, without bool, such as 'sum(rate(errors_total[1m])) < 5'"}
+	if !mayEnd(expression) {
+		return &hintedError{fmt.Errorf("--guard %q always gives a series, so it would never end the fault", guard), "compare what is measured with something, without bool, such as 'sum(rate(errors_total[1m])) < 5'"}
 	}
 	return nil
+}
+
+// mayEnd reports whether a condition can hold for no series: it compares, and
+// no other side of it stands in when the comparison does not hold.
+func mayEnd(condition parser.Expr) bool {
+	switch e := condition.(type) {
+	case *parser.ParenExpr:
+		return mayEnd(e.Expr)
+	case *parser.BinaryExpr:
+		switch e.Op {
+		case parser.LOR:
+			return mayEnd(e.LHS) && mayEnd(e.RHS)
+		case parser.LAND:
+			return mayEnd(e.LHS) || mayEnd(e.RHS)
+		case parser.LUNLESS:
+			return true
+		default:
+			return e.Op.IsComparisonOperator() && !e.ReturnBool && (!constant(e.LHS) || !constant(e.RHS))
+		}
+	default:
+		return false
+	}
+}
+
+// constant reports whether an expression gives the same whatever is measured:
+// nothing in it selects a series or tells the time.
+func constant(expression parser.Expr) bool {
+	switch e := expression.(type) {
+	case *parser.NumberLiteral:
+		return true
+	case *parser.ParenExpr:
+		return constant(e.Expr)
+	case *parser.UnaryExpr:
+		return constant(e.Expr)
+	case *parser.BinaryExpr:
+		return constant(e.LHS) && constant(e.RHS)
+	case *parser.Call:
+		return e.Func.Name == "vector" && constant(e.Args[0])
+	default:
+		return false
+	}
 }
 
 // checked gives the experiment as Load reads it from a file.
