@@ -102,11 +102,14 @@ func (v validator) settle(path string, p Probe, s Spec) {
 		return
 	}
 	measurements := s.Duration.Duration / interval
+	// The first is an interval after the start, and those before settle count
+	// for nothing.
+	judged := measurements - max(0, (p.Settle.Duration-1)/interval)
 	switch {
 	case p.In(During) && measurements > 0 && p.Settle.Duration > measurements*interval:
 		v.report(path, fmt.Sprintf("%s is later than the last measurement while the fault is in force, at %s", p.Settle, Duration{measurements * interval}), "the probe would never be judged then")
-	case p.In(During) && measurements > 0 && p.FailureLimit > 0 && int64(p.FailureLimit) >= int64(measurements):
-		v.report(strings.TrimSuffix(path, "settle")+"failureLimit", fmt.Sprintf("%d is not below the number of measurements while the fault is in force, %d", p.FailureLimit, int64(measurements)), "no number of misses would decide")
+	case p.In(During) && measurements > 0 && p.FailureLimit > 0 && int64(p.FailureLimit) >= int64(judged):
+		v.report(strings.TrimSuffix(path, "settle")+"failureLimit", fmt.Sprintf("%d is not below the number of measurements that are judged while the fault is in force, %d", p.FailureLimit, int64(judged)), "no number of misses would decide")
 	case p.In(After) && p.Settle.Duration >= s.Recovery.Within.Duration && s.Recovery.Within.Duration > 0:
 		v.report(path, fmt.Sprintf("%s is not shorter than recovery.within, %s", p.Settle, s.Recovery.Within), "the probe would never be judged after the fault")
 	}
