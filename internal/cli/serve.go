@@ -89,7 +89,7 @@ func (f *serveFlags) add(command *cobra.Command) {
 	flags.IntVar(&f.limits.MaxConcurrent, "max-concurrent", 4, "how many runs may be live; 0 sets no limit")
 	flags.IntVar(&f.limits.MaxPerNamespace, "max-per-namespace", 1, "how many runs may disturb the calls from one namespace; 0 sets no limit")
 	flags.StringArrayVar(&f.limits.Protected, "protected", nil, "host that no fault may target, as a shell pattern; several are allowed")
-	flags.Float64Var(&f.limits.MaxPercentage, "max-percentage", 100, "the largest share of requests that a fault may hit; 0 sets no limit")
+	flags.Float64Var(&f.limits.MaxPercentage, "max-percentage", 100, "the largest share of requests that faults may hit; 0 sets no limit")
 	flags.DurationVar(&f.limits.MaxDuration, "max-duration", time.Hour, "the longest that an experiment may last; 0 sets no limit")
 	flags.BoolVar(&f.elect, "leader-elect", false, "let one of several replicas run experiments")
 	flags.StringVar(&f.leaseSpace, "lease-namespace", "", "namespace of the Leases (default the pod's, or --home-namespace)")

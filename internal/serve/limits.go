@@ -62,7 +62,50 @@ func (l Limits) forbids(spec experiments.Spec) obstacle {
 			return obstacle{metrics.SkippedHost, words}
 		}
 	}
+	if together := mostTogether(spec); l.MaxPercentage > 0 && together > l.MaxPercentage+1e-9 {
+		return obstacle{metrics.SkippedPercentage, fmt.Sprintf("its faults together may hit %.4g %% of the requests; at most %g %% is permitted here", together, l.MaxPercentage)}
+	}
 	return obstacle{}
+}
+
+// mostTogether gives the largest share, in percent, of the requests to one host
+// that faults may hit together. Whether their matches overlap cannot always be
+// told, so it is as if they did.
+func mostTogether(spec experiments.Spec) float64 {
+	most := 0.0
+	for _, one := range spec.Faults {
+		spared := 1.0
+		for _, f := range spec.Faults {
+			if f.Percentage != nil && inForceAt(spec, f, one.StartAfter.Duration) && sameCalls(spec, one, f) {
+				spared *= 1 - float64(*f.Percentage)/100
+			}
+		}
+		most = max(most, 100*(1-spared))
+	}
+	return most
+}
+
+// sameCalls reports whether two faults may strike calls from the same namespace
+// to the same host; one that names no callers may strike all.
+func sameCalls(spec experiments.Spec, a, b experiments.Fault) bool {
+	hostA, hostB := spec.TargetOf(a), spec.TargetOf(b)
+	if namesOf(hostA.Host, hostA.Namespace)[0] != namesOf(hostB.Host, hostB.Namespace)[0] {
+		return false
+	}
+	from, others := spec.CallersOf(a), spec.CallersOf(b)
+	return len(from) == 0 || len(others) == 0 || slices.ContainsFunc(from, func(c experiments.Caller) bool {
+		return slices.ContainsFunc(others, func(o experiments.Caller) bool { return o.Namespace == c.Namespace })
+	})
+}
+
+// inForceAt reports whether a fault is in force at a time after the start of the
+// experiment.
+func inForceAt(spec experiments.Spec, f experiments.Fault, at time.Duration) bool {
+	end := spec.Duration.Duration
+	if f.Duration.Duration > 0 {
+		end = f.StartAfter.Duration + f.Duration.Duration
+	}
+	return f.StartAfter.Duration <= at && at < end
 }
 
 // ForbidsPlan says why a plan may not be carried out: it names hosts as the mesh

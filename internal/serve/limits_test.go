@@ -101,6 +101,39 @@ func TestForbids(t *testing.T) {
 	}
 }
 
+// Shares of several faults add up as chances do.
+func TestForbidsFaultsTogether(t *testing.T) {
+	const fault = "faults: [{abort: {httpStatus: 503}, percentage: 50}"
+	for name, test := range map[string]struct {
+		more    string
+		share   float64 // that they hit together
+		callers string
+	}{
+		"on the same calls":           {", {blackhole: {mode: drop}, percentage: 50, match: [{uri: {prefix: /}}]}", 75, ""},
+		"from callers yet to be seen": {", {blackhole: {mode: drop}, percentage: 50, match: [{uri: {prefix: /}}]}", 75, "no"},
+		"three":                       {", {delay: {fixedDelay: 1s}, percentage: 50}, {blackhole: {mode: drop}, percentage: 50, match: [{uri: {prefix: /}}]}", 87.5, ""},
+		"another spelling":            {", {delay: {fixedDelay: 1s}, percentage: 50, target: {host: ratings.prod.svc}}", 75, ""},
+		"another host":                {", {abort: {httpStatus: 503}, percentage: 50, target: {host: details, namespace: prod}}", 50, ""},
+		"other callers":               {", {abort: {httpStatus: 503}, percentage: 50, callers: [{namespace: other}]}", 50, ""},
+		"one after the other":         {", {delay: {fixedDelay: 1s}, percentage: 40, startAfter: 5s}", 70, ""},
+		"never at the same time":      {", {delay: {fixedDelay: 1s}, percentage: 40, startAfter: 5s, duration: 2s}, {delay: {fixedDelay: 1s}, percentage: 50, startAfter: 8s, duration: 1s}", 75, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changes := []string{fault + "]", fault + test.more + "]"}
+			if test.callers != "" {
+				changes = append(changes, "  callers: [{namespace: shop}]\n", "")
+			}
+			s := spec(t, changes...)
+			if got := (Limits{MaxPercentage: test.share}).forbids(s); got != (obstacle{}) {
+				t.Errorf("as much: %+v", got)
+			}
+			if got := (Limits{MaxPercentage: test.share - 0.1}).forbids(s); got.reason != "percentage" {
+				t.Errorf("more: %+v", got)
+			}
+		})
+	}
+}
+
 func TestCheckLimits(t *testing.T) {
 	for _, l := range []Limits{
 		{Protected: []string{""}},
