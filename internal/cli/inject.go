@@ -232,7 +232,7 @@ func checkGuard(guard string) error {
 		return &hintedError{fmt.Errorf("--guard: %w", err), "a PromQL condition, such as 'sum(rate(errors_total[1m])) < 5'"}
 	}
 	if !mayEnd(expression) {
-		return &hintedError{fmt.Errorf("--guard %q always gives a series, so it would never end the fault", guard), "compare what is measured with something, without bool, such as 'sum(rate(errors_total[1m])) < 5'"}
+		return &hintedError{fmt.Errorf("--guard %q always gives a series, so it would never end the fault", guard), "compare with something, without bool, such as 'sum(rate(errors_total[1m])) < 5'"}
 	}
 	return nil
 }
@@ -252,27 +252,8 @@ func mayEnd(condition parser.Expr) bool {
 		case parser.LUNLESS:
 			return true
 		default:
-			return e.Op.IsComparisonOperator() && !e.ReturnBool && (!constant(e.LHS) || !constant(e.RHS))
+			return e.Op.IsComparisonOperator() && !e.ReturnBool
 		}
-	default:
-		return false
-	}
-}
-
-// constant reports whether an expression gives the same whatever is measured:
-// nothing in it selects a series or tells the time.
-func constant(expression parser.Expr) bool {
-	switch e := expression.(type) {
-	case *parser.NumberLiteral:
-		return true
-	case *parser.ParenExpr:
-		return constant(e.Expr)
-	case *parser.UnaryExpr:
-		return constant(e.Expr)
-	case *parser.BinaryExpr:
-		return constant(e.LHS) && constant(e.RHS)
-	case *parser.Call:
-		return e.Func.Name == "vector" && constant(e.Args[0])
 	default:
 		return false
 	}
