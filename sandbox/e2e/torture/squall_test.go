@@ -197,7 +197,7 @@ func (q *squall) wait(ctx context.Context, within time.Duration) error {
 
 // summary is how a run tells its end: on stdout, or on stderr when it could not
 // be recorded.
-var summary = regexp.MustCompile(`(?m)^torture: (held|deviated|inconclusive)( \((refused|stopped|interrupted|failed)\))?$|^squall: torture: refused: `)
+var summary = regexp.MustCompile(`(?m)^torture: (held|deviated|inconclusive)( \((refused|stopped|interrupted|failed)\))?(, objects left behind)?$|^squall: torture: refused: `)
 
 // named checks that the run has ended in one of the ways that are documented,
 // and has said which.
@@ -208,6 +208,8 @@ func (q *squall) named() error {
 		return fmt.Errorf("exit code %d: %s", q.code(), said)
 	case !summary.MatchString(said):
 		return fmt.Errorf("exit code %d without a summary: %s", q.code(), said)
+	case q.code() != 5 && strings.Contains(said, "objects left behind"):
+		return fmt.Errorf("exit code %d though something is left: %s", q.code(), said)
 	case strings.Contains(said, "goroutine "):
 		return fmt.Errorf("a crash: %s", said)
 	}
