@@ -15,7 +15,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
-
 	"k8s.io/klog/v2"
 
 	"github.com/squall-chaos/squall/internal/oneline"

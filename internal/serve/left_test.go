@@ -104,10 +104,18 @@ func TestAFaultThatStartsLater(t *testing.T) {
 		if event := ended.event(notify.Finished); !event.From.IsZero() || !event.To.IsZero() {
 			t.Errorf("it was in force from %s to %s", event.From, event.To)
 		}
+		// What is stuck of a run that ended before its faults started holds none.
+		stuck := &liveRun{experiment: live.experiment, from: live.from, to: time.Now(), stuck: map[mesh.Ref]bool{{Kind: "VirtualService"}: true}}
+		r.mu.Lock()
+		r.live["b"] = stuck
+		r.mu.Unlock()
 		time.Sleep(3 * time.Second)
 		if w.counted().faults != 1 {
-			t.Error("it is not in force")
+			t.Errorf("%d are in force", w.counted().faults)
 		}
+		r.mu.Lock()
+		delete(r.live, "b")
+		r.mu.Unlock()
 		over := runner.Phase{Name: runner.PhaseRollback}
 		live.follow(time.Now(), over)
 		r.tellPhase(live, over)

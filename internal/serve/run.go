@@ -78,7 +78,9 @@ func (s *Server) faults() int {
 	faults := 0
 	for _, run := range s.live {
 		run.mu.Lock()
-		if begun := !run.from.IsZero() && !run.from.After(time.Now()); begun && run.to.IsZero() || len(run.stuck) > 0 {
+		begun := !run.from.IsZero() && !run.from.After(time.Now())
+		over := !run.to.IsZero() && (len(run.stuck) == 0 || run.to.Before(run.from))
+		if begun && !over {
 			faults++
 		}
 		run.mu.Unlock()
