@@ -99,7 +99,11 @@ func failingCalls(t *testing.T) []failingCall {
 }
 
 // fail makes a run with one call that fails.
-func (c failingCall) fail(ctx context.Context, s *slot, table *table) (err error) {
+func (c failingCall) fail(ctx context.Context, s *slot, table *table) error {
+	return notMissed(func() error { return c.failOnce(ctx, s, table) })
+}
+
+func (c failingCall) failOnce(ctx context.Context, s *slot, table *table) (err error) {
 	q, err := newSquall(ctx, s, c.kind)
 	if err != nil {
 		return err
@@ -123,7 +127,7 @@ func (c failingCall) fail(ctx context.Context, s *slot, table *table) (err error
 		return err
 	}
 	if len(befallen) == 0 {
-		return fmt.Errorf("there was no such call; exit code %d: %s", q.code(), &q.stdout)
+		return fmt.Errorf("%w: no such call; exit code %d: %s", errMissed, q.code(), &q.stdout)
 	}
 	ended := q.ended
 	// A run that says that it has cleaned up has done so, before the heartbeat

@@ -376,7 +376,8 @@ type exchange struct {
 // call is lost, as those are that a host took before it died.
 func (x *exchange) keepSilent(back <-chan struct{}) {
 	select {
-	case <-x.r.Context().Done():
+	case <-x.r.Context().Done(): // the connection's other calls are still held
+		return
 	case <-x.proxy.closed:
 	case <-back:
 	}
@@ -440,7 +441,9 @@ func (x *exchange) tell(a answer) {
 func (x *exchange) stream() {
 	response, err := x.send(x.r.Context())
 	if err != nil {
-		reset(x.conn)
+		if x.r.Context().Err() == nil { // who leaves a watch may use its connection for more
+			reset(x.conn)
+		}
 		return
 	}
 	defer response.Body.Close() //nolint:errcheck // dropped when the client leaves

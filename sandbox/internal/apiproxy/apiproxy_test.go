@@ -1,11 +1,13 @@
 package apiproxy_test
 
 import (
+	"context"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -22,10 +24,13 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/apiproxy"
 )
 
-// server answers everything with one object, and a watch with one event.
+// server answers everything with one object, and a watch with one event; a watch
+// of labels it does not answer.
 type server struct {
 	*httptest.Server
 	served atomic.Int32
+	// They get a value when such a watch has come, and when its client has left.
+	watched, left chan struct{}
 }
 
 const (
@@ -34,11 +39,17 @@ const (
 )
 
 func newServer(t *testing.T) *server {
-	s := &server{}
+	s := &server{watched: make(chan struct{}, 1), left: make(chan struct{}, 1)}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.served.Add(1)
 		if r.Header.Get("Authorization") != "Bearer "+token || r.ProtoMajor != 2 {
 			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if r.URL.Query().Has("labelSelector") {
+			s.watched <- struct{}{}
+			<-r.Context().Done()
+			s.left <- struct{}{}
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -157,6 +168,55 @@ func TestFaults(t *testing.T) {
 			proxy.Close()
 			if s.served.Load() != test.served {
 				t.Errorf("the server has got %d calls instead of %d", s.served.Load(), test.served)
+			}
+		})
+	}
+}
+
+// A client has one connection for all its calls, and leaves some of them.
+func TestLeavingACallLeavesTheOthers(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		fault apiproxy.Fault // of the watch
+		want  func(error) bool
+	}{
+		"a watch without an answer": {nil, func(err error) bool { return err == nil }},
+		"a server that hangs":       {apiproxy.Hang, os.IsTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			came, hold := make(chan struct{}, 2), make(chan struct{})
+			proxy, client := connect(t, s, apiproxy.Hooks{Before: func(call apiproxy.Call) apiproxy.Fault {
+				came <- struct{}{}
+				if call.Class == apiproxy.Watch {
+					return test.fault
+				}
+				<-hold
+				return nil
+			}})
+			defer proxy.Close()
+			ctx, leave := context.WithCancel(t.Context())
+			go func() {
+				_, _ = client.Watch(ctx, metav1.ListOptions{LabelSelector: "a=b"}) // is left
+			}()
+			<-came
+			if test.fault == nil {
+				<-s.watched
+			}
+			created := make(chan error, 1)
+			go func() {
+				_, err := client.Create(t.Context(), configMap(), metav1.CreateOptions{})
+				created <- err
+			}()
+			<-came
+			leave()
+			if test.fault == nil {
+				<-s.left
+			}
+			close(hold)
+			if err := <-created; !test.want(err) {
+				t.Errorf("the other call gets %v", err)
 			}
 		})
 	}
