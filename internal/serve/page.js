@@ -4,16 +4,16 @@
 
 const said = (text) => { document.getElementById("said").textContent = text; };
 
-// twin finds what an element has become in another page: what has its label, or
-// leads where it does.
-const twin = (main, element) => [...main.querySelectorAll("[aria-label], a[href]")].find((other) =>
-  ["aria-label", "href"].every((name) => other.getAttribute(name) === element.getAttribute(name)));
+// twin finds what an element has become in another page: what has its label, and
+// leads or posts to where it does.
+const twin = (main, element) => [...main.querySelectorAll("[aria-label], [href], [data-post]")].find((other) =>
+  ["aria-label", "href", "data-post"].every((name) => other.getAttribute(name) === element.getAttribute(name)));
 
 // replace shows a page in the place of the last one. Who reads with the keyboard, or
 // has scrolled a table, stays where he is.
 function replace(main) {
   const last = document.getElementById("main");
-  const focused = last.querySelector(":focus");
+  const focused = last.contains(document.activeElement) ? document.activeElement : null;
   const scrolled = [...last.querySelectorAll(".scroll")].map((table) => [table, table.scrollLeft]);
   last.replaceWith(main);
   for (const [table, left] of scrolled) {
@@ -23,13 +23,16 @@ function replace(main) {
   if (focused) twin(main, focused)?.focus({preventScroll: true});
 }
 
+// A button that is being pressed stays what it is.
+const pressing = () => document.querySelector("dialog[open], #main button:active");
+
 async function refresh() {
-  // A button about to be pressed stays what it is.
-  if (document.querySelector("dialog[open]") || document.querySelector("#main button:focus")) return;
+  if (pressing()) return;
   try {
     const response = await fetch("/", {headers: {Accept: "text/html"}});
     if (!response.ok) throw new Error(`the server answers ${response.status}`);
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+    if (pressing()) return;
     const message = document.getElementById("said").textContent;
     replace(fresh.getElementById("main"));
     document.title = fresh.title;
@@ -73,7 +76,6 @@ async function act(button) {
   } catch (error) {
     said(error.message);
   }
-  button.blur();
   refresh();
 }
 

@@ -127,6 +127,35 @@ func TestServePageReadsOnly(t *testing.T) {
 	}
 }
 
+// The page renews itself, and who reads it with the keyboard stays where he is.
+func TestServePageKeepsItsReadersPlace(t *testing.T) {
+	s := serve(t, alone(t), "--token-file", tokenFile(t))
+	chromium := browser.Start(t)
+	for name, element := range map[string]string{
+		"a table":  `document.querySelector("[aria-label=Experiments]")`,
+		"a button": `document.querySelector("[data-post$=pause]")`,
+	} {
+		page := chromium.Open(t, s.url, browser.View{Width: 360})
+		tells(t, page, "#main", "soon")
+		var before, after float64
+		page.Eval(fmt.Sprintf(`{ const e = %s; e.dataset.old = "yes"; e.scrollLeft = 40; e.focus(); e.scrollLeft }`, element), &before)
+		if before == 0 && name == "a table" {
+			t.Fatal("the table fits into a narrow page, so nothing is shown")
+		}
+		page.WaitFor(fmt.Sprintf(`!%s.dataset.old`, element))
+		if page.Eval(element+".scrollLeft", &after); after != before {
+			t.Errorf("%s was scrolled by %g and is scrolled by %g", name, before, after)
+		}
+		var focused bool
+		if page.Eval("document.activeElement === "+element, &focused); !focused {
+			t.Errorf("%s has lost the focus", name)
+		}
+		if errors := page.Errors(); len(errors) > 0 {
+			t.Errorf("%s: errors: %q", name, errors)
+		}
+	}
+}
+
 // Clients that are slow, greedy or many do not disturb a run, and leave nothing
 // behind.
 func TestServeWithstandsItsClients(t *testing.T) {

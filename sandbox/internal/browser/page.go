@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
@@ -89,7 +90,8 @@ func (p *Page) Type(selector, text string) {
 // WaitFor waits until a JavaScript expression is true.
 func (p *Page) WaitFor(expression string) {
 	p.t.Helper()
-	p.run(chromedp.Poll(expression, nil, chromedp.WithPollingTimeout(timeout)))
+	const pause = 50 * time.Millisecond // by default it asks at each frame, and a hidden tab has none
+	p.run(chromedp.Poll(expression, nil, chromedp.WithPollingInterval(pause), chromedp.WithPollingTimeout(timeout)))
 }
 
 // Text gives the visible text of an element.
