@@ -12,6 +12,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/metrics"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
 )
 
 // Limits are what the owner of the platform permits. No file can exceed them.
@@ -21,7 +22,8 @@ type Limits struct {
 	MaxConcurrent, MaxPerNamespace int
 	// Protected are hosts that no fault may target, as shell patterns.
 	Protected []string
-	// MaxPercentage and MaxDuration bound each fault; 0 is no bound.
+	// MaxPercentage bounds the requests that faults hit, each by itself and those
+	// of an experiment together, and MaxDuration an experiment; 0 is no bound.
 	MaxPercentage float64
 	MaxDuration   time.Duration
 }
@@ -74,13 +76,14 @@ func (l Limits) forbids(spec experiments.Spec) obstacle {
 func mostTogether(spec experiments.Spec) float64 {
 	most := 0.0
 	for _, one := range spec.Faults {
-		spared := 1.0
+		var together []experiments.Fault
 		for _, f := range spec.Faults {
-			if f.Percentage != nil && inForceAt(spec, f, one.StartAfter.Duration) && sameCalls(spec, one, f) {
-				spared *= 1 - float64(*f.Percentage)/100
+			if inForceAt(spec, f, one.StartAfter.Duration) && sameCalls(spec, one, f) {
+				together = append(together, f)
 			}
 		}
-		most = max(most, 100*(1-spared))
+		hit, _ := runner.Shares(together)
+		most = max(most, 100*hit)
 	}
 	return most
 }

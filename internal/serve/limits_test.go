@@ -112,6 +112,7 @@ func TestForbidsFaultsTogether(t *testing.T) {
 		"on the same calls":           {", {blackhole: {mode: drop}, percentage: 50, match: [{uri: {prefix: /}}]}", 75, ""},
 		"from callers yet to be seen": {", {blackhole: {mode: drop}, percentage: 50, match: [{uri: {prefix: /}}]}", 75, "no"},
 		"three":                       {", {delay: {fixedDelay: 1s}, percentage: 50}, {blackhole: {mode: drop}, percentage: 50, match: [{uri: {prefix: /}}]}", 87.5, ""},
+		"two of them in one fault":    {", {delay: {fixedDelay: 1s}, abort: {httpStatus: 503}, percentage: 50, match: [{uri: {prefix: /}}]}", 87.5, ""},
 		"another spelling":            {", {delay: {fixedDelay: 1s}, percentage: 50, target: {host: ratings.prod.svc}}", 75, ""},
 		"another host":                {", {abort: {httpStatus: 503}, percentage: 50, target: {host: details, namespace: prod}}", 50, ""},
 		"other callers":               {", {abort: {httpStatus: 503}, percentage: 50, callers: [{namespace: other}]}", 50, ""},
