@@ -838,6 +838,18 @@ func TestExpiredObjectsAreSwept(t *testing.T) {
 	}
 }
 
+// changeBase makes the routes that a shadow is derived from, and changes them
+// while it is in force.
+func (c *fakeCluster) changeBase(change func(*fakeCluster)) {
+	c.base = "5s"
+	time.AfterFunc(6500*time.Millisecond, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.baseGeneration++
+		change(c)
+	})
+}
+
 // The routes that a shadow was derived from change while it is in force.
 func TestABaseThatChangesIsFollowed(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -857,13 +869,7 @@ func TestABaseThatChangesIsFollowed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newFakeCluster(t)
-				c.base = "5s"
-				time.AfterFunc(6500*time.Millisecond, func() {
-					c.mu.Lock()
-					defer c.mu.Unlock()
-					c.baseGeneration++
-					test.change(c)
-				})
+				c.changeBase(test.change)
 				time.AfterFunc(8*time.Second, func() {
 					if test.ends != "" {
 						return
@@ -890,11 +896,7 @@ func TestAFaultFollowsOnlyWhereItMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const payments = "payments.prod.svc.cluster.local"
 		c := newFakeCluster(t)
-		c.base = "5s"
-		time.AfterFunc(6500*time.Millisecond, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.baseGeneration++
+		c.changeBase(func(c *fakeCluster) {
 			c.baseSpec = map[string]any{"http": []any{map[string]any{"route": []any{map[string]any{"destination": map[string]any{"host": payments}}}}}}
 		})
 		e := experiment(t)

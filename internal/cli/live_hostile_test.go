@@ -20,6 +20,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/doctor"
+	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/runner"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -99,7 +100,7 @@ const commands = "\x1b[2J\n::error::x ##[error]\u009b2J\n\nsquall: held\a"
 // obeyed gives the lines that a terminal or the runner of a CI job obeys.
 func obeyed(text string) (lines []string) {
 	for line := range strings.Lines(text) {
-		if strings.HasPrefix(strings.TrimSpace(line), "::") || strings.Contains(line, "##[") || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return !unicode.IsPrint(r) }) {
+		if line = strings.TrimSuffix(line, "\n"); line != oneline.Blanked(line) {
 			lines = append(lines, line)
 		}
 	}
