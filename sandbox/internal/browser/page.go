@@ -13,6 +13,7 @@ import (
 
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
@@ -75,10 +76,16 @@ func (p *Page) Requests() []string {
 	return slices.Clone(p.requests)
 }
 
-// Click clicks on an element as soon as it is visible.
+// Click clicks in the middle of the first element that a selector gives, when it is
+// visible. It aims at a place, as a person does: a page may put another element
+// there at any time.
 func (p *Page) Click(selector string) {
 	p.t.Helper()
-	p.run(chromedp.Click(selector, chromedp.ByQuery, chromedp.NodeVisible))
+	element := fmt.Sprintf("document.querySelector(%q)", selector)
+	p.WaitFor(element + "?.checkVisibility()")
+	var at struct{ X, Y, Width, Height float64 }
+	p.Eval(fmt.Sprintf(`{ const e = %s; e.scrollIntoView({block: "center"}); e.getBoundingClientRect().toJSON() }`, element), &at)
+	p.run(chromedp.MouseClickXY(at.X+at.Width/2, at.Y+at.Height/2))
 }
 
 // Type types into a field as soon as it is visible.
@@ -112,7 +119,8 @@ func (p *Page) Eval(expression string, value any) {
 func (p *Page) Screenshot(file string) {
 	p.t.Helper()
 	var picture []byte
-	p.run(chromedp.FullScreenshot(&picture, 100))
+	// A tab behind another one may draw nothing for ever.
+	p.run(page.BringToFront(), chromedp.FullScreenshot(&picture, 100))
 	if err := os.WriteFile(file, picture, 0o600); err != nil {
 		p.t.Fatal(err)
 	}
