@@ -130,29 +130,29 @@ func TestServePageReadsOnly(t *testing.T) {
 // The page renews itself, and who reads it with the keyboard stays where he is.
 func TestServePageKeepsItsReadersPlace(t *testing.T) {
 	s := serve(t, alone(t), "--token-file", tokenFile(t))
-	chromium := browser.Start(t)
-	for name, element := range map[string]string{
-		"a table":  `document.querySelector("[aria-label=Experiments]")`,
-		"a button": `document.querySelector("[data-post$=pause]")`,
-	} {
-		page := chromium.Open(t, s.url, browser.View{Width: 360})
-		tells(t, page, "#main", "soon")
-		var before, after float64
-		page.Eval(fmt.Sprintf(`{ const e = %s; e.dataset.old = "yes"; e.scrollLeft = 40; e.focus(); e.scrollLeft }`, element), &before)
-		if before == 0 && name == "a table" {
-			t.Fatal("the table fits into a narrow page, so nothing is shown")
+	page := browser.Start(t).Open(t, s.url, browser.View{Width: 360})
+	tells(t, page, "#main", "soon")
+	const table, button = `document.querySelector("[aria-label=Experiments]")`, `document.querySelector("[data-post$=pause]")`
+	var before, after float64
+	if page.Eval(fmt.Sprintf(`{ const t = %s; t.scrollLeft = 40; t.scrollLeft }`, table), &before); before == 0 {
+		t.Fatal("the table fits into a narrow page, so nothing is shown")
+	}
+	for _, element := range []string{table, button} {
+		var focused bool
+		page.Eval(fmt.Sprintf(`{ const e = %s; e.dataset.old = "yes"; e.focus(); document.activeElement === e }`, element), &focused)
+		if !focused {
+			t.Fatalf("%s takes no focus", element)
 		}
 		page.WaitFor(fmt.Sprintf(`!%s.dataset.old`, element))
-		if page.Eval(element+".scrollLeft", &after); after != before {
-			t.Errorf("%s was scrolled by %g and is scrolled by %g", name, before, after)
-		}
-		var focused bool
 		if page.Eval("document.activeElement === "+element, &focused); !focused {
-			t.Errorf("%s has lost the focus", name)
+			t.Errorf("%s has lost the focus", element)
 		}
-		if errors := page.Errors(); len(errors) > 0 {
-			t.Errorf("%s: errors: %q", name, errors)
+		if page.Eval(table+".scrollLeft", &after); after != before {
+			t.Errorf("the table was scrolled by %g and is scrolled by %g", before, after)
 		}
+	}
+	if errors := page.Errors(); len(errors) > 0 {
+		t.Errorf("errors: %q", errors)
 	}
 }
 
