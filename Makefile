@@ -39,7 +39,7 @@ unit: ## run the tests that need no sandbox
 
 e2e: sandbox $(HELM) $(PAGES) $(PROMTOOL) ## run the end-to-end tests on the sandbox
 	cd sandbox && $(GO) test -race -count=1 -p 1 -timeout 20m ./e2e/...
-	$(GO) test -race -count=1 ./internal/metrics -args -built
+	$(GO) test -race -count=1 ./internal/app/metrics -args -built
 
 pages: build $(PAGES) ## open the reports in a browser, and hold them against schemas (part of e2e, half a minute)
 	cd sandbox && $(GO) test -race -count=1 ./e2e/pages

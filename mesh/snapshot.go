@@ -3,7 +3,7 @@
 // to render it so that it carries a fault and changes nothing else.
 //
 // It is pure: a Snapshot and an Experiment go in, a Plan comes out. It never
-// touches a cluster; package mesh/cluster does.
+// touches a cluster; package kube does.
 package mesh
 
 import (

@@ -7,7 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/squall-chaos/squall/internal/cli"
+	"github.com/squall-chaos/squall/internal/app/cli"
 )
 
 func main() {

@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/squall-chaos/squall/internal/app/doctor"
+	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/mesh"
+)
+
+// doctorFlags are the flags of squall doctor.
+type doctorFlags struct {
+	kubernetes  kubeconfig
+	namespaces  []string
+	prometheus  prometheusFlags
+	noHeartbeat bool
+	image       string
+	output      string
+}
+
+func newDoctorCommand(env Env, code *int) *cobra.Command {
+	flags := doctorFlags{}
+	command := &cobra.Command{
+		Use:   "doctor",
+		Short: "Check a cluster, the permissions in it, and Prometheus",
+		Long: `Doctor checks that Squall keeps its promises in a cluster: what is installed
+there, what you are permitted to do, that Kubernetes removes the fault of a run
+that has died, and that Prometheus would show a fault. One line for each check.
+
+The proof of the heartbeat creates a Job with a deadline of two seconds and a
+VirtualService for a host that nobody calls, and sees both removed.
+
+Exit codes: 0 no check fails, 2 bad usage, 3 any check fails.`,
+		Example: `  squall doctor --prometheus http://localhost:9090
+  squall doctor -n shop -n backoffice --no-heartbeat
+  squall doctor -o json | jq -r '.checks[] | select(.status == "failure") | .hint'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			*code, err = examine(cmd.Context(), env, flags)
+			return err
+		},
+	}
+	f := command.Flags()
+	flags.kubernetes.addWithNamespace(f, "")
+	f.StringSliceVarP(&flags.namespaces, "namespace", "n", nil, "namespace of callers, or home of the objects; several are allowed (default the context's)")
+	flags.prometheus.add(f)
+	f.BoolVar(&flags.noHeartbeat, "no-heartbeat", false, "create nothing: leave out the proof of the heartbeat")
+	f.StringVar(&flags.image, "heartbeat-image", mesh.HeartbeatImage, "image that the heartbeat Job names, as for squall run")
+	f.StringVarP(&flags.output, "output", "o", outputText, "text or json")
+	return command
+}
+
+// examination is what squall doctor -o json prints.
+type examination struct {
+	Healthy bool           `json:"healthy"`
+	Checks  []doctor.Check `json:"checks"`
+}
+
+// examine makes the checks. An error is one of usage.
+func examine(ctx context.Context, env Env, flags doctorFlags) (code int, err error) {
+	if flags.output != outputText && flags.output != outputJSON {
+		return exitUsage, &hintedError{fmt.Errorf("-o %s is not known", flags.output), "text or json"}
+	}
+	d, err := newDoctor(env, flags)
+	if err != nil {
+		return exitUsage, err
+	}
+	result := examination{Healthy: true}
+	err = d.Examine(ctx, func(check doctor.Check) {
+		result.Checks = append(result.Checks, check)
+		result.Healthy = result.Healthy && check.Status != doctor.Failure
+		if flags.output == outputText {
+			printCheck(env.Stdout, check)
+		}
+	})
+	if err == nil && flags.output == outputJSON {
+		err = printJSON(env.Stdout, result)
+	}
+	switch {
+	case err != nil:
+		return failed(ctx, env, err), nil
+	case !result.Healthy:
+		return exitInconclusive, nil
+	default:
+		return exitHeld, nil
+	}
+}
+
+// newDoctor wires the doctor to what the flags name. Nothing is sent yet.
+func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
+	d := doctor.Doctor{Namespaces: flags.namespaces, Heartbeat: !flags.noHeartbeat, HeartbeatImage: flags.image, Owner: owner(env)}
+	config, err := flags.kubernetes.config()
+	if err != nil {
+		return d, err
+	}
+	namespace, err := flags.kubernetes.namespace()
+	if err != nil {
+		return d, err
+	}
+	if len(d.Namespaces) == 0 {
+		d.Namespaces = []string{namespace}
+	}
+	if d.Cluster, err = kube.Connect(config); err != nil {
+		return d, err
+	}
+	// That none is named is for a check to say.
+	if d.Prometheus, err = flags.prometheus.client(env); errors.Is(err, errNoPrometheus) {
+		return d, nil
+	}
+	return d, err
+}
+
+func printCheck(out io.Writer, check doctor.Check) {
+	printLine(out, "%-8s %-12s %s", check.Status, check.Name, check.Detail)
+	if check.Hint != "" {
+		printLine(out, "%-8s %-12s hint: %s", "", "", check.Hint)
+	}
+}

@@ -1,0 +1,250 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/journal"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// runFlags are the flags of squall run.
+type runFlags struct {
+	kubernetes kubeconfig
+	placement  placementFlags
+	heartbeat  heartbeatFlags
+	reports    reportList
+	prometheus prometheusFlags
+	out        string
+	selector   string
+	changed    changedFlag
+	quiet      bool
+	verbose    bool
+	logFormat  string
+}
+
+// needFiles asks for at least one file.
+func needFiles(command string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, files []string) error {
+		if len(files) == 0 {
+			return &hintedError{errors.New("no experiment file is named"), fmt.Sprintf("%[1]s FILE...; %[1]s --help has examples", command)}
+		}
+		return nil
+	}
+}
+
+func newRunCommand(env Env, code *int) *cobra.Command {
+	flags := runFlags{}
+	command := &cobra.Command{
+		Use:   "run FILE...",
+		Short: "Run experiments one after another",
+		Long: `Run injects the faults of experiment files, one experiment after another,
+watches each hypothesis, rolls back, and prints a summary on stdout. Progress
+goes to stderr. Ctrl-C rolls back; a second Ctrl-C ends at once, and the cluster
+removes the fault within 20 seconds.
+
+With --only-changed BASE only files that a branch has touched are loaded and run:
+those that differ from the merge base of BASE and HEAD, be it committed, not yet
+committed, or not yet tracked. Where none is, nothing is run and the exit code is 0.
+
+Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
+4 interrupted and clean, 5 rollback incomplete. With several experiments 5 wins,
+then 1, 4, 3, 2.`,
+		Example: `  squall run ratings-outage.yaml --prometheus http://localhost:9090
+  SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging -l team=reviews experiments/
+  squall run --only-changed origin/main experiments/`,
+		Args: needFiles("squall run"),
+		RunE: func(cmd *cobra.Command, files []string) (err error) {
+			*code, err = runFiles(cmd.Context(), env, flags, files)
+			return err
+		},
+	}
+	flags.add(command)
+	command.Flags().StringVarP(&flags.selector, "selector", "l", "", "run only experiments with such labels, as for kubectl: team=reviews,tier!=demo")
+	flags.changed.add(command)
+	return command
+}
+
+// add adds the flags that every command that injects has.
+func (f *runFlags) add(command *cobra.Command) {
+	f.kubernetes.add(command.Flags())
+	f.placement.add(command.Flags())
+	f.heartbeat.add(command.Flags())
+	command.Flags().Var(&f.reports, "report", "also write these reports beside the journal: json, md, junit, html, text")
+	f.prometheus.add(command.Flags())
+	command.Flags().StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
+	command.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
+	command.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print more: queries as they are sent, objects as they are made")
+	command.Flags().StringVar(&f.logFormat, "log-format", logText, "progress as text or json, the journal's events one a line")
+}
+
+// runFiles loads everything before it runs anything. An error means that
+// nothing was run.
+func runFiles(ctx context.Context, env Env, flags runFlags, files []string) (int, error) {
+	chosen, err := flags.changed.load(ctx, env, files, flags.selector)
+	if problems, ok := errors.AsType[experiments.Problems](err); ok {
+		fmt.Fprintln(env.Stderr, problems.Error())
+		return exitUsage, nil
+	}
+	if err != nil {
+		return exitUsage, err
+	}
+	if len(chosen) == 0 {
+		fmt.Fprintf(env.Stderr, "squall: no experiment is touched since %s; nothing was run\n", flags.changed.base)
+		return exitHeld, nil
+	}
+	r, err := newRunner(env, flags)
+	if err != nil {
+		return exitUsage, err
+	}
+	return runAll(ctx, env, flags, r, chosen), nil
+}
+
+// runAll runs experiments one after another, and stops when ctx ends.
+func runAll(ctx context.Context, env Env, flags runFlags, r runner.Runner, chosen []loaded) (code int) {
+	for i, e := range chosen {
+		if i > 0 {
+			fmt.Fprintln(env.Stdout)
+		}
+		_, one := runOne(ctx, env, flags, r, e.Experiment)
+		code = worstCode(code, one)
+		switch left := len(chosen) - i - 1; {
+		case left == 0:
+		case one == exitLeft:
+			fmt.Fprintf(env.Stderr, "squall: objects are left in the cluster; %d experiments were not run\n", left)
+			return code
+		case ctx.Err() != nil:
+			fmt.Fprintf(env.Stderr, "squall: interrupted; %d experiments were not run\n", left)
+			return worstCode(code, exitInterrupted)
+		}
+	}
+	return code
+}
+
+// newRunner wires a runner to the cluster and the Prometheus that the flags
+// name. Nothing is sent yet.
+func newRunner(env Env, flags runFlags) (runner.Runner, error) {
+	if flags.logFormat != logText && flags.logFormat != logJSON {
+		return runner.Runner{}, &hintedError{fmt.Errorf("--log-format %s is not known", flags.logFormat), "text or json"}
+	}
+	querier, err := flags.prometheus.client(env)
+	if err != nil {
+		return runner.Runner{}, err
+	}
+	if err := flags.heartbeat.check(); err != nil {
+		return runner.Runner{}, err
+	}
+	options, err := flags.placement.options(env)
+	if err != nil {
+		return runner.Runner{}, err
+	}
+	config, err := flags.kubernetes.config()
+	if err != nil {
+		return runner.Runner{}, err
+	}
+	target, err := kube.Connect(config)
+	if err != nil {
+		return runner.Runner{}, err
+	}
+	return runner.Runner{
+		Mesh: target, Querier: querier, Alerts: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: options,
+		WithoutHeartbeat: flags.heartbeat.mode == heartbeatOff, HeartbeatImage: flags.heartbeat.image,
+	}, nil
+}
+
+// runOne runs one experiment and prints its summary. The result is empty when
+// it could not be recorded, and so did not start.
+func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e experiments.Experiment) (result runner.Result, code int) {
+	run := r.NewRun(e, time.Now())
+	folder := filepath.Join(flags.out, run.ID)
+	writer, err := journal.Create(folder)
+	if err != nil {
+		printError(env.Stderr, &hintedError{fmt.Errorf("%s: refused: %w", e.Metadata.Name, err), unrecordedHint})
+		return result, exitInconclusive
+	}
+	recorder := &recorder{journal: writer}
+	if !flags.quiet {
+		if flags.logFormat == logText {
+			fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
+		}
+		recorder.progress = newProgress(newPainter(env, flags.logFormat, flags.verbose))
+	}
+	result = r.Run(ctx, run, e, recorder)
+	if recorder.progress != nil {
+		recorder.progress.flush()
+	}
+	folded, err := reports.Fold(recorder.events)
+	if err == nil {
+		// The last event may be the one that could not be recorded.
+		folded.Result = &result
+		err = errors.Join(reports.Text(env.Stdout, folded), writeReports(env, folder, flags.reports, folded))
+	}
+	if err := errors.Join(err, writer.Close()); err != nil {
+		printError(env.Stderr, err)
+	}
+	return result, exitCode(result)
+}
+
+// unrecordedHint is the next step when a journal cannot be written.
+const unrecordedHint = "a run that cannot be recorded does not start; choose another folder with --out"
+
+// recorder keeps a run's events, writes them to the journal, and shows them.
+type recorder struct {
+	journal  *journal.Writer
+	progress *progress // nil when quiet
+	mu       sync.Mutex
+	events   []journal.Event
+}
+
+// Record implements runner.Recorder.
+func (r *recorder) Record(at time.Time, eventType string, data any) error {
+	event, err := journal.NewEvent(at, eventType, data)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, event)
+	err = r.journal.Append(event)
+	if r.progress != nil {
+		r.progress.show(happening{event, data})
+	}
+	return err
+}
+
+func exitCode(result runner.Result) int {
+	switch {
+	case len(result.Left) > 0:
+		return exitLeft
+	case result.Verdict == steadystate.Deviated:
+		return exitDeviated
+	case result.Status == runner.Interrupted:
+		return exitInterrupted
+	case result.Verdict == steadystate.Inconclusive:
+		return exitInconclusive
+	default:
+		return exitHeld
+	}
+}
+
+// owner says who runs the experiment, for whoever finds its objects.
+func owner(env Env) string {
+	user := cmp.Or(env.Getenv("USER"), env.Getenv("LOGNAME"), "unknown")
+	host, err := os.Hostname()
+	if err != nil {
+		return user
+	}
+	return user + "@" + host
+}

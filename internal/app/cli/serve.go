@@ -1,0 +1,278 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/squall-chaos/squall/internal/app/metrics"
+	"github.com/squall-chaos/squall/internal/app/notify"
+	"github.com/squall-chaos/squall/internal/app/serve"
+	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// serveFlags are the flags of squall serve.
+type serveFlags struct {
+	runFlags
+	listen string
+	// externalURL is the status page's address to others.
+	externalURL string
+	tokenFile   string
+	keepRuns    int
+	keepFor     time.Duration
+	limits      serve.Limits
+	elect       bool
+	leaseSpace  string
+	leaseName   string
+	notifyFile  string
+	grafana     notify.Grafana
+}
+
+func newServeCommand(env Env, code *int) *cobra.Command {
+	flags := serveFlags{}
+	command := &cobra.Command{
+		Use:   "serve DIR",
+		Short: "Run experiments by their schedules",
+		Long: `Serve runs the experiments of a folder by their schedules, one at a time for a
+host, and within the limits of its flags, which no file can exceed. It reads the
+folder again when it changes; a file that breaks keeps its last good version. It
+removes what has expired, whoever made it, serves a status page, an API and
+metrics, and ends all live runs with a rollback when it is told to end.
+
+With --leader-elect several replicas may run: one of them starts runs.
+
+Exit codes: 0 ended as told, 2 bad usage or it could not begin, 5 the rollback of
+a run that was live at the end is incomplete.`,
+		Example: `  squall serve experiments/ --prometheus http://prometheus.monitoring:9090
+  squall serve /etc/squall --leader-elect --listen :8080 --token-file /run/secrets/token --protected '*.payments.svc.cluster.local' --max-percentage 50`,
+		Args: func(_ *cobra.Command, arguments []string) error {
+			if len(arguments) != 1 {
+				return &hintedError{fmt.Errorf("%d folders instead of one", len(arguments)), "squall serve DIR"}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, arguments []string) (err error) {
+			*code, err = serveFolder(cmd.Context(), env, flags, arguments[0])
+			return err
+		},
+	}
+	flags.add(command)
+	return command
+}
+
+func (f *serveFlags) add(command *cobra.Command) {
+	f.kubernetes.addWithNamespace(command.Flags(), "look for what has expired, and for the runs of others to stop, in this namespace only")
+	f.placement.add(command.Flags())
+	f.heartbeat.add(command.Flags())
+	f.prometheus.add(command.Flags())
+	flags := command.Flags()
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:8080", "address of the status page, the API and the metrics")
+	flags.StringVar(&f.externalURL, "external-url", "", "URL of the status page as people reach it, for the links in notifications")
+	flags.StringVar(&f.tokenFile, "token-file", "", "file with the token that lets the API start, stop and pause; without it everything reads only")
+	flags.StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal and its reports")
+	flags.IntVar(&f.keepRuns, "keep-runs", 1000, "how many runs are kept there; 0 keeps all")
+	flags.DurationVar(&f.keepFor, "keep-for", 2160*time.Hour, "for how long they are kept; 0 keeps all")
+	flags.IntVar(&f.limits.MaxConcurrent, "max-concurrent", 4, "how many runs may be live; 0 sets no limit")
+	flags.IntVar(&f.limits.MaxPerNamespace, "max-per-namespace", 1, "how many runs may disturb the calls from one namespace; 0 sets no limit")
+	flags.StringArrayVar(&f.limits.Protected, "protected", nil, "host that no fault may target, as a shell pattern; several are allowed")
+	flags.Float64Var(&f.limits.MaxPercentage, "max-percentage", 100, "the largest share of requests that faults may hit; 0 sets no limit")
+	flags.DurationVar(&f.limits.MaxDuration, "max-duration", time.Hour, "the longest that an experiment may last; 0 sets no limit")
+	flags.BoolVar(&f.elect, "leader-elect", false, "let one of several replicas run experiments")
+	flags.StringVar(&f.leaseSpace, "lease-namespace", "", "namespace of the Leases (default the pod's, or --home-namespace)")
+	flags.StringVar(&f.leaseName, "lease-name", "squall", "name of the Lease of the leader; that of the starts ends in -starts")
+	flags.StringVar(&f.notifyFile, "notify-file", "", "file with the URLs that are told of runs, one a line: chat and webhooks")
+	flags.StringVar(&f.grafana.URL, "grafana", "", "URL of a Grafana in which the time of each fault is marked")
+	flags.StringVar(&f.grafana.TokenFile, "grafana-token-file", "", "file with the token of Grafana's service account")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
+	flags.StringVar(&f.logFormat, "log-format", logText, "log as text or json")
+}
+
+// serveFolder serves until ctx ends. An error is one of usage, or says that it
+// could not begin.
+func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) (code int, err error) {
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		return exitUsage, &hintedError{fmt.Errorf("%s is no folder", folder), "squall serve DIR, with the experiment files in it"}
+	}
+	if err := flags.limits.Check(); err != nil {
+		return exitUsage, &hintedError{err, "--protected '*.payments.svc.cluster.local'"}
+	}
+	if err := os.MkdirAll(flags.out, 0o750); err != nil {
+		return exitUsage, &hintedError{err, "--out names a folder that can be written"}
+	}
+	telling := metrics.New(version())
+	log, flush := newLog(env, flags.logFormat, flags.verbose)
+	defer flush()
+	notifier, err := flags.notifier(telling, log) //nolint:contextcheck // what is queued outlives ctx
+	if err != nil {
+		return exitUsage, err
+	}
+	r, err := newRunner(env, flags.runFlags)
+	if err != nil {
+		return exitUsage, err
+	}
+	server, election, err := flags.server(env, folder, r, serve.Config{Notify: notifier.Notify, Metrics: telling, Log: log})
+	if err != nil {
+		return exitUsage, err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", flags.listen)
+	if err != nil {
+		return exitUsage, &hintedError{err, "--listen names a free address"}
+	}
+	web := (&serve.Web{Server: server, Metrics: telling.Handler(), TokenFile: flags.tokenFile, Version: version()}).HTTPServer()
+	log.Info("serving", "address", listener.Addr().String(), "folder", folder)
+	serving, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var all sync.WaitGroup
+	all.Go(func() {
+		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			stop(err)
+		}
+	})
+	all.Go(func() { server.Watch(serving) })
+	lead(serving, server, election, log)
+	// The page shows how the last runs end.
+	_ = web.Close()
+	all.Wait()
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
+	defer cancel()
+	notifier.Close(closing)
+	if left := server.Left(); len(left) > 0 {
+		flush()
+		printLeft(env, left)
+		return exitLeft, nil
+	}
+	if cause := context.Cause(serving); ctx.Err() == nil && cause != nil {
+		return exitUsage, &hintedError{cause, "see the log above"}
+	}
+	return exitHeld, nil
+}
+
+// notifyTimeout is how long the last notifications may take at the end.
+const notifyTimeout = 5 * time.Second
+
+// lead leads whenever it is elected, or at once where nobody else could.
+func lead(ctx context.Context, server *serve.Server, election *kube.Election, log *slog.Logger) {
+	if election == nil {
+		server.Observed(server.Identity)
+		server.Lead(ctx)
+		return
+	}
+	election.Observed = server.Observed
+	election.Failed = func(err error) { log.Error("the Lease of the leader", "error", err) }
+	election.Run(ctx, server.Lead)
+}
+
+func (f *serveFlags) notifier(telling *metrics.Metrics, log *slog.Logger) (*notify.Notifier, error) {
+	var urls []string
+	var err error
+	if f.notifyFile != "" {
+		if urls, err = notify.Load(f.notifyFile); err != nil {
+			return nil, &hintedError{fmt.Errorf("--notify-file: %w", err), "one URL a line, such as slack://TOKEN@CHANNEL"}
+		}
+	}
+	var grafana *notify.Grafana
+	if f.grafana.URL != "" {
+		grafana = &f.grafana
+	}
+	notifier, err := notify.New(urls, grafana, func(target string, err error) {
+		telling.NotificationFailed(target)
+		log.Warn("notification lost", "target", target, "error", err)
+	})
+	if err != nil {
+		return nil, &hintedError{err, "check --notify-file and --grafana"}
+	}
+	for _, target := range notifier.Targets() {
+		telling.Notifies(target)
+	}
+	return notifier, nil
+}
+
+// server wires a server to the cluster, and to its replicas if there are any.
+func (f *serveFlags) server(env Env, folder string, r runner.Runner, config serve.Config) (*serve.Server, *kube.Election, error) {
+	surveyor, err := newSurveyor(&f.kubernetes)
+	if err != nil {
+		return nil, nil, err
+	}
+	config.Folder, config.Runner, config.Limits = serve.NewFolder(folder), r, f.limits
+	config.Out, config.KeepRuns, config.KeepFor = f.out, f.keepRuns, f.keepFor
+	config.Identity, config.ExternalURL = identity(f.advertised(env)), f.externalURL
+	config.Store = &serve.StateFile{Path: filepath.Join(f.out, "starts.json")}
+	config.Look = func(ctx context.Context) ([]mesh.ActiveRun, error) {
+		seen, err := surveyor.look(ctx)
+		return seen.Runs, err
+	}
+	config.Remove = func(ctx context.Context, runs []mesh.ActiveRun, owner string) error {
+		return removeQuietly(ctx, surveyor, config, runs, owner)
+	}
+	config.Tell = func(ctx context.Context, about mesh.Ref, warning bool, reason, message string) error {
+		return surveyor.cluster.Tell(ctx, kube.Event{About: about, Warning: warning, Reason: reason, Message: message, Reporter: config.Identity})
+	}
+	var election *kube.Election
+	if f.elect {
+		namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.placement.home, surveyor.fallback)
+		election = &kube.Election{Cluster: surveyor.cluster, Namespace: namespace, Name: f.leaseName, Identity: config.Identity}
+		config.Store = serve.NotedState{Note: kube.Note{Cluster: surveyor.cluster, Namespace: namespace, Name: f.leaseName + "-starts"}}
+	}
+	return serve.New(config), election, nil
+}
+
+// advertised is where other replicas reach this one: at the pod's address. Empty
+// means nowhere.
+func (f *serveFlags) advertised(env Env) string {
+	_, port, err := net.SplitHostPort(f.listen)
+	if address := env.Getenv("POD_IP"); f.elect && address != "" && err == nil {
+		return net.JoinHostPort(address, port)
+	}
+	return ""
+}
+
+// identity names this process unlike any other, also of the same host, and says
+// where it is reached.
+func identity(address string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "squall"
+	}
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
+	name := host + "-" + hex.EncodeToString(random[:])
+	if address != "" {
+		name += "@" + address
+	}
+	return name
+}
+
+// removeTimeout bounds one removal.
+const removeTimeout = 30 * time.Second
+
+func removeQuietly(ctx context.Context, surveyor surveyor, config serve.Config, runs []mesh.ActiveRun, owner string) error {
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
+	defer cancel()
+	killSwitch := runner.KillSwitch{
+		Cluster: surveyor.cluster, Look: config.Look, Owner: owner, Settle: runner.DefaultTiming().Settle,
+		Report: func(run string, done runner.Deletion) {
+			if done.Error != "" {
+				config.Log.Warn("an object is left so far", "run", run, "object", done.Object.String(), "error", done.Error)
+			}
+		},
+	}
+	left, err := killSwitch.Pull(ctx, runs)
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("objects of %d runs are left", len(left))
+	}
+	return err
+}

@@ -1,0 +1,172 @@
+package serve
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/squall-chaos/squall/internal/app/metrics"
+	"github.com/squall-chaos/squall/internal/app/notify"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// slowMesh is a cluster that does not answer while it is read. It has no other
+// method: nothing may be created.
+type slowMesh struct {
+	runner.Mesh
+	reads chan time.Time
+}
+
+func (m slowMesh) Name() string { return "slow" }
+
+func (m slowMesh) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+	m.reads <- time.Now()
+	<-ctx.Done()
+	return mesh.Snapshot{}, ctx.Err()
+}
+
+// everyTenMinutes is due every ten minutes, and may be late by five.
+const everyTenMinutes = `{apiVersion: squall.dev/v1alpha1, kind: Experiment, metadata: {name: outage}, spec: {
+  target: {host: ratings.prod.svc.cluster.local}, callers: [{namespace: shop}],
+  faults: [{abort: {httpStatus: 503}, percentage: 50}], duration: 1m,
+  steadyState: {probes: [{name: up, query: up, min: 1}]},
+  schedule: {cron: "*/10 * * * *", startingDeadline: 5m}}}`
+
+func replica(t *testing.T, folder string, cluster slowMesh) *Server {
+	t.Helper()
+	unexpected := func(what string) { t.Errorf("unexpected: %s", what) }
+	return New(Config{
+		Folder: NewFolder(folder), Runner: runner.Runner{Mesh: cluster, Timing: runner.DefaultTiming()},
+		Store: &StateFile{Path: filepath.Join(folder, "starts.json")}, Out: filepath.Join(folder, "runs"),
+		Look: func(context.Context) ([]mesh.ActiveRun, error) { return nil, nil },
+		Remove: func(context.Context, []mesh.ActiveRun, string) error {
+			unexpected("remove")
+			return nil
+		},
+		Tell: func(context.Context, mesh.Ref, bool, string, string) error {
+			unexpected("tell")
+			return nil
+		},
+		Notify: func(e notify.Event) {
+			if e.Kind != notify.Finished {
+				unexpected(string(e.Kind))
+			}
+		},
+		Metrics: metrics.New("test"), Log: slog.New(slog.DiscardHandler),
+	})
+}
+
+// A run that ends before it has created anything, because its process does not
+// lead any more, is made again by whoever leads next.
+func TestHandoverBeforeTheFirstObject(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "outage.yaml"), []byte(everyTenMinutes), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		cluster := slowMesh{reads: make(chan time.Time)}
+		lead := func() (stop func()) {
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				replica(t, folder, cluster).Lead(ctx)
+			}()
+			return func() {
+				cancel()
+				<-ended
+			}
+		}
+		stop := lead()
+		first := <-cluster.reads
+		time.Sleep(2 * time.Second)
+		stop()
+
+		stop = lead()
+		defer stop()
+		if second := <-cluster.reads; second.Sub(first) > 5*time.Second {
+			t.Errorf("the start at %s was made again at %s", first, second)
+		}
+	})
+}
+
+// gauges keeps what one replica's gauges say.
+type gauges struct {
+	Metrics
+	mu     sync.Mutex
+	next   map[string]time.Time
+	paused bool
+}
+
+func (g *gauges) NextStart(experiment string, at time.Time, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if delete(g.next, experiment); ok {
+		g.next[experiment] = at
+	}
+}
+
+func (g *gauges) Paused(paused bool) { g.mu.Lock(); g.paused = paused; g.mu.Unlock() }
+
+func (g *gauges) check(t *testing.T, when string, next map[string]time.Time, paused bool) {
+	t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if diff := cmp.Diff(next, g.next); diff != "" || g.paused != paused {
+		t.Errorf("%s: paused %t; next starts (-want +got):\n%s", when, g.paused, diff)
+	}
+}
+
+// A replica that stands by says nothing that only the leader knows, and knows
+// whether somebody has paused.
+func TestGaugesOfAStandby(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage", "* * * * *", "0 * * * *"))
+		none := map[string]time.Time{}
+		replicas, told := []*process{w.replica("a"), w.replica("b")}, []*gauges{}
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended sync.WaitGroup
+		for _, r := range replicas {
+			told = append(told, &gauges{Metrics: w.tally, next: map[string]time.Time{}})
+			r.Metrics = told[len(told)-1]
+			ended.Go(func() { r.Watch(ctx) })
+		}
+		lead := func(r *process) (stop func()) {
+			leading, cancel := context.WithCancel(ctx)
+			ended := make(chan struct{})
+			go func() { defer close(ended); r.Lead(leading) }()
+			return func() { cancel(); <-ended }
+		}
+		stop := lead(replicas[0])
+		w.write("b.yaml", written("second", "* * * * *", "30 * * * *"))
+		time.Sleep(reloadEvery + time.Second)
+		now := time.Now().Truncate(time.Hour)
+		next := map[string]time.Time{"outage": now.Add(time.Hour), "second": now.Add(time.Hour / 2)}
+		told[0].check(t, "it leads", next, false)
+		told[1].check(t, "it has never led", none, false)
+		must(t, replicas[0].Pause(t.Context(), true, "ann"))
+		time.Sleep(refreshEvery)
+		told[0].check(t, "it has been paused", next, true)
+		told[1].check(t, "another has been paused", none, true)
+		stop()
+		stop = lead(replicas[1])
+		must(t, replicas[1].Pause(t.Context(), false, ""))
+		time.Sleep(refreshEvery)
+		told[0].check(t, "it leads no more", none, false)
+		told[1].check(t, "it leads now", next, false)
+		if by := replicas[0].Status().Paused; by != "" {
+			t.Errorf("a former leader says that it is paused by %q", by)
+		}
+		stop()
+		cancel()
+		ended.Wait()
+	})
+}

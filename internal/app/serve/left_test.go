@@ -1,0 +1,202 @@
+package serve
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/app/notify"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// Whoever ends the process hears of what its last runs could not remove.
+func TestWhatIsLeftAtTheEnd(t *testing.T) {
+	for name, end := range map[string]func(*process){"the cluster answers": func(r *process) { r.stop() }, "it does not": (*process).kill} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.write("a.yaml", written("outage", "duration: 10s", "duration: 40s"))
+				r := w.lead("a")
+				time.Sleep(70 * time.Second)
+				if len(w.injections("outage")) != 1 {
+					t.Fatalf("injections %+v", w.injections("outage"))
+				}
+				end(r)
+				if left := r.Left(); (len(left) > 0) != (name == "it does not") {
+					t.Errorf("left: %v", left)
+				}
+			})
+		})
+	}
+}
+
+// A replica is ready when it knows the experiments and who leads.
+func TestReady(t *testing.T) {
+	web, handler := site(t)
+	check := func(when string, code int, says string) {
+		t.Helper()
+		if got := request(t, handler, http.MethodGet, "/readyz", ""); got.Code != code || !strings.Contains(got.Body.String(), says) {
+			t.Errorf("%s: %d %s", when, got.Code, got.Body)
+		}
+	}
+	check("nobody leads", http.StatusServiceUnavailable, "no replica leads")
+	web.Server.Observed("other")
+	check("another leads", http.StatusOK, "ok")
+	must(t, os.RemoveAll(web.Server.Folder.path))
+	web.Server.reload()
+	check("the folder is gone", http.StatusServiceUnavailable, "the experiments cannot be read")
+}
+
+// The gauge of faults in force follows each of them, not its run: it falls when
+// the fault ends, and stays while it cannot be removed.
+func TestFaultsInForce(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage"))
+		r := w.lead("a")
+		check := func(when string, at, want int) {
+			t.Helper()
+			time.Sleep(time.Until(time.Date(2000, 1, 1, 0, 0, at, 0, time.UTC)))
+			if got := w.counted().faults; got != want {
+				t.Errorf("%s: %d are in force", when, got)
+			}
+		}
+		check("in the baseline", 62, 0)
+		check("while it lasts", 64, 1)
+		check("at its end", 72, 1)
+		check("in the recovery", 75, 0)
+		check("while the next one lasts", 130, 1)
+		r.cut.Store(true)
+		check("it cannot be removed", 140, 1)
+		r.cut.Store(false)
+		check("it can be removed", 146, 0)
+		r.stop()
+	})
+}
+
+// A fault that starts later is not in force before, and never was where the run
+// ends before.
+func TestAFaultThatStartsLater(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		r := w.lead("a")
+		live := &liveRun{experiment: experiments.Experiment{Spec: experiments.Spec{
+			Duration: experiments.Duration{Duration: time.Minute},
+			Faults:   []experiments.Fault{{StartAfter: experiments.Duration{Duration: 40 * time.Second}}, {StartAfter: experiments.Duration{Duration: 20 * time.Second}}},
+		}}}
+		r.mu.Lock()
+		r.live["a"] = live
+		r.mu.Unlock()
+		live.follow(time.Now(), runner.Phase{Name: runner.PhaseObserve})
+		time.Sleep(19 * time.Second)
+		if w.counted().faults != 0 {
+			t.Error("it is in force too early")
+		}
+		ended := &liveRun{experiment: live.experiment, from: live.from}
+		ended.follow(time.Now(), runner.Phase{Name: runner.PhaseRollback})
+		if event := ended.event(notify.Finished); !event.From.IsZero() || !event.To.IsZero() {
+			t.Errorf("it was in force from %s to %s", event.From, event.To)
+		}
+		// What is stuck of a run that ended before its faults started holds none.
+		stuck := &liveRun{experiment: live.experiment, from: live.from, to: time.Now(), stuck: map[mesh.Ref]bool{{Kind: "VirtualService"}: true}}
+		r.mu.Lock()
+		r.live["b"] = stuck
+		r.mu.Unlock()
+		time.Sleep(3 * time.Second)
+		if w.counted().faults != 1 {
+			t.Errorf("%d are in force", w.counted().faults)
+		}
+		r.mu.Lock()
+		delete(r.live, "b")
+		r.mu.Unlock()
+		over := runner.Phase{Name: runner.PhaseRollback}
+		live.follow(time.Now(), over)
+		r.tellPhase(live, over)
+		if event := live.event(notify.Finished); event.To.Sub(event.From) != 2*time.Second || w.counted().faults != 0 {
+			t.Errorf("it was in force from %s to %s, and %d are", event.From, event.To, w.counted().faults)
+		}
+		r.mu.Lock()
+		delete(r.live, "a")
+		r.mu.Unlock()
+		r.stop()
+	})
+}
+
+// secondFails is a way to the mesh on which the second VirtualService fails, late.
+type secondFails struct {
+	port
+	created *int
+}
+
+func (m secondFails) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	if object.GetKind() == "VirtualService" {
+		if *m.created++; *m.created == 2 {
+			time.Sleep(4 * time.Second)
+			return nil, errCut
+		}
+	}
+	return m.port.Create(ctx, object)
+}
+
+// A fault is in force as soon as its first object is there, whatever becomes of
+// the others.
+func TestAFaultOfWhichHalfIsInForce(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage", "callers: [{namespace: shop}]", "callers: [{namespace: shop}, {namespace: cart}]", "* * * * *", "1 0 * * *"))
+		r := w.replica("a")
+		r.Runner.Mesh = newSharing(secondFails{port{w.mesh, r}, new(int)})
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended sync.WaitGroup
+		ended.Go(func() { r.Lead(ctx) })
+		time.Sleep(66 * time.Second)
+		if w.alive() != 1 || w.counted().faults != 1 {
+			t.Errorf("%d are in force, and the gauge says %d", w.alive(), w.counted().faults)
+		}
+		time.Sleep(20 * time.Second)
+		cancel()
+		ended.Wait()
+		if faults := w.counted().faults; faults != 0 {
+			t.Errorf("%d are in force after the run", faults)
+		}
+		last := w.told[len(w.told)-1]
+		if one := w.injections("outage")[0]; last.Kind != notify.Finished || !last.From.Equal(one.from) || last.To.Before(one.from.Add(4*time.Second)) {
+			t.Errorf("a fault was in force from %s to %s, and people are told %+v", one.from, one.to, last)
+		}
+	})
+}
+
+// takenMesh is a way to the mesh in which another run has every VirtualService.
+type takenMesh struct{ port }
+
+func (m takenMesh) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	if object.GetKind() == "VirtualService" {
+		return nil, &runner.TakenError{Object: mesh.RefTo(object), Run: "another"}
+	}
+	return m.port.Create(ctx, object)
+}
+
+// A run that is refused at its first object has disturbed nothing.
+func TestARunThatIsRefusedLate(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage", "* * * * *", "1 0 * * *"))
+		r := w.replica("a")
+		r.Runner.Mesh = newSharing(takenMesh{port{w.mesh, r}})
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended sync.WaitGroup
+		ended.Go(func() { r.Lead(ctx) })
+		time.Sleep(80 * time.Second)
+		cancel()
+		ended.Wait()
+		last := w.told[len(w.told)-1]
+		if last.Kind != notify.Finished || last.Status != string(runner.RefusedRun) || !last.From.IsZero() || !last.To.IsZero() {
+			t.Errorf("%+v", last)
+		}
+	})
+}

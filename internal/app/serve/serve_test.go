@@ -1,0 +1,627 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/squall-chaos/squall/internal/app/metrics"
+	"github.com/squall-chaos/squall/internal/app/notify"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// bubble runs a test in fake time, in a new world.
+func bubble(t *testing.T, name string, test func(t *testing.T, w *world)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			test(t, w)
+			w.check()
+			if left := w.alive(); left > 0 {
+				t.Errorf("%d faults are left", left)
+			}
+		})
+	})
+}
+
+func TestEveryMinute(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage"))
+		r := w.lead("a")
+		time.Sleep(time.Hour + 30*time.Second)
+		r.stop()
+		all := w.injections("outage")
+		if len(all) != 60 || w.counted().starts["outage"] != 60 || w.ended("outage", runner.Completed) != 60 {
+			t.Errorf("%d injections of %d starts, %v", len(all), w.counted().starts["outage"], w.counted().finished)
+		}
+		for i, one := range all {
+			// The baseline takes three seconds.
+			want := time.Date(2000, 1, 1, 0, 1+i, 0, 0, time.UTC)
+			if lag := one.from.Sub(want); lag < 3*time.Second || lag > 3500*time.Millisecond {
+				t.Errorf("start %d: injected at %s", i, one.from)
+			}
+		}
+		if len(w.counted().skips) > 0 {
+			t.Errorf("skipped: %v", w.counted().skips)
+		}
+	})
+}
+
+// What becomes of starts while a run of 80 s is live, in ten minutes.
+func TestConcurrencyPolicies(t *testing.T) {
+	for _, test := range []struct {
+		policy             string
+		injected, skipped  int
+		ended, interrupted int
+	}{
+		{"Forbid", 5, 5, 5, 0},
+		{"Replace", 10, 0, 0, 10},
+		// It starts beside it where that disturbs another host; a host is
+		// disturbed once at a time, so here it waits.
+		{"Allow", 7, 2, 6, 1},
+	} {
+		bubble(t, test.policy, func(t *testing.T, w *world) {
+			w.write("a.yaml", written("outage", "10s", "80s", `"* * * * *"`, `"* * * * *", concurrencyPolicy: `+test.policy))
+			r := w.lead("a")
+			time.Sleep(10*time.Minute + 30*time.Second)
+			r.stop()
+			got := []int{len(w.injections("outage")), w.skipped("outage", "concurrency") + w.skipped("outage", "limit") + w.skipped("outage", "deadline"), w.ended("outage", runner.Completed), w.ended("outage", runner.Interrupted)}
+			if diff := cmp.Diff([]int{test.injected, test.skipped, test.ended, test.interrupted}, got); diff != "" {
+				t.Errorf("%s\n%v %v", diff, w.counted().skips, w.counted().finished)
+			}
+		})
+	}
+}
+
+// Starts wait for a host, for a namespace and for a place until their deadline,
+// and are skipped with the reason then.
+func TestStartsWait(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		limits Limits
+		change []string
+		waits  string
+		reason string
+	}{
+		{"host", Limits{}, []string{"host: ratings, namespace: prod", "host: ratings.prod.svc.cluster.local", "namespace: shop}]", "namespace: cart}]"}, "another run disturbs ratings.prod.svc.cluster.local", "concurrency"},
+		{"namespace", Limits{MaxPerNamespace: 1}, []string{"host: ratings", "host: reviews"}, "1 runs disturb calls from shop, and no more are permitted here", "limit"},
+		{"place", Limits{MaxConcurrent: 1}, []string{"host: ratings", "host: reviews", "namespace: shop}]", "namespace: cart}]"}, "1 runs are live, and no more are permitted here", "limit"},
+	} {
+		bubble(t, test.name, func(t *testing.T, w *world) {
+			w.limits = test.limits
+			w.write("a.yaml", written("long", "10s", "250s", "* * * * *", "1 0 * * *"))
+			w.write("b.yaml", written("short", append(test.change, "* * * * *", "2 0 * * *", `* *"}`, `* *", startingDeadline: 30s}`)...))
+			w.write("c.yaml", written("patient", append(test.change, "* * * * *", "2 0 * * *", `* *"}`, `* *", startingDeadline: 10m}`)...))
+			r := w.lead("a")
+			time.Sleep(2*time.Minute + 10*time.Second)
+			if got := r.Status().Experiments; len(got) != 3 || got[2].Waiting != test.waits || got[1].Waiting != test.waits {
+				t.Errorf("%+v", got)
+			}
+			time.Sleep(10 * time.Minute)
+			r.stop()
+			if w.skipped("short", test.reason) != 1 || len(w.injections("short")) != 0 || len(w.injections("patient")) != 1 {
+				t.Errorf("%v, %v", w.counted().skips, w.counted().starts)
+			}
+		})
+	}
+}
+
+// Starts that come due while another one waits are not missed: what it waits for
+// is why.
+func TestStartsThatAreOvertaken(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("long", "10s", "250s", "* * * * *", "1 0 * * *"))
+		w.write("b.yaml", written("short", `* *"}`, `* *", startingDeadline: 10m}`))
+		r := w.lead("a")
+		time.Sleep(10*time.Minute + 30*time.Second)
+		r.stop()
+		if w.skipped("short", metrics.SkippedDeadline) != 0 || w.skipped("short", metrics.SkippedConcurrency) != 4 || w.counted().starts["short"] != 6 {
+			t.Errorf("%v %v", w.counted().skips, w.counted().starts)
+		}
+	})
+}
+
+// A file that does not name its callers, or names a host in its own way, cannot
+// get round a limit: the plan says what it disturbs.
+func TestPlansAreLimited(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.limits = Limits{MaxPerNamespace: 1}
+		w.write("a.yaml", written("long", "10s", "60s"))
+		w.write("b.yaml", written("callerless", "host: ratings", "host: reviews", "  callers: [{namespace: shop}]\n", ""))
+		r := w.lead("a")
+		time.Sleep(time.Minute + 45*time.Second)
+		r.stop()
+		if len(w.injections("long"))+len(w.injections("callerless")) != 1 || w.ended("long", runner.RefusedRun)+w.ended("callerless", runner.RefusedRun) != 1 {
+			t.Errorf("%v %v", w.counted().finished, w.counted().reasons)
+		}
+	})
+}
+
+func TestPause(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage"))
+		r := w.lead("a")
+		time.Sleep(90 * time.Second)
+		if err := r.Pause(t.Context(), true, "somebody"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		if len(w.injections("outage")) != 1 || w.skipped("outage", "paused") != 10 || r.Status().Paused != "somebody" || !w.isPaused() {
+			t.Errorf("%d injections, %v", len(w.injections("outage")), w.counted().skips)
+		}
+		r.stop()
+		r = w.lead("b") // which hears of it
+		time.Sleep(5 * time.Minute)
+		if len(w.injections("outage")) != 1 {
+			t.Errorf("%d injections", len(w.injections("outage")))
+		}
+		standby := w.replica("c")
+		if err := standby.Pause(t.Context(), false, "somebody"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2*time.Minute + 30*time.Second)
+		r.stop()
+		if got := len(w.injections("outage")); got != 3 {
+			t.Errorf("%d injections", got)
+		}
+	})
+}
+
+// What was read before somebody paused does not undo it when it comes late.
+func TestPauseDuringARefresh(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage"))
+		w.fate = func(write bool) (time.Duration, bool, error) {
+			if write {
+				return 0, true, nil
+			}
+			return 2 * time.Second, true, nil
+		}
+		r := w.lead("a")
+		time.Sleep(refreshEvery + 500*time.Millisecond) // a refresh is under way
+		if err := r.Pause(t.Context(), true, "somebody"); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			if r.Status().Paused != "somebody" {
+				t.Fatal("it is not paused any more")
+			}
+		}
+		r.stop()
+	})
+}
+
+// A schedule that is new, changed or not suspended any more begins then.
+func TestSchedulesAreNotRetroactive(t *testing.T) {
+	for _, test := range []struct{ name, before, after string }{
+		{"new", "", `"0 * * * *", startingDeadline: 30m`},
+		{"changed", `"30 23 * * *"`, `"0 * * * *", startingDeadline: 30m`},
+		{"suspended", `"0 * * * *", startingDeadline: 30m, suspend: true`, `"0 * * * *", startingDeadline: 30m`},
+	} {
+		bubble(t, test.name, func(t *testing.T, w *world) {
+			if test.before != "" {
+				w.write("a.yaml", written("outage", `"* * * * *"`, test.before))
+			}
+			r := w.lead("a")
+			time.Sleep(65 * time.Minute)
+			w.write("a.yaml", written("outage", `"* * * * *"`, test.after))
+			time.Sleep(50 * time.Minute)
+			if got := w.injections("outage"); len(got) != 0 {
+				t.Errorf("injected at %s", got[0].from)
+			}
+			time.Sleep(10 * time.Minute)
+			r.stop()
+			if got := len(w.injections("outage")); got != 1 {
+				t.Errorf("%d injections", got)
+			}
+		})
+	}
+}
+
+// The page shows the start that comes next, also between its nominal time and the
+// end of its jitter, whether the replica leads or not.
+func TestTheNextStartWithJitter(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage", `cron: "* * * * *"`, `cron: "0 * * * *", jitter: 30m, startingDeadline: 5m`))
+		r, standby := w.lead("a"), w.replica("b")
+		for range 10 {
+			next, _ := r.entries["outage"].schedule.Next(time.Now())
+			for _, at := range []time.Time{next.Nominal.Add(-time.Second), next.Nominal, next.Nominal.Add(time.Second), next.At.Add(-time.Second)} {
+				time.Sleep(time.Until(at))
+				for _, replica := range []*Server{r.Server, standby.Server} {
+					if shown := replica.Status().Experiments[0].Next; !shown.Equal(next.At) {
+						t.Errorf("%s says at %s that the start of %s comes at %s", replica.Identity, at, next.At, shown)
+					}
+				}
+			}
+			time.Sleep(time.Until(next.At.Add(time.Second)))
+			if shown := r.Status().Experiments[0].Next; !shown.After(next.At) {
+				t.Errorf("the start of %s has been made, and comes at %s", next.At, shown)
+			}
+		}
+		r.stop()
+		if made := w.counted().starts["outage"]; made != 10 {
+			t.Errorf("%d starts", made)
+		}
+	})
+}
+
+// After a time in which nobody leads, however long, the latest start happens
+// exactly once, when its deadline is not over.
+func TestAfterAPause(t *testing.T) {
+	for _, test := range []struct {
+		pause    time.Duration
+		injected int
+	}{
+		{8 * time.Minute, 0},
+		{10*time.Minute + 20*time.Second, 1},
+		{18 * time.Minute, 0},
+		{24 * time.Hour, 1},
+		{24*time.Hour + 8*time.Minute, 0},
+		{20 * 365 * 24 * time.Hour, 1},
+	} {
+		bubble(t, test.pause.String(), func(t *testing.T, w *world) {
+			w.write("a.yaml", written("outage", `"* * * * *"`, `"*/10 * * * *", startingDeadline: 5m`))
+			w.lead("a").stop()
+			time.Sleep(test.pause)
+			r := w.lead("b")
+			time.Sleep(90 * time.Second)
+			r.stop()
+			if got := len(w.injections("outage")); got != test.injected {
+				t.Errorf("%d injections, %v", got, w.counted().skips)
+			}
+		})
+	}
+}
+
+// A start that a wrong clock has noted does not keep a schedule from going on. One
+// that is noted by a clock that is a little fast is not made again.
+func TestAStartInTheFuture(t *testing.T) {
+	for _, test := range []struct {
+		noted    string
+		injected int
+	}{
+		{"2030-01-01T00:00:00Z", 10},
+		{"2000-01-01T00:02:00Z", 8},
+	} {
+		bubble(t, test.noted, func(t *testing.T, w *world) {
+			w.write("a.yaml", written("outage"))
+			w.note.text = `{"starts":{"outage":"` + test.noted + `","gone":"` + test.noted + `"}}`
+			r := w.lead("a")
+			time.Sleep(5*time.Minute + 30*time.Second)
+			r.stop()
+			r = w.lead("b")
+			time.Sleep(5 * time.Minute)
+			r.stop()
+			if got := len(w.injections("outage")); got != test.injected || strings.Contains(w.note.text, "2030") {
+				t.Errorf("%d injections, and %s is noted", got, w.note.text)
+			}
+		})
+	}
+}
+
+// Whoever leads next makes a start again that had come to nothing, and only that.
+func TestTakingOver(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		at       time.Duration // after the start
+		end      func(r *process)
+		injected int
+	}{
+		{"ended before the first create", 2 * time.Second, func(r *process) { r.stop() }, 1},
+		{"ended in the fault", 6 * time.Second, func(r *process) { r.stop() }, 1},
+		{"died before the first create", 2 * time.Second, func(r *process) { r.kill() }, 1},
+		{"died in the fault", 6 * time.Second, func(r *process) { r.kill() }, 1},
+	} {
+		bubble(t, test.name, func(t *testing.T, w *world) {
+			w.write("a.yaml", written("outage", "* * * * *", "1 * * * *", `* *"}`, `* *", startingDeadline: 5m}`))
+			first := w.lead("a")
+			time.Sleep(time.Minute + test.at)
+			test.end(first)
+			if w.alive() > 0 && test.name == "ended in the fault" {
+				t.Error("Lead has returned before the rollback")
+			}
+			time.Sleep(20 * time.Second)
+			if w.alive() > 0 {
+				t.Error("a fault outlives its process")
+			}
+			second := w.lead("b")
+			time.Sleep(5 * time.Minute)
+			second.stop()
+			if got := len(w.injections("outage")); got != test.injected {
+				t.Errorf("%d injections; %v", got, w.counted().finished)
+			}
+		})
+	}
+}
+
+// The reason that the journal gives is the right one.
+func TestHandoverInWords(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage"))
+		r := w.lead("a")
+		time.Sleep(66 * time.Second)
+		began := time.Now()
+		r.stop()
+		if took := time.Since(began); took > 2*time.Second || len(w.counted().reasons) != 1 || w.counted().reasons[0] != "another leads" {
+			t.Errorf("%s, %q", took, w.counted().reasons)
+		}
+	})
+}
+
+// A process that has slept while another took over starts nothing.
+func TestDeposed(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage", "* * * * *", "*/10 * * * *"))
+		old := w.lead("a")
+		time.Sleep(time.Second)
+		young := w.lead("b")
+		time.Sleep(35 * time.Minute)
+		old.stop()
+		young.stop()
+		if got := len(w.injections("outage")); got != 3 {
+			t.Errorf("%d injections in 35 minutes; %v", got, w.counted().finished)
+		}
+	})
+}
+
+func TestStoreThatFails(t *testing.T) {
+	failed := errors.New("etcd is away")
+	for _, test := range []struct {
+		name     string
+		from     time.Duration
+		fate     func(write bool) (time.Duration, bool, error)
+		injected int
+	}{
+		{"from the beginning", 0, func(bool) (time.Duration, bool, error) { return 0, false, failed }, 0},
+		{"later", 30 * time.Second, func(bool) (time.Duration, bool, error) { return 0, false, failed }, 0},
+		{"hangs", 30 * time.Second, func(bool) (time.Duration, bool, error) { return time.Hour, false, nil }, 0},
+		{"its answer is lost", 30 * time.Second, func(bool) (time.Duration, bool, error) { return 0, true, failed }, 0},
+		{"is slow", 0, func(bool) (time.Duration, bool, error) { return 4 * time.Second, true, nil }, 5},
+	} {
+		bubble(t, test.name, func(t *testing.T, w *world) {
+			w.write("a.yaml", written("outage"))
+			began := time.Now()
+			w.fate = func(write bool) (time.Duration, bool, error) {
+				if time.Since(began) < test.from {
+					return 0, true, nil
+				}
+				return test.fate(write)
+			}
+			r := w.lead("a")
+			time.Sleep(5*time.Minute + 40*time.Second)
+			r.stop()
+			if got := len(w.injections("outage")); got != test.injected || w.counted().leads {
+				t.Errorf("%d injections; %v", got, w.counted().finished)
+			}
+		})
+	}
+}
+
+// A run that cannot be recorded is not made.
+func TestJournalFolderThatCannotBeWritten(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		if err := os.WriteFile(w.out, []byte("a file"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.write("a.yaml", written("outage"))
+		r := w.lead("a")
+		time.Sleep(3*time.Minute + 30*time.Second)
+		r.stop()
+		if len(w.injections("outage")) != 0 || w.ended("outage", runner.RefusedRun) != 3 || w.skipped("outage", "error") != 3 {
+			t.Errorf("%v %v", w.counted().finished, w.counted().skips)
+		}
+	})
+}
+
+// A live run goes on as it began, whatever becomes of its file.
+func TestReloadInMidRun(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		do   func(w *world)
+	}{
+		{"changed", func(w *world) { w.write("a.yaml", written("outage", "10s", "2s", "* * * * *", "0 12 * * *")) }},
+		{"broken", func(w *world) { w.write("a.yaml", "apiVersion: {") }},
+		{"removed", func(w *world) { w.remove("a.yaml") }},
+		{"replaced by another file", func(w *world) { w.remove("a.yaml"); w.write("b.yaml", written("outage", "* * * * *", "0 12 * * *")) }},
+		{"the folder is gone", func(w *world) { w.remove("") }},
+	} {
+		bubble(t, test.name, func(t *testing.T, w *world) {
+			w.write("a.yaml", written("outage", "10s", "40s", "* * * * *", "1 * * * *"))
+			r := w.lead("a")
+			time.Sleep(66 * time.Second)
+			test.do(w)
+			time.Sleep(4 * time.Minute)
+			r.stop()
+			all := w.injections("outage")
+			if len(all) != 1 || all[0].to.Sub(all[0].from).Round(time.Second) != 40*time.Second || w.ended("outage", runner.Completed) != 1 {
+				t.Errorf("%v %v", all, w.counted().finished)
+			}
+		})
+	}
+}
+
+func (w *world) remove(name string) {
+	w.t.Helper()
+	if err := os.RemoveAll(filepath.Join(w.dir, name)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestStartNowAndStop(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.limits.MaxDuration = time.Minute
+		w.write("a.yaml", written("outage", "10s", "50s", `  schedule: {cron: "* * * * *"}`, ""))
+		w.write("b.yaml", written("too-long", "10s", "50h", "before: 3s", "before: 4s"))
+		standby := w.replica("s")
+		if _, err := standby.StartNow("outage", "me"); !errors.Is(err, errNotLeading) {
+			t.Errorf("error %v", err)
+		}
+		r := w.lead("a")
+		if _, err := r.StartNow("none", "me"); !errors.Is(err, errUnknown) {
+			t.Errorf("error %v", err)
+		}
+		if _, err := r.StartNow("too-long", "me"); !errors.Is(err, errForbidden) {
+			t.Errorf("error %v", err)
+		}
+		run, err := r.StartNow("outage", "me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.StartNow("outage", "me"); !errors.Is(err, errBusy) {
+			t.Errorf("error %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		if w.alive() != 1 {
+			t.Error("there is no fault")
+		}
+		var all sync.WaitGroup
+		var stops atomic.Int32
+		for i := range 50 {
+			all.Go(func() {
+				switch err := r.Stop(t.Context(), run, fmt.Sprintf("user %d", i)); {
+				case err == nil:
+					stops.Add(1)
+				case !errors.Is(err, errNotLive): // whoever comes last may find it ended
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if stops.Load() == 0 {
+			t.Error("nobody could stop it")
+		}
+		time.Sleep(2 * time.Second)
+		if w.alive() != 0 || !strings.HasPrefix(w.counted().reasons[0], "stopped by user ") || w.ended("outage", runner.Interrupted) != 1 {
+			t.Errorf("%v %q", w.counted().finished, w.counted().reasons)
+		}
+		if err := r.Stop(t.Context(), run, "late"); !errors.Is(err, errNotLive) {
+			t.Errorf("error %v", err)
+		}
+		r.stop()
+	})
+}
+
+// A run that only the cluster knows is removed to the end, also when whoever
+// asked has gone.
+func TestStopOfAnothersRun(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.active = []mesh.ActiveRun{{ID: "x"}, {ID: "y"}}
+		r := w.replica("s")
+		remove := r.Remove
+		r.Remove = func(ctx context.Context, runs []mesh.ActiveRun, owner string) error {
+			time.Sleep(time.Second)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return remove(ctx, runs, owner)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		if err := r.Stop(ctx, "x", "me"); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]string{"x by me"}, w.removed); diff != "" {
+			t.Error(diff)
+		}
+		w.lookErr = errCut
+		if err := r.Stop(t.Context(), "y", "me"); !errors.Is(err, errCut) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestSweep(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		object := []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-x"}}
+		w.active = []mesh.ActiveRun{{ID: "old", Expired: true, Objects: object}, {ID: "young", Objects: object}}
+		r := w.lead("a")
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		w.lookErr = errCut
+		w.mu.Unlock()
+		time.Sleep(40 * time.Second)
+		r.stop()
+		if diff := cmp.Diff([]string{"old by squall serve, a: expired"}, w.removed); diff != "" {
+			t.Error(diff)
+		}
+		if len(w.counted().swept) != 2 || w.counted().swept[0] != nil || w.counted().swept[1] == nil {
+			t.Errorf("%v", w.counted().swept)
+		}
+	})
+}
+
+// The log says that something was removed when it was, and only then.
+func TestWhatASweepLogs(t *testing.T) {
+	for _, failure := range []error{nil, errCut} {
+		bubble(t, fmt.Sprint(failure), func(t *testing.T, w *world) {
+			w.active = []mesh.ActiveRun{{ID: "old", Expired: true, Objects: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-x"}}}}
+			r := w.replica("a")
+			var log strings.Builder
+			r.Log = slog.New(slog.NewTextHandler(&log, nil))
+			r.Remove = func(context.Context, []mesh.ActiveRun, string) error { return failure }
+			r.sweep(t.Context())
+			if removed, failed := strings.Contains(log.String(), "removed"), strings.Contains(log.String(), errCut.Error()); removed != (failure == nil) || failed != (failure != nil) {
+				t.Error(log.String())
+			}
+		})
+	}
+}
+
+// Kubernetes Events that hang hold up neither a fault's end nor the next start,
+// and the end of the process by no more than their own time.
+func TestEventsThatHang(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.tell = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		w.write("a.yaml", written("outage"))
+		r := w.lead("a")
+		time.Sleep(2*time.Minute + 6*time.Second)
+		cutoff := time.Now()
+		r.stop()
+		all := w.injections("outage")
+		if len(all) != 2 || all[0].to.Sub(all[0].from).Round(time.Second) != 10*time.Second || all[1].to.Sub(cutoff) > 2*time.Second || time.Since(cutoff) > 6*time.Second {
+			t.Errorf("%v", all)
+		}
+	})
+}
+
+// People are told once of each thing that happens.
+func TestWhatIsTold(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage", "* * * * *", "1 * * * *"))
+		r := w.lead("a")
+		time.Sleep(2 * time.Minute)
+		r.stop()
+		var kinds []notify.Kind
+		for _, e := range w.told {
+			kinds = append(kinds, e.Kind)
+			if e.Host != "ratings.prod.svc.cluster.local" || len(e.Callers) != 1 || e.Callers[0] != "shop" || e.From.IsZero() {
+				t.Errorf("%+v", e)
+			}
+		}
+		if diff := cmp.Diff([]notify.Kind{notify.Started, notify.Finished}, kinds); diff != "" {
+			t.Error(diff)
+		}
+		if len(w.events) != 2 || !strings.HasPrefix(w.events[0], "Namespace shop/shop FaultStarted outage: a fault is in force for 10s") {
+			t.Errorf("%q", w.events)
+		}
+		past := r.Past(10)
+		if len(past) != 1 || past[0].Status != runner.Completed || r.Past(0) == nil {
+			t.Errorf("%+v", past)
+		}
+	})
+}

@@ -1,0 +1,396 @@
+package serve
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/app/metrics"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+const (
+	token = "t0k3n"
+	past  = "20260102-030405-outage-aaaaaa"
+)
+
+// site is a server's page and API with a token, one past run, and nothing that
+// starts anything.
+func site(t *testing.T) (*Web, http.Handler) {
+	t.Helper()
+	dir, out := t.TempDir(), t.TempDir()
+	put(t, dir, "a.yaml", written("outage", `  schedule: {cron: "* * * * *"}`, ""))
+	secret := filepath.Join(t.TempDir(), "token")
+	must(t, os.WriteFile(secret, []byte(token+"\n"), 0o600))
+	must(t, os.MkdirAll(filepath.Join(out, past), 0o750))
+	must(t, os.WriteFile(filepath.Join(out, past, "report.html"), []byte("<p>a report</p>"), 0o600))
+	must(t, os.WriteFile(filepath.Join(filepath.Dir(out), "report.html"), []byte("not to be seen"), 0o600))
+	telling := metrics.New("test")
+	server := New(Config{
+		Folder: NewFolder(dir), Out: out, Metrics: telling, Identity: "me", Log: slog.New(slog.DiscardHandler), Store: &StateFile{Path: filepath.Join(out, "starts.json")},
+		Look:   func(context.Context) ([]mesh.ActiveRun, error) { return []mesh.ActiveRun{{ID: "theirs"}}, nil },
+		Remove: func(context.Context, []mesh.ActiveRun, string) error { return nil },
+	})
+	server.past[past] = reports.Summary{Run: past, Experiment: "outage", Status: runner.Completed, Link: past + "/report.html"}
+	web := &Web{Server: server, Metrics: telling.Handler(), TokenFile: secret, Version: "squall v1"}
+	return web, web.HTTPServer().Handler
+}
+
+func request(t *testing.T, handler http.Handler, method, target, body string, header ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r)
+	return w
+}
+
+var bearer = []string{"Authorization", "Bearer " + token}
+
+// Each route's answer, its type, and what is in it.
+func TestRoutes(t *testing.T) {
+	_, handler := site(t)
+	long := "20260102-030405-" + strings.Repeat("x", 5000)
+	for _, test := range []struct {
+		method, target, body string
+		header               []string
+		code                 int
+		contentType, says    string
+	}{
+		{"GET", "/", "", nil, 200, "text/html; charset=utf-8", "<h1>Squall</h1>"},
+		{"HEAD", "/", "", nil, 200, "text/html; charset=utf-8", ""},
+		{"GET", "/page.js", "", nil, 200, "text/javascript; charset=utf-8", "use strict"},
+		{"GET", "/healthz", "", nil, 200, "", "ok"},
+		{"GET", "/readyz", "", nil, 503, "", "no replica leads"},
+		{"GET", "/metrics", "", nil, 200, "text/plain", "squall_build_info"},
+		{"GET", "/api/v1/status", "", nil, 200, "application/json", `"identity": "me"`},
+		{"GET", "/api/v1/runs", "", nil, 200, "application/json", past},
+		{"GET", "/runs/" + past + "/report.html", "", nil, 200, "text/html; charset=utf-8", "a report"},
+		{"GET", "/api/v1/runs/" + past, "", nil, 404, "application/json", "no such record yet"},
+		{"GET", "/runs/" + past + "/journal.jsonl", "", nil, 404, "application/json", "no such record yet"},
+		{"GET", "/runs/" + past + "/starts.json", "", nil, 404, "", ""},
+		{"GET", "/nothing", "", nil, 404, "", ""},
+
+		{"POST", "/", "", bearer, 405, "", ""},
+		{"DELETE", "/api/v1/runs/" + past, "", bearer, 405, "", ""},
+		{"GET", "/api/v1/pause", "", bearer, 405, "", ""},
+		{"PUT", "/api/v1/pause", "", bearer, 405, "", ""},
+		{"GET", "/api/v1/experiments/outage/run", "", bearer, 405, "", ""},
+		{"POST", "/metrics", "", bearer, 405, "", ""},
+
+		{"POST", "/api/v1/pause", "", nil, 401, "application/json", "missing or wrong"},
+		{"POST", "/api/v1/runs/theirs/stop", "", []string{"Authorization", "Bearer wrong"}, 401, "application/json", "missing or wrong"},
+		{"POST", "/api/v1/experiments/outage/run", "", []string{"Authorization", "Bearer"}, 401, "application/json", "missing or wrong"},
+		{"POST", "/api/v1/pause", "", []string{"Authorization", "Basic " + token}, 401, "application/json", ""},
+		{"POST", "/api/v1/pause", "", []string{"Authorization", token}, 401, "application/json", ""},
+		{"POST", "/api/v1/pause", "", []string{"Authorization", "Bearer " + token + "x"}, 401, "application/json", ""},
+		{"POST", "/api/v1/pause", "", []string{"Authorization", "Bearer "}, 401, "application/json", ""},
+		{"POST", "/api/v1/pause?token=" + token, "", []string{"Cookie", "token=" + token}, 401, "application/json", ""},
+
+		{"POST", "/api/v1/pause", "", bearer, 200, "application/json", `"paused": true`},
+		{"POST", "/api/v1/pause", `{"paused": false} `, bearer, 200, "application/json", `"paused": false`},
+		{"POST", "/api/v1/pause", `{"paused": true}`, bearer, 200, "application/json", `"paused": true`},
+		{"POST", "/api/v1/pause", `{"paused"`, bearer, 400, "application/json", "the body is"},
+		{"POST", "/api/v1/pause", `{"paused": "false"}`, bearer, 400, "application/json", "the body is"},
+		{"POST", "/api/v1/pause", `{"resume": true}`, bearer, 400, "application/json", "the body is"},
+		{"POST", "/api/v1/pause", `{"paused": false}{"paused": true}`, bearer, 400, "application/json", "the body is"},
+		{"POST", "/api/v1/pause", `{"paused": false}]`, bearer, 400, "application/json", "the body is"},
+		{"POST", "/api/v1/pause", `[]`, bearer, 400, "application/json", "the body is"},
+		{"POST", "/api/v1/pause", `{"paused": ` + strings.Repeat(" ", 5000) + `true}`, bearer, 413, "application/json", "too large"},
+		{"POST", "/api/v1/pause", `{"paused": true}` + strings.Repeat(" ", 5000), bearer, 413, "application/json", "too large"},
+
+		{"POST", "/api/v1/experiments/outage/run", "", bearer, 503, "application/json", "another replica leads"},
+		{"POST", "/api/v1/runs/theirs/stop", "", bearer, 200, "application/json", "stopping theirs"},
+		{"POST", "/api/v1/runs/nobodys/stop", "", bearer, 404, "application/json", "no such"},
+		{"POST", "/api/v1/runs/..%2f..%2ftheirs/stop", "", bearer, 404, "application/json", "no such"},
+
+		// What leads out of the folder is no run.
+		{"GET", "/runs/../report.html", "", nil, 307, "", ""},
+		{"GET", "/runs/%2e%2e/report.html", "", nil, 404, "application/json", "no such run"},
+		{"GET", "/runs/..%2f/report.html", "", nil, 404, "application/json", "no such run"},
+		{"GET", "/runs/%2e%2e%2f" + past + "/report.html", "", nil, 404, "application/json", "no such run"},
+		{"GET", "/runs/" + past + "%2f..%2f..%2f/report.html", "", nil, 404, "application/json", "no such run"},
+		{"GET", "/runs/" + past + "%2f/report.html", "", nil, 404, "application/json", "no such run"},
+		{"GET", "/runs/" + past + "%00/report.html", "", nil, 404, "application/json", "no such run"},
+		{"GET", "/runs/..%5c..%5creport.html/report.html", "", nil, 404, "application/json", "no such run"},
+		{"GET", "/runs/C:%5c/report.html", "", nil, 404, "application/json", "no such run"},
+		{"GET", "/runs/%252e%252e/report.html", "", nil, 404, "application/json", "no such run"},
+		{"GET", "/runs/" + long + "/report.html", "", nil, 404, "application/json", "no such run"},
+		{"GET", "/api/v1/runs/" + long, "", nil, 404, "application/json", "no such run"},
+		{"GET", "/runs//report.html", "", nil, 307, "", ""},
+	} {
+		t.Run(test.method+" "+test.target[:min(50, len(test.target))], func(t *testing.T) {
+			response := request(t, handler, test.method, test.target, test.body, test.header...)
+			body := response.Body.String()
+			if response.Code != test.code || !strings.HasPrefix(response.Header().Get("Content-Type"), test.contentType) || !strings.Contains(body, test.says) {
+				t.Errorf("%d %s: %.300s", response.Code, response.Header().Get("Content-Type"), body)
+			}
+			if strings.Contains(body, "not to be seen") || strings.Contains(body, token) {
+				t.Errorf("it gives away %s", body)
+			}
+			want := map[string]string{"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+			for name, value := range want {
+				if response.Header().Get(name) != value {
+					t.Errorf("%s: %q", name, response.Header().Get(name))
+				}
+			}
+			csp := response.Header().Get("Content-Security-Policy")
+			for _, part := range []string{"default-src 'none'", "script-src 'self'", "form-action 'none'", "frame-ancestors 'none'", "base-uri 'none'"} {
+				if !strings.Contains(csp, part) || strings.Contains(csp, "script-src 'unsafe") {
+					t.Errorf("policy %q", csp)
+				}
+			}
+			if (test.code == http.StatusUnauthorized) != (response.Header().Get("WWW-Authenticate") != "") {
+				t.Errorf("WWW-Authenticate %q", response.Header().Get("WWW-Authenticate"))
+			}
+			if location := response.Header().Get("Location"); strings.HasPrefix(location, "//") || strings.Contains(location, ":") {
+				t.Errorf("it leads to %s", location)
+			}
+		})
+	}
+}
+
+// The token is what stands in the file now; without one nobody may do anything,
+// with whatever token.
+func TestTokenFile(t *testing.T) {
+	web, handler := site(t)
+	name := web.TokenFile
+	for _, step := range []struct {
+		do    func()
+		given string
+		code  int
+	}{
+		{func() {}, token, 200},
+		{func() { must(t, os.WriteFile(name, []byte("another\n"), 0o600)) }, token, 401},
+		{func() {}, "another", 200},
+		{func() { must(t, os.WriteFile(name, []byte(" \n"), 0o600)) }, "", 403},
+		{func() {}, " ", 403},
+		{func() { must(t, os.Remove(name)) }, "another", 403},
+		{func() { must(t, os.Mkdir(name, 0o750)) }, "another", 403},
+		{func() { web.TokenFile = "" }, "", 403},
+	} {
+		step.do()
+		response := request(t, handler, http.MethodPost, "/api/v1/pause", "", "Authorization", "Bearer "+step.given)
+		if body := response.Body.String(); response.Code != step.code {
+			t.Errorf("%q: %d %s", step.given, response.Code, body)
+		}
+		writable := strings.Contains(request(t, handler, http.MethodGet, "/", "").Body.String(), "data-post")
+		if writable != (step.code != http.StatusForbidden) {
+			t.Errorf("%d, but the page has buttons: %t", step.code, writable)
+		}
+	}
+}
+
+// The script finds again by its label what has the focus or is scrolled, so each
+// such element has one of its own.
+func TestWhatIsFocusedHasALabel(t *testing.T) {
+	_, handler := site(t)
+	page := request(t, handler, http.MethodGet, "/", "").Body.String()
+	labels := map[string]bool{}
+	regions := regexp.MustCompile(`<[^>]*tabindex="0"[^>]*>`).FindAllString(page, -1)
+	for _, region := range regions {
+		label := regexp.MustCompile(`aria-label="([^"]+)"`).FindStringSubmatch(region)
+		if label == nil || labels[label[1]] || !strings.Contains(region, `class="scroll"`) {
+			t.Errorf("%s", region)
+			continue
+		}
+		labels[label[1]] = true
+	}
+	if len(regions) < 2 {
+		t.Errorf("%d regions", len(regions))
+	}
+}
+
+const hostile = `</script><script>alert(1)</script>"'><img src=x onerror=alert(1)>`
+
+// What others have written stays text.
+func TestHostileWordsAreEscaped(t *testing.T) {
+	web, handler := site(t)
+	s := web.Server
+	probe := experiments.Probe{Name: hostile}
+	s.live["x"] = &liveRun{run: mesh.Run{ID: hostile}, host: hostile, by: by(hostile), experiment: experiments.Experiment{Spec: experiments.Spec{Title: hostile, SteadyState: experiments.SteadyState{Probes: []experiments.Probe{probe}}}}, probes: map[string]steadystate.Measurement{hostile: {Reason: hostile}}}
+	s.entries[hostile] = &entry{experiment: experiments.Experiment{Spec: experiments.Spec{Title: hostile}}, file: hostile, forbidden: obstacle{words: hostile}, waiting: obstacle{words: hostile}}
+	s.entries["b"+hostile] = &entry{}
+	s.broken = []Broken{{hostile, hostile, false}}
+	s.past["y"] = reports.Summary{Run: hostile, Experiment: hostile, Reason: hostile, Link: `javascript:alert(1)//` + hostile}
+	s.paused = hostile
+	page := request(t, handler, http.MethodGet, "/", "").Body.String()
+	for _, part := range []string{"<script>alert", "<img", `href="javascript:`, "onerror=alert(1)>"} {
+		if strings.Contains(page, part) {
+			t.Errorf("the page holds %s", part)
+		}
+	}
+	if !strings.Contains(page, "&lt;img") || strings.Count(page, "<script") != 1 {
+		t.Error("the words are not shown, or there is another script")
+	}
+	for _, path := range []string{"/api/v1/status", "/api/v1/runs"} {
+		response := request(t, handler, http.MethodGet, path, "")
+		if body := response.Body.String(); strings.Contains(body, "<img") || response.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %s", path, body)
+		}
+	}
+}
+
+var changing = regexp.MustCompile(`"(time|began)": "[^"]*"`)
+
+// The JSON forms are a contract.
+func TestJSONForms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.limits = Limits{MaxConcurrent: 1, MaxPercentage: 60}
+		w.write("a.yaml", written("outage", "spec:", "spec:\n  title: An outage", "duration: 10s", "duration: 40s"))
+		w.write("b.yaml", written("waits", "host: ratings", "host: reviews"))
+		w.write("c.yaml", written("forbidden", "percentage: 50", "percentage: 70"))
+		r := w.lead("a")
+		w.write("d.yaml", "kind: [")
+		time.Sleep(70*time.Second + 300*time.Millisecond) // between two readings
+		web := &Web{Server: r.Server, Metrics: http.NotFoundHandler()}
+		got := request(t, web.handler(), http.MethodGet, "/api/v1/status", "").Body.String()
+		time.Sleep(60 * time.Second)
+		runs := request(t, web.handler(), http.MethodGet, "/api/v1/runs", "").Body.String()
+		r.stop()
+		ids := regexp.MustCompile(`-[0-9a-f]{6}\b`)
+		golden(t, "testdata/status.json", ids.ReplaceAllString(got, "-RANDOM"))
+		golden(t, "testdata/runs.json", ids.ReplaceAllString(runs, "-RANDOM"))
+	})
+	web, handler := site(t)
+	web.Server.past = map[string]reports.Summary{}
+	if body := request(t, handler, http.MethodGet, "/api/v1/runs", "").Body.String(); body != "{\n  \"runs\": []\n}\n" {
+		t.Errorf("no runs: %s", body)
+	}
+	empty := changing.ReplaceAllString(request(t, handler, http.MethodGet, "/api/v1/status", "").Body.String(), `"$1": "T"`)
+	want := `{"time":"T","identity":"me","leader":"","leading":false,"live":[],"experiments":[{"name":"outage","file":"a.yaml"}],"broken":[]}`
+	if got := regexp.MustCompile(`\s`).ReplaceAllString(empty, ""); got != want {
+		t.Errorf("%s", got)
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	if *update {
+		must(t, os.WriteFile(name, []byte(got), 0o600))
+	}
+	want, err := os.ReadFile(name)
+	must(t, err)
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s: %s", name, diff)
+	}
+}
+
+// listen serves on a real listener with short times.
+func listen(t *testing.T) string {
+	t.Helper()
+	web, _ := site(t)
+	server := web.HTTPServer()
+	if server.ReadHeaderTimeout == 0 || server.ReadTimeout == 0 || server.WriteTimeout == 0 || server.IdleTimeout == 0 {
+		t.Error("a client may take for ever")
+	}
+	server.ReadHeaderTimeout, server.ReadTimeout = 200*time.Millisecond, 400*time.Millisecond
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = server.Serve(listener) }() // it ends with an error, always
+	t.Cleanup(func() { _ = server.Close(); <-ended })
+	return listener.Addr().String()
+}
+
+// A client that sends its header or its body byte by byte is cut off.
+func TestSlowClients(t *testing.T) {
+	address := listen(t)
+	for name, start := range map[string]string{
+		"header": "GET / HTTP/1.1\r\nHost: x\r\nX-A: ",
+		"body":   "POST /api/v1/pause HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + "\r\nContent-Length: 4000\r\n\r\n{",
+	} {
+		t.Run(name, func(t *testing.T) {
+			connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+			must(t, err)
+			defer connection.Close() //nolint:errcheck // it is of no use any more
+			_, err = io.WriteString(connection, start)
+			must(t, err)
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				ticker := time.NewTicker(20 * time.Millisecond)
+				defer ticker.Stop()
+				for range ticker.C {
+					if _, err := io.WriteString(connection, " "); err != nil {
+						return
+					}
+				}
+			}()
+			must(t, connection.SetReadDeadline(time.Now().Add(10*time.Second)))
+			if _, err := io.Copy(io.Discard, connection); err != nil && strings.Contains(err.Error(), "timeout") {
+				t.Error("the client is not cut off")
+			}
+			_ = connection.Close()
+			<-ended
+		})
+	}
+}
+
+// A header that is too large is refused, and a fragment of HTTP does no harm.
+func TestOversizedAndMalformedRequests(t *testing.T) {
+	address := listen(t)
+	for request, want := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: x\r\nX-A: " + strings.Repeat("x", 64<<10) + "\r\n\r\n": " 431 ",
+		"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n":                                         " 400 ",
+		"GET / HTTP/1.1\r\n\r\n":                                                        " 400 ",
+	} {
+		connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+		must(t, err)
+		_, _ = io.WriteString(connection, request) // it may be cut off meanwhile
+		line, _ := bufio.NewReader(connection).ReadString('\n')
+		if !strings.Contains(line, want) {
+			t.Errorf("%.30q: %q", request, line)
+		}
+		_ = connection.Close()
+	}
+}
+
+// Everybody may ask at once, while things change.
+func TestManyAtOnce(t *testing.T) {
+	web, handler := site(t)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for range 20 {
+				for _, path := range []string{"/", "/api/v1/status", "/api/v1/runs", "/runs/" + past + "/report.html", "/metrics"} {
+					_ = request(t, handler, http.MethodGet, path, "").Body.String()
+				}
+				_ = request(t, handler, http.MethodPost, "/api/v1/pause", `{"paused": false}`, bearer...).Body.String()
+				if i == 0 {
+					web.Server.scan(t.Context())
+					web.Server.reload()
+					web.Server.Observed("other")
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got := request(t, handler, http.MethodGet, "/healthz", ""); got.Body.String() != "ok\n" {
+		t.Error("it is not well")
+	}
+}

@@ -1,0 +1,519 @@
+package serve
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/squall-chaos/squall/internal/app/notify"
+	"github.com/squall-chaos/squall/internal/sleep"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// injection is a VirtualService that a run has created.
+type injection struct {
+	run, experiment, host, callers string
+	from, to                       time.Time
+	by                             *liveRun
+}
+
+// fakeMesh is a cluster in memory that several replicas share. It deletes what
+// belongs to a Job whose deadline is over, as Kubernetes does.
+type fakeMesh struct {
+	t       *testing.T
+	mu      sync.Mutex
+	objects map[string]*unstructured.Unstructured
+	until   map[types.UID]time.Time // the deadlines of Jobs
+	uids    int
+	// all are the injections so far, by the key of their object.
+	live map[string]*injection
+	all  []*injection
+	// problems are what must not have happened.
+	problems []string
+}
+
+// port is one replica's way to the mesh. One that is cut reaches nothing.
+type port struct {
+	*fakeMesh
+	*process
+}
+
+var errCut = errors.New("no route to host")
+
+func (p port) reach(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cut.Load() {
+		return errCut
+	}
+	p.collect()
+	return ctx.Err()
+}
+
+// collect removes what has expired.
+func (m *fakeMesh) collect() {
+	for key, object := range m.objects {
+		owners := object.GetOwnerReferences()
+		uid := object.GetUID()
+		if len(owners) > 0 {
+			uid = owners[0].UID
+		}
+		if until, known := m.until[uid]; known && time.Now().After(until) {
+			m.remove(key, until)
+		}
+	}
+}
+
+func (m *fakeMesh) remove(key string, at time.Time) {
+	delete(m.objects, key)
+	if one := m.live[key]; one != nil {
+		one.to = at
+		delete(m.live, key)
+	}
+}
+
+func (m *fakeMesh) Name() string { return "fake" }
+
+func (p port) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+	if err := p.reach(ctx); err != nil {
+		return mesh.Snapshot{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	snapshot := mesh.Snapshot{
+		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
+		Namespaces: map[string]map[string]string{"shop": {}, "cart": {}, "prod": {}, "payments": {}},
+	}
+	for _, name := range []string{"ratings", "reviews", "details"} {
+		snapshot.Services = append(snapshot.Services, mesh.Service{Namespace: "prod", Name: name, Ports: []mesh.Port{{Number: 80, Name: "http", OfService: true}}})
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.objects)) {
+		if object := p.objects[key]; object.GetKind() == "VirtualService" {
+			snapshot.VirtualServices = append(snapshot.VirtualServices, object.DeepCopy())
+		}
+	}
+	return snapshot, nil
+}
+
+func (p port) Permitted(ctx context.Context, _ string, _ []string) error { return p.reach(ctx) }
+
+func (p port) Check(ctx context.Context, _ *unstructured.Unstructured) error { return p.reach(ctx) }
+
+func (p port) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	if err := p.reach(ctx); err != nil {
+		return nil, err
+	}
+	p.Server.mu.Lock()
+	by := p.Server.live[object.GetLabels()[mesh.RunLabel]]
+	p.Server.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := mesh.RefTo(object).String()
+	if other := p.objects[key]; other != nil {
+		return nil, &runner.TakenError{Object: mesh.RefTo(object), Run: other.GetLabels()[mesh.RunLabel]}
+	}
+	stored := object.DeepCopy()
+	p.uids++
+	stored.SetUID(types.UID(fmt.Sprintf("uid-%d", p.uids)))
+	stored.SetGeneration(1)
+	stored.SetResourceVersion("1")
+	p.objects[key] = stored
+	if object.GetKind() == "Job" {
+		p.until[stored.GetUID()] = time.Now().Add(15 * time.Second)
+		return stored.DeepCopy(), nil
+	}
+	hosts, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "hosts")
+	run := object.GetLabels()[mesh.RunLabel]
+	for _, other := range p.live {
+		if other.host == hosts[0] && other.run != run {
+			p.problems = append(p.problems, fmt.Sprintf("%s: %s and %s both disturb %s", time.Now(), other.run, run, hosts[0]))
+		}
+	}
+	experiment := run[len(runner.IDTime)+1 : strings.LastIndex(run, "-")]
+	p.live[key] = &injection{run: run, experiment: experiment, host: hosts[0], callers: object.GetNamespace(), from: time.Now(), by: by}
+	p.all = append(p.all, p.live[key])
+	return stored.DeepCopy(), nil
+}
+
+func (p port) Armed(ctx context.Context, _ mesh.Ref) error { return p.reach(ctx) }
+
+func (p port) Get(ctx context.Context, ref mesh.Ref) (*unstructured.Unstructured, error) {
+	if err := p.reach(ctx); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stored := p.objects[ref.String()]
+	if stored == nil || stored.GetUID() != ref.UID {
+		return nil, runner.ErrGone
+	}
+	return stored.DeepCopy(), nil
+}
+
+func (p port) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstructured.Unstructured)) {
+	told := false
+	for ctx.Err() == nil {
+		object, err := p.Get(ctx, ref)
+		if errors.Is(err, runner.ErrGone) {
+			changed(nil)
+			return
+		}
+		if err == nil && !told {
+			told = true
+			changed(object)
+		}
+		sleep.For(ctx, time.Second)
+	}
+}
+
+func (p port) Update(context.Context, *unstructured.Unstructured, mesh.Ref, string) (*unstructured.Unstructured, error) {
+	p.t.Error("no test has a plan of steps")
+	return nil, errCut
+}
+
+func (p port) Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error {
+	if err := p.reach(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.objects[job.String()] == nil {
+		return runner.ErrGone
+	}
+	p.until[job.UID] = time.Now().Add(15 * time.Second)
+	_ = deadline // counted from the start, to the same moment
+	return nil
+}
+
+func (p port) Delete(ctx context.Context, ref mesh.Ref, run string) error {
+	if err := p.reach(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if stored := p.objects[ref.String()]; stored != nil && stored.GetLabels()[mesh.RunLabel] == run {
+		p.remove(ref.String(), time.Now())
+	}
+	return nil
+}
+
+// memoryNote is a note that replicas share; wrong says what becomes of a call.
+type memoryNote struct {
+	mu   sync.Mutex
+	text string
+}
+
+// way is one replica's way to a note.
+type way struct {
+	*memoryNote
+	cut *atomic.Bool
+	// fate says how long a call takes, whether it takes effect, and its error.
+	fate func(write bool) (takes time.Duration, effect bool, err error)
+}
+
+func (w *way) travel(ctx context.Context, write bool) (effect bool, err error) {
+	if w.cut.Load() {
+		return false, errCut
+	}
+	if w.fate == nil {
+		return true, nil
+	}
+	takes, effect, err := w.fate(write)
+	if !sleep.For(ctx, takes) {
+		return false, ctx.Err()
+	}
+	return effect, err
+}
+
+func (w *way) Read(ctx context.Context) (string, error) {
+	_, err := w.travel(ctx, false)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text, err
+}
+
+func (w *way) Change(ctx context.Context, change func(string) (string, error)) error {
+	effect, failure := w.travel(ctx, true)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	text, err := change(w.text)
+	if err == nil && effect {
+		w.text = text
+	}
+	return cmp.Or(err, failure)
+}
+
+// tally keeps what the metrics are told.
+type tally struct {
+	mu sync.Mutex
+	counts
+}
+
+type counts struct {
+	starts   map[string]int
+	skips    map[string]int // by experiment and reason
+	finished map[string]int // by experiment and status
+	reasons  []string
+	swept    []error
+	leads    bool
+	paused   bool
+	faults   int // in force
+}
+
+// counted gives what was told so far, to read while a server goes on telling.
+func (y *tally) counted() counts {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	c := y.counts
+	c.starts, c.skips, c.finished = maps.Clone(c.starts), maps.Clone(c.skips), maps.Clone(c.finished)
+	c.reasons, c.swept = slices.Clone(c.reasons), slices.Clone(c.swept)
+	return c
+}
+
+func (y *tally) Started(experiment string, _ time.Duration) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.starts[experiment]++
+}
+
+func (y *tally) Finished(experiment string, result runner.Result, _ time.Duration) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.finished[experiment+" "+string(result.Status)]++
+	y.reasons = append(y.reasons, result.Reason)
+}
+
+func (y *tally) Skipped(experiment, reason string) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.skips[experiment+" "+reason]++
+}
+func (y *tally) NextStart(string, time.Time, bool) {}
+func (y *tally) Forget(string)                     {}
+func (y *tally) Live(_, faults int) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.faults = faults
+}
+
+func (y *tally) Swept(_ int, err error) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.swept = append(y.swept, err)
+}
+func (y *tally) Reloaded(time.Time, int, int) {}
+func (y *tally) Leading(leads bool)           { y.mu.Lock(); y.leads = leads; y.mu.Unlock() }
+func (y *tally) Paused(paused bool)           { y.mu.Lock(); y.paused = paused; y.mu.Unlock() }
+
+// world is a cluster with replicas.
+type world struct {
+	*tally
+	t       *testing.T
+	mesh    *fakeMesh
+	note    *memoryNote
+	dir     string
+	out     string
+	limits  Limits
+	active  []mesh.ActiveRun // what Look gives
+	removed []string
+	told    []notify.Event
+	events  []string
+	tell    func(ctx context.Context) error
+	fate    func(write bool) (time.Duration, bool, error)
+	lookErr error
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	return &world{
+		t: t, dir: t.TempDir(), out: filepath.Join(t.TempDir(), "out"), note: &memoryNote{}, limits: Limits{MaxConcurrent: 4, MaxPerNamespace: 4},
+		mesh:  &fakeMesh{t: t, objects: map[string]*unstructured.Unstructured{}, until: map[types.UID]time.Time{}, live: map[string]*injection{}},
+		tally: &tally{counts: counts{starts: map[string]int{}, skips: map[string]int{}, finished: map[string]int{}}},
+	}
+}
+
+// process is one replica.
+type process struct {
+	*Server
+	cut  atomic.Bool
+	stop func() // and waits until nothing of it runs
+}
+
+func (w *world) write(name, text string) {
+	w.t.Helper()
+	if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// replica makes a process that does nothing yet.
+func (w *world) replica(identity string) *process {
+	r := &process{stop: func() {}}
+	r.Server = New(Config{
+		Folder: NewFolder(w.dir), Limits: w.limits, Out: w.out, Identity: identity, Metrics: w.tally, Log: slog.New(slog.DiscardHandler),
+		Store: NotedState{&way{memoryNote: w.note, cut: &r.cut, fate: func(write bool) (time.Duration, bool, error) {
+			if w.fate == nil {
+				return 0, true, nil
+			}
+			return w.fate(write)
+		}}},
+		Runner: runner.Runner{Mesh: port{w.mesh, r}, Querier: healthy{}, Version: "test", Timing: runner.DefaultTiming()},
+		Look: func(context.Context) ([]mesh.ActiveRun, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return slices.Clone(w.active), w.lookErr
+		},
+		Remove: func(_ context.Context, runs []mesh.ActiveRun, owner string) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for _, run := range runs {
+				w.removed = append(w.removed, run.ID+" by "+owner)
+				w.active = slices.DeleteFunc(w.active, func(a mesh.ActiveRun) bool { return a.ID == run.ID })
+			}
+			return nil
+		},
+		Tell: func(ctx context.Context, about mesh.Ref, _ bool, reason, message string) error {
+			if w.tell != nil {
+				return w.tell(ctx)
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.events = append(w.events, about.String()+" "+reason+" "+message)
+			return nil
+		},
+		Notify: func(e notify.Event) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.told = append(w.told, e)
+		},
+	})
+	for _, b := range r.broken {
+		w.t.Errorf("%+v", b)
+	}
+	return r
+}
+
+// lead lets a replica lead until its stop is called.
+func (w *world) lead(identity string) *process {
+	r := w.replica(identity)
+	ctx, cancel := context.WithCancelCause(w.t.Context())
+	ended := make(chan struct{})
+	var both sync.WaitGroup
+	both.Go(func() { r.Watch(ctx) })
+	both.Go(func() { r.Lead(ctx) })
+	go func() { defer close(ended); both.Wait() }()
+	r.stop = func() { cancel(errors.New("another leads")); <-ended }
+	synctest.Wait()
+	return r
+}
+
+// kill ends a process that can tell nobody.
+func (r *process) kill() {
+	r.cut.Store(true)
+	r.stop()
+}
+
+// injections gives the injections of an experiment so far.
+func (w *world) injections(experiment string) (found []injection) {
+	w.mesh.mu.Lock()
+	defer w.mesh.mu.Unlock()
+	w.mesh.collect()
+	for _, one := range w.mesh.all {
+		if one.experiment == experiment {
+			found = append(found, *one)
+		}
+	}
+	return found
+}
+
+// alive gives how many injections are in force.
+func (w *world) alive() int {
+	w.mesh.mu.Lock()
+	defer w.mesh.mu.Unlock()
+	w.mesh.collect()
+	return len(w.mesh.live)
+}
+
+func (w *world) check() {
+	w.t.Helper()
+	w.mesh.mu.Lock()
+	defer w.mesh.mu.Unlock()
+	for _, problem := range w.mesh.problems {
+		w.t.Error(problem)
+	}
+}
+
+func (y *tally) isPaused() bool {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.paused
+}
+
+func (y *tally) skipped(experiment, reason string) int {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.skips[experiment+" "+reason]
+}
+
+func (y *tally) ended(experiment string, status runner.Status) int {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.finished[experiment+" "+string(status)]
+}
+
+// healthy is a Prometheus that has nothing to complain about.
+type healthy struct{}
+
+func (healthy) Query(_ context.Context, promql string) ([]steadystate.Sample, error) {
+	switch {
+	case promql == "time()", strings.HasPrefix(promql, "min(timestamp("):
+		return []steadystate.Sample{{Value: float64(time.Now().UnixMilli()) / 1000}}, nil
+	case strings.HasPrefix(promql, "group by (source_workload_namespace)"):
+		return []steadystate.Sample{{Value: 1, Labels: map[string]string{"source_workload_namespace": "shop"}}}, nil
+	case !strings.Contains(promql, "istio_requests_total"):
+		return []steadystate.Sample{{Value: 1}}, nil
+	}
+	return []steadystate.Sample{{Value: float64(time.Now().Unix()), Labels: map[string]string{
+		"response_flags": "FI", "destination_service": "ratings.prod.svc.cluster.local", "source_workload_namespace": "shop", "source_app": "reviews",
+	}}}, nil
+}
+
+// written is an experiment file; a change replaces text in it.
+func written(name string, changes ...string) string {
+	text := `apiVersion: squall.dev/v1alpha1
+kind: Experiment
+metadata: {name: ` + name + `}
+spec:
+  target: {host: ratings, namespace: prod}
+  callers: [{namespace: shop}]
+  faults: [{abort: {httpStatus: 503}, percentage: 50}]
+  duration: 10s
+  steadyState: {interval: 1s, before: 3s, probes: [{name: up, query: up, min: 1}]}
+  recovery: {within: 5s}
+  schedule: {cron: "* * * * *"}
+`
+	for i := 0; i < len(changes); i += 2 {
+		if !strings.Contains(text, changes[i]) {
+			panic(changes[i])
+		}
+		text = strings.Replace(text, changes[i], changes[i+1], 1)
+	}
+	return text
+}

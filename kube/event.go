@@ -1,0 +1,58 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/squall-chaos/squall/mesh"
+)
+
+// Event is a Kubernetes Event about an object: what `kubectl get events` shows.
+type Event struct {
+	About           mesh.Ref
+	Warning         bool
+	Reason, Message string
+	Reporter        string // the instance that reports
+}
+
+// maxEventMessage is how many bytes of a message the API server takes.
+const maxEventMessage = 1024
+
+// Tell writes an Event into the namespace of the object that it is about.
+func (c *Cluster) Tell(ctx context.Context, e Event) error {
+	now := time.Now().UTC()
+	kind := "Normal"
+	if e.Warning {
+		kind = "Warning"
+	}
+	object := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Event",
+		"metadata": map[string]any{"namespace": e.About.Namespace, "generateName": "squall-", "labels": map[string]any{mesh.ManagedByLabel: mesh.ManagedByValue}},
+		"involvedObject": map[string]any{
+			"apiVersion": e.About.APIVersion, "kind": e.About.Kind, "namespace": e.About.Namespace, "name": e.About.Name,
+		},
+		"type": kind, "reason": e.Reason, "message": cut(e.Message, maxEventMessage), "action": e.Reason,
+		"source": map[string]any{"component": "squall"}, "reportingComponent": "squall.dev/serve", "reportingInstance": e.Reporter,
+		"firstTimestamp": now.Format(time.RFC3339), "lastTimestamp": now.Format(time.RFC3339), "count": int64(1),
+		"eventTime": now.Format("2006-01-02T15:04:05.000000Z07:00"),
+	}}
+	events := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "events"}).Namespace(e.About.Namespace)
+	if _, err := events.Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
+		return fmt.Errorf("event in %s: %w", e.About.Namespace, c.explain(err))
+	}
+	return nil
+}
+
+// cut gives the first so many bytes of a text at most, in whole characters.
+func cut(text string, most int) string {
+	if len(text) > most {
+		text = text[:most]
+	}
+	return strings.ToValidUTF8(text, "")
+}

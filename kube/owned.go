@@ -1,0 +1,162 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// ours selects what a run of Squall has made, and nothing else.
+const ours = mesh.ManagedByLabel + "=" + mesh.ManagedByValue + "," + mesh.RunLabel
+
+// List gives the objects that runs have made in a namespace, or in all of them
+// when it is empty. Who may list Jobs in some namespaces only sees those that
+// belong to what stands there.
+func (c *Cluster) List(ctx context.Context, namespace string) (mesh.Owned, error) {
+	version, err := c.istioVersion(ctx)
+	if err != nil {
+		return mesh.Owned{}, err
+	}
+	jobs := ownedKind{"Job", schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}}
+	owned, err := c.listOwned(ctx, []ownedKind{{"VirtualService", version.WithResource("virtualservices")}, {"ServiceEntry", version.WithResource("serviceentries")}, jobs}, namespace)
+	everyJob := mesh.Unread{Kind: jobs.kind, Resource: jobs.resource.GroupResource().String()}
+	denied := slices.Index(owned.Unread, everyJob)
+	if err != nil || denied < 0 {
+		return owned, err
+	}
+	owned.Unread = slices.Delete(owned.Unread, denied, denied+1)
+	for _, namespace := range namespacesOf(owned.Objects) {
+		here, err := c.listOwned(ctx, []ownedKind{jobs}, namespace)
+		if err != nil {
+			return mesh.Owned{}, err
+		}
+		owned.Objects = append(owned.Objects, here.Objects...)
+		owned.Unread = append(owned.Unread, here.Unread...)
+	}
+	return owned, nil
+}
+
+// ownedKind is a kind of objects that runs make.
+type ownedKind struct {
+	kind     string
+	resource schema.GroupVersionResource
+}
+
+// listOwned lists kinds at the same time, and names those that may not be
+// listed.
+func (c *Cluster) listOwned(ctx context.Context, kinds []ownedKind, namespace string) (mesh.Owned, error) {
+	found := make([]mesh.Owned, len(kinds))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, kind := range kinds {
+		group.Go(func() error {
+			objects, err := c.listOurs(ctx, kind.resource, namespace)
+			if apierrors.IsForbidden(err) {
+				found[i].Unread = []mesh.Unread{{Kind: kind.kind, Resource: kind.resource.GroupResource().String(), Namespace: namespace}}
+				return nil
+			}
+			found[i].Objects = objects
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return mesh.Owned{}, err
+	}
+	var owned mesh.Owned
+	for _, f := range found {
+		owned.Objects = append(owned.Objects, f.Objects...)
+		owned.Unread = append(owned.Unread, f.Unread...)
+	}
+	return owned, nil
+}
+
+func (c *Cluster) listOurs(ctx context.Context, resource schema.GroupVersionResource, namespace string) (objects []*unstructured.Unstructured, err error) {
+	err = c.pages(resource.Resource, func(options metav1.ListOptions) (string, error) {
+		options.LabelSelector = ours
+		list, err := c.objects.Resource(resource).Namespace(namespace).List(ctx, options)
+		if err != nil {
+			return "", err
+		}
+		for i := range list.Items {
+			objects = append(objects, &list.Items[i])
+		}
+		return list.GetContinue(), nil
+	})
+	return objects, err
+}
+
+// namespacesOf gives the namespaces in which objects stand.
+func namespacesOf(objects []*unstructured.Unstructured) []string {
+	namespaces := map[string]bool{}
+	for _, object := range objects {
+		namespaces[object.GetNamespace()] = true
+	}
+	return slices.Sorted(maps.Keys(namespaces))
+}
+
+// Annotate adds annotations to exactly the object that is named. The error
+// wraps runner.ErrGone when it does not exist any more.
+func (c *Cluster) Annotate(ctx context.Context, ref mesh.Ref, annotations map[string]string) error {
+	// The UID makes the server refuse the patch for any other object.
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": ref.UID, "annotations": annotations}})
+	if err != nil {
+		return fmt.Errorf("patch of %s: %w", ref, err)
+	}
+	_, err = c.resource(ref).Patch(ctx, ref.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		return fmt.Errorf("%s %w", ref, runner.ErrGone)
+	case err != nil:
+		return fmt.Errorf("annotate %s: %w", ref, c.explain(err))
+	}
+	return nil
+}
+
+// Server is what an API server says about itself.
+type Server struct {
+	// Version is empty when the user may not ask for it.
+	Version string
+	// Time is its clock, which deadlines are to be compared with; in whole
+	// seconds.
+	Time time.Time
+}
+
+// Server asks the API server for its version and its time.
+func (c *Cluster) Server(ctx context.Context) (Server, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.host+"/version", http.NoBody)
+	if err != nil {
+		return Server{}, err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return Server{}, c.explain(err)
+	}
+	defer response.Body.Close() //nolint:errcheck // read to the end or dropped
+	now, err := http.ParseTime(response.Header.Get("Date"))
+	if err != nil {
+		return Server{}, fmt.Errorf("%s tells no time: %w", c.host, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return Server{Time: now}, nil
+	}
+	var version struct {
+		GitVersion string `json:"gitVersion"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&version); err != nil {
+		return Server{}, fmt.Errorf("%s/version: %w", c.host, err)
+	}
+	return Server{version.GitVersion, now}, nil
+}

@@ -1,0 +1,177 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/squall-chaos/squall/mesh/meshconfig"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// needed are the permissions of a run in the namespace of its objects, by the
+// kinds that it makes there.
+var needed = []struct { //nolint:gochecknoglobals // a constant table
+	kind, group, resource string
+	verbs                 []string
+}{
+	{"VirtualService", istioGroup, "virtualservices", []string{"create", "get", "list", "watch", "patch", "delete"}},
+	{"ServiceEntry", istioGroup, "serviceentries", []string{"create", "get", "list", "watch", "delete"}},
+	{"Job", "batch", "jobs", []string{"create", "get", "list", "watch", "patch", "delete"}},
+}
+
+// following are the permissions of a run on the VirtualServices that its own
+// are derived from, wherever they stand: without them it would not notice that
+// the routes change.
+var following = []string{"get", "list", "watch"} //nolint:gochecknoglobals // a constant table
+
+// Permission is one that a user may have or lack, in a namespace or, when it is
+// empty, in the whole cluster.
+type Permission struct {
+	Verb, Resource, Group, Namespace string
+	// Name narrows it to one object.
+	Name string
+}
+
+// String names the permission: "create jobs.batch".
+func (p Permission) String() string {
+	return p.Verb + " " + schema.GroupResource{Group: p.Group, Resource: p.Resource}.String()
+}
+
+// Permitted asks the API server whether the user may do in a namespace what a
+// run does there that makes objects of these kinds. The error names every
+// permission that is missing, as a *runner.DeniedError.
+func (c *Cluster) Permitted(ctx context.Context, namespace string, kinds []string) error {
+	var asked []Permission
+	for _, n := range needed {
+		if !slices.Contains(kinds, n.kind) {
+			continue
+		}
+		for _, verb := range n.verbs {
+			asked = append(asked, Permission{Verb: verb, Resource: n.resource, Group: n.group, Namespace: namespace})
+		}
+	}
+	for _, verb := range following {
+		asked = append(asked, Permission{Verb: verb, Resource: "virtualservices", Group: istioGroup})
+	}
+	missing, err := c.Missing(ctx, asked)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	denied := &runner.DeniedError{Namespace: namespace}
+	for _, p := range missing {
+		text := p.String()
+		if p.Namespace == "" {
+			text += " in the whole cluster"
+		}
+		denied.Missing = append(denied.Missing, text)
+	}
+	return denied
+}
+
+// Missing gives those of the permissions that the user lacks.
+func (c *Cluster) Missing(ctx context.Context, permissions []Permission) ([]Permission, error) {
+	allowed := make([]bool, len(permissions))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, p := range permissions {
+		group.Go(func() (err error) {
+			allowed[i], err = c.allowed(ctx, p)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var missing []Permission
+	for i, p := range permissions {
+		if !allowed[i] {
+			missing = append(missing, p)
+		}
+	}
+	return missing, nil
+}
+
+// allowed asks by a SelfSubjectAccessReview.
+func (c *Cluster) allowed(ctx context.Context, p Permission) (bool, error) {
+	review := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "authorization.k8s.io/v1",
+		"kind":       "SelfSubjectAccessReview",
+		"spec": map[string]any{"resourceAttributes": map[string]any{
+			"namespace": p.Namespace, "group": p.Group, "resource": p.Resource, "verb": p.Verb, "name": p.Name,
+		}},
+	}}
+	reviews := c.objects.Resource(schema.GroupVersionResource{Group: "authorization.k8s.io", Version: "v1", Resource: "selfsubjectaccessreviews"})
+	answer, err := reviews.Create(ctx, review, metav1.CreateOptions{})
+	if err != nil {
+		return false, fmt.Errorf("ask whether %s is permitted: %w", p, c.explain(err))
+	}
+	allowed, _, err := unstructured.NestedBool(answer.Object, "status", "allowed")
+	return allowed, err
+}
+
+// Need is what a user must be permitted to do with one resource.
+type Need struct {
+	// Namespace is empty for the whole cluster.
+	Namespace       string
+	Group, Resource string
+	// Name narrows it to one object.
+	Name  string
+	Verbs []string
+	// Without says what does not work without it; empty when nothing does.
+	Without string
+}
+
+// Permissions gives the need's single permissions.
+func (n Need) Permissions() []Permission {
+	permissions := make([]Permission, len(n.Verbs))
+	for i, verb := range n.Verbs {
+		permissions[i] = Permission{verb, n.Resource, n.Group, n.Namespace, n.Name}
+	}
+	return permissions
+}
+
+// Rule is the rule of a Role or ClusterRole that grants some verbs.
+func (n Need) Rule(verbs []string) string {
+	name := ""
+	if n.Name != "" {
+		name = fmt.Sprintf(", resourceNames: [%s]", n.Name)
+	}
+	return fmt.Sprintf("- {apiGroups: [%q], resources: [%s]%s, verbs: [%s]}", n.Group, n.Resource, name, strings.Join(verbs, ", "))
+}
+
+// Needs gives everything that Squall's commands need for callers or a home in
+// some namespaces, as deploy/rbac.yaml grants it.
+func Needs(namespaces []string, gatewayAPI bool) []Need {
+	needs := []Need{
+		{Group: istioGroup, Resource: "virtualservices", Verbs: following},
+		{Group: istioGroup, Resource: "serviceentries", Verbs: []string{"list"}},
+		{Group: istioGroup, Resource: "sidecars", Verbs: []string{"list"}},
+		{Resource: "services", Verbs: []string{"list"}},
+		{Resource: "namespaces", Verbs: []string{"list"}},
+	}
+	if gatewayAPI {
+		for _, resource := range gatewayResources {
+			needs = append(needs, Need{Group: gatewayGroup, Resource: resource, Verbs: []string{"list"}})
+		}
+	}
+	needs = append(needs, Need{
+		Namespace: meshconfig.Namespace, Resource: "configmaps", Name: meshconfig.Name, Verbs: []string{"get"},
+		Without: "Istio's defaults are assumed",
+	})
+	for _, namespace := range namespaces {
+		for _, n := range needed {
+			need := Need{Namespace: namespace, Group: n.group, Resource: n.resource, Verbs: n.verbs}
+			if n.kind == "ServiceEntry" {
+				need.Without = "blackholes are refused"
+			}
+			needs = append(needs, need)
+		}
+	}
+	return needs
+}

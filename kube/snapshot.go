@@ -1,0 +1,232 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/meshconfig"
+)
+
+const (
+	istioGroup   = meshconfig.IstioGroup
+	gatewayGroup = "gateway.networking.k8s.io"
+	// pageSize is how many objects one answer of the API server holds.
+	pageSize = 500
+)
+
+// Snapshot reads the mesh configuration, all kinds at the same time.
+func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+	version, err := c.istioVersion(ctx)
+	if err != nil {
+		return mesh.Snapshot{}, err
+	}
+	s := meshconfig.Defaults()
+	s.APIVersion = version.String()
+	group, ctx := errgroup.WithContext(ctx)
+	for resource, into := range map[string]*[]*unstructured.Unstructured{
+		"virtualservices": &s.VirtualServices,
+		"serviceentries":  &s.ServiceEntries,
+		"sidecars":        &s.Sidecars,
+	} {
+		group.Go(func() (err error) {
+			*into, err = c.list(ctx, version.WithResource(resource))
+			return err
+		})
+	}
+	group.Go(func() error {
+		return c.services(ctx, func(service mesh.Service) { s.Services = append(s.Services, service) })
+	})
+	group.Go(func() (err error) {
+		s.Routes, err = c.gatewayRoutes(ctx)
+		return err
+	})
+	group.Go(func() error { return c.meshConfig(ctx, &s) })
+	group.Go(func() error {
+		return c.names(ctx, "namespaces", func(item metav1.PartialObjectMetadata) {
+			s.Namespaces[item.Name] = item.Labels
+		})
+	})
+	if err := group.Wait(); err != nil {
+		return mesh.Snapshot{}, err
+	}
+	return s, nil
+}
+
+// gatewayResources are the routes that may stand in the way of a fault.
+var gatewayResources = []string{"httproutes", "grpcroutes"} //nolint:gochecknoglobals // a constant table
+
+// gatewayRoutes lists the routes of the Gateway API, where it is installed.
+func (c *Cluster) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructured, error) {
+	var group metav1.APIGroup
+	served, err := c.getJSON(ctx, "/apis/"+gatewayGroup, &group)
+	if err != nil {
+		return nil, fmt.Errorf("whether the cluster serves the Gateway API: %w", c.explain(err))
+	}
+	if !served {
+		return nil, nil
+	}
+	var routes []*unstructured.Unstructured
+	for _, resource := range gatewayResources {
+		for _, version := range group.Versions { // newest first; older installations have no v1
+			found, err := c.list(ctx, schema.GroupVersionResource{Group: group.Name, Version: version.Version, Resource: resource})
+			if apierrors.IsNotFound(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			routes = append(routes, found...)
+			break
+		}
+	}
+	return routes, nil
+}
+
+// list gives all objects of a resource, in all namespaces.
+func (c *Cluster) list(ctx context.Context, resource schema.GroupVersionResource) (objects []*unstructured.Unstructured, err error) {
+	err = c.pages(resource.Resource, func(options metav1.ListOptions) (string, error) {
+		list, err := c.objects.Resource(resource).List(ctx, options)
+		if err != nil {
+			return "", err
+		}
+		for i := range list.Items {
+			objects = append(objects, &list.Items[i])
+		}
+		return list.GetContinue(), nil
+	})
+	return objects, err
+}
+
+// meshConfig reads the parts of Istio's MeshConfig that change which
+// VirtualService is in force. An installation without the ConfigMap, or one
+// that may not be read, is taken to have the defaults.
+func (c *Cluster) meshConfig(ctx context.Context, s *mesh.Snapshot) error {
+	object, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(meshconfig.Namespace).Get(ctx, meshconfig.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("get Istio's MeshConfig: %w", c.explain(err))
+	}
+	return meshconfig.Apply(s, object)
+}
+
+// istioVersion gives the newest served version of Istio's API. It asks for this
+// group alone; client-go's discovery would bring every Kubernetes type along.
+func (c *Cluster) istioVersion(ctx context.Context) (schema.GroupVersion, error) {
+	var group metav1.APIGroup
+	found, err := c.getJSON(ctx, "/apis/"+istioGroup, &group)
+	if err != nil {
+		return schema.GroupVersion{}, fmt.Errorf("which versions of %s the cluster serves: %w", istioGroup, c.explain(err))
+	}
+	if !found {
+		return schema.GroupVersion{}, fmt.Errorf("the cluster serves no %s: Istio is not installed there", istioGroup)
+	}
+	for _, wanted := range meshconfig.IstioVersions {
+		if slices.ContainsFunc(group.Versions, func(served metav1.GroupVersionForDiscovery) bool { return served.Version == wanted }) {
+			return schema.GroupVersion{Group: istioGroup, Version: wanted}, nil
+		}
+	}
+	return schema.GroupVersion{}, fmt.Errorf("the cluster serves none of the versions %v of %s", meshconfig.IstioVersions, istioGroup)
+}
+
+// maxDocument bounds what getJSON reads: a page of the largest Services.
+const maxDocument = 32 << 20
+
+// getJSON reads a document of the API server; found is false when there is
+// none at the path.
+func (c *Cluster) getJSON(ctx context.Context, path string, into any) (found bool, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.host+path, http.NoBody)
+	if err != nil {
+		return false, err
+	}
+	request.Header.Set("Accept", "application/json")
+	response, err := c.http.Do(request)
+	if err != nil {
+		return false, err
+	}
+	defer response.Body.Close() //nolint:errcheck // read to the end or dropped
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument))
+	if err != nil {
+		return false, err
+	}
+	switch response.StatusCode {
+	case http.StatusNotFound:
+		return false, nil
+	case http.StatusOK:
+		return true, json.Unmarshal(body, into)
+	default:
+		var status metav1.Status
+		if json.Unmarshal(body, &status) == nil && status.Message != "" {
+			return false, &apierrors.StatusError{ErrStatus: status}
+		}
+		return false, fmt.Errorf("%s answers %s", c.host+path, response.Status)
+	}
+}
+
+// services lists the Services. Only the fields that matter are decoded: a
+// cluster may have thousands.
+func (c *Cluster) services(ctx context.Context, each func(mesh.Service)) error {
+	return c.pages("services", func(options metav1.ListOptions) (string, error) {
+		query := url.Values{"limit": {strconv.FormatInt(options.Limit, 10)}}
+		if options.Continue != "" {
+			query.Set("continue", options.Continue)
+		}
+		var list struct {
+			Metadata metav1.ListMeta      `json:"metadata"`
+			Items    []meshconfig.Service `json:"items"`
+		}
+		if _, err := c.getJSON(ctx, "/api/v1/services?"+query.Encode(), &list); err != nil {
+			return "", err
+		}
+		for _, item := range list.Items {
+			each(item.Known())
+		}
+		return list.Metadata.Continue, nil
+	})
+}
+
+// names lists the metadata of all objects of a core resource.
+func (c *Cluster) names(ctx context.Context, resource string, each func(metav1.PartialObjectMetadata)) error {
+	return c.pages(resource, func(options metav1.ListOptions) (string, error) {
+		list, err := c.metadata.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource}).List(ctx, options)
+		if err != nil {
+			return "", err
+		}
+		for _, item := range list.Items {
+			each(item)
+		}
+		return list.GetContinue(), nil
+	})
+}
+
+// pages calls list for each page. A list that changes so much that its next
+// page expires is an error; the caller starts again.
+func (c *Cluster) pages(resource string, list func(metav1.ListOptions) (next string, err error)) error {
+	options := metav1.ListOptions{Limit: pageSize}
+	for {
+		next, err := list(options)
+		switch {
+		case apierrors.IsForbidden(err):
+			return fmt.Errorf("no permission to list %s: %w", resource, err)
+		case err != nil:
+			return fmt.Errorf("list %s: %w", resource, c.explain(err))
+		case next == "":
+			return nil
+		}
+		options.Continue = next
+	}
+}

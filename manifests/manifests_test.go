@@ -1,0 +1,341 @@
+package manifests_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/manifests"
+	"github.com/squall-chaos/squall/mesh"
+)
+
+// write makes a directory of files, given as name and content in turn.
+func write(t *testing.T, files ...string) (directory string) {
+	t.Helper()
+	directory = t.TempDir()
+	for i := 0; i < len(files); i += 2 {
+		name := filepath.Join(directory, files[i])
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(files[i+1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return directory
+}
+
+func read(t *testing.T, files ...string) mesh.Snapshot {
+	t.Helper()
+	s, err := manifests.Read(write(t, files...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func names(objects []*unstructured.Unstructured) string {
+	var all []string
+	for _, o := range objects {
+		all = append(all, o.GetNamespace()+"/"+o.GetName())
+	}
+	return strings.Join(all, " ")
+}
+
+const everything = `
+apiVersion: networking.istio.io/v1beta1
+kind: VirtualService
+metadata: {name: b, namespace: prod}
+spec: {hosts: [b], http: [{route: [{destination: {host: b}, weight: 100}], timeout: 0.5s}]}
+---
+# nothing here
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api, namespace: egress}
+spec: {hosts: [api.example.com]}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: Sidecar
+metadata: {name: narrow, namespace: shop}
+spec: {egress: [{hosts: [./*]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b, namespace: prod, labels: {app: b}, annotations: {networking.istio.io/exportTo: "prod, shop"}}
+spec: {ports: [{port: 80, name: http, protocol: TCP, appProtocol: grpc}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio-injection: enabled}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: prod}
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: GRPCRoute
+metadata: {name: rpc, namespace: prod}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    defaultVirtualServiceExportTo: ["."]
+    rootNamespace: istio-config
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: job, namespace: batch}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: lost}
+spec: {hosts: [lost]}
+`
+
+func TestReadEveryKind(t *testing.T) {
+	s := read(t, "all.yaml", everything)
+	if s.APIVersion != "networking.istio.io/v1" || s.ClusterDomain != "cluster.local" || s.RootNamespace != "istio-config" {
+		t.Errorf("%s, %s, %s", s.APIVersion, s.ClusterDomain, s.RootNamespace)
+	}
+	for what, pair := range map[string][2]string{
+		"VirtualServices": {names(s.VirtualServices), "prod/b default/lost"},
+		"ServiceEntries":  {names(s.ServiceEntries), "egress/api"},
+		"Sidecars":        {names(s.Sidecars), "shop/narrow"},
+		"Routes":          {names(s.Routes), "prod/web prod/rpc"},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s: %s instead of %s", what, pair[0], pair[1])
+		}
+	}
+	if diff := cmp.Diff([]mesh.Service{{Namespace: "prod", Name: "b", Labels: map[string]string{"app": "b"}, ExportTo: []string{"prod", "shop"}, Ports: []mesh.Port{{Number: 80, Name: "http", Protocol: "TCP", AppProtocol: "grpc", OfService: true}}}}, s.Services); diff != "" {
+		t.Error(diff)
+	}
+	namespaces := map[string]map[string]string{
+		"prod": {}, "egress": {}, "istio-system": {}, "batch": {}, "default": {},
+		"shop": {"istio-injection": "enabled", "kubernetes.io/metadata.name": "shop"},
+	}
+	if diff := cmp.Diff(namespaces, s.Namespaces); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"."}, s.DefaultExportTo); diff != "" {
+		t.Error(diff)
+	}
+	spec := map[string]any{
+		"hosts": []any{"b"},
+		"http":  []any{map[string]any{"route": []any{map[string]any{"destination": map[string]any{"host": "b"}, "weight": int64(100)}}, "timeout": "0.5s"}},
+	}
+	if diff := cmp.Diff(spec, s.VirtualServices[0].Object["spec"]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+const vs = `{"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": %q, "namespace": "prod"}, "spec": {"hosts": ["a"]}}`
+
+func TestListsFilesAndFolders(t *testing.T) {
+	item := func(name string) string { return fmt.Sprintf(vs, name) }
+	s := read(t,
+		"a.json", `{"apiVersion": "v1", "kind": "List", "items": [`+item("one")+`, {"kind": "VirtualServiceList", "items": [`+item("two")+`]}]}`,
+		"b.json", "\t"+item("three")+"\n"+item("four"),
+		"c/d/e.yml", "apiVersion: v1\nitems:\n- "+item("five")+"\n- "+item("six")+"\nkind: List\n",
+		"c/notes.txt", "{{ no manifest",
+		".git/config.yaml", "{{ no manifest",
+		".hidden.yaml", "{{ no manifest",
+	)
+	if got, want := names(s.VirtualServices), "prod/one prod/two prod/three prod/four prod/five prod/six"; got != want {
+		t.Errorf("%s instead of %s", got, want)
+	}
+}
+
+// kubectl's own form of a list is read item by item; one that is not quite so
+// is read as any other YAML.
+func TestPrintedLists(t *testing.T) {
+	printed := func(name string) string {
+		return "- apiVersion: networking.istio.io/v1\n  kind: VirtualService\n  metadata:\n    annotations:\n      note: |\n        - one\n\n        - two\n    name: " + name + "\n    namespace: prod\n"
+	}
+	const head, tail = "apiVersion: v1\nitems:\n", "kind: List\nmetadata:\n  resourceVersion: \"\"\n"
+	for name, test := range map[string]struct{ content, want string }{
+		"printed":              {head + printed("one") + printed("two") + tail, "prod/one prod/two"},
+		"two documents":        {head + printed("one") + tail + "---\n" + head + printed("two") + tail, "prod/one prod/two"},
+		"empty":                {"apiVersion: v1\nitems: []\n" + tail, ""},
+		"aliases across items": {head + strings.Replace(printed("one"), "prod", "&p prod", 1) + strings.Replace(printed("two"), "prod", "*p", 1) + tail, "prod/one prod/two"},
+		"no tail":              {strings.TrimSuffix("kind: List\n"+head+printed("one"), "\n"), "prod/one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := read(t, "list.yaml", test.content)
+			if got := names(s.VirtualServices); got != test.want {
+				t.Errorf("%q instead of %q", got, test.want)
+			}
+		})
+	}
+	_, err := manifests.Read(write(t, "list.yaml", head+printed("one")+printed("Two")+tail))
+	if err == nil || !strings.Contains(err.Error(), "list.yaml:13:3: metadata.name") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAFileInPlaceOfADirectory(t *testing.T) {
+	directory := write(t, "mesh.out", fmt.Sprintf(vs, "one"))
+	s, err := manifests.Read(filepath.Join(directory, "mesh.out"))
+	if err != nil || names(s.VirtualServices) != "prod/one" {
+		t.Errorf("%s: %v", names(s.VirtualServices), err)
+	}
+}
+
+// As a ConfigMap is mounted.
+func TestLinks(t *testing.T) {
+	directory := write(t, "..2026/a.yaml", fmt.Sprintf(vs, "one"))
+	for link, to := range map[string]string{"..data": "..2026", "a.yaml": "..data/a.yaml"} {
+		if err := os.Symlink(to, filepath.Join(directory, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := manifests.Read(directory)
+	if err != nil || names(s.VirtualServices) != "prod/one" {
+		t.Errorf("%s: %v", names(s.VirtualServices), err)
+	}
+}
+
+func TestAliasesAndMerges(t *testing.T) {
+	s := read(t, "a.yaml", `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: &name a, namespace: prod}
+spec:
+  hosts: [*name]
+  http:
+  - &first {route: [{destination: {host: a}}], timeout: 5s}
+  - <<: *first
+    timeout: 1s
+  - <<: [{timeout: 2s}, *first]
+`)
+	route := []any{map[string]any{"destination": map[string]any{"host": "a"}}}
+	want := map[string]any{"hosts": []any{"a"}, "http": []any{
+		map[string]any{"route": route, "timeout": "5s"},
+		map[string]any{"route": route, "timeout": "1s"},
+		map[string]any{"route": route, "timeout": "2s"},
+	}}
+	if diff := cmp.Diff(want, s.VirtualServices[0].Object["spec"]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestProblems(t *testing.T) {
+	for _, test := range []struct{ name, content, want string }{
+		{"syntax.yaml", "a: b\n---\na: [b\nc: d\n", "syntax.yaml:2:1: is not YAML, here or in the lines below: did not find"},
+		{"template.yaml", "{{ if .Values.x }}\na: b\n", "template.yaml:1:1: is not YAML, here or in the lines below: "},
+		{"syntax.json", "{\n  \"a\": b\n}", "syntax.json:2:8: is not JSON: invalid character 'b'"},
+		{"cut.json", "{\n  \"a\":", "cut.json:2:7: is not JSON: unexpected EOF"},
+		{"array.json", "[]", "array.json:1:1: is not JSON: "},
+		{"none.yaml", "a: b\n", "none.yaml:1:1: is no manifest of a Kubernetes object (an object has apiVersion, kind and metadata)"},
+		{"word.yaml", "---\n\nhello\n", "word.yaml:3:1: is no manifest"},
+		{"list.yaml", "apiVersion: v1\nkind: List\nitems:\n- 7\n", "list.yaml:4:3: is no manifest"},
+		{"noname.yaml", "apiVersion: v1\nkind: Service\nmetadata: {}\n", `noname.yaml:1:1: metadata.name "" of a Service is no name: `},
+		{"escape.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: \"\\e[31m\"}\n", `metadata.name "\x1b[31m" of a Service is no name: `},
+		{"namespace.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: A_B}\n", `metadata.namespace "A_B" of a Deployment is no name: `},
+		{"duplicate.yaml", "apiVersion: v1\nkind: Service\nkind: Service\n", `duplicate.yaml:3:1: "kind" is given twice`},
+		{"nan.yaml", "apiVersion: v1\nkind: Service\nmetadata: {x: .nan}\n", `nan.yaml:3:15: ".nan" is no number that JSON knows`},
+		{"key.yaml", "[a]: b\n", "key.yaml:1:1: a key is neither a word nor a number"},
+		{"merge.yaml", "<<: 7\n", "merge.yaml:1:1: << merges mappings only"},
+		{"config.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: words}\n", "config.yaml:1:1: ConfigMap istio-system/istio holds no MeshConfig: "},
+		{"twice.yaml", strings.Join([]string{fmt.Sprintf(vs, "a"), fmt.Sprintf(vs, "a"), strings.Replace(fmt.Sprintf(vs, "a"), `["a"]`, `["b"]`, 1)}, "\n---\n"), "twice.yaml:5:1: VirtualService prod/a differs from the one of the same name at "},
+		{"deep.yaml", strings.Repeat("[", 1000) + strings.Repeat("]", 1000), "is nested more than 200 deep"},
+		{"loop.yaml", "a: &a [*a]\n", "is nested more than 200 deep"},
+		{"bomb.yaml", bomb(), "aliases stand for too much in this file"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := manifests.Read(write(t, test.name, test.content))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%v instead of %q", err, test.want)
+			}
+		})
+	}
+}
+
+// bomb is a file in which each of ten lists stands for the one before ten
+// times.
+func bomb() string {
+	lines := []string{"l0: &l0 [" + strings.Repeat("lol,", 10) + "lol]"}
+	for i := range 9 {
+		lines = append(lines, fmt.Sprintf("l%d: &l%d [%s*l%d]", i+1, i+1, strings.Repeat(fmt.Sprintf("*l%d, ", i), 9), i))
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func TestEveryProblemAtOnce(t *testing.T) {
+	_, err := manifests.Read(write(t, "a.yaml", "a: [", "b.json", "{", "c.yaml", fmt.Sprintf(vs, "fine")+"\n---\na: b\n---\nc: d\n"))
+	if err == nil || strings.Count(err.Error(), "\n") != 3 {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNothingToRead(t *testing.T) {
+	for want, root := range map[string]string{
+		"is a directory without any .yaml, .yml or .json file": write(t, "notes.txt", "none"),
+		"cannot be read: ": filepath.Join(t.TempDir(), "nowhere"),
+	} {
+		if _, err := manifests.Read(root); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v instead of %q", err, want)
+		}
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add([]byte(everything))
+	f.Add([]byte(bomb()))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		for _, name := range []string{"a.yaml", "a.json"} {
+			_, _ = manifests.Read(write(t, name, string(content)))
+		}
+	})
+}
+
+// BenchmarkRead reads what kubectl prints of a large mesh.
+func BenchmarkRead(b *testing.B) {
+	var list strings.Builder
+	list.WriteString("apiVersion: v1\nitems:\n")
+	for i := range 10_000 {
+		fmt.Fprintf(&list, `- apiVersion: networking.istio.io/v1
+  kind: VirtualService
+  metadata:
+    creationTimestamp: "2026-01-01T00:00:00Z"
+    name: service-%[1]d
+    namespace: team-%[2]d
+  spec:
+    hosts:
+    - service-%[1]d
+    http:
+    - match:
+      - headers:
+          end-user:
+            exact: jason
+      route:
+      - destination:
+          host: service-%[1]d
+          subset: v2
+    - route:
+      - destination:
+          host: service-%[1]d
+          subset: v1
+      timeout: 5s
+`, i, i%100)
+	}
+	list.WriteString("kind: List\n")
+	name := filepath.Join(b.TempDir(), "mesh.yaml")
+	if err := os.WriteFile(name, []byte(list.String()), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if s, err := manifests.Read(name); err != nil || len(s.VirtualServices) != 10_000 {
+			b.Fatal(len(s.VirtualServices), err)
+		}
+	}
+}
