@@ -340,7 +340,7 @@ FILE:7: telegram does not accept the rest of the URL; docs/reference/notificatio
 
 // The examples of the page are URLs that are taken.
 func TestPage(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("..", "..", page))
+	data, err := os.ReadFile(filepath.Join("..", "..", "..", page))
 	if err != nil {
 		t.Fatal(err)
 	}
