@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,7 +109,7 @@ func inScratch(t *testing.T, program, stdin string, args ...string) (string, err
 func TestImageIsReproducible(t *testing.T) {
 	root, elsewhere := filepath.Join("..", ".."), t.TempDir()
 	command := imageBuild(t, root)
-	for _, part := range []string{"cmd/squall", "experiments", "internal", "mesh", "reports", "runner", "steady-state"} {
+	for _, part := range sourceDirectories(t, root) {
 		if err := os.CopyFS(filepath.Join(elsewhere, part), os.DirFS(filepath.Join(root, part))); err != nil {
 			t.Fatal(err)
 		}
@@ -121,4 +122,25 @@ func TestImageIsReproducible(t *testing.T) {
 	if !bytes.Equal(read(t, buildImage(t, root, command)), read(t, buildImage(t, elsewhere, command))) {
 		t.Error("two builds of one tree differ")
 	}
+}
+
+// sourceDirectories returns the directories at the root that the packages of the
+// program are in.
+func sourceDirectories(t *testing.T, root string) (names []string) {
+	t.Helper()
+	const module = "github.com/squall-chaos/squall/"
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/squall")
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.Lines(string(out)) {
+		if path, ours := strings.CutPrefix(strings.TrimSpace(name), module); ours {
+			first, _, _ := strings.Cut(path, "/")
+			names = append(names, first)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

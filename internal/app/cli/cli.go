@@ -5,7 +5,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
 
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/internal/oneline"
 )
 
@@ -78,8 +78,8 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 	root.AddCommand(newRunCommand(env, &code), newInjectCommand(env, &code), newPlanCommand(env, &code), newServeCommand(env, &code), newStatusCommand(env, &code), newRollbackCommand(env, &code), newDoctorCommand(env, &code), newReportCommand(env), newValidateCommand(env, &code), newInitCommand(env), newSchemaCommand(env), newVersionCommand(env)) //nolint:contextcheck // a command gets its context when it runs
 	command, err := root.ExecuteContextC(ctx)
 	if err != nil {
-		if _, ok := errors.AsType[*hintedError](err); !ok {
-			err = &hintedError{err, fmt.Sprintf("%s --help", command.CommandPath())}
+		if hint.Of(err) == "" {
+			err = hint.With(err, fmt.Sprintf("%s --help", command.CommandPath()))
 		}
 		printError(env.Stderr, err)
 		return exitUsage
@@ -98,20 +98,11 @@ func noticeDeadConnections(env Env) {
 	}
 }
 
-// hintedError is an error with its next step.
-type hintedError struct {
-	error
-	hint string
-}
-
-func (e *hintedError) Unwrap() error { return e.error }
-
 // printError writes one line, and a second one for a hint.
 func printError(w io.Writer, err error) {
 	fmt.Fprintf(w, "squall: %s\n", lined(err.Error()))
-	var hinted *hintedError
-	if errors.As(err, &hinted) && hinted.hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", lined(hinted.hint))
+	if text := hint.Of(err); text != "" {
+		fmt.Fprintf(w, "hint: %s\n", lined(text))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/internal/app/doctor"
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh"
 )
@@ -64,7 +65,7 @@ type examination struct {
 // examine makes the checks. An error is one of usage.
 func examine(ctx context.Context, env Env, flags doctorFlags) (code int, err error) {
 	if flags.output != outputText && flags.output != outputJSON {
-		return exitUsage, &hintedError{fmt.Errorf("-o %s is not known", flags.output), "text or json"}
+		return exitUsage, hint.With(fmt.Errorf("-o %s is not known", flags.output), "text or json")
 	}
 	d, err := newDoctor(env, flags)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/hint"
 )
 
 // stdinName stands for the standard input among files.
@@ -46,19 +47,20 @@ func loadFiles(env Env, arguments []string) (all []loaded, problems experiments.
 	return all, problems
 }
 
-// loadSelected loads files and gives the experiments that a selector chooses,
-// at least one. The error is of type experiments.Problems when the files are
-// bad.
+// loadSelected loads files and returns the experiments that a selector matches,
+// which may be none. The error is of type experiments.Problems if the files are
+// invalid.
 func loadSelected(env Env, arguments []string, selector string) ([]loaded, error) {
 	all, problems := loadFiles(env, arguments)
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	chosen, err := selected(all, selector)
-	if err == nil && len(chosen) == 0 {
-		err = &hintedError{fmt.Errorf("no experiment has labels that match %q", selector), "squall validate lists the experiments of the files"}
-	}
-	return chosen, err
+	return selected(all, selector)
+}
+
+// errNoneSelected returns the error of a selector that matches no experiment.
+func errNoneSelected(selector string) error {
+	return hint.With(fmt.Errorf("no experiment has labels that match %q", selector), "squall validate lists the experiments of the files")
 }
 
 // expand replaces each directory by the experiment files directly in it.
@@ -118,7 +120,7 @@ func loadFile(env Env, name string) (found []experiments.Experiment, err error) 
 func selected(all []loaded, selector string) ([]loaded, error) {
 	parsed, err := labels.Parse(selector)
 	if err != nil {
-		return nil, &hintedError{fmt.Errorf("--selector: %w", err), "write it as for kubectl, such as team=reviews,tier!=demo"}
+		return nil, hint.With(fmt.Errorf("--selector: %w", err), "write it as for kubectl, such as team=reviews,tier!=demo")
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(l loaded) bool { return !parsed.Matches(labels.Set(l.Metadata.Labels)) }), nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/library"
+	"github.com/squall-chaos/squall/internal/hint"
 )
 
 // starter is the file that init writes.
@@ -44,7 +45,7 @@ lines that need your own names are marked ` + changeMark + `.`,
 			if from != "" {
 				found, err := library.Files.ReadFile(from + ".yaml")
 				if err != nil {
-					return &hintedError{fmt.Errorf("the library has no experiment %q", from), "squall init --list"}
+					return hint.With(fmt.Errorf("the library has no experiment %q", from), "squall init --list")
 				}
 				content, name = found, from+".yaml"
 			}
@@ -67,7 +68,7 @@ func writeNew(env Env, name string, content []byte) (err error) {
 	}
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // a file for the team's repository
 	if errors.Is(err, fs.ErrExist) {
-		return &hintedError{fmt.Errorf("%s exists already", name), "name another file: squall init FILE"}
+		return hint.With(fmt.Errorf("%s exists already", name), "name another file: squall init FILE")
 	}
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/runner"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -54,7 +55,7 @@ Exit codes: 0 done and requests were hit, 1 stopped by a guard, otherwise as for
   squall inject abort ratings.prod --from shop --for 5m --print > outage.yaml`,
 		Args: func(_ *cobra.Command, arguments []string) error {
 			if len(arguments) != 2 {
-				return &hintedError{fmt.Errorf("%d arguments instead of a fault and a host", len(arguments)), "squall inject abort HOST --from NAMESPACE --for 5m"}
+				return hint.With(fmt.Errorf("%d arguments instead of a fault and a host", len(arguments)), "squall inject abort HOST --from NAMESPACE --for 5m")
 			}
 			return nil
 		},
@@ -99,9 +100,9 @@ Exit codes: 0 done and requests were hit, 1 stopped by a guard, otherwise as for
 func (f injectFlags) experiment(kind, host string) (experiments.Experiment, error) {
 	switch {
 	case f.duration <= 0:
-		return experiments.Experiment{}, &hintedError{errors.New("--for is missing"), "say how long the fault is in force, such as --for 5m"}
+		return experiments.Experiment{}, hint.With(errors.New("--for is missing"), "say how long the fault is in force, such as --for 5m")
 	case kind == kindDelay && f.delay <= 0:
-		return experiments.Experiment{}, &hintedError{errors.New("--delay is missing"), "say how long a request is held, such as --delay 2s"}
+		return experiments.Experiment{}, hint.With(errors.New("--delay is missing"), "say how long a request is held, such as --delay 2s")
 	}
 	if err := f.checkKind(kind); err != nil {
 		return experiments.Experiment{}, err
@@ -119,7 +120,7 @@ func (f injectFlags) experiment(kind, host string) (experiments.Experiment, erro
 	case kindBlackhole:
 		fault.Blackhole = &experiments.Blackhole{Mode: experiments.BlackholeMode(cmp.Or(f.mode, string(experiments.Reject)))}
 	default:
-		return experiments.Experiment{}, &hintedError{fmt.Errorf("%q is not a fault", kind), "abort, delay or blackhole"}
+		return experiments.Experiment{}, hint.With(fmt.Errorf("%q is not a fault", kind), "abort, delay or blackhole")
 	}
 	host = strings.ToLower(host) // as DNS has it
 	namespace := ""
@@ -152,10 +153,10 @@ func (f injectFlags) experiment(kind, host string) (experiments.Experiment, erro
 		for _, header := range f.headers {
 			name, value, ok := strings.Cut(header, "=")
 			if !ok {
-				return e, &hintedError{fmt.Errorf("--header %q has no value", header), "write NAME=VALUE"}
+				return e, hint.With(fmt.Errorf("--header %q has no value", header), "write NAME=VALUE")
 			}
 			if _, twice := headers[name]; twice {
-				return e, &hintedError{fmt.Errorf("--header %s is given twice", name), "one request has one value; run squall twice, or write a file"}
+				return e, hint.With(fmt.Errorf("--header %s is given twice", name), "one request has one value; run squall twice, or write a file")
 			}
 			headers[name] = experiments.StringMatch{Exact: &value}
 		}
@@ -186,10 +187,10 @@ func parseCaller(from string) (experiments.Caller, error) {
 	for pair := range strings.SplitSeq(labels, ",") {
 		key, value, ok := strings.Cut(pair, "=")
 		if !ok {
-			return caller, &hintedError{fmt.Errorf("--from %q: %q is not a label", from, pair), "write NAMESPACE/LABEL=VALUE"}
+			return caller, hint.With(fmt.Errorf("--from %q: %q is not a label", from, pair), "write NAMESPACE/LABEL=VALUE")
 		}
 		if _, twice := caller.Labels[key]; twice {
-			return caller, &hintedError{fmt.Errorf("--from %q: label %s is given twice", from, key), "a workload has one value of a label; give --from twice"}
+			return caller, hint.With(fmt.Errorf("--from %q: label %s is given twice", from, key), "a workload has one value of a label; give --from twice")
 		}
 		caller.Labels[key] = value
 	}
@@ -208,7 +209,7 @@ func (f injectFlags) checkKind(kind string) error {
 		{"--mode", kindBlackhole, f.mode != ""},
 	} {
 		if flag.set && flag.kind != kind {
-			return &hintedError{fmt.Errorf("%s goes with %s, not with %s", flag.name, flag.kind, kind), "remove it, or write a file with both faults"}
+			return hint.With(fmt.Errorf("%s goes with %s, not with %s", flag.name, flag.kind, kind), "remove it, or write a file with both faults")
 		}
 	}
 	return nil
@@ -229,10 +230,10 @@ func injectName(kind, host string) string {
 func checkGuard(guard string) error {
 	expression, err := parser.NewParser(parser.Options{EnableExperimentalFunctions: true}).ParseExpr(guard)
 	if err != nil {
-		return &hintedError{fmt.Errorf("--guard: %w", err), "a PromQL condition, such as 'sum(rate(errors_total[1m])) < 5'"}
+		return hint.With(fmt.Errorf("--guard: %w", err), "a PromQL condition, such as 'sum(rate(errors_total[1m])) < 5'")
 	}
 	if !mayEnd(expression) {
-		return &hintedError{fmt.Errorf("--guard %q always gives a series, so it would never end the fault", guard), "compare with something, without bool, such as 'sum(rate(errors_total[1m])) < 5'"}
+		return hint.With(fmt.Errorf("--guard %q always gives a series, so it would never end the fault", guard), "compare with something, without bool, such as 'sum(rate(errors_total[1m])) < 5'")
 	}
 	return nil
 }
@@ -271,7 +272,7 @@ func checked(e experiments.Experiment) (experiments.Experiment, error) {
 		for i := range problems {
 			problems[i].Line = 0
 		}
-		return e, &hintedError{problems, "squall inject --help"}
+		return e, hint.With(problems, "squall inject --help")
 	}
 	if err != nil {
 		return e, err

@@ -6,6 +6,8 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/squall-chaos/squall/internal/hint"
 )
 
 // kubeconfig is which cluster a command is for, in kubectl's flags.
@@ -45,7 +47,7 @@ func (k *kubeconfig) client() clientcmd.ClientConfig {
 func (k *kubeconfig) config() (*rest.Config, error) {
 	config, err := k.client().ClientConfig()
 	if err != nil {
-		return nil, &hintedError{fmt.Errorf("kubeconfig: %w", err), "--kubeconfig, --context or KUBECONFIG say which cluster is meant"}
+		return nil, hint.With(fmt.Errorf("kubeconfig: %w", err), "--kubeconfig, --context or KUBECONFIG say which cluster is meant")
 	}
 	return config, nil
 }
@@ -54,7 +56,7 @@ func (k *kubeconfig) config() (*rest.Config, error) {
 func (k *kubeconfig) namespace() (string, error) {
 	namespace, _, err := k.client().Namespace()
 	if err != nil {
-		return "", &hintedError{fmt.Errorf("kubeconfig: %w", err), "-n NAMESPACE says which one is meant"}
+		return "", hint.With(fmt.Errorf("kubeconfig: %w", err), "-n NAMESPACE says which one is meant")
 	}
 	return namespace, nil
 }

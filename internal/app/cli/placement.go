@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 	names "k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh"
 )
 
@@ -30,7 +31,7 @@ func (h *heartbeatFlags) add(flags *pflag.FlagSet) {
 
 func (h *heartbeatFlags) check() error {
 	if h.mode != heartbeatOn && h.mode != heartbeatOff {
-		return &hintedError{fmt.Errorf("--heartbeat=%s is not known", h.mode), "on or off"}
+		return hint.With(fmt.Errorf("--heartbeat=%s is not known", h.mode), "on or off")
 	}
 	return nil
 }
@@ -51,10 +52,10 @@ func (p *placementFlags) add(flags *pflag.FlagSet) {
 func (p *placementFlags) options(env Env) (mesh.Options, error) {
 	address := cmp.Or(p.blackhole, env.Getenv("SQUALL_BLACKHOLE_ADDRESS"), mesh.DefaultBlackholeAddress)
 	if _, err := netip.ParseAddr(address); err != nil {
-		return mesh.Options{}, &hintedError{fmt.Errorf("--blackhole-address %q is not an IP address", address), "an address that never answers, such as " + mesh.DefaultBlackholeAddress}
+		return mesh.Options{}, hint.With(fmt.Errorf("--blackhole-address %q is not an IP address", address), "an address that never answers, such as "+mesh.DefaultBlackholeAddress)
 	}
 	if problems := names.IsDNS1123Label(p.home); p.home != "" && len(problems) > 0 {
-		return mesh.Options{}, &hintedError{fmt.Errorf("--home-namespace %q is not the name of a namespace: %s", p.home, problems[0]), "kubectl get namespaces lists them"}
+		return mesh.Options{}, hint.With(fmt.Errorf("--home-namespace %q is not the name of a namespace: %s", p.home, problems[0]), "kubectl get namespaces lists them")
 	}
 	return mesh.Options{HomeNamespace: p.home, BlackholeAddress: address}, nil
 }

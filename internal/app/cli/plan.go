@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/manifests"
 	"github.com/squall-chaos/squall/mesh"
@@ -83,9 +84,9 @@ does not answer.`,
 func (f planFlags) check() error {
 	switch {
 	case !slices.Contains([]string{outputText, outputYAML, outputJSON}, f.output):
-		return &hintedError{fmt.Errorf("-o %s is not known", f.output), "text, yaml or json"}
+		return hint.With(fmt.Errorf("-o %s is not known", f.output), "text, yaml or json")
 	case f.diff && f.output != outputText:
-		return &hintedError{fmt.Errorf("--diff goes with -o text, not with -o %s", f.output), "leave one of them out"}
+		return hint.With(fmt.Errorf("--diff goes with -o text, not with -o %s", f.output), "leave one of them out")
 	default:
 		return nil
 	}
@@ -105,6 +106,9 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) (c
 	if problems, ok := errors.AsType[experiments.Problems](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return exitUsage, nil
+	}
+	if err == nil && len(chosen) == 0 {
+		err = errNoneSelected(flags.selector)
 	}
 	if err != nil {
 		return exitUsage, err
@@ -159,7 +163,7 @@ func (f planFlags) readMesh(ctx context.Context, live runner.Mesh) (mesh.Snapsho
 	}
 	snapshot, err := live.Snapshot(ctx)
 	if err != nil {
-		err = &hintedError{fmt.Errorf("the mesh configuration cannot be read: %w", err), "check --kubeconfig, --context and the permissions, or plan from manifest files with --mesh"}
+		err = hint.With(fmt.Errorf("the mesh configuration cannot be read: %w", err), "check --kubeconfig, --context and the permissions, or plan from manifest files with --mesh")
 	}
 	return snapshot, err
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/steady-state/prom"
 )
 
@@ -26,11 +27,11 @@ var errNoPrometheus = errors.New("no Prometheus server is named")
 func (p *prometheusFlags) client(env Env) (*prom.Client, error) {
 	address := cmp.Or(p.address, env.Getenv("SQUALL_PROMETHEUS"))
 	if address == "" {
-		return nil, &hintedError{errNoPrometheus, "--prometheus http://HOST:9090 or SQUALL_PROMETHEUS; without it nothing would notice that the system suffers"}
+		return nil, hint.With(errNoPrometheus, "--prometheus http://HOST:9090 or SQUALL_PROMETHEUS; without it nothing would notice that the system suffers")
 	}
 	client, err := prom.New(address, p.httpConfig)
 	if err != nil {
-		return nil, &hintedError{err, "--prometheus http://HOST:9090, and --prometheus-http-config where it wants more"}
+		return nil, hint.With(err, "--prometheus http://HOST:9090, and --prometheus-http-config where it wants more")
 	}
 	return client, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/internal/app/records"
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/journal"
@@ -39,14 +40,14 @@ that cannot be read is listed with the error.`,
   squall report squall-runs -o json | jq -r '.[] | select(.verdict == "deviated") | .run'`,
 		Args: func(_ *cobra.Command, arguments []string) error {
 			if len(arguments) != 1 {
-				return &hintedError{fmt.Errorf("%d journals instead of one", len(arguments)), "squall report squall-runs/RUN"}
+				return hint.With(fmt.Errorf("%d journals instead of one", len(arguments)), "squall report squall-runs/RUN")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			format, err := reports.ParseFormat(output)
 			if err != nil {
-				return &hintedError{err, "-o html"}
+				return hint.With(err, "-o html")
 			}
 			write := writeReport
 			if isListOfRuns(arguments[0]) {
@@ -62,7 +63,7 @@ that cannot be read is listed with the error.`,
 func writeReport(_ context.Context, env Env, name string, format reports.Format) error {
 	run, err := readRun(env, name)
 	if err != nil {
-		return &hintedError{err, journalHint}
+		return hint.With(err, journalHint)
 	}
 	return reports.Write(env.Stdout, format, run)
 }
@@ -87,7 +88,7 @@ func writeIndex(ctx context.Context, env Env, folder string, format reports.Form
 		err = fmt.Errorf("%s holds neither a journal nor the folder of a run", folder)
 	}
 	if err != nil {
-		return &hintedError{err, journalHint}
+		return hint.With(err, journalHint)
 	}
 	return reports.WriteIndex(env.Stdout, format, runs)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
@@ -59,11 +60,11 @@ read or a RUN is not live, 5 something is left.`,
 func (f rollbackFlags) check(runs []string) error {
 	switch {
 	case len(runs) > 0 && f.all:
-		return &hintedError{errors.New("either --all or the names of runs, not both"), "leave one of them out"}
+		return hint.With(errors.New("either --all or the names of runs, not both"), "leave one of them out")
 	case len(runs) == 0 && !f.all && !f.expired:
-		return &hintedError{errors.New("no run is named"), "squall rollback RUN..., or squall rollback --all; squall status lists the runs"}
+		return hint.With(errors.New("no run is named"), "squall rollback RUN..., or squall rollback --all; squall status lists the runs")
 	case f.timeout <= 0:
-		return &hintedError{fmt.Errorf("--timeout %s leaves no time", f.timeout), "such as --timeout 30s"}
+		return hint.With(fmt.Errorf("--timeout %s leaves no time", f.timeout), "such as --timeout 30s")
 	default:
 		return nil
 	}
@@ -137,7 +138,7 @@ func (s survey) doubt(env Env) (code int) {
 	if len(s.Unread) == 0 {
 		return exitHeld
 	}
-	printError(env.Stderr, &hintedError{errors.New("whether anything is left there is not known"), "-n NAMESPACE asks about one namespace; what has no runner expires by itself"})
+	printError(env.Stderr, hint.With(errors.New("whether anything is left there is not known"), "-n NAMESPACE asks about one namespace; what has no runner expires by itself"))
 	return exitLeft
 }
 
@@ -158,15 +159,15 @@ func notLive(runs []mesh.ActiveRun, names []string) []string {
 }
 
 func notLiveError(seen survey, unknown []string) error {
-	hint := seen.nothing()
+	next := seen.nothing()
 	if len(seen.Runs) > 0 {
 		var ids []string
 		for _, run := range seen.Runs {
 			ids = append(ids, run.ID)
 		}
-		hint = "live are: " + strings.Join(ids, ", ")
+		next = "live are: " + strings.Join(ids, ", ")
 	}
-	return &hintedError{fmt.Errorf("not live: %s", strings.Join(unknown, ", ")), hint}
+	return hint.With(fmt.Errorf("not live: %s", strings.Join(unknown, ", ")), next)
 }
 
 func printRemovals(env Env, runs []mesh.ActiveRun) {

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/app/terminal"
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
@@ -39,7 +41,7 @@ type runFlags struct {
 func needFiles(command string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, files []string) error {
 		if len(files) == 0 {
-			return &hintedError{errors.New("no experiment file is named"), fmt.Sprintf("%[1]s FILE...; %[1]s --help has examples", command)}
+			return hint.With(errors.New("no experiment file is named"), fmt.Sprintf("%[1]s FILE...; %[1]s --help has examples", command))
 		}
 		return nil
 	}
@@ -73,7 +75,7 @@ then 1, 4, 3, 2.`,
 	}
 	flags.add(command)
 	command.Flags().StringVarP(&flags.selector, "selector", "l", "", "run only experiments with such labels, as for kubectl: team=reviews,tier!=demo")
-	flags.changed.add(command)
+	flags.changed.add(command.Flags())
 	return command
 }
 
@@ -87,13 +89,13 @@ func (f *runFlags) add(command *cobra.Command) {
 	command.Flags().StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
 	command.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
 	command.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print more: queries as they are sent, objects as they are made")
-	command.Flags().StringVar(&f.logFormat, "log-format", logText, "progress as text or json, the journal's events one a line")
+	command.Flags().StringVar(&f.logFormat, "log-format", string(terminal.Text), "progress as text or json, the journal's events one a line")
 }
 
 // runFiles loads everything before it runs anything. An error means that
 // nothing was run.
 func runFiles(ctx context.Context, env Env, flags runFlags, files []string) (int, error) {
-	chosen, err := flags.changed.load(ctx, env, files, flags.selector)
+	chosen, err := flags.load(ctx, env, files)
 	if problems, ok := errors.AsType[experiments.Problems](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return exitUsage, nil
@@ -110,6 +112,20 @@ func runFiles(ctx context.Context, env Env, flags runFlags, files []string) (int
 		return exitUsage, err
 	}
 	return runAll(ctx, env, flags, r, chosen), nil
+}
+
+// load returns the experiments to run. They may be none only with --only-changed.
+// The error is of type experiments.Problems if the files are invalid.
+func (f *runFlags) load(ctx context.Context, env Env, arguments []string) ([]loaded, error) {
+	files, err := f.changed.files(ctx, arguments)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := loadSelected(env, files, f.selector)
+	if err == nil && len(chosen) == 0 && !f.changed.given {
+		err = errNoneSelected(f.selector)
+	}
+	return chosen, err
 }
 
 // runAll runs experiments one after another, and stops when ctx ends.
@@ -136,8 +152,8 @@ func runAll(ctx context.Context, env Env, flags runFlags, r runner.Runner, chose
 // newRunner wires a runner to the cluster and the Prometheus that the flags
 // name. Nothing is sent yet.
 func newRunner(env Env, flags runFlags) (runner.Runner, error) {
-	if flags.logFormat != logText && flags.logFormat != logJSON {
-		return runner.Runner{}, &hintedError{fmt.Errorf("--log-format %s is not known", flags.logFormat), "text or json"}
+	if flags.logFormat != string(terminal.Text) && flags.logFormat != string(terminal.JSON) {
+		return runner.Runner{}, hint.With(fmt.Errorf("--log-format %s is not known", flags.logFormat), "text or json")
 	}
 	querier, err := flags.prometheus.client(env)
 	if err != nil {
@@ -171,19 +187,19 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 	folder := filepath.Join(flags.out, run.ID)
 	writer, err := journal.Create(folder)
 	if err != nil {
-		printError(env.Stderr, &hintedError{fmt.Errorf("%s: refused: %w", e.Metadata.Name, err), unrecordedHint})
+		printError(env.Stderr, hint.With(fmt.Errorf("%s: refused: %w", e.Metadata.Name, err), unrecordedHint))
 		return result, exitInconclusive
 	}
 	recorder := &recorder{journal: writer}
 	if !flags.quiet {
-		if flags.logFormat == logText {
+		if flags.logFormat == string(terminal.Text) {
 			fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
 		}
-		recorder.progress = newProgress(newPainter(env, flags.logFormat, flags.verbose))
+		recorder.progress = terminal.NewProgress(env.Stderr, env.Getenv, terminal.Format(flags.logFormat), flags.verbose)
 	}
 	result = r.Run(ctx, run, e, recorder)
 	if recorder.progress != nil {
-		recorder.progress.flush()
+		recorder.progress.Flush()
 	}
 	folded, err := reports.Fold(recorder.events)
 	if err == nil {
@@ -203,7 +219,7 @@ const unrecordedHint = "a run that cannot be recorded does not start; choose ano
 // recorder keeps a run's events, writes them to the journal, and shows them.
 type recorder struct {
 	journal  *journal.Writer
-	progress *progress // nil when quiet
+	progress *terminal.Progress // nil when quiet
 	mu       sync.Mutex
 	events   []journal.Event
 }
@@ -219,7 +235,7 @@ func (r *recorder) Record(at time.Time, eventType string, data any) error {
 	r.events = append(r.events, event)
 	err = r.journal.Append(event)
 	if r.progress != nil {
-		r.progress.show(happening{event, data})
+		r.progress.Show(event, data)
 	}
 	return err
 }

@@ -20,6 +20,8 @@ import (
 	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/internal/app/serve"
+	"github.com/squall-chaos/squall/internal/app/terminal"
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
@@ -61,7 +63,7 @@ a run that was live at the end is incomplete.`,
   squall serve /etc/squall --leader-elect --listen :8080 --token-file /run/secrets/token --protected '*.payments.svc.cluster.local' --max-percentage 50`,
 		Args: func(_ *cobra.Command, arguments []string) error {
 			if len(arguments) != 1 {
-				return &hintedError{fmt.Errorf("%d folders instead of one", len(arguments)), "squall serve DIR"}
+				return hint.With(fmt.Errorf("%d folders instead of one", len(arguments)), "squall serve DIR")
 			}
 			return nil
 		},
@@ -98,23 +100,23 @@ func (f *serveFlags) add(command *cobra.Command) {
 	flags.StringVar(&f.grafana.URL, "grafana", "", "URL of a Grafana in which the time of each fault is marked")
 	flags.StringVar(&f.grafana.TokenFile, "grafana-token-file", "", "file with the token of Grafana's service account")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
-	flags.StringVar(&f.logFormat, "log-format", logText, "log as text or json")
+	flags.StringVar(&f.logFormat, "log-format", string(terminal.Text), "log as text or json")
 }
 
 // serveFolder serves until ctx ends. An error is one of usage, or says that it
 // could not begin.
 func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) (code int, err error) {
 	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return exitUsage, &hintedError{fmt.Errorf("%s is no folder", folder), "squall serve DIR, with the experiment files in it"}
+		return exitUsage, hint.With(fmt.Errorf("%s is no folder", folder), "squall serve DIR, with the experiment files in it")
 	}
 	if err := flags.limits.Check(); err != nil {
-		return exitUsage, &hintedError{err, "--protected '*.payments.svc.cluster.local'"}
+		return exitUsage, hint.With(err, "--protected '*.payments.svc.cluster.local'")
 	}
 	if err := os.MkdirAll(flags.out, 0o750); err != nil {
-		return exitUsage, &hintedError{err, "--out names a folder that can be written"}
+		return exitUsage, hint.With(err, "--out names a folder that can be written")
 	}
 	telling := metrics.New(version())
-	log, flush := newLog(env, flags.logFormat, flags.verbose)
+	log, flush := terminal.NewLog(env.Stderr, terminal.Format(flags.logFormat), flags.verbose)
 	defer flush()
 	notifier, err := flags.notifier(telling, log) //nolint:contextcheck // what is queued outlives ctx
 	if err != nil {
@@ -130,7 +132,7 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", flags.listen)
 	if err != nil {
-		return exitUsage, &hintedError{err, "--listen names a free address"}
+		return exitUsage, hint.With(err, "--listen names a free address")
 	}
 	web := (&serve.Web{Server: server, Metrics: telling.Handler(), TokenFile: flags.tokenFile, Version: version()}).HTTPServer()
 	log.Info("serving", "address", listener.Addr().String(), "folder", folder)
@@ -156,7 +158,7 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 		return exitLeft, nil
 	}
 	if cause := context.Cause(serving); ctx.Err() == nil && cause != nil {
-		return exitUsage, &hintedError{cause, "see the log above"}
+		return exitUsage, hint.With(cause, "see the log above")
 	}
 	return exitHeld, nil
 }
@@ -181,7 +183,7 @@ func (f *serveFlags) notifier(telling *metrics.Metrics, log *slog.Logger) (*noti
 	var err error
 	if f.notifyFile != "" {
 		if urls, err = notify.Load(f.notifyFile); err != nil {
-			return nil, &hintedError{fmt.Errorf("--notify-file: %w", err), "one URL a line, such as slack://TOKEN@CHANNEL"}
+			return nil, hint.With(fmt.Errorf("--notify-file: %w", err), "one URL a line, such as slack://TOKEN@CHANNEL")
 		}
 	}
 	var grafana *notify.Grafana
@@ -193,7 +195,7 @@ func (f *serveFlags) notifier(telling *metrics.Metrics, log *slog.Logger) (*noti
 		log.Warn("notification lost", "target", target, "error", err)
 	})
 	if err != nil {
-		return nil, &hintedError{err, "check --notify-file and --grafana"}
+		return nil, hint.With(err, "check --notify-file and --grafana")
 	}
 	for _, target := range notifier.Targets() {
 		telling.Notifies(target)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
 )
@@ -55,7 +56,7 @@ Exit codes: 0 the cluster was read, 2 bad usage, 3 it could not be read.`,
 func showStatus(ctx context.Context, env Env, flags statusFlags) (code int, err error) {
 	show, known := map[string]func(io.Writer, survey) error{outputText: printSurveyText, outputYAML: printYAML[survey], outputJSON: printJSON[survey]}[flags.output]
 	if !known {
-		return exitUsage, &hintedError{fmt.Errorf("-o %s is not known", flags.output), "text, yaml or json"}
+		return exitUsage, hint.With(fmt.Errorf("-o %s is not known", flags.output), "text, yaml or json")
 	}
 	surveyor, err := newSurveyor(&flags.kubernetes)
 	if err != nil {

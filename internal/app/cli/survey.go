@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh"
 )
@@ -69,16 +70,16 @@ func (s surveyor) look(ctx context.Context) (survey, error) {
 		return survey{}, unreadable(err)
 	}
 	if slices.ContainsFunc(owned.Unread, func(u mesh.Unread) bool { return u.Kind == "VirtualService" && u.Namespace == namespace }) {
-		return survey{}, &hintedError{fmt.Errorf("live faults cannot be seen: %w: %s", errNotPermitted, permissions(owned.Unread)), "-n NAMESPACE looks at one namespace, for which the permissions in it would do"}
+		return survey{}, hint.With(fmt.Errorf("live faults cannot be seen: %w: %s", errNotPermitted, permissions(owned.Unread)), "-n NAMESPACE looks at one namespace, for which the permissions in it would do")
 	}
 	return survey{s.cluster.Name(), server.Time, namespace, mesh.ActiveRuns(owned, server.Time), owned.Unread}, nil
 }
 
 func unreadable(err error) error {
-	if _, hinted := errors.AsType[*hintedError](err); hinted {
+	if hint.Of(err) != "" {
 		return err
 	}
-	return &hintedError{fmt.Errorf("live faults cannot be seen: %w", err), "check --kubeconfig and --context"}
+	return hint.With(fmt.Errorf("live faults cannot be seen: %w", err), "check --kubeconfig and --context")
 }
 
 // blind tells that no VirtualService could be read.

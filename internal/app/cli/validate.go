@@ -57,7 +57,7 @@ Exit codes: 0 all are valid, 2 any is not.`,
 	}
 	command.Flags().StringVarP(&flags.output, "output", "o", "text", "text or json")
 	command.Flags().BoolVarP(&flags.quiet, "quiet", "q", false, "print problems only")
-	flags.changed.add(command)
+	flags.changed.add(command.Flags())
 	return command
 }
 

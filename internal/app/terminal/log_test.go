@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"io"
@@ -13,7 +13,7 @@ import (
 func TestNobodyReadsTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reader, writer := io.Pipe()
-		log, flush := newLog(Env{Stderr: writer}, logText, false)
+		log, flush := NewLog(writer, Text, false)
 		began := time.Now()
 		for range 2 * maxQueue {
 			log.Info("a line")
@@ -28,7 +28,7 @@ func TestNobodyReadsTheLog(t *testing.T) {
 		}
 	})
 	var out strings.Builder
-	log, flush := newLog(Env{Stderr: &out}, logJSON, true)
+	log, flush := NewLog(&out, JSON, true)
 	log.Debug("first")
 	log.Info("second", "run", "a")
 	flush()

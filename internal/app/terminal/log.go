@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"bytes"
@@ -6,16 +6,18 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/squall-chaos/squall/runner/journal"
 )
 
-// newLog makes the log of squall serve, and what ends it.
-func newLog(env Env, format string, verbose bool) (log *slog.Logger, flush func()) {
-	queue := &lineQueue{progress: newProgress(rawLines{env.Stderr})}
+// NewLog makes the log of squall serve, and what ends it.
+func NewLog(out io.Writer, format Format, verbose bool) (log *slog.Logger, flush func()) {
+	queue := &lineQueue{progress: newProgress(rawLines{out})}
 	options := &slog.HandlerOptions{}
 	if verbose {
 		options.Level = slog.LevelDebug
 	}
-	if format == logJSON {
+	if format == JSON {
 		return slog.New(slog.NewJSONHandler(queue, options)), queue.flush
 	}
 	return slog.New(slog.NewTextHandler(queue, options)), queue.flush
@@ -25,7 +27,7 @@ func newLog(env Env, format string, verbose bool) (log *slog.Logger, flush func(
 // lines as progress is shown.
 type lineQueue struct {
 	mu       sync.Mutex
-	progress *progress // nil after the end
+	progress *Progress // nil after the end
 }
 
 // Write implements io.Writer. When nobody has read for long, the line is lost;
@@ -34,7 +36,7 @@ func (q *lineQueue) Write(line []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.progress != nil {
-		q.progress.show(happening{data: bytes.Clone(line)}) // a handler uses its buffer again
+		q.progress.Show(journal.Event{}, bytes.Clone(line)) // a handler uses its buffer again
 	}
 	return len(line), nil
 }
@@ -46,7 +48,7 @@ func (q *lineQueue) flush() {
 	q.progress = nil
 	q.mu.Unlock()
 	if last != nil {
-		last.flush()
+		last.Flush()
 	}
 }
 

@@ -1,132 +1,15 @@
-package cli
+package terminal
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"strings"
 	"time"
-
-	"github.com/clipperhouse/displaywidth"
-	"golang.org/x/term"
 
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
-
-// terminal gives a function that tells the size of the terminal at which
-// somebody watches the progress; nil where nobody does.
-func terminal(env Env) func() (width, height int) {
-	file, is := env.Stderr.(*os.File)
-	if !is || env.Getenv("CI") != "" || env.Getenv("TERM") == "dumb" || !term.IsTerminal(int(file.Fd())) {
-		return nil
-	}
-	return func() (width, height int) {
-		width, height, err := term.GetSize(int(file.Fd()))
-		if err != nil || width <= 0 || height <= 0 {
-			return 80, 24
-		}
-		return width, height
-	}
-}
-
-// live shows a run on a terminal: what has happened scrolls by, and below it
-// stands how things are.
-type live struct {
-	text   *lines
-	above  *bytes.Buffer // what text has printed since the last frame
-	panel  panel
-	screen screen
-}
-
-// frameTime is how long a frame stands when nothing happens.
-const frameTime = 250 * time.Millisecond
-
-func newLive(text *lines, size func() (width, height int), colour bool) *live {
-	above := &bytes.Buffer{}
-	l := &live{text: text, above: above, panel: panel{colour: colour}, screen: screen{out: text.out, size: size}}
-	text.out, text.summary = above, true
-	return l
-}
-
-func (l *live) every() time.Duration { return frameTime }
-
-func (l *live) paint(h happening) {
-	l.text.paint(h)
-	l.panel.take(h)
-	l.refresh(time.Now())
-}
-
-func (l *live) refresh(now time.Time) {
-	width, height := l.screen.size()
-	l.screen.draw(l.above.String(), l.panel.view(now, width, height))
-	l.above.Reset()
-}
-
-// finish leaves only what has scrolled by: the summary says the rest.
-func (l *live) finish() { l.screen.draw(l.above.String(), nil) }
-
-// What a terminal does (ECMA-48), and where a frame begins and ends.
-const (
-	eraseRight, eraseBelow = "\x1b[K", "\x1b[J"
-	beginFrame, endFrame   = "\x1b[?2026h", "\x1b[?2026l"
-	green, yellow, red     = "\x1b[32m", "\x1b[33m", "\x1b[31m"
-	plain                  = "\x1b[m"
-)
-
-func cursorUp(rows int) string { return fmt.Sprintf("\x1b[%dA", rows) }
-
-// widthOf is how many columns a text takes, colours or not.
-func widthOf(text string) int { return displaywidth.Options{ControlSequences: true}.String(text) }
-
-// truncate shortens a text to so many columns; its colours stay whole.
-func truncate(text string, columns int) string {
-	return displaywidth.Options{ControlSequences: true}.TruncateString(text, columns, "…")
-}
-
-// screen keeps some lines at the bottom of what scrolls by.
-type screen struct {
-	out   io.Writer
-	size  func() (width, height int)
-	drawn []string // the lines that stand there now
-}
-
-// draw puts text above the lines, and new lines in their place. It writes once,
-// and tells the terminal where a frame begins and ends, so that nothing
-// flickers.
-func (s *screen) draw(above string, lines []string) {
-	width, _ := s.size()
-	var frame strings.Builder
-	frame.WriteString(beginFrame)
-	if up := s.height(width); up > 0 {
-		frame.WriteString(cursorUp(up))
-	}
-	frame.WriteString("\r")
-	for text := range strings.Lines(above) {
-		frame.WriteString(strings.TrimSuffix(text, "\n") + eraseRight + "\n")
-	}
-	s.drawn = nil
-	for _, line := range lines {
-		line = truncate(line, width-1)
-		s.drawn = append(s.drawn, line)
-		frame.WriteString(line + eraseRight + "\n")
-	}
-	frame.WriteString(eraseBelow + endFrame)
-	_, _ = io.WriteString(s.out, frame.String()) // who does not see it has the journal
-}
-
-// height is how many rows the lines take: a terminal that has become narrower
-// has broken them.
-func (s *screen) height(width int) int {
-	rows := 0
-	for _, line := range s.drawn {
-		rows += max(1, (widthOf(line)+width-1)/width)
-	}
-	return rows
-}
 
 // panel is how a run is doing.
 type panel struct {

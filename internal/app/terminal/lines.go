@@ -1,7 +1,6 @@
-package cli
+package terminal
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -12,122 +11,8 @@ import (
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
-	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
-
-// progress shows what happens in a run, as it happens. It shows it from a
-// goroutine of its own: a terminal that has been stopped must not stop the watch
-// on the hypothesis.
-type progress struct {
-	painter painter
-	queue   chan happening
-	done    chan struct{}
-}
-
-// painter shows what happens. It is called by one goroutine at a time.
-type painter interface {
-	// paint shows an event.
-	paint(h happening)
-	// every is how often refresh is called; 0 means never.
-	every() time.Duration
-	// refresh shows that time has passed.
-	refresh(now time.Time)
-	// finish is called at the end.
-	finish()
-}
-
-// happening is one event that has not been printed yet, as the journal has it
-// and as the runner gave it.
-type happening struct {
-	event journal.Event
-	data  any
-}
-
-// The formats of the progress.
-const (
-	logText = "text"
-	logJSON = "json"
-)
-
-// The bounds on what may wait to be printed, and on how long its end is waited
-// for.
-const (
-	maxQueue     = 10_000
-	flushTimeout = time.Second
-)
-
-func newProgress(p painter) *progress {
-	shown := &progress{painter: p, queue: make(chan happening, maxQueue), done: make(chan struct{})}
-	go shown.loop()
-	return shown
-}
-
-// newPainter chooses how progress is shown: on a terminal as a picture that
-// moves, and line by line where nobody watches.
-func newPainter(env Env, format string, verbose bool) painter {
-	text := &lines{out: env.Stderr, verbose: verbose, began: time.Now()}
-	if format == logJSON {
-		return jsonLines{env.Stderr}
-	}
-	if size := terminal(env); size != nil {
-		return newLive(text, size, env.Getenv("NO_COLOR") == "")
-	}
-	return text
-}
-
-func (p *progress) loop() {
-	defer close(p.done)
-	defer p.painter.finish()
-	var tick <-chan time.Time
-	if every := p.painter.every(); every > 0 {
-		ticker := time.NewTicker(every)
-		defer ticker.Stop()
-		tick = ticker.C
-	}
-	for {
-		select {
-		case h, more := <-p.queue:
-			if !more {
-				return
-			}
-			p.painter.paint(h)
-		case now := <-tick:
-			p.painter.refresh(now)
-		}
-	}
-}
-
-// show queues an event. When nobody has read for long, it is dropped; the
-// journal has it.
-func (p *progress) show(h happening) {
-	select {
-	case p.queue <- h:
-	default:
-	}
-}
-
-// flush waits, for a moment, until everything is printed.
-func (p *progress) flush() {
-	close(p.queue)
-	select {
-	case <-p.done:
-	case <-time.After(flushTimeout):
-	}
-}
-
-// jsonLines prints the journal's events, one a line.
-type jsonLines struct{ out io.Writer }
-
-func (j jsonLines) paint(h happening) {
-	if encoded, err := json.Marshal(h.event); err == nil { // it was encoded for the journal already
-		fmt.Fprintf(j.out, "%s\n", encoded)
-	}
-}
-
-func (jsonLines) every() time.Duration { return 0 }
-func (jsonLines) refresh(time.Time)    {}
-func (jsonLines) finish()              {}
 
 // lines prints what happens, one line each.
 type lines struct {

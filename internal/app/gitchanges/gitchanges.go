@@ -1,4 +1,6 @@
-package cli
+// Package gitchanges finds the files that differ from where a branch left another
+// one.
+package gitchanges
 
 import (
 	"context"
@@ -10,72 +12,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
+	"github.com/squall-chaos/squall/internal/hint"
 )
 
-// changedFlag is --only-changed: the commit that a branch is compared with.
-type changedFlag struct {
-	base  string
-	given bool
-}
-
-func (c *changedFlag) add(command *cobra.Command) {
-	command.Flags().Var(c, "only-changed", "only files that differ from where HEAD left this branch, tag or commit, by commits or in the working tree")
-}
-
-// Set implements pflag.Value. An empty base is one too: a variable that is not
-// set must not let everything run.
-func (c *changedFlag) Set(base string) error {
-	c.base, c.given = base, true
-	return nil
-}
-
-// String implements pflag.Value.
-func (c *changedFlag) String() string { return c.base }
-
-// Type implements pflag.Value.
-func (c *changedFlag) Type() string { return "BASE" }
-
-// load loads as loadSelected does, but only the files that are touched. Where the
-// flag is given there may be none.
-func (c *changedFlag) load(ctx context.Context, env Env, arguments []string, selector string) ([]loaded, error) {
-	if !c.given {
-		return loadSelected(env, arguments, selector)
-	}
-	files, err := c.files(ctx, arguments)
-	if err != nil {
-		return nil, err
-	}
-	all, problems := loadFiles(env, files)
-	if len(problems) > 0 {
-		return nil, problems
-	}
-	return selected(all, selector)
-}
-
-// files gives the files among the arguments and in their directories that differ
-// from the base; all arguments where the flag is not given. The error is of type
-// experiments.Problems when an argument is bad.
-func (c *changedFlag) files(ctx context.Context, arguments []string) ([]string, error) {
-	switch {
-	case !c.given:
-		return arguments, nil
-	case c.base == "":
-		return nil, &hintedError{errors.New("--only-changed: the name of the commit is empty"), "--only-changed origin/main"}
-	case strings.HasPrefix(c.base, "-"):
-		return nil, &hintedError{fmt.Errorf("--only-changed: %q begins with a dash, as no commit does", c.base), "--only-changed origin/main"}
-	case slices.Contains(arguments, stdinName):
-		return nil, &hintedError{errors.New("--only-changed: git does not know whether the standard input (-) has changed"), "name files, or leave --only-changed out"}
-	}
-	files, problems := expand(arguments)
-	if len(problems) > 0 {
-		return nil, problems
-	}
-	return c.touched(ctx, files)
-}
-
-// touched gives those of the files that differ from the base.
-func (c *changedFlag) touched(ctx context.Context, files []string) (touched []string, err error) {
+// Among returns the files that differ from where HEAD left base: by what was
+// committed since, what is not committed yet, and what git does not track and does
+// not ignore. A file that cannot be read is returned too. The error has a hint.
+func Among(ctx context.Context, base string, files []string) (touched []string, err error) {
 	changed := map[string]map[string]bool{} // by folder
 	relinked := map[string]bool{}           // by link
 	for _, file := range files {
@@ -84,7 +27,7 @@ func (c *changedFlag) touched(ctx context.Context, files []string) (touched []st
 		if end != "" {
 			folder := filepath.Dir(end)
 			if changed[folder] == nil {
-				if changed[folder], err = changedIn(ctx, folder, c.base); err != nil {
+				if changed[folder], err = changedIn(ctx, folder, base); err != nil {
 					return nil, err
 				}
 			}
@@ -93,7 +36,7 @@ func (c *changedFlag) touched(ctx context.Context, files []string) (touched []st
 		for _, link := range links {
 			if _, known := relinked[link]; !known {
 				// One that is in no repository, or in another one, cannot have changed.
-				inside, _ := changedIn(ctx, filepath.Dir(link), c.base)
+				inside, _ := changedIn(ctx, filepath.Dir(link), base)
 				relinked[link] = inside[link]
 			}
 			keep = keep || relinked[link]
@@ -176,8 +119,8 @@ func changedIn(ctx context.Context, folder, base string) (map[string]bool, error
 	if err == nil && strings.TrimSpace(inside) != "true" {
 		err = fmt.Errorf("--only-changed: %s is not in a working tree of git", folder)
 	}
-	if _, hinted := errors.AsType[*hintedError](err); err != nil && !hinted {
-		err = &hintedError{err, "run it on files of a clone, or leave --only-changed out"}
+	if err != nil && hint.Of(err) == "" {
+		err = hint.With(err, "run it on files of a clone, or leave --only-changed out")
 	}
 	if err != nil {
 		return nil, err
@@ -185,11 +128,11 @@ func changedIn(ctx context.Context, folder, base string) (map[string]bool, error
 	// With its hash the base can be neither an option nor a range.
 	commit, err := git(ctx, folder, "rev-parse", "--verify", "--quiet", base+"^{commit}")
 	if err != nil || strings.HasPrefix(commit, "^") {
-		return nil, &hintedError{fmt.Errorf("--only-changed: git knows no commit %q in %s", base, folder), historyHint}
+		return nil, hint.With(fmt.Errorf("--only-changed: git knows no commit %q in %s", base, folder), historyHint)
 	}
 	fork, err := git(ctx, folder, "merge-base", strings.TrimSpace(commit), "HEAD")
 	if err != nil {
-		return nil, &hintedError{fmt.Errorf("--only-changed: this clone does not show where HEAD and %s parted", base), historyHint}
+		return nil, hint.With(fmt.Errorf("--only-changed: this clone does not show where HEAD and %s parted", base), historyHint)
 	}
 	changed := map[string]bool{}
 	for _, command := range [][]string{
@@ -213,7 +156,7 @@ func git(ctx context.Context, folder string, arguments ...string) (string, error
 	command.Env = gitEnvironment(os.Environ())
 	out, err := command.Output()
 	if errors.Is(err, exec.ErrNotFound) {
-		return "", &hintedError{errors.New("--only-changed: there is no git program"), "install git, or leave --only-changed out"}
+		return "", hint.With(errors.New("--only-changed: there is no git program"), "install git, or leave --only-changed out")
 	}
 	if failure, ok := errors.AsType[*exec.ExitError](err); ok && ctx.Err() == nil {
 		line, _, _ := strings.Cut(strings.TrimSpace(string(failure.Stderr)), "\n")

@@ -1,0 +1,86 @@
+package terminal
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/clipperhouse/displaywidth"
+	"golang.org/x/term"
+)
+
+// What a terminal does (ECMA-48), and where a frame begins and ends.
+const (
+	eraseRight, eraseBelow = "\x1b[K", "\x1b[J"
+	beginFrame, endFrame   = "\x1b[?2026h", "\x1b[?2026l"
+	green, yellow, red     = "\x1b[32m", "\x1b[33m", "\x1b[31m"
+	plain                  = "\x1b[m"
+)
+
+func cursorUp(rows int) string { return fmt.Sprintf("\x1b[%dA", rows) }
+
+// widthOf is how many columns a text takes, colours or not.
+func widthOf(text string) int { return displaywidth.Options{ControlSequences: true}.String(text) }
+
+// truncate shortens a text to so many columns; its colours stay whole.
+func truncate(text string, columns int) string {
+	return displaywidth.Options{ControlSequences: true}.TruncateString(text, columns, "…")
+}
+
+// screen keeps some lines at the bottom of what scrolls by.
+type screen struct {
+	out   io.Writer
+	size  func() (width, height int)
+	drawn []string // the lines that stand there now
+}
+
+// draw puts text above the lines, and new lines in their place. It writes once,
+// and tells the terminal where a frame begins and ends, so that nothing
+// flickers.
+func (s *screen) draw(above string, lines []string) {
+	width, _ := s.size()
+	var frame strings.Builder
+	frame.WriteString(beginFrame)
+	if up := s.height(width); up > 0 {
+		frame.WriteString(cursorUp(up))
+	}
+	frame.WriteString("\r")
+	for text := range strings.Lines(above) {
+		frame.WriteString(strings.TrimSuffix(text, "\n") + eraseRight + "\n")
+	}
+	s.drawn = nil
+	for _, line := range lines {
+		line = truncate(line, width-1)
+		s.drawn = append(s.drawn, line)
+		frame.WriteString(line + eraseRight + "\n")
+	}
+	frame.WriteString(eraseBelow + endFrame)
+	_, _ = io.WriteString(s.out, frame.String()) // who does not see it has the journal
+}
+
+// height is how many rows the lines take: a terminal that has become narrower
+// has broken them.
+func (s *screen) height(width int) int {
+	rows := 0
+	for _, line := range s.drawn {
+		rows += max(1, (widthOf(line)+width-1)/width)
+	}
+	return rows
+}
+
+// sizeOf gives a function that tells the size of the terminal at which
+// somebody watches the progress; nil where nobody does.
+func sizeOf(out io.Writer, getenv func(string) string) func() (width, height int) {
+	file, is := out.(*os.File)
+	if !is || getenv("CI") != "" || getenv("TERM") == "dumb" || !term.IsTerminal(int(file.Fd())) {
+		return nil
+	}
+	return func() (width, height int) {
+		width, height, err := term.GetSize(int(file.Fd()))
+		if err != nil || width <= 0 || height <= 0 {
+			return 80, 24
+		}
+		return width, height
+	}
+}
