@@ -7,6 +7,9 @@ HELM     := $(BIN)/helm-render
 PAGES    := tools/pages/node_modules
 PROMTOOL := $(BIN)/sandbox-promtool
 IMAGE    ?= squall
+# What the sidecars of the sandbox need. ENVOY=PATH uses another Envoy, and
+# PROXYLESS=1 builds the sandbox without sidecars.
+SIDECARS := $(if $(PROXYLESS),,$(if $(ENVOY),,$(BIN)/envoy) $(BIN)/envoy_bootstrap.json)
 # The packages of the sandbox that are linted: cmd/controlplane only links
 # other projects' programs, and analysing those takes longer than building them.
 SANDBOX_PACKAGES := ./cmd/sandbox/... ./internal/... ./e2e/...
@@ -22,7 +25,7 @@ build: ## build bin/squall
 image: ## build the container image with Docker, as IMAGE
 	docker build -t $(IMAGE) .
 
-sandbox: build ## build the sandbox: a real mesh on one machine (about 10 minutes the first time)
+sandbox: build $(SIDECARS) ## build the sandbox: a real mesh on one machine (about 10 minutes the first time)
 	cd sandbox && $(GO) build -ldflags='-s -w' -o ../$(BIN)/sandbox ./cmd/sandbox
 	cd sandbox && $(GO) build -ldflags='-s -w' -o ../$(BIN)/sandbox-controlplane ./cmd/controlplane
 	cd sandbox && $(GO) build -ldflags='-s -w' -tags remove_all_sd -o ../$(BIN)/sandbox-prometheus github.com/prometheus/prometheus/cmd/prometheus
@@ -74,6 +77,16 @@ $(LINT): tools/golangci-lint/go.mod tools/golangci-lint/go.sum
 
 $(PROMTOOL): sandbox/go.mod sandbox/go.sum
 	cd sandbox && $(GO) build -ldflags='-s -w' -tags remove_all_sd -o ../$@ github.com/prometheus/prometheus/cmd/promtool
+
+$(BIN)/envoy: tools/envoy/requirements.txt tools/envoy/setup.sh
+	tools/envoy/setup.sh $@
+	touch $@
+
+# The template from which pilot-agent writes Envoy's first configuration.
+$(BIN)/envoy_bootstrap.json: sandbox/go.mod
+	mkdir -p $(BIN)
+	cd sandbox && $(GO) mod download istio.io/istio && install -m 644 "$$($(GO) list -m -f '{{.Dir}}' istio.io/istio)/tools/packaging/common/envoy_bootstrap.json" ../$@
+	touch $@
 
 $(HELM): tools/helm/main.go tools/helm/go.mod tools/helm/go.sum
 	cd tools/helm && $(GO) build -ldflags='-s -w' -o ../../$@ .

@@ -1,10 +1,10 @@
-// Command sandbox-controlplane is etcd, kube-apiserver, kube-controller-manager
-// and istiod in one program: the first argument names the component, the rest
-// are that component's own flags.
+// Command sandbox-controlplane is etcd, kube-apiserver, kube-controller-manager,
+// istiod and pilot-agent in one program: the first argument names the
+// component, the rest are the component's flags.
 //
 // Sharing one binary shares the compile and the link. Each component still
-// runs in a process of its own, because each registers global flags and
-// metrics that the others would clash with.
+// runs in a separate process, because the global flags and metrics that they
+// register have the same names.
 package main
 
 import (
@@ -13,8 +13,13 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+	agentapp "istio.io/istio/pilot/cmd/pilot-agent/app"
 	istiodapp "istio.io/istio/pilot/cmd/pilot-discovery/app"
+	istioagent "istio.io/istio/pkg/istio-agent"
 	istiolog "istio.io/istio/pkg/log"
+	"istio.io/istio/pkg/security"
+	"istio.io/istio/security/pkg/nodeagent/sds"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo" // the client metrics of the two Kubernetes components
 	apiserverapp "k8s.io/kubernetes/cmd/kube-apiserver/app"
@@ -23,7 +28,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: sandbox-controlplane etcd|kube-apiserver|kube-controller-manager|istiod [flags]")
+		fmt.Fprintln(os.Stderr, "usage: sandbox-controlplane etcd|kube-apiserver|kube-controller-manager|istiod|pilot-agent [flags]")
 		os.Exit(2)
 	}
 	component, args := os.Args[1], os.Args[2:]
@@ -36,15 +41,28 @@ func main() {
 	case "kube-controller-manager":
 		os.Exit(runKubernetes(controllermanagerapp.NewControllerManagerCommand()))
 	case "istiod":
-		istiolog.EnableKlogWithCobra()
-		if err := istiodapp.NewRootCommand().Execute(); err != nil {
-			istiolog.Error(err)
-			os.Exit(1)
-		}
+		os.Exit(runIstio(istiodapp.NewRootCommand()))
+	case "pilot-agent":
+		os.Exit(runIstio(agentapp.NewRootCommand(newSDSService)))
 	default:
 		fmt.Fprintf(os.Stderr, "sandbox-controlplane: unknown component %q\n", component)
 		os.Exit(2)
 	}
+}
+
+// newSDSService returns the server from which Envoy gets its certificates
+// (istio.io/istio/pilot/cmd/pilot-agent/main.go).
+func newSDSService(options *security.Options, secrets security.SecretManager, keys *meshconfig.PrivateKeyProvider) istioagent.SDSService {
+	return sds.NewServer(options, secrets, keys)
+}
+
+func runIstio(command *cobra.Command) int {
+	istiolog.EnableKlogWithCobra()
+	if err := command.Execute(); err != nil {
+		istiolog.Error(err)
+		return 1
+	}
+	return 0
 }
 
 func runKubernetes(command *cobra.Command) int { return cli.Run(command) }
