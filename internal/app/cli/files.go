@@ -71,33 +71,21 @@ func expand(arguments []string) (files []string, problems experiments.Problems) 
 			files = append(files, name)
 			continue
 		}
-		var inside []string
-		for _, pattern := range []string{"*.yaml", "*.yml"} {
-			found, err := filepath.Glob(filepath.Join(globEscape(name), pattern))
-			if err != nil {
-				problems = append(problems, experiments.Problem{File: name, Message: err.Error()})
-			}
-			inside = append(inside, found...)
+		inside, err := experiments.ListFiles(name)
+		if failure, ok := errors.AsType[*fs.PathError](err); ok {
+			err = failure.Err // the problem names the file
 		}
-		if len(inside) == 0 {
+		switch {
+		case err != nil:
+			problems = append(problems, experiments.Problem{File: name, Message: err.Error()})
+		case len(inside) == 0:
 			problems = append(problems, experiments.Problem{File: name, Message: "is a directory without any .yaml or .yml file"})
 		}
-		slices.Sort(inside)
-		files = append(files, inside...)
+		for _, file := range inside {
+			files = append(files, filepath.Join(name, file))
+		}
 	}
 	return files, problems
-}
-
-// globEscape lets a directory's name stand for itself in a pattern.
-func globEscape(name string) string {
-	var escaped []rune
-	for _, r := range name {
-		if r == '*' || r == '?' || r == '[' || r == '\\' {
-			escaped = append(escaped, '\\')
-		}
-		escaped = append(escaped, r)
-	}
-	return string(escaped)
 }
 
 func loadFile(env Env, name string) (found []experiments.Experiment, err error) {

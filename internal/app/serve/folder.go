@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/squall-chaos/squall/experiments"
 )
@@ -79,22 +78,17 @@ type content struct {
 	err   error
 }
 
-// contents reads the experiment files directly in the folder, as `squall run`
-// takes them of one.
+// contents reads the experiment files directly in the directory.
 func (f *Folder) contents() (map[string]content, error) {
-	entries, err := os.ReadDir(f.path)
+	names, err := experiments.ListFiles(f.path)
 	if err != nil {
 		return nil, err
 	}
-	contents := map[string]content{}
-	for _, entry := range entries {
-		name := entry.Name()
-		if ending := filepath.Ext(name); strings.HasPrefix(name, ".") || ending != ".yaml" && ending != ".yml" {
-			continue
-		}
-		if len(contents) == maxFiles {
-			return nil, fmt.Errorf("%s holds more than %d experiment files", f.path, maxFiles)
-		}
+	if len(names) > maxFiles {
+		return nil, fmt.Errorf("%s holds more than %d experiment files", f.path, maxFiles)
+	}
+	contents := make(map[string]content, len(names))
+	for _, name := range names {
 		read, err := readBounded(filepath.Join(f.path, name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it went while the folder was read

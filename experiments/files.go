@@ -1,0 +1,26 @@
+package experiments
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// ListFiles returns the names of the experiment files directly in a directory,
+// sorted: those that end in .yaml or .yml and do not begin with a dot. The error
+// is that of os.ReadDir.
+func ListFiles(directory string) ([]string, error) {
+	entries, err := os.ReadDir(directory)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		name := entry.Name()
+		extension := filepath.Ext(name)
+		if !strings.HasPrefix(name, ".") && (extension == ".yaml" || extension == ".yml") {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
