@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/squall-chaos/squall/internal/yamlerr"
 )
 
 // Load reads every experiment of one file: documents separated by ---,
@@ -167,20 +167,11 @@ func isEmpty(document *yaml.Node) bool {
 		document.Content[0].Kind == yaml.ScalarNode && document.Content[0].Tag == "!!null"
 }
 
-// yamlLine finds the line in an error message of the YAML library, which has
-// no other way to tell it.
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
-
 func syntaxProblem(file string, err error) Problem {
-	message := err.Error()
-	p := Problem{File: file, Message: "is not YAML: " + strings.TrimPrefix(message, "yaml: ")}
-	if found := yamlLine.FindStringSubmatch(message); found != nil && found[1] != "" {
-		if line, err := strconv.Atoi(found[1]); err == nil {
-			p.Line, p.Column = line, 1
-			// The library names the line on which the part began that it could
-			// not finish.
-			p.Message = "is not YAML, here or in the lines below: " + strings.TrimPrefix(message, found[0])
-		}
+	line, message := yamlerr.Split(err)
+	if line == 0 {
+		return Problem{File: file, Message: "is not YAML: " + message}
 	}
-	return p
+	// The library reports the line at which the unfinished part begins.
+	return Problem{File: file, Line: line, Column: 1, Message: "is not YAML, here or in the lines below: " + message}
 }

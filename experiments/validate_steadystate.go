@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"gopkg.in/yaml.v3"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/squall-chaos/squall/internal/promql"
 )
 
 // shortestInterval keeps a typing error (5ms for 5s) from flooding Prometheus.
@@ -237,7 +239,7 @@ func (v validator) promQL(path, query string) {
 		v.report(path, fmt.Sprintf("is %d bytes long; Squall takes at most %d", len(query), maxQuery), "make it a recording rule")
 		return
 	}
-	expression, err := parser.NewParser(parser.Options{EnableExperimentalFunctions: true}).ParseExpr(query)
+	expression, err := promql.Parse(query)
 	if failures, ok := errors.AsType[parser.ParseErrors](err); ok && len(failures) > 0 {
 		for _, failure := range failures {
 			v.inQuery(path, query, int(failure.PositionRange.Start), "is not PromQL: "+failure.Err.Error(), "")

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -15,6 +14,8 @@ import (
 	"gopkg.in/yaml.v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
+
+	"github.com/squall-chaos/squall/internal/yamlerr"
 )
 
 const (
@@ -43,7 +44,7 @@ func (r *reader) yaml(name string, content []byte) {
 			return
 		}
 		if err != nil {
-			line, message := syntaxError(err)
+			line, message := yamlerr.Split(err)
 			// The library names the line on which the part began that it could
 			// not finish.
 			r.add(name, line, min(line, 1), "", "is not YAML, here or in the lines below: %s", message)
@@ -151,19 +152,6 @@ func splitList(content []byte) (items []item, ok bool) {
 		rest = rest[end:]
 	}
 	return items, bytes.HasPrefix(rest, []byte(listTail)) && !bytes.Contains(rest, []byte("\n---"))
-}
-
-// yamlLine finds the line in an error message of the YAML library, which has
-// no other way to tell it.
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
-
-func syntaxError(err error) (line int, message string) {
-	found := yamlLine.FindStringSubmatch(err.Error())
-	if found == nil {
-		return 0, err.Error()
-	}
-	line, _ = strconv.Atoi(found[1]) // the expression admits digits only
-	return line, strings.TrimPrefix(err.Error(), found[0])
 }
 
 // converter makes JSON values of YAML nodes: maps, lists, strings, bools,

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/promql"
 )
 
 // Warnings says what a plan that is not refused may still get wrong, one
@@ -107,8 +108,8 @@ func (s Snapshot) destinationLabels(host string) map[string]string {
 
 // seesDestinationOnly reports whether a part of a query selects metrics of
 // Istio about the host, from no reporter but the destination.
-func seesDestinationOnly(promql string, host map[string]string) bool {
-	expression, err := parser.NewParser(parser.Options{EnableExperimentalFunctions: true}).ParseExpr(promql)
+func seesDestinationOnly(query string, host map[string]string) bool {
+	expression, err := promql.Parse(query)
 	if err != nil {
 		return false // Load has refused it, or nobody has asked it
 	}

@@ -7,11 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/internal/promql"
 	"github.com/squall-chaos/squall/runner"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -228,36 +228,14 @@ func injectName(kind, host string) string {
 // checkGuard refuses a condition that always gives a series, and so would
 // never end the fault.
 func checkGuard(guard string) error {
-	expression, err := parser.NewParser(parser.Options{EnableExperimentalFunctions: true}).ParseExpr(guard)
+	expression, err := promql.Parse(guard)
 	if err != nil {
 		return hint.With(fmt.Errorf("--guard: %w", err), "a PromQL condition, such as 'sum(rate(errors_total[1m])) < 5'")
 	}
-	if !mayEnd(expression) {
+	if !promql.MayBeEmpty(expression) {
 		return hint.With(fmt.Errorf("--guard %q always gives a series, so it would never end the fault", guard), "compare with something, without bool, such as 'sum(rate(errors_total[1m])) < 5'")
 	}
 	return nil
-}
-
-// mayEnd reports whether a condition can hold for no series: it compares, and
-// no other side of it stands in when the comparison does not hold.
-func mayEnd(condition parser.Expr) bool {
-	switch e := condition.(type) {
-	case *parser.ParenExpr:
-		return mayEnd(e.Expr)
-	case *parser.BinaryExpr:
-		switch e.Op {
-		case parser.LOR:
-			return mayEnd(e.LHS) && mayEnd(e.RHS)
-		case parser.LAND:
-			return mayEnd(e.LHS) || mayEnd(e.RHS)
-		case parser.LUNLESS:
-			return true
-		default:
-			return e.Op.IsComparisonOperator() && !e.ReturnBool
-		}
-	default:
-		return false
-	}
 }
 
 // checked gives the experiment as Load reads it from a file.
