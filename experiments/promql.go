@@ -8,51 +8,41 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+
+	"github.com/squall-chaos/squall/istio/host"
+	"github.com/squall-chaos/squall/istio/telemetry"
 )
 
-// bySource selects what the callers' side reports: an aborted request never
-// arrives, so the destination's own metrics do not know of it.
-const bySource = `reporter=~"source|waypoint"`
-
-// notInjected leaves out what a fault has aborted. Envoy lists the flags of a
-// request with commas.
-const notInjected = `response_flags!~"(.*,)?FI(,.*)?"`
-
-// PromQL gives the expression to evaluate: the query, or what a built-in
-// stands for.
+// PromQL returns the expression to evaluate: the query, or that of a built-in
+// measure.
 func (m Measure) PromQL() string {
 	switch {
 	case m.SuccessRate != nil:
-		all := []string{bySource, destination(m.SuccessRate.Destination)}
-		// Injected aborts are failures to the callers; a gRPC one looks like
-		// HTTP 200 in Istio's metrics.
-		good := slices.Concat(all, []string{`response_code!~"5..|0"`, `grpc_response_status=~"0?"`, notInjected})
+		all := []telemetry.Matcher{telemetry.BySource, destination(m.SuccessRate.Destination)}
+		// To callers, injected aborts are failures.
+		good := slices.Concat(all, []telemetry.Matcher{telemetry.Succeeded, telemetry.GRPCSucceeded, telemetry.NotAborted})
 		if m.SuccessRate.ExcludeInjected {
-			all = append(all, notInjected)
+			all = append(all, telemetry.NotAborted)
 		}
 		window := promDuration(m.SuccessRate.Window)
 		// Where nothing succeeds there may be no series of successes.
-		return fmt.Sprintf("(sum(rate(istio_requests_total{%s}[%s])) or vector(0)) / sum(rate(istio_requests_total{%s}[%s]))", strings.Join(good, ","), window, strings.Join(all, ","), window)
+		return fmt.Sprintf("(sum(rate(%s[%s])) or vector(0)) / sum(rate(%s[%s]))",
+			telemetry.Selector(telemetry.Requests, good...), window, telemetry.Selector(telemetry.Requests, all...), window)
 	case m.Latency != nil:
-		return fmt.Sprintf("histogram_quantile(%v, sum by (le) (rate(istio_request_duration_milliseconds_bucket{%s,%s}[%s])))",
-			m.Latency.Quantile, bySource, destination(m.Latency.Destination), promDuration(m.Latency.Window))
+		selector := telemetry.Selector(telemetry.RequestDuration, telemetry.BySource, destination(m.Latency.Destination))
+		return fmt.Sprintf("histogram_quantile(%v, sum by (le) (rate(%s[%s])))", m.Latency.Quantile, selector, promDuration(m.Latency.Window))
 	case m.RequestRate != nil:
-		return fmt.Sprintf("sum(rate(istio_requests_total{%s,%s}[%s]))", bySource, destination(m.RequestRate.Destination), promDuration(m.RequestRate.Window))
+		selector := telemetry.Selector(telemetry.Requests, telemetry.BySource, destination(m.RequestRate.Destination))
+		return fmt.Sprintf("sum(rate(%s[%s]))", selector, promDuration(m.RequestRate.Window))
 	default:
 		return m.Query
 	}
 }
 
-// destination selects a service by its host; name.namespace stands for a
-// Kubernetes Service.
-func destination(host string) string {
-	switch {
-	case strings.Count(host, ".") == 1:
-		host += ".svc.cluster.local"
-	case strings.HasSuffix(host, ".svc"):
-		host += ".cluster.local"
-	}
-	return fmt.Sprintf("destination_service=%q", host)
+// destination selects a service by its host; name.namespace is a Kubernetes
+// Service.
+func destination(name string) telemetry.Matcher {
+	return telemetry.To(host.Parse(name, "").Complete(host.DefaultDomain))
 }
 
 func promDuration(d Duration) string {

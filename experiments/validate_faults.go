@@ -29,6 +29,7 @@ func (v validator) faults(s Spec) {
 	if len(s.Faults) > maxItems {
 		return
 	}
+	injections := s.Injections()
 	names := map[string]int{}
 	for i, fault := range s.Faults {
 		at := fmt.Sprintf("%s[%d]", path, i)
@@ -38,11 +39,11 @@ func (v validator) faults(s Spec) {
 		names[fault.Name] = i
 		v.fault(at, fault)
 		v.faultTimes(at, fault, s.Duration)
-		if target := s.TargetOf(fault); target.Subset != "" && fault.Blackhole == nil {
+		if injections[i].Target.Subset != "" && fault.Blackhole == nil {
 			v.report(at, "cannot be narrowed to a subset", "Istio injects abort and delay before it chooses the subset; use a blackhole, or remove subset from the target")
 		}
-		for j, other := range s.Faults[:i] {
-			v.contradiction(at, s, fault, other, j)
+		for _, other := range injections[:i] {
+			v.contradiction(at, injections[i], other)
 		}
 	}
 }
@@ -129,67 +130,21 @@ func (v validator) faultTimes(path string, f Fault, duration Duration) {
 // contradiction reports two faults that claim the same requests at the same
 // time and cannot both have them: Istio has one abort and one delay for a
 // request, and a blackhole comes after both.
-func (v validator) contradiction(path string, s Spec, a, b Fault, number int) {
-	same := reflect.DeepEqual(s.TargetOf(a), s.TargetOf(b)) && reflect.DeepEqual(s.CallersOf(a), s.CallersOf(b)) && reflect.DeepEqual(s.MatchOf(a), s.MatchOf(b))
-	if !same || !s.overlap(a, b) {
+func (v validator) contradiction(path string, a, b Injection) {
+	same := reflect.DeepEqual(a.Target, b.Target) && reflect.DeepEqual(a.Callers, b.Callers) && reflect.DeepEqual(a.Match, b.Match)
+	if !same || !a.Overlaps(b) {
 		return
 	}
 	message := ""
 	switch {
-	case a.Abort != nil && b.Abort != nil:
+	case a.Fault.Abort != nil && b.Fault.Abort != nil:
 		message = "aborts"
-	case a.Delay != nil && b.Delay != nil:
+	case a.Fault.Delay != nil && b.Fault.Delay != nil:
 		message = "delays"
-	case a.Blackhole != nil || b.Blackhole != nil:
+	case a.Fault.Blackhole != nil || b.Fault.Blackhole != nil:
 		message = "claims"
 	default:
 		return
 	}
-	v.report(path, fmt.Sprintf("%s the same requests as fault %d at the same time", message, number+1), "give them different matches, or times that do not overlap")
-}
-
-// FirstStart is how long after the start of the experiment its first fault
-// starts.
-func (s Spec) FirstStart() time.Duration {
-	first := s.Duration.Duration
-	for _, f := range s.Faults {
-		first = min(first, f.StartAfter.Duration)
-	}
-	return first
-}
-
-// TargetOf gives the target of a fault: its own, or the experiment's.
-func (s Spec) TargetOf(f Fault) Target {
-	if f.Target != nil {
-		return *f.Target
-	}
-	return s.Target
-}
-
-// CallersOf gives the callers that a fault is for: its own, or the
-// experiment's.
-func (s Spec) CallersOf(f Fault) []Caller {
-	if f.Callers != nil {
-		return f.Callers
-	}
-	return s.Callers
-}
-
-// MatchOf gives the conditions of a fault: its own, or the experiment's.
-func (s Spec) MatchOf(f Fault) []Match {
-	if f.Match != nil {
-		return f.Match
-	}
-	return s.Match
-}
-
-// overlap reports whether two faults are in force at the same time.
-func (s Spec) overlap(a, b Fault) bool {
-	end := func(f Fault) time.Duration {
-		if f.Duration.Duration > 0 {
-			return f.StartAfter.Duration + f.Duration.Duration
-		}
-		return s.Duration.Duration
-	}
-	return a.StartAfter.Duration < end(b) && b.StartAfter.Duration < end(a)
+	v.report(path, fmt.Sprintf("%s the same requests as fault %d at the same time", message, b.Number+1), "give them different matches, or times that do not overlap")
 }
