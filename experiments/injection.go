@@ -78,6 +78,12 @@ func (i Injection) Host() host.Host { return host.Parse(i.Target.Host, i.Target.
 // experiment.
 func (i Injection) ActiveAt(at time.Duration) bool { return i.From <= at && at < i.Until }
 
+// PartOfTheTime reports whether the fault has times of its own, so that it may be
+// active for a part of the experiment only.
+func (i Injection) PartOfTheTime() bool {
+	return i.Fault.StartAfter.Duration > 0 || i.Fault.Duration.Duration > 0
+}
+
 // Overlaps reports whether two faults are active at the same time.
 func (i Injection) Overlaps(other Injection) bool {
 	return i.From < other.Until && other.From < i.Until
@@ -117,6 +123,24 @@ func (all Injections) Steps(duration time.Duration) []time.Duration {
 	}
 	maps.DeleteFunc(steps, func(at time.Duration, _ bool) bool { return at <= 0 || at >= duration })
 	return slices.SortedFunc(maps.Keys(steps), cmp.Compare[time.Duration])
+}
+
+// Period is a part of an experiment's time, from its start. Until is not part of
+// it.
+type Period struct{ From, Until time.Duration }
+
+// Periods returns the parts of the time in which any injection is active, in
+// order, with a gap between each two.
+func (all Injections) Periods() []Period {
+	var periods []Period
+	for _, i := range slices.SortedStableFunc(slices.Values(all), func(a, b Injection) int { return cmp.Compare(a.From, b.From) }) {
+		if last := len(periods) - 1; last >= 0 && i.From <= periods[last].Until {
+			periods[last].Until = max(periods[last].Until, i.Until)
+			continue
+		}
+		periods = append(periods, Period{From: i.From, Until: i.Until})
+	}
+	return periods
 }
 
 // Shares are parts of the requests, 0 to 1.

@@ -72,6 +72,17 @@ func TestShares(t *testing.T) {
 	}
 }
 
+func TestPeriods(t *testing.T) {
+	fault := func(from, length int) experiments.Fault {
+		return experiments.Fault{StartAfter: seconds(from), Duration: seconds(length)}
+	}
+	spec := experiments.Spec{Duration: seconds(60), Faults: []experiments.Fault{fault(40, 0), fault(5, 10), fault(10, 10), fault(20, 5), fault(11, 2)}}
+	want := []experiments.Period{{From: 5 * time.Second, Until: 25 * time.Second}, {From: 40 * time.Second, Until: time.Minute}}
+	if diff := cmp.Diff(want, spec.Injections().Periods()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Faults that follow each other do not add up.
 func TestPeak(t *testing.T) {
 	abort := func(p experiments.Percentage, from, length int) experiments.Fault {

@@ -38,22 +38,22 @@ func newBlackholes(s Snapshot, g *group, p placement, ports []Port, o Options) *
 	return b
 }
 
-// portsOf gives the ports of the target that a strike is for.
-func (b *blackholes) portsOf(s strike) []Port {
-	return slices.DeleteFunc(slices.Clone(b.known), func(p Port) bool { return s.target.Port != 0 && p.Number != int64(s.target.Port) })
+// portsOf gives the ports of the target that an injection is for.
+func (b *blackholes) portsOf(s injection) []Port {
+	return slices.DeleteFunc(slices.Clone(b.known), func(p Port) bool { return s.Target.Port != 0 && p.Number != int64(s.Target.Port) })
 }
 
-// onHTTP reports whether a strike is for requests.
-func (b *blackholes) onHTTP(s strike) bool {
+// onHTTP reports whether an injection is for requests.
+func (b *blackholes) onHTTP(s injection) bool {
 	return slices.ContainsFunc(b.portsOf(s), Port.hasHTTPRoutes)
 }
 
 // modes gives the modes that the group's faults need.
 func (b *blackholes) modes() []experiments.BlackholeMode {
 	var modes []experiments.BlackholeMode
-	for _, s := range b.strikes {
-		if s.Blackhole != nil && !slices.Contains(modes, s.Blackhole.Mode) {
-			modes = append(modes, s.Blackhole.Mode)
+	for _, s := range b.injections {
+		if s.Fault.Blackhole != nil && !slices.Contains(modes, s.Fault.Blackhole.Mode) {
+			modes = append(modes, s.Fault.Blackhole.Mode)
 		}
 	}
 	return modes
@@ -136,10 +136,10 @@ func virtualAddress(host string) string {
 const million = 1_000_000
 
 // divert sends a share of a route's requests or connections nowhere, for each
-// strike that is a blackhole.
-func (b *blackholes) divert(route map[string]any, strikes []strike, isTarget func(strike, map[string]any) bool) error {
-	for _, s := range strikes {
-		if s.Blackhole == nil {
+// injection that is a blackhole.
+func (b *blackholes) divert(route map[string]any, injections []injection, isTarget func(injection, map[string]any) bool) error {
+	for _, s := range injections {
+		if s.Fault.Blackhole == nil {
 			continue
 		}
 		split, err := b.split(mapsAt(route, "route"), s, isTarget)
@@ -151,10 +151,10 @@ func (b *blackholes) divert(route map[string]any, strikes []strike, isTarget fun
 	return nil
 }
 
-// split gives the destinations of a route with a share of those that the strike
+// split gives the destinations of a route with a share of those that the injection
 // means replaced. Weights are whole numbers, so all are scaled.
-func (b *blackholes) split(destinations []map[string]any, s strike, isTarget func(strike, map[string]any) bool) ([]any, error) {
-	share := int64(math.Round(float64(*s.Percentage) * million / 100))
+func (b *blackholes) split(destinations []map[string]any, s injection, isTarget func(injection, map[string]any) bool) ([]any, error) {
+	share := int64(math.Round(s.Percentage * million / 100))
 	var out []map[string]any
 	var weights []int64
 	add := func(weighted map[string]any, weight int64) {
@@ -177,7 +177,7 @@ func (b *blackholes) split(destinations []map[string]any, s strike, isTarget fun
 		if share < million {
 			add(weighted, weight*(million-share))
 		}
-		add(b.nowhere(weighted, s.Blackhole.Mode), weight*share)
+		add(b.nowhere(weighted, s.Fault.Blackhole.Mode), weight*share)
 	}
 	return reweigh(out, weights)
 }

@@ -71,20 +71,20 @@ func (s Snapshot) checkTarget(host string) error {
 // checkPorts refuses ports that the target does not have, and aborts and delays
 // where no port could speak HTTP.
 func checkPorts(g *group, ports []Port) error {
-	for _, strike := range g.strikes {
+	for _, one := range g.injections {
 		if len(ports) == 0 {
 			return refuse(UnknownPorts, "a Service needs spec.ports, and a ServiceEntry too; with --mesh its manifest must be among the files", "%s has no port that namespace %s can see, so its proxies have no route for it", g.host, g.callers)
 		}
 		reachable := slices.DeleteFunc(slices.Clone(ports), func(p Port) bool {
-			return strike.target.Port != 0 && int64(strike.target.Port) != p.Number
+			return one.Target.Port != 0 && int64(one.Target.Port) != p.Number
 		})
 		if len(reachable) == 0 {
-			return refuse(NoSuchPort, "name one of its ports, or leave target.port out", "%s has no port %d", g.host, strike.target.Port)
+			return refuse(NoSuchPort, "name one of its ports, or leave target.port out", "%s has no port %d", g.host, one.Target.Port)
 		}
-		if strike.Blackhole == nil && !slices.ContainsFunc(reachable, Port.hasHTTPRoutes) {
+		if one.Fault.Blackhole == nil && !slices.ContainsFunc(reachable, Port.hasHTTPRoutes) {
 			return refuse(NotHTTP, "name its protocol in the port's name or appProtocol, or use a blackhole", "abort and delay act on HTTP and gRPC only, and %s speaks something else on port %d (%s)", g.host, reachable[0].Number, reachable[0].Name)
 		}
-		if strike.Blackhole != nil && !slices.ContainsFunc(reachable, Port.hasHTTPRoutes) && !slices.ContainsFunc(reachable, func(p Port) bool { return len(requestless(strike, p)) > 0 && p.speaks() != speaksUDP }) {
+		if one.Fault.Blackhole != nil && !slices.ContainsFunc(reachable, Port.hasHTTPRoutes) && !slices.ContainsFunc(reachable, func(p Port) bool { return len(requestless(one, p)) > 0 && p.speaks() != speaksUDP }) {
 			return refuse(NotHTTP, "leave spec.match out", "spec.match is about requests, and %s has connections only on port %d (%s)", g.host, reachable[0].Number, reachable[0].Name)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // (istio.io/istio/pilot/pkg/networking/core, buildSidecarOutboundTCPFilterChainOpts
 // and buildSidecarOutboundTLSFilterChainOpts). So an object needs no copy of
 // the rules for others: they stay where they are.
-func (r *renderer) renderConnections(spec map[string]any, active []strike) error {
+func (r *renderer) renderConnections(spec map[string]any, active []injection) error {
 	var tcp, tls []any
 	for _, port := range r.blackholes.known {
 		for _, part := range r.connectionParts(active, port) {
@@ -43,11 +43,11 @@ func (r *renderer) renderConnections(spec map[string]any, active []strike) error
 
 // connectionParts cuts the connections to a port into those that different sets
 // of blackholes are for, the more specific first.
-func (r *renderer) connectionParts(active []strike, port Port) []segment {
+func (r *renderer) connectionParts(active []injection, port Port) []segment {
 	whole := condition{"port": port.Number}
 	parts := []segment{{match: []condition{whole}}}
 	for _, s := range active {
-		if s.Blackhole == nil {
+		if s.Fault.Blackhole == nil {
 			continue
 		}
 		for _, c := range requestless(s, port) {
@@ -55,24 +55,24 @@ func (r *renderer) connectionParts(active []strike, port Port) []segment {
 			for _, part := range parts {
 				both, ok, err := conjoin(part.match[0], c, r.callers)
 				switch {
-				case err != nil || !ok || slices.ContainsFunc(part.strikes, s.same):
+				case err != nil || !ok || slices.ContainsFunc(part.injections, s.same):
 					next = append(next, part)
 				case reflect.DeepEqual(both, part.match[0]):
-					next = append(next, segment{part.match, append(slices.Clone(part.strikes), s)})
+					next = append(next, segment{part.match, append(slices.Clone(part.injections), s)})
 				default:
-					next = append(next, segment{[]condition{both}, append(slices.Clone(part.strikes), s)}, part)
+					next = append(next, segment{[]condition{both}, append(slices.Clone(part.injections), s)}, part)
 				}
 			}
 			parts = next
 		}
 	}
-	return slices.DeleteFunc(parts, func(p segment) bool { return len(p.strikes) == 0 })
+	return slices.DeleteFunc(parts, func(p segment) bool { return len(p.injections) == 0 })
 }
 
-// requestless gives the conditions of a strike on the connections to a port;
+// requestless gives the conditions of an injection on the connections to a port;
 // those that look at requests cannot be met by one.
-func requestless(s strike, port Port) []condition {
-	if s.target.Port != 0 && int64(s.target.Port) != port.Number {
+func requestless(s injection, port Port) []condition {
+	if s.Target.Port != 0 && int64(s.Target.Port) != port.Number {
 		return nil
 	}
 	conditions := s.conditions
@@ -115,7 +115,7 @@ func (r *renderer) divertConnections(rules []any, protocol string, part segment)
 				continue
 			}
 			rule["match"] = narrowed
-			if err := r.divertRule(rule, part.strikes); err != nil {
+			if err := r.divertRule(rule, part.injections); err != nil {
 				return nil, err
 			}
 			rules = append(rules, rule)
@@ -135,17 +135,17 @@ func (r *renderer) divertConnections(rules []any, protocol string, part segment)
 		"match": []any{match},
 		"route": []any{map[string]any{"destination": map[string]any{"host": r.host, "port": map[string]any{"number": c["port"]}}}},
 	}
-	return append(rules, rule), r.divertRule(rule, part.strikes)
+	return append(rules, rule), r.divertRule(rule, part.injections)
 }
 
-func (r *renderer) divertRule(rule map[string]any, strikes []strike) error {
-	for _, s := range strikes {
-		r.traceStrike(s, rule)
+func (r *renderer) divertRule(rule map[string]any, injections []injection) error {
+	for _, s := range injections {
+		r.traceInjection(s, rule)
 		if slices.ContainsFunc(mapsAt(rule, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) }) {
-			r.diverted[s.number] = true
+			r.diverted[s.Number] = true
 		}
 	}
-	return r.blackholes.divert(rule, strikes, r.isTarget)
+	return r.blackholes.divert(rule, injections, r.isTarget)
 }
 
 // checkServerName refuses to make the first tls rule of a host whose listener
@@ -236,7 +236,7 @@ func (r *renderer) connectionRules(l listener) []*unstructured.Unstructured {
 // for connections.
 func (r *renderer) checkConnections(seen []sight) error {
 	for _, other := range seen[1:] {
-		if !slices.Equal(r.connectionRules(other.listener), r.connectionRules(seen[0].listener)) && slices.ContainsFunc(r.strikes, func(s strike) bool { return s.Blackhole != nil }) {
+		if !slices.Equal(r.connectionRules(other.listener), r.connectionRules(seen[0].listener)) && slices.ContainsFunc(r.injections, func(s injection) bool { return s.Fault.Blackhole != nil }) {
 			return refuse(DifferentRoutes, "name the callers of each kind, by their labels and the port, in an experiment of its own",
 				"the callers in %s do not have the same rules for connections to %s, by their Sidecars", r.callers, r.host)
 		}

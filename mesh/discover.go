@@ -10,9 +10,9 @@ import (
 // whose calls.
 func (s Snapshot) Callerless(spec experiments.Spec) []string {
 	var hosts []string
-	for _, fault := range spec.Faults {
-		host := s.hostOf(spec.TargetOf(fault))
-		if len(spec.CallersOf(fault)) == 0 && !slices.Contains(hosts, host) {
+	for _, injection := range spec.Injections() {
+		host := s.hostOf(injection)
+		if len(injection.Callers) == 0 && !slices.Contains(hosts, host) {
 			hosts = append(hosts, host)
 		}
 	}
@@ -23,16 +23,17 @@ func (s Snapshot) Callerless(spec experiments.Spec) []string {
 // have those of their host.
 func (s Snapshot) WithCallers(spec experiments.Spec, callers map[string][]experiments.Caller) experiments.Spec {
 	faults := slices.Clone(spec.Faults)
-	for i, fault := range faults {
-		if len(spec.CallersOf(fault)) == 0 {
-			faults[i].Callers = callers[s.hostOf(spec.TargetOf(fault))]
+	for _, injection := range spec.Injections() {
+		if len(injection.Callers) == 0 {
+			faults[injection.Number].Callers = callers[s.hostOf(injection)]
 		}
 	}
 	spec.Faults = faults
 	return spec
 }
 
-func (s Snapshot) hostOf(target experiments.Target) string {
-	host, _ := s.resolveHost(target.Host, target.Namespace)
-	return host
+// hostOf returns the host of an injection as the mesh knows it.
+func (s Snapshot) hostOf(i experiments.Injection) string {
+	name, _ := s.resolve(i.Host())
+	return name
 }

@@ -1,8 +1,6 @@
 package mesh
 
 import (
-	"cmp"
-	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -13,29 +11,26 @@ import (
 // group is all that an experiment does to the calls from one namespace to one
 // host. One object carries it.
 type group struct {
-	host    string
-	known   bool
-	callers string
-	strikes []strike
+	host       string
+	known      bool
+	callers    string
+	injections []injection
 }
 
-// strike is one fault on the calls of a group.
-type strike struct {
-	experiments.Fault
-	number int // its place in the file
-	target experiments.Target
+// injection is one fault on the calls of a group.
+type injection struct {
+	experiments.Injection
 	// conditions are the requests that it disturbs; none means every one.
 	conditions []condition
 }
 
-// groupsOf sorts the faults of an experiment by the calls that they disturb, in
+// groupsOf groups the faults of an experiment by the calls that they disturb, in
 // the order of the file.
 func (s Snapshot) groupsOf(spec experiments.Spec) ([]*group, error) {
 	var groups []*group
-	for number, fault := range spec.Faults {
-		target := spec.TargetOf(fault)
-		host, known := s.resolveHost(target.Host, target.Namespace)
-		namespaces := callerNamespaces(spec.CallersOf(fault))
+	for _, one := range spec.Injections() {
+		host, known := s.resolve(one.Host())
+		namespaces := callerNamespaces(one.Callers)
 		if len(namespaces) == 0 {
 			namespaces = []string{""}
 		}
@@ -44,11 +39,12 @@ func (s Snapshot) groupsOf(spec experiments.Spec) ([]*group, error) {
 			if i < 0 {
 				i, groups = len(groups), append(groups, &group{host: host, known: known, callers: namespace})
 			}
-			conditions, err := conditionsFor(spec.CallersOf(fault), spec.MatchOf(fault), target.Port, namespace)
+			conditions, err := conditionsFor(one.Callers, one.Match, one.Target.Port, namespace)
 			if err != nil {
 				return groups, err
 			}
-			groups[i].strikes = append(groups[i].strikes, strike{fault, number, target, conditions})
+			narrowed, _ := one.For(namespace)
+			groups[i].injections = append(groups[i].injections, injection{Injection: narrowed, conditions: conditions})
 		}
 	}
 	return groups, nil
@@ -64,12 +60,12 @@ func callerNamespaces(callers []experiments.Caller) []string {
 	return namespaces
 }
 
-// guard gives the conditions that istiod evaluates, for all strikes together:
+// guard gives the conditions that istiod evaluates, for all injections together:
 // the proxies and ports that the experiment means. None means every one.
 func (g *group) guard() []condition {
 	var guard []condition
-	for _, strike := range g.strikes {
-		for _, c := range strike.conditions {
+	for _, one := range g.injections {
+		for _, c := range one.conditions {
 			only := condition{}
 			for _, field := range []string{"sourceLabels", "port"} {
 				if c[field] != nil {
@@ -81,7 +77,7 @@ func (g *group) guard() []condition {
 			}
 			guard = append(guard, only)
 		}
-		if len(strike.conditions) == 0 {
+		if len(one.conditions) == 0 {
 			return nil
 		}
 	}
@@ -151,29 +147,16 @@ func includes(c, other condition) bool {
 	return c["uri"] == nil || other["uri"] == nil || c["ignoreUriCase"] == other["ignoreUriCase"]
 }
 
-// ends gives when a strike ends, from the start of the experiment.
-func (s strike) ends(duration time.Duration) time.Duration {
-	if own := s.Duration.Duration; own > 0 {
-		return s.StartAfter.Duration + own
+// resolved returns the group's injections as the experiment has them.
+func (g *group) resolved() experiments.Injections {
+	all := make(experiments.Injections, len(g.injections))
+	for i, one := range g.injections {
+		all[i] = one.Injection
 	}
-	return duration
+	return all
 }
 
-// moments gives the times at which the set of active strikes changes, without
-// the start and the end of the experiment.
-func (g *group) moments(duration time.Duration) []time.Duration {
-	moments := map[time.Duration]bool{}
-	for _, strike := range g.strikes {
-		moments[strike.StartAfter.Duration] = true
-		moments[strike.ends(duration)] = true
-	}
-	maps.DeleteFunc(moments, func(at time.Duration, _ bool) bool { return at <= 0 || at >= duration })
-	return slices.SortedFunc(maps.Keys(moments), cmp.Compare[time.Duration])
-}
-
-// active gives the strikes that are in force at a time.
-func (g *group) active(at, duration time.Duration) []strike {
-	return slices.DeleteFunc(slices.Clone(g.strikes), func(s strike) bool {
-		return at < s.StartAfter.Duration || at >= s.ends(duration)
-	})
+// active returns the injections that are active at a time.
+func (g *group) active(at time.Duration) []injection {
+	return slices.DeleteFunc(slices.Clone(g.injections), func(i injection) bool { return !i.ActiveAt(at) })
 }

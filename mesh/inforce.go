@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/istio/host"
 )
 
 // bucket is how visible a VirtualService is to the proxies of one namespace.
@@ -106,7 +108,7 @@ func (c candidate) oddlyBeside(exact candidate, host string) bool {
 func (s Snapshot) hostsOf(vs *unstructured.Unstructured) []string {
 	hosts := stringsAt(vs.Object, "spec", "hosts")
 	for i, h := range hosts {
-		hosts[i] = qualify(h, vs.GetNamespace(), s.ClusterDomain)
+		hosts[i] = host.Qualify(h, vs.GetNamespace(), s.ClusterDomain)
 	}
 	return hosts
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/promql"
+	"github.com/squall-chaos/squall/istio/host"
 )
 
 // Warnings says what a plan that is not refused may still get wrong, one
@@ -68,7 +69,7 @@ func (w *warnings) add(format string, args ...any) {
 func (w *warnings) blindQueries() {
 	check := func(what string, probe experiments.Probe) {
 		for _, d := range w.p.Decisions {
-			lost := lostRequests(w.s.Striking(w.e.Spec, d.Host, d.Callers))
+			lost := lostRequests(d.Injections)
 			if lost != "" && probe.In(experiments.During) && seesDestinationOnly(probe.PromQL(), w.s.destinationLabels(d.Host)) {
 				w.add(`%s %q counts what the destination reports, where %s requests never arrive: select reporter=~"source|waypoint" instead`, what, probe.Name, lost)
 			}
@@ -83,12 +84,12 @@ func (w *warnings) blindQueries() {
 }
 
 // lostRequests names the requests that never reach the target.
-func lostRequests(faults []experiments.Fault) string {
+func lostRequests(injections experiments.Injections) string {
 	var lost []string
-	if slices.ContainsFunc(faults, func(f experiments.Fault) bool { return f.Abort != nil }) {
+	if slices.ContainsFunc(injections, func(i experiments.Injection) bool { return i.Fault.Abort != nil }) {
 		lost = append(lost, "aborted")
 	}
-	if slices.ContainsFunc(faults, func(f experiments.Fault) bool { return f.Blackhole != nil }) {
+	if slices.ContainsFunc(injections, func(i experiments.Injection) bool { return i.Fault.Blackhole != nil }) {
 		lost = append(lost, "blackholed")
 	}
 	return strings.Join(lost, " and ")
@@ -171,10 +172,10 @@ func allMatches(s experiments.Spec) []experiments.Match {
 func (w *warnings) shareOfSubset() {
 	for _, d := range w.p.Decisions {
 		base := w.s.objectInForce(d)
-		for _, f := range w.s.Striking(w.e.Spec, d.Host, d.Callers) {
-			if base != nil && f.Target.Subset != "" && *f.Percentage < 100 && splits(base, f.Target.Subset) {
+		for _, i := range d.Injections {
+			if base != nil && i.Target.Subset != "" && i.Percentage < 100 && splits(base, i.Target.Subset) {
 				w.add("VirtualService %s splits requests by weight, so %g %% of subset %s is less than %g %% of all requests: raise the percentage, or leave out target.subset, if all requests were meant",
-					*d.InForce, float64(*f.Percentage), f.Target.Subset, float64(*f.Percentage))
+					*d.InForce, i.Percentage, i.Target.Subset, i.Percentage)
 			}
 		}
 	}
@@ -292,13 +293,13 @@ func (w *warnings) analysis(object *unstructured.Unstructured) {
 
 // conflicts reports whether the analyzer compares a VirtualService with a
 // shadow of the host: a public one in any case, another only by the same name.
-func (s Snapshot) conflicts(base *unstructured.Unstructured, host string) bool {
+func (s Snapshot) conflicts(base *unstructured.Unstructured, name string) bool {
 	exportTo := stringsAt(base.Object, "spec", "exportTo")
 	if len(exportTo) == 0 || slices.Contains(exportTo, "*") {
 		return true
 	}
 	return slices.ContainsFunc(stringsAt(base.Object, "spec", "hosts"), func(h string) bool {
-		return strings.EqualFold(host, qualify(h, base.GetNamespace(), s.ClusterDomain))
+		return strings.EqualFold(name, host.Qualify(h, base.GetNamespace(), s.ClusterDomain))
 	})
 }
 

@@ -151,7 +151,7 @@ func TestWarningsOfBlackholes(t *testing.T) {
 	s := snapshot(t, virtualService("prod/ratings", "{hosts: [ratings], exportTo: [prod, shop], http: [{route: [{destination: {host: ratings, subset: v1}, weight: 50}, {destination: {host: ratings, subset: v2}, weight: 50}], timeout: 5s}]}"))
 	inForce := "prod/ratings"
 	plan := mesh.Plan{
-		Decisions: []mesh.Decision{{Host: host, Callers: "shop", InForce: &inForce, Placement: mesh.Shadow, Namespace: "shop"}},
+		Decisions: []mesh.Decision{{Host: host, Callers: "shop", InForce: &inForce, Placement: mesh.Shadow, Namespace: "shop", Injections: e.Spec.Injections()}},
 		Objects:   []*unstructured.Unstructured{object(t, virtualService("shop/squall-ratings-a093b15a", "{hosts: [ratings], http: [{route: [{destination: {host: squall-nowhere}}], timeout: 5s}]}"))},
 	}
 	want := []string{

@@ -13,8 +13,8 @@ import (
 // that a run need not hold a whole mesh.
 func (s Snapshot) Narrow(spec experiments.Spec) Snapshot {
 	var hosts []string
-	for _, fault := range spec.Faults {
-		hosts = append(hosts, s.hostOf(spec.TargetOf(fault)))
+	for _, injection := range spec.Injections() {
+		hosts = append(hosts, s.hostOf(injection))
 	}
 	names := func(of func(host string) bool) bool { return slices.ContainsFunc(hosts, of) }
 	keep := func(objects []*unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) []*unstructured.Unstructured {

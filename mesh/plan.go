@@ -57,6 +57,9 @@ type Decision struct {
 	// VirtualService in force and those that it delegates to, in the state that
 	// the plan was made from.
 	Bases []Version `json:"-"`
+	// Injections are the faults on these calls, each for the callers of this
+	// namespace only.
+	Injections experiments.Injections `json:"-"`
 	// Before and During are the http routes for the callers, today and in the
 	// first state of the plan in which a fault is active.
 	Before []map[string]any `json:"-"`
@@ -138,13 +141,13 @@ func Decide(s Snapshot, e experiments.Experiment, o Options) Plan {
 	plan := Plan{Experiment: e.Metadata.Name}
 	groups, err := s.groupsOf(e.Spec)
 	for _, g := range groups {
-		decision := Decision{Host: g.host, Callers: g.callers}
+		decision := Decision{Host: g.host, Callers: g.callers, Injections: g.resolved()}
 		var made drawn
 		if err == nil {
 			made, err = s.decide(&decision, g, e, o)
 		}
 		if err != nil {
-			decision = Decision{Host: g.host, Callers: g.callers, InForce: decision.InForce, Placement: Refused, Reason: err.Error()}
+			decision = Decision{Host: g.host, Callers: g.callers, Injections: g.resolved(), InForce: decision.InForce, Placement: Refused, Reason: err.Error()}
 			if r, ok := err.(refusal); ok { //nolint:errorlint // made in this package, never wrapped
 				decision.Cause, decision.Hint = r.cause, r.hint
 			}
@@ -263,9 +266,9 @@ func (s Snapshot) draw(d *Decision, g *group, seen []sight, p placement, ports [
 	}
 	d.Before = r.shown(r.copyRoutes(), home)
 	var states []*unstructured.Unstructured
-	moments := append([]time.Duration{0}, g.moments(duration)...)
+	moments := append([]time.Duration{0}, g.resolved().Steps(duration)...)
 	for _, at := range moments {
-		active := g.active(at, duration)
+		active := g.active(at)
 		object, err := r.render(active)
 		if err != nil {
 			return drawn{}, err

@@ -130,7 +130,8 @@ func wantSpec(t *testing.T, plan mesh.Plan, spec string) {
 }
 
 func TestPlainWhereNothingIsInForce(t *testing.T) {
-	plan := decide(snapshot(t), experiment(t))
+	e := experiment(t)
+	plan := decide(snapshot(t), e)
 	wantSpec(t, plan, `
 hosts: [ratings.prod.svc.cluster.local]
 exportTo: [.]
@@ -139,7 +140,7 @@ http:
   fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
   route: [{destination: {host: ratings.prod.svc.cluster.local}}]
 `)
-	want := mesh.Decision{Host: host, Callers: "shop", Placement: mesh.Plain, Namespace: "shop", ExportTo: []string{"."}, Reason: "no VirtualService is in force for " + host + " in shop"}
+	want := mesh.Decision{Host: host, Callers: "shop", Placement: mesh.Plain, Namespace: "shop", ExportTo: []string{"."}, Reason: "no VirtualService is in force for " + host + " in shop", Injections: e.Spec.Injections()}
 	if diff := cmp.Diff([]mesh.Decision{want}, plan.Decisions, cmpopts.IgnoreFields(mesh.Decision{}, "Before", "During", "Trace")); diff != "" {
 		t.Error(diff)
 	}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/host"
 )
 
 // renderer draws the object that carries the faults of one group: the routes
@@ -28,17 +29,17 @@ type renderer struct {
 	trace      Trace
 	clones     int    // how many names were given to clones of the object
 	aims       []*aim // the conditions of the state that is rendered
-	// diverted tells which strikes, by their number, some rule for connections
+	// diverted tells which injections, by their number, some rule for connections
 	// was diverted for in the state that is rendered.
 	diverted map[int]bool
 }
 
-// render gives the object in the state in which the given strikes are active.
+// render gives the object in the state in which the given injections are active.
 //
 // A base for the exact host is rendered for the experiment's callers and ports
 // only: where the object has no route for a proxy, istiod uses the base as
 // before. Next to a wildcard that would not be so, and every route is kept.
-func (r *renderer) render(active []strike) (*unstructured.Unstructured, error) {
+func (r *renderer) render(active []injection) (*unstructured.Unstructured, error) {
 	object := r.newVirtualService(r.host, r.callers, r.place.namespace)
 	r.diverted = map[int]bool{}
 	spec := map[string]any{}
@@ -164,41 +165,41 @@ func (r *renderer) guardHere() (guard []condition, narrowed bool, err error) {
 	}
 }
 
-// aim is one condition of a strike while the routes are gone through.
+// aim is one condition of an injection while the routes are gone through.
 type aim struct {
-	strike    strike
+	injection injection
 	condition condition
 	reached   bool // a route carries the fault for it
 	closed    bool // an earlier route takes all of its requests
 }
 
-// aimsOf lists the conditions of strikes; one without any takes everything.
-func aimsOf(active []strike) []*aim {
+// aimsOf lists the conditions of injections; one without any takes everything.
+func aimsOf(active []injection) []*aim {
 	var aims []*aim
-	for _, strike := range active {
-		if len(strike.conditions) == 0 {
-			aims = append(aims, &aim{strike: strike, condition: condition{}})
+	for _, one := range active {
+		if len(one.conditions) == 0 {
+			aims = append(aims, &aim{injection: one, condition: condition{}})
 		}
-		for _, c := range strike.conditions {
-			aims = append(aims, &aim{strike: strike, condition: c})
+		for _, c := range one.conditions {
+			aims = append(aims, &aim{injection: one, condition: c})
 		}
 	}
 	return aims
 }
 
-// segment is a part of a route's requests, and the strikes that are for it.
+// segment is a part of a route's requests, and the injections that are for it.
 type segment struct {
-	match   []condition
-	strikes []strike
+	match      []condition
+	injections []injection
 }
 
-// faulted gives routes with the strikes on exactly the requests that their
+// faulted gives routes with the injections on exactly the requests that their
 // conditions take, and everything else as it is.
 //
 // Routes are matched first to last, so a clone that carries a fault stands
 // directly before the original that it narrows: no clone takes a request that
 // an earlier original would have taken.
-func (r *renderer) faulted(routes []map[string]any, active []strike) ([]any, error) {
+func (r *renderer) faulted(routes []map[string]any, active []injection) ([]any, error) {
 	aims := aimsOf(active)
 	r.clones = 0
 	names := map[string]bool{}
@@ -219,7 +220,7 @@ func (r *renderer) faulted(routes []map[string]any, active []strike) ([]any, err
 				drawn["match"] = mapsToAny(s.match)
 				drawn["name"] = r.cloneName(names)
 			}
-			if err := r.apply(drawn, s.strikes); err != nil {
+			if err := r.apply(drawn, s.injections); err != nil {
 				return nil, err
 			}
 			out = append(out, drawn)
@@ -235,18 +236,18 @@ func (r *renderer) faulted(routes []map[string]any, active []strike) ([]any, err
 // checkReached refuses when a condition meets no route that can carry its
 // fault: the fault would silently do nothing there. A blackhole may be for
 // connections alone.
-func (r *renderer) checkReached(active []strike) error {
+func (r *renderer) checkReached(active []injection) error {
 	for _, s := range active {
-		onHTTP := s.Blackhole == nil || r.blackholes.onHTTP(s)
-		if !onHTTP && !r.diverted[s.number] {
-			return refuse(NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no rule for connections of %s forwards them to subset %s of %s", describeBase(r.base), s.target.Subset, r.host)
+		onHTTP := s.Fault.Blackhole == nil || r.blackholes.onHTTP(s)
+		if !onHTTP && !r.diverted[s.Number] {
+			return refuse(NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no rule for connections of %s forwards them to subset %s of %s", describeBase(r.base), s.Target.Subset, r.host)
 		}
 	}
 	for _, aim := range r.aims {
-		if aim.reached || aim.strike.Blackhole != nil && !r.blackholes.onHTTP(aim.strike) {
+		if aim.reached || aim.injection.Fault.Blackhole != nil && !r.blackholes.onHTTP(aim.injection) {
 			continue
 		}
-		if subset := aim.strike.target.Subset; subset != "" {
+		if subset := aim.injection.Target.Subset; subset != "" {
 			return refuse(NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no http route of %s forwards requests to subset %s of %s", describeBase(r.base), subset, r.host)
 		}
 		return refuse(NothingToCarry, "compare spec.match and spec.callers with the routes of the VirtualService",
@@ -255,9 +256,9 @@ func (r *renderer) checkReached(active []strike) error {
 	return nil
 }
 
-// split cuts the requests of a route into those that different sets of strikes
+// split cuts the requests of a route into those that different sets of injections
 // are for, the more specific first; the last segment is the route itself.
-func (r *renderer) split(route map[string]any, active []strike, aims []*aim) ([]segment, error) {
+func (r *renderer) split(route map[string]any, active []injection, aims []*aim) ([]segment, error) {
 	matches := mapsAt(route, "match")
 	if len(matches) == 0 {
 		matches = []map[string]any{{}}
@@ -270,19 +271,19 @@ func (r *renderer) split(route map[string]any, active []strike, aims []*aim) ([]
 	if len(whole) == 0 {
 		return segments, nil // for gateways only
 	}
-	for _, strike := range active {
-		if !r.canHit(strike, route) {
+	for _, one := range active {
+		if !r.canHit(one, route) {
 			continue
 		}
 		var next []segment
 		for _, s := range segments {
-			if strike.addsNothingTo(s.strikes) {
+			if one.addsNothingTo(s.injections) {
 				next = append(next, s)
 				continue
 			}
 			var hit []condition
 			for _, aim := range aims {
-				if aim.closed || !aim.strike.same(strike) {
+				if aim.closed || !aim.injection.same(one) {
 					continue
 				}
 				both, err := intersect(s.match, []condition{aim.condition}, r.callers)
@@ -293,14 +294,14 @@ func (r *renderer) split(route map[string]any, active []strike, aims []*aim) ([]
 				hit = append(hit, both...)
 			}
 			hit = simplify(hit)
-			struck := append(slices.Clone(s.strikes), strike)
+			with := append(slices.Clone(s.injections), one)
 			switch {
 			case len(hit) == 0:
 				next = append(next, s)
 			case sameConditions(hit, s.match):
-				next = append(next, segment{s.match, struck})
+				next = append(next, segment{s.match, with})
 			default:
-				next = append(next, segment{hit, struck}, s)
+				next = append(next, segment{hit, with}, s)
 			}
 		}
 		segments = next
@@ -311,14 +312,14 @@ func (r *renderer) split(route map[string]any, active []strike, aims []*aim) ([]
 	return segments, nil
 }
 
-// addsNothingTo reports whether others already do all that a strike does. Of
+// addsNothingTo reports whether others already do all that an injection does. Of
 // two that would do the same to a request, the first of the file does it, as
 // the first of Istio's routes would.
-func (s strike) addsNothingTo(others []strike) bool {
-	has := func(does func(strike) bool) bool { return slices.ContainsFunc(others, does) }
-	return s.Blackhole == nil &&
-		(s.Abort == nil || has(func(o strike) bool { return o.Abort != nil })) &&
-		(s.Delay == nil || has(func(o strike) bool { return o.Delay != nil }))
+func (s injection) addsNothingTo(others []injection) bool {
+	has := func(does func(injection) bool) bool { return slices.ContainsFunc(others, does) }
+	return s.Fault.Blackhole == nil &&
+		(s.Fault.Abort == nil || has(func(o injection) bool { return o.Fault.Abort != nil })) &&
+		(s.Fault.Delay == nil || has(func(o injection) bool { return o.Fault.Delay != nil }))
 }
 
 func countConditions(segments []segment) int {
@@ -329,8 +330,8 @@ func countConditions(segments []segment) int {
 	return needed
 }
 
-// same reports whether two strikes are the same one.
-func (s strike) same(other strike) bool { return s.number == other.number }
+// same reports whether two injections are the same one.
+func (s injection) same(other injection) bool { return s.Number == other.Number }
 
 func sameConditions(a, b []condition) bool {
 	return len(a) == len(b) && !slices.ContainsFunc(a, func(c condition) bool {
@@ -380,25 +381,25 @@ func withoutTruisms(m map[string]any, namespace string) map[string]any {
 	return m
 }
 
-// canHit reports whether a route can carry a strike. Redirects and direct
+// canHit reports whether a route can carry a one. Redirects and direct
 // responses refuse a fault (istio.io/istio/pkg/config/validation,
 // validateHTTPRouteConflict) and have no destination.
-func (r *renderer) canHit(s strike, route map[string]any) bool {
+func (r *renderer) canHit(s injection, route map[string]any) bool {
 	if len(mapsAt(route, "route")) == 0 || route["redirect"] != nil || route["directResponse"] != nil {
 		return false
 	}
-	if s.Blackhole != nil && !r.blackholes.onHTTP(s) {
+	if s.Fault.Blackhole != nil && !r.blackholes.onHTTP(s) {
 		return false
 	}
-	return s.target.Subset == "" || slices.ContainsFunc(mapsAt(route, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) })
+	return s.Target.Subset == "" || slices.ContainsFunc(mapsAt(route, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) })
 }
 
-// apply puts the strikes on a route.
-func (r *renderer) apply(route map[string]any, strikes []strike) error {
+// apply puts the injections on a route.
+func (r *renderer) apply(route map[string]any, injections []injection) error {
 	own := mapAt(route, "fault")
 	fault := maps.Clone(own)
-	for _, s := range strikes {
-		for kind, rendered := range renderFault(s.Fault) {
+	for _, s := range injections {
+		for kind, rendered := range renderFault(s.Injection) {
 			switch {
 			case own[kind] != nil:
 				return refuse(ExistingFault, "remove that fault first; two of a kind cannot be told apart", "an http route of %s carries a fault already (%s)", describeBase(r.base), kind)
@@ -409,34 +410,34 @@ func (r *renderer) apply(route map[string]any, strikes []strike) error {
 			}
 			fault[kind] = rendered
 		}
-		r.traceStrike(s, route)
+		r.traceInjection(s, route)
 	}
 	if fault != nil {
 		route["fault"] = fault
 	}
-	return r.blackholes.divert(route, strikes, r.isTarget)
+	return r.blackholes.divert(route, injections, r.isTarget)
 }
 
-// isTarget reports whether a strike means a destination of a route: any, unless
+// isTarget reports whether an injection means a destination of a route: any, unless
 // the experiment names a subset.
-func (r *renderer) isTarget(s strike, weighted map[string]any) bool {
-	if s.target.Subset == "" {
+func (r *renderer) isTarget(s injection, weighted map[string]any) bool {
+	if s.Target.Subset == "" {
 		return true
 	}
 	destination := mapAt(weighted, "destination")
-	host, _ := destination["host"].(string)
-	return destination["subset"] == s.target.Subset && strings.EqualFold(qualify(host, r.place.namespace, r.ClusterDomain), r.host)
+	name, _ := destination["host"].(string)
+	return destination["subset"] == s.Target.Subset && strings.EqualFold(host.Qualify(name, r.place.namespace, r.ClusterDomain), r.host)
 }
 
-// traceStrike notes how the requests of a strike look in telemetry.
-func (r *renderer) traceStrike(s strike, route map[string]any) {
-	r.trace.Aborts = r.trace.Aborts || s.Abort != nil
-	r.trace.Delays = r.trace.Delays || s.Delay != nil
+// traceInjection notes how the requests of an injection look in telemetry.
+func (r *renderer) traceInjection(s injection, route map[string]any) {
+	r.trace.Aborts = r.trace.Aborts || s.Fault.Abort != nil
+	r.trace.Delays = r.trace.Delays || s.Fault.Delay != nil
 	for _, weighted := range mapsAt(route, "route") {
-		host, _ := mapAt(weighted, "destination")["host"].(string)
-		host = strings.ToLower(qualify(host, r.place.namespace, r.ClusterDomain))
-		if !slices.Contains(r.trace.Destinations, host) {
-			r.trace.Destinations = append(r.trace.Destinations, host)
+		name, _ := mapAt(weighted, "destination")["host"].(string)
+		name = host.Normalize(host.Qualify(name, r.place.namespace, r.ClusterDomain))
+		if !slices.Contains(r.trace.Destinations, name) {
+			r.trace.Destinations = append(r.trace.Destinations, name)
 		}
 	}
 }
@@ -459,9 +460,9 @@ func describeCondition(c condition) string {
 func checkForeignFaults(now inForce, g *group, callers []proxies) error {
 	for i, route := range now.routes {
 		own := mapAt(route, "fault")
-		for _, s := range g.strikes {
-			if own["abort"] == nil || s.Abort == nil {
-				if own["delay"] == nil || s.Delay == nil {
+		for _, s := range g.injections {
+			if own["abort"] == nil || s.Fault.Abort == nil {
+				if own["delay"] == nil || s.Fault.Delay == nil {
 					continue
 				}
 			}
@@ -492,8 +493,9 @@ func (f inForce) reaches(route int, callers []proxies) bool {
 
 // renderFault writes an abort and a delay in Istio's words. The percentage is
 // always explicit: Istio reads an omitted one as 0.
-func renderFault(f experiments.Fault) map[string]any {
-	percentage := func() map[string]any { return map[string]any{"value": float64(*f.Percentage)} }
+func renderFault(i experiments.Injection) map[string]any {
+	f := i.Fault
+	percentage := func() map[string]any { return map[string]any{"value": i.Percentage} }
 	fault := map[string]any{}
 	if f.Abort != nil {
 		abort := map[string]any{"percentage": percentage()}
@@ -540,8 +542,8 @@ func mapsToAny(maps []map[string]any) []any {
 // another namespace, where they would mean other Services.
 func qualifyDestinations(spec map[string]any, namespace, domain string) {
 	qualifyHost := func(destination map[string]any) {
-		if host, ok := destination["host"].(string); ok {
-			destination["host"] = qualify(host, namespace, domain)
+		if name, ok := destination["host"].(string); ok {
+			destination["host"] = host.Qualify(name, namespace, domain)
 		}
 	}
 	for _, protocol := range []string{"http", "tcp", "tls"} {

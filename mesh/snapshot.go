@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/istio/host"
 )
 
 // Snapshot is the mesh configuration that a plan is made from.
@@ -56,7 +58,7 @@ type Service struct {
 
 // serviceHost gives a Service's host name.
 func (s Snapshot) serviceHost(service Service) string {
-	return service.Name + "." + service.Namespace + ".svc." + s.ClusterDomain
+	return host.Service(service.Name, service.Namespace, s.ClusterDomain)
 }
 
 // knows reports whether the mesh routes calls to the host at all: a Service
@@ -112,31 +114,16 @@ func (s Snapshot) discovers(namespace string) bool {
 	return s.Discovered == nil || s.Discovered(s.Namespaces[namespace])
 }
 
-// resolveHost gives the name by which the mesh knows a target. A short name
-// needs its namespace; service.namespace and service.namespace.svc are
-// completed only when they are not a host by themselves.
-func (s Snapshot) resolveHost(host, namespace string) (resolved string, known bool) {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if !strings.Contains(host, ".") {
-		host = qualify(host, namespace, s.ClusterDomain)
-		return host, s.knows(host)
-	}
-	for _, candidate := range []string{host, host + ".svc." + s.ClusterDomain, host + "." + s.ClusterDomain} {
+// resolve returns the name by which the mesh knows a host: the first of its
+// candidates that has a registry entry, or the first candidate if none has.
+func (s Snapshot) resolve(h host.Host) (name string, known bool) {
+	candidates := h.Candidates(s.ClusterDomain)
+	for _, candidate := range candidates {
 		if s.knows(candidate) {
 			return candidate, true
 		}
 	}
-	return host, false
-}
-
-// qualify completes a short host name as istiod does: only a name without any
-// dot belongs to the namespace of the object that holds it
-// (istio.io/istio/pilot/pkg/model, ResolveShortnameToFQDN).
-func qualify(host, namespace, domain string) string {
-	if host == "" || strings.Contains(host, ".") || host == "*" {
-		return host
-	}
-	return host + "." + namespace + ".svc." + domain
+	return candidates[0], false
 }
 
 func containsFold(list []string, wanted string) bool {

@@ -8,7 +8,6 @@ import (
 	"image/color"
 	"math"
 	"strings"
-	"time"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -148,7 +147,13 @@ func (t plainTicks) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
-// addBands adds what is healthy, and when the fault was in force.
+// band is a shaded rectangle of a plot.
+type band struct {
+	x0, x1, y0, y1 float64
+	colour         color.Color
+}
+
+// addBands shades the healthy values, and the times in which a fault was active.
 func addBands(p *plot.Plot, r Run, probe experiments.Probe) error {
 	low, high := p.Y.Min, p.Y.Max
 	if probe.Min != nil {
@@ -157,15 +162,9 @@ func addBands(p *plot.Plot, r Run, probe experiments.Probe) error {
 	if probe.Max != nil {
 		high = drawable(probe.Max.Value())
 	}
-	bands := []struct {
-		x0, x1, y0, y1 float64
-		colour         color.Color
-	}{{p.X.Min, p.X.Max, low, high, bandShade}}
-	if from, to, ok := r.inForce(); ok {
-		bands = append(bands, struct {
-			x0, x1, y0, y1 float64
-			colour         color.Color
-		}{from.Seconds(), to.Seconds(), p.Y.Min, p.Y.Max, faultShade})
+	bands := []band{{x0: p.X.Min, x1: p.X.Max, y0: low, y1: high, colour: bandShade}}
+	for _, active := range r.faultPeriods() {
+		bands = append(bands, band{x0: active.From.Seconds(), x1: active.Until.Seconds(), y0: p.Y.Min, y1: p.Y.Max, colour: faultShade})
 	}
 	for _, b := range bands {
 		polygon, err := plotter.NewPolygon(plotter.XYs{{X: b.x0, Y: b.y0}, {X: b.x1, Y: b.y0}, {X: b.x1, Y: b.y1}, {X: b.x0, Y: b.y1}})
@@ -178,8 +177,9 @@ func addBands(p *plot.Plot, r Run, probe experiments.Probe) error {
 	return nil
 }
 
-// inForce gives when the fault was in force, from the start of the run.
-func (r Run) inForce() (from, to time.Duration, ok bool) {
+// faultPeriods returns the times in which a fault was active, from the start of
+// the run: those that the experiment asks for, cut off where the run ended early.
+func (r Run) faultPeriods() []experiments.Period {
 	for i, phase := range r.Phases {
 		if phase.Name != runner.PhaseObserve {
 			continue
@@ -188,9 +188,20 @@ func (r Run) inForce() (from, to time.Duration, ok bool) {
 		if i+1 < len(r.Phases) {
 			end = r.Phases[i+1].Began
 		}
-		return phase.Began.Sub(r.Began), end.Sub(r.Began), true
+		start, length := phase.Began.Sub(r.Began), end.Sub(phase.Began)
+		var periods []experiments.Period
+		for _, p := range r.Experiment.Spec.Injections().Periods() {
+			until := min(p.Until, length)
+			if p.Until >= r.Experiment.Spec.Duration.Duration {
+				until = length // until the rollback
+			}
+			if p.From < until {
+				periods = append(periods, experiments.Period{From: start + p.From, Until: start + until})
+			}
+		}
+		return periods
 	}
-	return 0, 0, false
+	return nil
 }
 
 // render gives a plot as an SVG element of a page.

@@ -46,7 +46,6 @@ func newCalls(planned Planned) calls {
 	var c calls
 	var counters, before, times []string
 	for _, d := range planned.Decisions {
-		faults := planned.Snapshot.Striking(planned.Experiment.Spec, d.Host, d.Callers)
 		s := scope{host: d.Host, callers: d.Callers, hosts: append([]string{d.Host}, d.Trace.Destinations...), blackholes: d.Trace.Blackholes}
 		if d.Trace.Aborts {
 			s.flags = append(s.flags, "FI")
@@ -54,10 +53,10 @@ func newCalls(planned Planned) calls {
 		if d.Trace.Delays {
 			s.flags = append(s.flags, "DI")
 		}
-		s.asked, _ = Shares(faults)
-		s.untold = untold(d, faults)
-		for _, f := range faults {
-			for _, caller := range f.Callers {
+		s.asked = d.Injections.Peak().Hit
+		s.untold = untold(d)
+		for _, i := range d.Injections {
+			for _, caller := range i.Callers {
 				s.labels = append(s.labels, caller.Labels)
 			}
 		}
@@ -90,22 +89,22 @@ func callsSelector(counter, callers string, hosts []string) string {
 
 // untold says why telemetry cannot tell which calls faults were to hit; it is
 // empty when it can.
-func untold(d mesh.Decision, faults []experiments.Fault) string {
+func untold(d mesh.Decision) string {
 	if slices.ContainsFunc(d.Trace.Destinations, func(host string) bool { return host != d.Host }) {
 		return "the routes lead to other hosts, which may have other calls too"
 	}
-	for _, f := range faults {
+	for _, i := range d.Injections {
 		switch {
-		case len(f.Match) > 0:
+		case len(i.Match) > 0:
 			return "istio_requests_total does not tell which requests match"
-		case f.Target.Port != 0, f.Target.Subset != "":
+		case i.Target.Port != 0, i.Target.Subset != "":
 			return "istio_requests_total does not tell ports and subsets apart"
-		case f.StartAfter.Duration > 0, f.Duration.Duration > 0:
+		case i.PartOfTheTime():
 			return "a fault is in force for a part of the time"
-		case len(faults) > 1 && !slices.EqualFunc(f.Callers, faults[0].Callers, func(a, b experiments.Caller) bool { return fmt.Sprint(a) == fmt.Sprint(b) }):
+		case len(d.Injections) > 1 && !slices.EqualFunc(i.Callers, d.Injections[0].Callers, func(a, b experiments.Caller) bool { return fmt.Sprint(a) == fmt.Sprint(b) }):
 			return "the faults have different callers"
 		}
-		for _, caller := range f.Callers {
+		for _, caller := range i.Callers {
 			for name := range caller.Labels {
 				if sourceLabels[name] == "" {
 					return fmt.Sprintf("istio_requests_total has no label for the callers' %s", name)

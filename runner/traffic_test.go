@@ -71,7 +71,7 @@ func TestReadTraffic(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := &answer{samples: test.samples}
-			got, err := runner.ReadTraffic(t.Context(), q, []experiments.Fault{test.fault}, "ratings.prod.svc.cluster.local", "shop")
+			got, err := runner.ReadTraffic(t.Context(), q, (experiments.Spec{Faults: []experiments.Fault{test.fault}, Duration: experiments.Duration{Duration: 2 * time.Minute}}).Injections(), "ratings.prod.svc.cluster.local", "shop")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,30 +86,5 @@ func TestReadTraffic(t *testing.T) {
 	}
 	if _, err := runner.ReadTraffic(t.Context(), &answer{err: errors.New("down")}, nil, "", ""); err == nil {
 		t.Error("no error")
-	}
-}
-
-func TestShares(t *testing.T) {
-	abort := &experiments.Abort{HTTPStatus: 503}
-	delay := &experiments.Delay{}
-	for name, test := range map[string]struct {
-		faults       []experiments.Fault
-		hit, failing float64
-	}{
-		"abort":               {[]experiments.Fault{{Abort: abort, Percentage: share(25)}}, 0.25, 0.25},
-		"delay":               {[]experiments.Fault{{Delay: delay, Percentage: share(25)}}, 0.25, 0},
-		"both, independently": {[]experiments.Fault{{Abort: abort, Delay: delay, Percentage: share(50)}}, 0.75, 0.5},
-		"both, always":        {[]experiments.Fault{{Abort: abort, Delay: delay, Percentage: share(100)}}, 1, 1},
-		"blackhole":           {[]experiments.Fault{{Blackhole: &experiments.Blackhole{}, Percentage: share(50)}}, 0.5, 0.5},
-		"abort with success":  {[]experiments.Fault{{Abort: &experiments.Abort{HTTPStatus: 204}, Percentage: share(50)}}, 0.5, 0},
-		"abort with OK":       {[]experiments.Fault{{Abort: &experiments.Abort{GRPCStatus: "OK"}, Percentage: share(50)}}, 0.5, 0},
-		"gRPC abort":          {[]experiments.Fault{{Abort: &experiments.Abort{GRPCStatus: "INTERNAL"}, Percentage: share(50)}}, 0.5, 0.5},
-		"two faults":          {[]experiments.Fault{{Abort: abort, Percentage: share(50)}, {Delay: delay, Percentage: share(50)}}, 0.75, 0.5},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if hit, failing := runner.Shares(test.faults); hit != test.hit || failing != test.failing {
-				t.Errorf("%g, %g instead of %g, %g", hit, failing, test.hit, test.failing)
-			}
-		})
 	}
 }

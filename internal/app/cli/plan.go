@@ -229,8 +229,6 @@ type plannedDecision struct {
 	FailingPerSecond  *float64 `json:"failingPerSecond,omitempty"`
 	// AtMost tells that the last two are upper bounds.
 	AtMost bool `json:"atMost,omitempty"`
-	// faults are those on these calls.
-	faults []experiments.Fault
 	// diff is how the routes change, when it is asked for.
 	diff string
 }
@@ -245,11 +243,11 @@ func newPlanned(ctx context.Context, flags planFlags, planner runner.Runner, tra
 		p.Warnings = []string{}
 	}
 	for _, d := range plan.Decisions {
-		decision := plannedDecision{Decision: d, faults: plan.Snapshot.Striking(plan.Experiment.Spec, d.Host, d.Callers)}
+		decision := plannedDecision{Decision: d}
 		if d.Placement == mesh.Refused {
 			p.refused = true
 		} else {
-			decision.measure(traffic.ask(ctx, decision.faults, d))
+			decision.measure(traffic.ask(ctx, d))
 			if flags.diff {
 				decision.diff = mesh.DiffRoutes(d.Before, d.During)
 			}
@@ -307,10 +305,10 @@ func (t *trafficSource) Query(ctx context.Context, promql string) ([]steadystate
 	return t.querier.Query(ctx, promql)
 }
 
-// ask gives what is known of the requests that faults would hit, or nil.
-func (t *trafficSource) ask(ctx context.Context, faults []experiments.Fault, d mesh.Decision) (traffic *runner.Traffic) {
+// ask returns what is known of the requests that the faults would hit, or nil.
+func (t *trafficSource) ask(ctx context.Context, d mesh.Decision) (traffic *runner.Traffic) {
 	if t.querier != nil {
-		traffic, t.unknown = runner.ReadTraffic(ctx, t.querier, faults, d.Host, d.Callers)
+		traffic, t.unknown = runner.ReadTraffic(ctx, t.querier, d.Injections, d.Host, d.Callers)
 	}
 	if t.unknown != nil && ctx.Err() == nil {
 		printLine(t.stderr, "squall: how many requests would be hit is unknown: %v", t.unknown)

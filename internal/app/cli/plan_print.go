@@ -16,7 +16,6 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
 )
 
 // printPlanYAML prints the objects, and everything else as comments.
@@ -110,9 +109,9 @@ func describeDecision(b *strings.Builder, p planned, d plannedDecision) {
 		return
 	}
 	line("placement", "%s", placementInWords(d.Decision))
-	for _, f := range d.faults {
-		line("fault", "%s", reports.FaultInWords(f))
-		if only := narrowingInWords(f); only != "" {
+	for _, i := range d.Injections {
+		line("fault", "%s", reports.FaultInWords(i.Fault))
+		if only := narrowingInWords(i); only != "" {
 			line("only", "%s", only)
 		}
 	}
@@ -122,8 +121,8 @@ func describeDecision(b *strings.Builder, p planned, d plannedDecision) {
 // callersInWords names the callers of one namespace: "shop (app=reviews)".
 func callersInWords(d plannedDecision) string {
 	var callers []experiments.Caller
-	for _, f := range d.faults {
-		for _, c := range f.Callers {
+	for _, i := range d.Injections {
+		for _, c := range i.Callers {
 			if !slices.ContainsFunc(callers, func(have experiments.Caller) bool { return maps.Equal(have.Labels, c.Labels) }) {
 				callers = append(callers, c)
 			}
@@ -144,15 +143,15 @@ func placementInWords(d mesh.Decision) string {
 }
 
 // narrowingInWords says which of the callers' requests are meant.
-func narrowingInWords(f experiments.Fault) string {
+func narrowingInWords(i experiments.Injection) string {
 	var parts []string
-	if f.Target.Port != 0 {
-		parts = append(parts, fmt.Sprintf("to port %d", f.Target.Port))
+	if i.Target.Port != 0 {
+		parts = append(parts, fmt.Sprintf("to port %d", i.Target.Port))
 	}
-	if f.Target.Subset != "" {
-		parts = append(parts, "to subset "+f.Target.Subset)
+	if i.Target.Subset != "" {
+		parts = append(parts, "to subset "+i.Target.Subset)
 	}
-	if len(f.Match) > 0 {
+	if len(i.Match) > 0 {
 		parts = append(parts, "that meet its match")
 	}
 	if len(parts) == 0 {
@@ -163,8 +162,7 @@ func narrowingInWords(f experiments.Fault) string {
 
 // hitInWords says how many requests the fault hits.
 func hitInWords(p planned, d plannedDecision) string {
-	share, _ := runner.Shares(d.faults)
-	percent := strconv.FormatFloat(rounded(share*100), 'f', -1, 64) + "%"
+	percent := strconv.FormatFloat(rounded(100*d.Injections.Peak().Hit), 'f', -1, 64) + "%"
 	switch {
 	case d.RequestsPerSecond == nil && p.asked:
 		return fmt.Sprintf("%s of the requests; Prometheus knows of no such call in the last 5 minutes", percent)

@@ -16,6 +16,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/internal/app/records"
+	"github.com/squall-chaos/squall/istio/host"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
@@ -385,9 +386,8 @@ func (s *Server) tell(live *liveRun, warning bool, reason, message string) {
 }
 
 func aboutOf(d mesh.Decision) mesh.Ref {
-	service, domain, _ := strings.Cut(namesOf(d.Host, "")[0], ".")
-	if domain == d.Callers+".svc.cluster.local" {
-		return mesh.Ref{APIVersion: "v1", Kind: "Service", Namespace: d.Callers, Name: service}
+	if name, namespace, ok := host.Parse(d.Host, "").AsService(); ok && namespace == d.Callers {
+		return mesh.Ref{APIVersion: "v1", Kind: "Service", Namespace: namespace, Name: name}
 	}
 	return mesh.Ref{APIVersion: "v1", Kind: "Namespace", Namespace: d.Callers, Name: d.Callers}
 }
