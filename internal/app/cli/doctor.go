@@ -92,9 +92,10 @@ func examine(ctx context.Context, env Env, flags doctorFlags) (code int, err err
 	}
 }
 
-// newDoctor wires the doctor to what the flags name. Nothing is sent yet.
+// newDoctor wires the doctor to the cluster and the Prometheus that the flags name.
+// Nothing is sent yet.
 func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
-	d := doctor.Doctor{Namespaces: flags.namespaces, Heartbeat: !flags.noHeartbeat, HeartbeatImage: flags.image, Owner: owner(env)}
+	d := doctor.Doctor{Namespaces: flags.namespaces, HeartbeatImage: flags.image, Owner: owner(env)}
 	config, err := flags.kubernetes.config()
 	if err != nil {
 		return d, err
@@ -106,12 +107,20 @@ func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
 	if len(d.Namespaces) == 0 {
 		d.Namespaces = []string{namespace}
 	}
-	if d.Cluster, err = kube.Connect(config); err != nil {
+	cluster, err := kube.Connect(config)
+	if err != nil {
 		return d, err
 	}
-	// That none is named is for a check to say.
-	if d.Prometheus, err = flags.prometheus.client(env); errors.Is(err, errNoPrometheus) {
+	d.APIServer, d.Contents = cluster, cluster
+	if !flags.noHeartbeat {
+		d.Objects = cluster
+	}
+	client, err := flags.prometheus.client(env)
+	if errors.Is(err, errNoPrometheus) { // a check reports it
 		return d, nil
+	}
+	if err == nil {
+		d.Prometheus = client
 	}
 	return d, err
 }

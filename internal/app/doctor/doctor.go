@@ -1,6 +1,6 @@
-// Package doctor examines whether a cluster and a Prometheus are such that
-// Squall keeps its promises there: who may do what, whether Kubernetes removes
-// a fault whose run has died, and whether Prometheus would show one.
+// Package doctor checks whether a cluster and a Prometheus are fit for Squall: what
+// is installed, what the user may do, whether Kubernetes removes the fault of a run
+// that has died, and whether Prometheus would show a fault.
 package doctor
 
 import (
@@ -11,63 +11,112 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh"
-	"github.com/squall-chaos/squall/steady-state/prom"
+	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // Status is the result of one check.
 type Status string
 
-// The results. A warning does not keep anybody from running experiments.
+// The results. Experiments can run despite a warning.
 const (
 	OK      Status = "ok"
 	Warning Status = "warning"
 	Failure Status = "failure"
 )
 
-// Check is one thing that was looked at.
+// Check is the result of one check.
 type Check struct {
 	Name   string `json:"check"`
 	Status Status `json:"status"`
-	// Detail is what was found.
+	// Detail is the finding.
 	Detail string `json:"detail"`
-	// Hint is what to do about it.
+	// Hint is the next step. It is empty if the check is OK.
 	Hint string `json:"hint,omitempty"`
 }
 
 func ok(name, format string, args ...any) Check {
-	return Check{name, OK, fmt.Sprintf(format, args...), ""}
+	return Check{Name: name, Status: OK, Detail: fmt.Sprintf(format, args...)}
 }
 
-// Doctor examines a cluster and a Prometheus.
+func warning(name, detail, hint string) Check {
+	return Check{Name: name, Status: Warning, Detail: detail, Hint: hint}
+}
+
+func failure(name, detail, hint string) Check {
+	return Check{Name: name, Status: Failure, Detail: detail, Hint: hint}
+}
+
+// APIServer reports what an API server and Istio are.
+type APIServer interface {
+	Name() string
+	Server(ctx context.Context) (kube.Server, error)
+	APIs(ctx context.Context) (kube.APIs, error)
+	// Istiods returns the versions of the Deployments of istiod.
+	Istiods(ctx context.Context) ([]string, error)
+}
+
+// Contents reports what is in a cluster and what the user may do there.
+type Contents interface {
+	// Missing returns those permissions that the user lacks.
+	Missing(ctx context.Context, permissions []kube.Permission) ([]kube.Permission, error)
+	// Namespaces returns the labels of all namespaces by their names.
+	Namespaces(ctx context.Context) (map[string]map[string]string, error)
+	// List returns Squall's objects in a namespace, or in all if it is empty.
+	List(ctx context.Context, namespace string) (mesh.Owned, error)
+}
+
+// Objects creates, watches and deletes objects.
+type Objects interface {
+	Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error)
+	// Armed waits until the Job controller has started a Job.
+	Armed(ctx context.Context, job mesh.Ref) error
+	// Watch calls changed with each state of an object, and with nil once it is
+	// deleted, when it returns.
+	Watch(ctx context.Context, object mesh.Ref, changed func(*unstructured.Unstructured))
+	Delete(ctx context.Context, object mesh.Ref, run string) error
+}
+
+// Prometheus answers queries.
+type Prometheus interface {
+	steadystate.Querier
+	Address() string
+	Version(ctx context.Context) (string, error)
+}
+
+// Doctor checks a cluster and a Prometheus.
 type Doctor struct {
-	Cluster *kube.Cluster
-	// Prometheus is nil when none is known.
-	Prometheus *prom.Client
-	// Namespaces are those of the callers, or the home of the objects.
+	APIServer APIServer
+	Contents  Contents
+	// Objects is used to prove that Kubernetes removes the fault of a dead run, by
+	// objects in the first of the namespaces. Nil leaves the proof out.
+	Objects Objects
+	// Prometheus is nil if no server is named.
+	Prometheus Prometheus
+	// Namespaces are those of the callers, and of --home-namespace.
 	Namespaces []string
-	// Heartbeat tells to prove that Kubernetes removes faults, by objects that
-	// are created in the first of the namespaces.
-	Heartbeat bool
-	// HeartbeatImage is the image that the Job for it names.
+	// HeartbeatImage is the image in the Job of the proof.
 	HeartbeatImage string
-	// Owner is who asks.
+	// Owner is written to the objects of the proof.
 	Owner string
 }
 
-// checkTimeout bounds one check, the heartbeat's excepted.
+// checkTimeout limits each check but the heartbeat.
 const checkTimeout = 15 * time.Second
 
-// Examine makes all checks, one after another, and reports each as it is made.
-// The error says that ctx has ended.
+// Examine runs all checks, one after another, and reports each result. It returns
+// the error of ctx, if it has ended.
 func (d Doctor) Examine(ctx context.Context, report func(Check)) error {
 	d.examineCluster(ctx, report)
 	d.examinePrometheus(ctx, report)
 	return ctx.Err()
 }
 
-// examineCluster asks nothing more of an API server that does not answer.
+// examineCluster runs the checks of a cluster, and only the first one if its API
+// server does not answer.
 func (d Doctor) examineCluster(ctx context.Context, report func(Check)) {
 	within := func(check func(context.Context) []Check) (passed bool) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -89,7 +138,7 @@ func (d Doctor) examineCluster(ctx context.Context, report func(Check)) {
 	})
 	within(d.istiod)
 	permitted := within(func(ctx context.Context) []Check { return d.permissions(ctx, apis) })
-	if d.Heartbeat && istio {
+	if d.Objects != nil && istio {
 		report(d.heartbeat(ctx, d.Namespaces[0], apis.Used.String(), permitted))
 	}
 	within(d.injection)
@@ -102,49 +151,49 @@ const reachHint = "check --kubeconfig and --context"
 
 func (d Doctor) apiServer(ctx context.Context) []Check {
 	began := time.Now()
-	server, err := d.Cluster.Server(ctx)
+	server, err := d.APIServer.Server(ctx)
 	if err != nil {
-		return []Check{{"API server", Failure, err.Error(), reachHint}}
+		return []Check{failure("API server", err.Error(), reachHint)}
 	}
 	return []Check{
-		ok("API server", "%s answers: Kubernetes %s", d.Cluster.Name(), cmp.Or(server.Version, "of an unknown version")),
-		// The server gives whole seconds, so it is half a second later on average.
+		ok("API server", "%s answers: Kubernetes %s", d.APIServer.Name(), cmp.Or(server.Version, "of an unknown version")),
+		// The Date header has whole seconds: half a second is lost on average.
 		clock("the API server", server.Time.Add(time.Second/2), began, time.Now()),
 	}
 }
 
-// maxSkew is by how much clocks may differ before it confuses people.
+// maxSkew is the difference of two clocks that is not reported.
 const maxSkew = 2 * time.Second
 
-// clock compares this machine's clock with another one, which was read at some
-// moment between two of this machine's.
+// clock compares this machine's clock with another one, which was read between
+// before and after.
 func clock(whose string, theirs, before, after time.Time) Check {
 	skew := theirs.Sub(before.Add(after.Sub(before) / 2))
 	if skew.Abs() <= maxSkew {
-		return ok("clock", "this machine and %s agree", whose)
+		return ok("clock", "the clocks of this machine and %s agree", whose)
 	}
 	relation := "ahead of"
 	if skew < 0 {
 		relation = "behind"
 	}
-	return Check{"clock", Warning, fmt.Sprintf("%s is %s %s this machine", whose, skew.Abs().Round(time.Second), relation), "set the clocks by NTP; no fault depends on it, but the expiry that squall status shows does"}
+	return warning("clock", fmt.Sprintf("%s is %s %s this machine", whose, skew.Abs().Round(time.Second), relation), "synchronize the clocks with NTP; faults do not depend on them, but times in squall status do")
 }
 
 func (d Doctor) apis(ctx context.Context) ([]Check, kube.APIs) {
-	apis, err := d.Cluster.APIs(ctx)
+	apis, err := d.APIServer.APIs(ctx)
 	if err != nil {
-		return []Check{{"Istio API", Failure, err.Error(), "install Istio, or name another cluster with --context"}}, apis
+		return []Check{failure("Istio API", err.Error(), "install Istio, or choose another cluster with --context")}, apis
 	}
-	checks := []Check{ok("Istio API", "%s is used, of %s", apis.Used, strings.Join(apis.Istio, ", "))}
+	checks := []Check{ok("Istio API", "uses %s; served are %s", apis.Used, strings.Join(apis.Istio, ", "))}
 	if len(apis.Gateway) == 0 {
-		return append(checks, ok("Gateway API", "is not installed, so none of its routes can stand in the way")), apis
+		return append(checks, ok("Gateway API", "not installed")), apis
 	}
-	return append(checks, ok("Gateway API", "%s; a host whose calls its routes take is refused", strings.Join(apis.Gateway, ", "))), apis
+	return append(checks, ok("Gateway API", "%s; faults on hosts with Gateway API routes are refused", strings.Join(apis.Gateway, ", "))), apis
 }
 
 func (d Doctor) istiod(ctx context.Context) []Check {
 	const name = "istiod"
-	versions, err := d.Cluster.Istiods(ctx)
+	versions, err := d.APIServer.Istiods(ctx)
 	if err == nil && len(versions) > 0 {
 		return []Check{ok(name, "%s", strings.Join(versions, ", "))}
 	}
@@ -153,19 +202,19 @@ func (d Doctor) istiod(ctx context.Context) []Check {
 		reason = err.Error()
 	}
 	if versions := d.istiodsByMetrics(ctx); len(versions) > 0 {
-		return []Check{ok(name, "%s, by Prometheus", strings.Join(versions, ", "))}
+		return []Check{ok(name, "%s (from Prometheus)", strings.Join(versions, ", "))}
 	}
-	return []Check{{name, Warning, "its version is unknown: " + reason, "Squall is tested with the versions of Istio that its sandbox has; istioctl version tells yours"}}
+	return []Check{warning(name, "version unknown: "+reason, "istioctl version prints it")}
 }
 
-// istiodsByMetrics asks for the versions that istiod reports of itself.
+// istiodsByMetrics returns the versions in istiod's own metrics.
 func (d Doctor) istiodsByMetrics(ctx context.Context) (versions []string) {
 	if d.Prometheus == nil {
 		return nil
 	}
 	samples, err := d.Prometheus.Query(ctx, `group by (tag) (istio_build{component="pilot"})`)
 	if err != nil {
-		return nil // its own check says why
+		return nil // examinePrometheus reports it
 	}
 	for _, sample := range samples {
 		versions = append(versions, sample.Labels["tag"])
@@ -174,7 +223,7 @@ func (d Doctor) istiodsByMetrics(ctx context.Context) (versions []string) {
 	return versions
 }
 
-// permissions has a line for each resource.
+// permissions returns a check for each resource.
 func (d Doctor) permissions(ctx context.Context, apis kube.APIs) (checks []Check) {
 	for _, need := range kube.Needs(d.Namespaces, len(apis.Gateway) > 0) {
 		checks = append(checks, d.permission(ctx, need))
@@ -188,9 +237,9 @@ func (d Doctor) permission(ctx context.Context, need kube.Need) Check {
 	if need.Namespace != "" {
 		where, role = "in namespace "+need.Namespace, "a Role in namespace "+need.Namespace
 	}
-	missing, err := d.Cluster.Missing(ctx, need.Permissions())
+	missing, err := d.Contents.Missing(ctx, need.Permissions())
 	if err != nil {
-		return Check{name, Failure, err.Error(), reachHint}
+		return failure(name, err.Error(), reachHint)
 	}
 	if len(missing) == 0 {
 		return ok(name, "%s: %s %s", where, strings.Join(need.Verbs, ", "), resourceInWords(need))
@@ -199,7 +248,7 @@ func (d Doctor) permission(ctx context.Context, need kube.Need) Check {
 	for i, p := range missing {
 		verbs[i] = p.Verb
 	}
-	check := Check{name, Failure, fmt.Sprintf("%s: not permitted: %s %s", where, strings.Join(verbs, ", "), resourceInWords(need)), fmt.Sprintf("add to %s: %s", role, need.Rule(verbs))}
+	check := failure(name, fmt.Sprintf("%s: not permitted: %s %s", where, strings.Join(verbs, ", "), resourceInWords(need)), fmt.Sprintf("add to %s: %s", role, need.Rule(verbs)))
 	if need.Without != "" {
 		check.Status = Warning
 		check.Detail += "; " + need.Without
@@ -220,9 +269,9 @@ func resourceInWords(need kube.Need) string {
 
 func (d Doctor) injection(ctx context.Context) []Check {
 	const name = "namespaces"
-	namespaces, err := d.Cluster.Namespaces(ctx)
+	namespaces, err := d.Contents.Namespaces(ctx)
 	if err != nil {
-		return []Check{{name, Failure, err.Error(), "a run reads the labels of all namespaces"}}
+		return []Check{failure(name, err.Error(), "a run reads the labels of all namespaces: grant list on namespaces")}
 	}
 	var injected, ambient []string
 	for namespace, labels := range namespaces {
@@ -236,12 +285,12 @@ func (d Doctor) injection(ctx context.Context) []Check {
 	check := ok(name, "with sidecar injection: %s; ambient: %s", listed(injected), listed(ambient))
 	if len(injected) == 0 {
 		check.Status = Warning
-		check.Hint = "faults are injected by the callers' sidecars: label their namespaces with istio-injection=enabled or istio.io/rev, or make sure that pods are injected one by one"
+		check.Hint = "the callers' sidecars inject the faults: label their namespaces with istio-injection=enabled or istio.io/rev, or inject the pods one by one"
 	}
 	return []Check{check}
 }
 
-// maxListed is how many names a line holds.
+// maxListed is the number of names in a line.
 const maxListed = 8
 
 func listed(names []string) string {
@@ -257,13 +306,13 @@ func listed(names []string) string {
 
 func (d Doctor) liveFaults(ctx context.Context) []Check {
 	const name = "live faults"
-	server, err := d.Cluster.Server(ctx)
+	server, err := d.APIServer.Server(ctx)
 	if err != nil {
-		return []Check{{name, Failure, err.Error(), reachHint}}
+		return []Check{failure(name, err.Error(), reachHint)}
 	}
-	owned, err := d.Cluster.List(ctx, "")
+	owned, err := d.Contents.List(ctx, "")
 	if err != nil {
-		return []Check{{name, Failure, err.Error(), reachHint}}
+		return []Check{failure(name, err.Error(), reachHint)}
 	}
 	var live, overdue []string
 	for _, run := range mesh.ActiveRuns(owned, server.Time) {
@@ -275,11 +324,11 @@ func (d Doctor) liveFaults(ctx context.Context) []Check {
 	}
 	switch {
 	case len(overdue) > 0:
-		return []Check{{name, Warning, fmt.Sprintf("expired or orphaned: %s; live: %s", listed(overdue), listed(live)), "squall status shows them, squall rollback RUN removes them"}}
+		return []Check{warning(name, fmt.Sprintf("expired or orphaned: %s; live: %s", listed(overdue), listed(live)), "squall status lists them, squall rollback RUN removes them")}
 	case len(live) > 0:
-		return []Check{{name, Warning, listed(live), "squall status shows them"}}
+		return []Check{warning(name, listed(live), "squall status lists them")}
 	case len(owned.Unread) > 0:
-		return []Check{{name, Warning, fmt.Sprintf("not all can be seen: not permitted: %s", owned.Unread[0]), "squall status -n NAMESPACE looks at one namespace"}}
+		return []Check{warning(name, fmt.Sprintf("incomplete: not permitted: %s", owned.Unread[0]), "squall status -n NAMESPACE lists the faults of one namespace")}
 	default:
 		return []Check{ok(name, "none")}
 	}

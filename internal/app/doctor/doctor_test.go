@@ -127,7 +127,10 @@ func (w *world) examine(t *testing.T, heartbeat bool) (lines []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := doctor.Doctor{Cluster: c, Namespaces: []string{"shop"}, Heartbeat: heartbeat, HeartbeatImage: "pause", Owner: "ann"}
+	d := doctor.Doctor{APIServer: c, Contents: c, Namespaces: []string{"shop"}, HeartbeatImage: "pause", Owner: "ann"}
+	if heartbeat {
+		d.Objects = c
+	}
 	if !w.noPrometheus {
 		if d.Prometheus, err = prom.New(metrics.URL, ""); err != nil {
 			t.Fatal(err)
@@ -146,15 +149,15 @@ func TestAHealthyWorld(t *testing.T) {
 	all := strings.Join(healthy().examine(t, false), "\n")
 	for _, want := range []string{
 		"answers: Kubernetes v1.36.3|\n",
-		"ok|Istio API|networking.istio.io/v1 is used, of v1, v1beta1|\n",
-		"ok|Gateway API|v1; a host whose calls its routes take is refused|\n",
+		"ok|Istio API|uses networking.istio.io/v1; served are v1, v1beta1|\n",
+		"ok|Gateway API|v1; faults on hosts with Gateway API routes are refused|\n",
 		"ok|istiod|1.29.0-distroless|\n",
 		"ok|permissions|in the whole cluster: list grpcroutes.gateway.networking.k8s.io|\n",
 		"ok|permissions|in namespace shop: create, get, list, watch, patch, delete jobs.batch|\n",
 		"ok|namespaces|with sidecar injection: shop; ambient: mobile|\n",
 		"ok|live faults|none|\n",
 		"answers: version 3.5.0|\n",
-		"ok|requests|istio_requests_total has 9 series of the callers' proxies, 7 of them with response_flags; the newest sample is 500ms old|",
+		"ok|requests|istio_requests_total has 9 series from the callers' proxies, 7 of them with response_flags; the newest sample is 500ms old|",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no check says %q:\n%s", want, all)
@@ -171,11 +174,11 @@ func TestWhatIsWrong(t *testing.T) {
 		change func(*world)
 		want   []string
 	}{
-		"the clocks differ":         {func(w *world) { w.skew = -2 * time.Minute }, []string{"warning|clock|the API server is 2m0s behind this machine|set the clocks by NTP"}},
+		"the clocks differ":         {func(w *world) { w.skew = -2 * time.Minute }, []string{"warning|clock|the API server is 2m0s behind this machine|synchronize the clocks with NTP"}},
 		"no Istio":                  {func(w *world) { w.answers["GET /apis/networking.istio.io"] = `{"versions":[]}` }, []string{"failure|Istio API|the cluster serves none of the versions"}},
 		"istiod by its digest":      {func(w *world) { w.answers["GET "+deploymentsPath] = deployment("registry:5000/pilot@sha256:1234") }, []string{"ok|istiod|1.28.1|"}},
-		"no istiod":                 {func(w *world) { w.answers["GET "+deploymentsPath] = noItems }, []string{"warning|istiod|its version is unknown: no Deployment in istio-system has the label app=istiod|"}},
-		"nobody may look at istiod": {func(w *world) { delete(w.answers, "GET "+deploymentsPath) }, []string{"warning|istiod|its version is unknown: no permission to list deployments"}},
+		"no istiod":                 {func(w *world) { w.answers["GET "+deploymentsPath] = noItems }, []string{"warning|istiod|version unknown: no Deployment in istio-system has the label app=istiod|"}},
+		"nobody may look at istiod": {func(w *world) { delete(w.answers, "GET "+deploymentsPath) }, []string{"warning|istiod|version unknown: no permission to list deployments"}},
 		"permissions are missing": {func(w *world) { w.denied = []string{"shop patch jobs", "shop delete jobs"} }, []string{
 			`failure|permissions|in namespace shop: not permitted: patch, delete jobs.batch|add to a Role in namespace shop: - {apiGroups: ["batch"], resources: [jobs], verbs: [patch, delete]}`,
 		}},
@@ -191,13 +194,13 @@ func TestWhatIsWrong(t *testing.T) {
 		}, []string{"warning|namespaces|with sidecar injection: none; ambient: none|"}},
 		"a fault is live": {func(w *world) {
 			w.answers["GET "+istio+"virtualservices"] = strings.Replace(noItems, "[]", `[{"kind":"VirtualService","apiVersion":"networking.istio.io/v1","metadata":{"namespace":"shop","name":"squall-a","uid":"1","labels":{"app.kubernetes.io/managed-by":"squall","squall.dev/run":"run-1"}}}]`, 1)
-		}, []string{"warning|live faults|expired or orphaned: run-1; live: none|squall status shows them, squall rollback RUN removes them"}},
-		"faults may not be seen": {func(w *world) { delete(w.answers, "GET "+istio+"virtualservices") }, []string{"warning|live faults|not all can be seen: not permitted: list virtualservices.networking.istio.io in the whole cluster|"}},
+		}, []string{"warning|live faults|expired or orphaned: run-1; live: none|squall status lists them, squall rollback RUN removes them"}},
+		"faults may not be seen": {func(w *world) { delete(w.answers, "GET "+istio+"virtualservices") }, []string{"warning|live faults|incomplete: not permitted: list virtualservices.networking.istio.io in the whole cluster|"}},
 		"no Prometheus":          {func(w *world) { w.noPrometheus = true }, []string{"failure|Prometheus|no server is named|"}},
-		"nothing is scraped":     {func(w *world) { w.numbers = [][2]string{{"time()", ""}} }, []string{"failure|requests|istio_requests_total has no series of the callers' proxies in the last 5 minutes|"}},
+		"nothing is scraped":     {func(w *world) { w.numbers = [][2]string{{"time()", ""}} }, []string{"failure|requests|istio_requests_total has no series from the callers' proxies in the last 5 minutes|"}},
 		"no flags":               {func(w *world) { w.numbers = [][2]string{{"response_flags", "0"}, {"time()", ""}, {"istio", "9"}} }, []string{"failure|requests|istio_requests_total lacks the label response_flags|"}},
-		"old samples":            {func(w *world) { w.numbers[0][1] = "90" }, []string{"warning|requests|", "the newest sample is 1m30s old|a run sees what happens only as late as that"}},
-		"Prometheus' clock":      {func(w *world) { w.numbers[1][1] = "4102444800" }, []string{"warning|clock|Prometheus is ", " ahead of this machine|set the clocks"}},
+		"old samples":            {func(w *world) { w.numbers[0][1] = "90" }, []string{"warning|requests|", "the newest sample is 1m30s old|a run detects a deviation as late as that"}},
+		"Prometheus' clock":      {func(w *world) { w.numbers[1][1] = "4102444800" }, []string{"warning|clock|Prometheus is ", " ahead of this machine|synchronize the clocks"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := healthy()
@@ -229,7 +232,7 @@ func TestNoAPIServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	var checks []string
-	err = doctor.Doctor{Cluster: c, Namespaces: []string{"shop"}, Heartbeat: true}.Examine(t.Context(), func(check doctor.Check) {
+	err = doctor.Doctor{APIServer: c, Contents: c, Objects: c, Namespaces: []string{"shop"}}.Examine(t.Context(), func(check doctor.Check) {
 		checks = append(checks, string(check.Status)+" "+check.Name)
 	})
 	if want := "failure API server, failure Prometheus"; err != nil || strings.Join(checks, ", ") != want {
@@ -251,7 +254,7 @@ func TestHeartbeatThatDoesNotBeat(t *testing.T) {
 		"no Job may be created":    {nil, nil, "failure|heartbeat|in namespace shop: create Job shop/squall-doctor-"},
 		"no Job is started":        {map[string]string{"POST " + jobs: created, "GET " + jobs: ""}, nil, "failure|heartbeat|in namespace shop: the watch on Job shop/squall-doctor ended before the Job controller started it|"},
 		"nothing may be owned":     {map[string]string{"POST " + jobs: created, "GET " + jobs: started}, nil, "failure|heartbeat|in namespace shop: create VirtualService shop/squall-doctor-"},
-		"permissions are missing":  {nil, []string{"shop create jobs"}, "warning|heartbeat|is not proven without the permissions above|"},
+		"permissions are missing":  {nil, []string{"shop create jobs"}, "warning|heartbeat|not proven: permissions are missing, see above|"},
 		"an optional one does not": {nil, []string{"istio-system get configmaps"}, "failure|heartbeat|in namespace shop: create Job shop/squall-doctor-"},
 	} {
 		t.Run(name, func(t *testing.T) {

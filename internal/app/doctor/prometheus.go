@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// The queries. Only the callers' own proxies report what they injected.
+// The queries. Only the proxies of the callers report injected faults.
 const (
 	requestsQuery = `count(last_over_time(istio_requests_total{reporter=~"source|waypoint"}[5m]))`
 	flaggedQuery  = `count(last_over_time(istio_requests_total{reporter=~"source|waypoint",response_flags!=""}[5m]))`
 	ageQuery      = `time() - max(timestamp(istio_requests_total{reporter=~"source|waypoint"}))`
 )
 
-// maxAge is how old the newest sample may be: older ones show a deviation, and
-// its end, only late.
+// maxAge is the age of the newest sample that is not reported: with older samples a
+// run detects a deviation late.
 const maxAge = time.Minute
 
 func (d Doctor) examinePrometheus(ctx context.Context, report func(Check)) {
 	const name = "Prometheus"
 	if d.Prometheus == nil {
-		report(Check{name, Failure, "no server is named", "--prometheus http://HOST:9090 or SQUALL_PROMETHEUS; without it nothing would notice that the system suffers"})
+		report(failure(name, "no server is named", "use --prometheus http://HOST:9090 or set SQUALL_PROMETHEUS; a run needs it to check the hypothesis"))
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -29,51 +29,51 @@ func (d Doctor) examinePrometheus(ctx context.Context, report func(Check)) {
 	began := time.Now()
 	seconds, err := d.number(ctx, "time()")
 	if err != nil {
-		report(Check{name, Failure, err.Error(), "check --prometheus or SQUALL_PROMETHEUS"})
+		report(failure(name, err.Error(), "check --prometheus or SQUALL_PROMETHEUS"))
 		return
 	}
 	after := time.Now()
-	// Servers that only speak Prometheus' API need not know a version.
+	// Other servers with Prometheus's API may not report a version.
 	version, _ := d.Prometheus.Version(ctx)
 	report(ok(name, "%s answers: version %s", d.Prometheus.Address(), cmp.Or(version, "unknown")))
 	report(clock("Prometheus", time.UnixMilli(int64(seconds*1000)), began, after))
 	report(d.requests(ctx))
 }
 
-// requests checks that Prometheus would show a fault.
+// requests checks whether Prometheus would show a fault.
 func (d Doctor) requests(ctx context.Context) Check {
 	const name = "requests"
 	failed := func(err error) Check {
-		return Check{name, Failure, err.Error(), "the query must answer within a few seconds; a run asks the like"}
+		return failure(name, err.Error(), "check that Prometheus answers such a query within seconds; a run sends similar ones")
 	}
 	series, err := d.number(ctx, requestsQuery)
 	if err != nil {
 		return failed(err)
 	}
 	if series == 0 {
-		return Check{name, Failure, "istio_requests_total has no series of the callers' proxies in the last 5 minutes", "let Prometheus scrape the proxies; if nobody calls anybody just now, that is fine, else no run could prove its effect (effect.minRequests: 0 asks for no proof)"}
+		return failure(name, "istio_requests_total has no series from the callers' proxies in the last 5 minutes", "let Prometheus scrape the proxies; without the series a run cannot prove that it hit requests (effect.minRequests: 0 needs no proof). Ignore this if there are no calls at the moment")
 	}
 	flagged, err := d.number(ctx, flaggedQuery)
 	if err != nil {
 		return failed(err)
 	}
 	if flagged == 0 {
-		return Check{name, Failure, "istio_requests_total lacks the label response_flags", "do not remove the label (telemetry configuration or metric relabelling); without it no run could prove its effect (effect.minRequests: 0 asks for no proof)"}
+		return failure(name, "istio_requests_total lacks the label response_flags", "keep the label (Telemetry API, metric relabelling); without it a run cannot prove that it hit requests (effect.minRequests: 0 needs no proof)")
 	}
 	seconds, err := d.number(ctx, ageQuery)
 	if err != nil {
 		return failed(err)
 	}
 	age := time.Duration(seconds * float64(time.Second)).Round(time.Second / 10)
-	check := ok(name, "istio_requests_total has %.0f series of the callers' proxies, %.0f of them with response_flags; the newest sample is %s old", series, flagged, age)
+	check := ok(name, "istio_requests_total has %.0f series from the callers' proxies, %.0f of them with response_flags; the newest sample is %s old", series, flagged, age)
 	if age > maxAge {
 		check.Status = Warning
-		check.Hint = "a run sees what happens only as late as that: give probes a settle time, or scrape more often"
+		check.Hint = "a run detects a deviation as late as that: scrape more often, or give probes a settle time"
 	}
 	return check
 }
 
-// number asks for one number; nothing counts as 0.
+// number returns the value of a query with at most one series, and 0 if it has none.
 func (d Doctor) number(ctx context.Context, promql string) (float64, error) {
 	samples, err := d.Prometheus.Query(ctx, promql)
 	switch {
@@ -82,7 +82,7 @@ func (d Doctor) number(ctx context.Context, promql string) (float64, error) {
 	case len(samples) == 0:
 		return 0, nil
 	case len(samples) > 1:
-		return 0, fmt.Errorf("%s gives %d series instead of one", promql, len(samples))
+		return 0, fmt.Errorf("%s returns %d series, want one", promql, len(samples))
 	}
 	return samples[0].Value, nil
 }
