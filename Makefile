@@ -1,20 +1,23 @@
-# Everything a contributor runs. `make help` lists the targets.
+# The commands of a contributor. `make help` lists the targets.
 
 GO       ?= go
 BIN      := bin
 LINT     := $(BIN)/golangci-lint
 HELM     := $(BIN)/helm-render
+VALE     := $(BIN)/vale
+DEADCODE := $(BIN)/deadcode
+PROSE    := $(BIN)/prose
 PAGES    := tools/pages/node_modules
 PROMTOOL := $(BIN)/sandbox-promtool
 IMAGE    ?= squall
-# What the sidecars of the sandbox need. ENVOY=PATH uses another Envoy, and
-# PROXYLESS=1 builds the sandbox without sidecars.
+# The programs that the sidecars of the sandbox need. ENVOY=PATH uses another
+# Envoy, and PROXYLESS=1 builds the sandbox without sidecars.
 SIDECARS := $(if $(PROXYLESS),,$(if $(ENVOY),,$(BIN)/envoy) $(BIN)/envoy_bootstrap.json)
-# The packages of the sandbox that are linted: cmd/controlplane only links
-# other projects' programs, and analysing those takes longer than building them.
+# The packages of the sandbox that are linted. cmd/controlplane only links
+# programs of other projects, and analysing those takes longer than the build.
 SANDBOX_PACKAGES := ./cmd/sandbox/... ./internal/... ./e2e/...
 
-.PHONY: help build image sandbox demo test unit e2e pages torture fuzz lint fmt bench clean
+.PHONY: help build image sandbox demo test unit e2e pages torture fuzz lint prose fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,20 +47,30 @@ e2e: sandbox $(HELM) $(PAGES) $(PROMTOOL) ## run the end-to-end tests on the san
 	cd sandbox && $(GO) test -race -count=1 -p 1 -timeout 20m ./e2e/...
 	$(GO) test -race -count=1 ./internal/app/metrics -args -built
 
-pages: build $(PAGES) ## open the reports in a browser, and hold them against schemas (part of e2e, half a minute)
+pages: build $(PAGES) ## open the reports in a browser, and check them against schemas (part of e2e, half a minute)
 	cd sandbox && $(GO) test -race -count=1 ./e2e/pages
 
-torture: sandbox ## kill runs everywhere, take their servers and disk away (about 7 minutes; a sample is in e2e)
+torture: sandbox ## kill runs at every write, break their servers and their disk (about 7 minutes; a sample is in e2e)
 	cd sandbox && $(GO) test -count=1 -timeout 40m -v ./e2e/torture -args -full
 
-fuzz: ## look for input that breaks the loader or the match algebra, for 80 seconds
+fuzz: ## search for input that breaks the loader or the match algebra, for 80 seconds
 	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 60s ./experiments
 	$(GO) test -run '^$$' -fuzz FuzzIntersect -fuzztime 20s ./mesh
 
-lint: $(LINT) ## run the linters
+lint: $(LINT) $(DEADCODE) prose ## run the linters
 	$(LINT) run ./...
 	cd sandbox && ../$(LINT) run $(SANDBOX_PACKAGES) && $(GO) vet ./cmd/controlplane
 	cd tools/helm && ../../$(LINT) run ./...
+	tools/deadcode/none.sh $(DEADCODE) -test ./...
+	cd sandbox && ../tools/deadcode/none.sh ../$(DEADCODE) -test $(SANDBOX_PACKAGES)
+	cd tools/helm && ../deadcode/none.sh ../../$(DEADCODE) -test ./...
+
+prose: $(VALE) ## check the language of comments, documents and messages (seconds)
+	rm -rf $(PROSE)
+	$(GO) run ./tools/prose -o $(PROSE) .
+	$(GO) test ./tools/prose -args -vale $(abspath $(VALE))
+	git ls-files '*.go' '*.md' '*.html' '*.js' '*.json' '*.sh' '*.tpl' '*.yaml' '*.yml' Makefile Dockerfile \
+	| grep -v -e /testdata/ -e /package-lock.json | xargs $(VALE) $(PROSE)
 
 fmt: $(LINT) ## format the code
 	$(LINT) fmt ./...
@@ -69,11 +82,17 @@ bench: sandbox ## print the figures of the README
 	cd sandbox && $(GO) test -count=1 -timeout 20m -run '^$$' -bench 'Run|Deviation' -benchtime 5x ./e2e
 	cd sandbox && $(GO) test -count=1 -timeout 20m -run '^$$' -bench Serve -benchtime 1x ./e2e
 
-clean: ## remove what was built, and the sandbox's folder
+clean: ## remove the programs, the sandbox's directory and the runs
 	rm -rf $(BIN) .sandbox squall-runs
 
 $(LINT): tools/golangci-lint/go.mod tools/golangci-lint/go.sum
 	cd tools/golangci-lint && $(GO) build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(VALE): tools/vale/go.mod tools/vale/go.sum
+	cd tools/vale && $(GO) build -ldflags='-s -w' -o ../../$@ github.com/vale-cli/vale/v3/cmd/vale
+
+$(DEADCODE): tools/deadcode/go.mod tools/deadcode/go.sum
+	cd tools/deadcode && $(GO) build -o ../../$@ golang.org/x/tools/cmd/deadcode
 
 $(PROMTOOL): sandbox/go.mod sandbox/go.sum
 	cd sandbox && $(GO) build -ldflags='-s -w' -tags remove_all_sd -o ../$@ github.com/prometheus/prometheus/cmd/promtool

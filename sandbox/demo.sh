@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Two experiments on a real mesh: one whose hypothesis holds, and one that
-# deviates and is stopped early. Exits 0 when both end as designed.
+# deviates and is stopped early. Exits 0 if both end as expected.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 

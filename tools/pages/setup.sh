@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the tests of pages need beside Go: a Chromium, and Node.js with npm. Installs
-# what is missing where it may (root on Debian and its kind), and else says how.
+# The tests of pages need Chromium, and Node.js with npm, besides Go. Installs the
+# missing ones as root on Debian and its derivatives; elsewhere it prints the command.
 set -euo pipefail
 
 packages=()
