@@ -27,7 +27,7 @@ func main() {
 	}
 }
 
-// extract writes the messages of all Go files under root, tests excepted, to
+// extract writes the messages of all Go files under root, except tests, to
 // files of the same path under out.
 func extract(root, out string) error {
 	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
