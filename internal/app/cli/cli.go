@@ -5,11 +5,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/go-logr/logr"
@@ -19,27 +18,6 @@ import (
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/internal/oneline"
 )
-
-// The exit codes.
-const (
-	exitHeld         = 0
-	exitDeviated     = 1
-	exitUsage        = 2 // bad usage or file
-	exitInconclusive = 3 // inconclusive or refused
-	exitInterrupted  = 4 // interrupted and clean
-	exitLeft         = 5 // rollback incomplete
-)
-
-// worstCode joins the exit codes of several runs: the one that asks most
-// urgently for attention wins.
-func worstCode(codes ...int) int {
-	for _, code := range []int{exitLeft, exitDeviated, exitInterrupted, exitInconclusive, exitUsage} {
-		if slices.Contains(codes, code) {
-			return code
-		}
-	}
-	return exitHeld
-}
 
 // Env is the process as the command line sees it.
 type Env struct {
@@ -56,7 +34,6 @@ func Main(ctx context.Context, env Env) int {
 	// client-go's own log says nothing that an error does not say too.
 	klog.SetLogger(logr.Discard())
 	noticeDeadConnections(env)
-	code := exitHeld
 	root := &cobra.Command{
 		Use:   "squall",
 		Short: "Chaos experiments on an Istio mesh",
@@ -75,16 +52,30 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	root.AddCommand(newRunCommand(env, &code), newInjectCommand(env, &code), newPlanCommand(env, &code), newServeCommand(env, &code), newStatusCommand(env, &code), newRollbackCommand(env, &code), newDoctorCommand(env, &code), newReportCommand(env), newValidateCommand(env, &code), newInitCommand(env), newSchemaCommand(env), newVersionCommand(env)) //nolint:contextcheck // a command gets its context when it runs
+	root.AddCommand(verbs(env)...) //nolint:contextcheck // a command gets its context when it runs
 	command, err := root.ExecuteContextC(ctx)
-	if err != nil {
-		if hint.Of(err) == "" {
-			err = hint.With(err, fmt.Sprintf("%s --help", command.CommandPath()))
-		}
-		printError(env.Stderr, err)
-		return exitUsage
+	if err == nil {
+		return exitHeld
 	}
-	return code
+	if ended, ok := errors.AsType[*exitError](err); ok {
+		if ended.cause != nil {
+			printError(env.Stderr, ended.cause)
+		}
+		return ended.code
+	}
+	if hint.Of(err) == "" {
+		err = hint.With(err, command.CommandPath()+" --help")
+	}
+	printError(env.Stderr, err)
+	return exitUsage
+}
+
+// verbs returns the subcommands.
+func verbs(env Env) []*cobra.Command {
+	return []*cobra.Command{
+		newRunCommand(env), newInjectCommand(env), newPlanCommand(env), newServeCommand(env), newStatusCommand(env), newRollbackCommand(env),
+		newDoctorCommand(env), newReportCommand(env), newValidateCommand(env), newInitCommand(env), newSchemaCommand(env), newVersionCommand(env),
+	}
 }
 
 // noticeDeadConnections lets a connection to the API server that is frozen be
@@ -118,25 +109,4 @@ func lined(text string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
-}
-
-func newVersionCommand(env Env) *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version",
-		Example: "  squall version",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(env.Stdout, "squall", version())
-			return err
-		},
-	}
-}
-
-// version is the module's version, which Go takes from the repository.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }

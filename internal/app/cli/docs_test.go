@@ -41,7 +41,7 @@ func serveFlagsTable() string {
 	(&kubeconfig{}).add(kubectl)
 	var b strings.Builder
 	b.WriteString("| flag | what it is | default |\n|---|---|---|\n")
-	newServeCommand(Env{}, new(int)).Flags().VisitAll(func(f *pflag.Flag) {
+	newServeCommand(Env{}).Flags().VisitAll(func(f *pflag.Flag) {
 		if kubectl.Lookup(f.Name) != nil {
 			return
 		}

@@ -24,7 +24,7 @@ type doctorFlags struct {
 	output      string
 }
 
-func newDoctorCommand(env Env, code *int) *cobra.Command {
+func newDoctorCommand(env Env) *cobra.Command {
 	flags := doctorFlags{}
 	command := &cobra.Command{
 		Use:   "doctor",
@@ -41,10 +41,7 @@ Exit codes: 0 no check fails, 2 bad usage, 3 any check fails.`,
   squall doctor -n shop -n backoffice --no-heartbeat
   squall doctor -o json | jq -r '.checks[] | select(.status == "failure") | .hint'`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			*code, err = examine(cmd.Context(), env, flags)
-			return err
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return examine(cmd.Context(), env, flags) },
 	}
 	f := command.Flags()
 	flags.kubernetes.addWithNamespace(f, "")
@@ -62,14 +59,14 @@ type examination struct {
 	Checks  []doctor.Check `json:"checks"`
 }
 
-// examine makes the checks. An error is one of usage.
-func examine(ctx context.Context, env Env, flags doctorFlags) (code int, err error) {
+// examine runs the checks and prints them.
+func examine(ctx context.Context, env Env, flags doctorFlags) error {
 	if flags.output != outputText && flags.output != outputJSON {
-		return exitUsage, hint.With(fmt.Errorf("-o %s is not known", flags.output), "text or json")
+		return hint.With(fmt.Errorf("-o %s is not known", flags.output), "text or json")
 	}
 	d, err := newDoctor(env, flags)
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
 	result := examination{Healthy: true}
 	err = d.Examine(ctx, func(check doctor.Check) {
@@ -84,11 +81,11 @@ func examine(ctx context.Context, env Env, flags doctorFlags) (code int, err err
 	}
 	switch {
 	case err != nil:
-		return failed(ctx, env, err), nil
+		return failed(ctx, err)
 	case !result.Healthy:
-		return exitInconclusive, nil
+		return exit(exitInconclusive)
 	default:
-		return exitHeld, nil
+		return nil
 	}
 }
 

@@ -39,7 +39,7 @@ const (
 	kindBlackhole = "blackhole"
 )
 
-func newInjectCommand(env Env, code *int) *cobra.Command {
+func newInjectCommand(env Env) *cobra.Command {
 	flags := injectFlags{}
 	command := &cobra.Command{
 		Use:   "inject abort|delay|blackhole HOST",
@@ -59,7 +59,7 @@ Exit codes: 0 done and requests were hit, 1 stopped by a guard, otherwise as for
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, arguments []string) (err error) {
+		RunE: func(cmd *cobra.Command, arguments []string) error {
 			e, err := flags.experiment(arguments[0], arguments[1])
 			if err != nil {
 				return err
@@ -75,8 +75,7 @@ Exit codes: 0 done and requests were hit, 1 stopped by a guard, otherwise as for
 			if doneInject(result) {
 				ended = exitHeld
 			}
-			*code = ended
-			return nil
+			return exit(ended)
 		},
 	}
 	flags.add(command)

@@ -38,7 +38,7 @@ const (
 	outputJSON = "json"
 )
 
-func newPlanCommand(env Env, code *int) *cobra.Command {
+func newPlanCommand(env Env) *cobra.Command {
 	flags := planFlags{}
 	command := &cobra.Command{
 		Use:   "plan FILE...",
@@ -61,10 +61,7 @@ does not answer.`,
   kubectl get virtualservices,serviceentries,sidecars,services,namespaces -A -o yaml > mesh/all.yaml
   squall plan --mesh mesh/ ratings-outage.yaml`,
 		Args: needFiles("squall plan"),
-		RunE: func(cmd *cobra.Command, files []string) (err error) {
-			*code, err = planFiles(cmd.Context(), env, flags, files)
-			return err
-		},
+		RunE: func(cmd *cobra.Command, files []string) error { return planFiles(cmd.Context(), env, flags, files) },
 	}
 	f := command.Flags()
 	flags.kubernetes.add(f)
@@ -92,55 +89,44 @@ func (f planFlags) check() error {
 	}
 }
 
-// planFiles loads everything before it plans anything. An error is one of
-// usage.
-func planFiles(ctx context.Context, env Env, flags planFlags, files []string) (code int, err error) {
+// planFiles loads everything before it plans anything.
+func planFiles(ctx context.Context, env Env, flags planFlags, files []string) error {
 	if err := flags.check(); err != nil {
-		return exitUsage, err
+		return err
 	}
 	options, err := flags.placement.options(env)
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
 	chosen, err := loadSelected(env, files, flags.selector)
 	if problems, ok := errors.AsType[experiments.Problems](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
-		return exitUsage, nil
+		return exit(exitUsage)
 	}
 	if err == nil && len(chosen) == 0 {
 		err = errNoneSelected(flags.selector)
 	}
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
 	traffic, err := newTrafficSource(env, flags.prometheus)
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
 	live, err := flags.liveMesh()
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
 	snapshot, err := flags.readMesh(ctx, live)
 	if problems, ok := errors.AsType[experiments.Problems](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
-		return exitUsage, nil
+		return exit(exitUsage)
 	}
 	if err != nil {
-		return failed(ctx, env, err), nil
+		return failed(ctx, err)
 	}
 	planner := runner.Runner{Mesh: stillMesh{live, snapshot}, Querier: traffic, Options: options}
-	return planAll(ctx, env, flags, planner, traffic, chosen), nil
-}
-
-// failed reports an error that is nobody's usage, and gives its exit code.
-func failed(ctx context.Context, env Env, err error) int {
-	if ctx.Err() != nil {
-		fmt.Fprintln(env.Stderr, "squall: interrupted")
-		return exitInterrupted
-	}
-	printError(env.Stderr, err)
-	return exitInconclusive
+	return planAll(ctx, env, flags, planner, traffic, chosen)
 }
 
 // liveMesh gives the cluster that the flags name, or nil when they name files.
@@ -187,24 +173,25 @@ func (m stillMesh) Permitted(ctx context.Context, namespace string, kinds []stri
 }
 
 // planAll plans and prints experiments one after another.
-func planAll(ctx context.Context, env Env, flags planFlags, planner runner.Runner, traffic *trafficSource, chosen []loaded) (code int) {
+func planAll(ctx context.Context, env Env, flags planFlags, planner runner.Runner, traffic *trafficSource, chosen []loaded) error {
+	code := exitHeld
 	printPlan := map[string]func(io.Writer, planned) error{outputText: printPlanText, outputYAML: printPlanYAML, outputJSON: printJSON[planned]}[flags.output]
 	for i, l := range chosen {
 		p, err := newPlanned(ctx, flags, planner, traffic, l.Experiment)
 		if err := cmp.Or(err, ctx.Err()); err != nil {
-			return failed(ctx, env, fmt.Errorf("%s: %w", l.Metadata.Name, err))
+			return failed(ctx, fmt.Errorf("%s: %w", l.Metadata.Name, err))
 		}
 		if i > 0 && flags.output == outputText {
 			fmt.Fprintln(env.Stdout)
 		}
 		if err := printPlan(env.Stdout, p); err != nil {
-			return failed(ctx, env, err)
+			return failed(ctx, err)
 		}
 		if p.refused {
 			code = exitInconclusive
 		}
 	}
-	return code
+	return exit(code)
 }
 
 // planned is the plan of one experiment, as it is printed.

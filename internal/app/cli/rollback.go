@@ -26,7 +26,7 @@ type rollbackFlags struct {
 	timeout    time.Duration
 }
 
-func newRollbackCommand(env Env, code *int) *cobra.Command {
+func newRollbackCommand(env Env) *cobra.Command {
 	flags := rollbackFlags{}
 	command := &cobra.Command{
 		Use:   "rollback [RUN...]",
@@ -42,10 +42,7 @@ read or a RUN is not live, 5 something is left.`,
   squall rollback 20261122-193148-ratings-outage-1ffc37
   squall rollback --all -n shop --dry-run
   squall rollback --expired`,
-		RunE: func(cmd *cobra.Command, runs []string) (err error) {
-			*code, err = rollBack(cmd.Context(), env, flags, runs)
-			return err
-		},
+		RunE: func(cmd *cobra.Command, runs []string) error { return rollBack(cmd.Context(), env, flags, runs) },
 	}
 	flags.kubernetes.addWithNamespace(command.Flags(), "remove faults in this namespace only")
 	f := command.Flags()
@@ -70,22 +67,23 @@ func (f rollbackFlags) check(runs []string) error {
 	}
 }
 
-// rollBack removes runs. An error is one of usage.
-func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string) (code int, err error) {
+// rollBack removes runs.
+func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string) error {
 	if err := flags.check(names); err != nil {
-		return exitUsage, err
+		return err
 	}
 	surveyor, err := newSurveyor(&flags.kubernetes)
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
 	bounded, cancel := context.WithTimeout(ctx, flags.timeout)
 	defer cancel()
 	seen, err := surveyor.lookPatiently(bounded, env)
 	if err != nil {
-		return failed(ctx, env, err), nil
+		return failed(ctx, err)
 	}
 	seen.warn(env.Stderr)
+	code := exitHeld
 	meant := flags.choose(seen.Runs, names)
 	switch unknown := notLive(seen.Runs, names); {
 	case len(unknown) > 0:
@@ -98,9 +96,9 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 	}
 	if flags.dryRun {
 		printRemovals(env, meant)
-		return code, nil
+		return exit(code)
 	}
-	return worstCode(code, remove(bounded, env, surveyor, meant), seen.doubt(env)), nil
+	return exit(worstCode(code, remove(bounded, env, surveyor, meant), seen.doubt(env)))
 }
 
 // The pauses between attempts to read a cluster.

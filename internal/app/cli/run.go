@@ -19,7 +19,6 @@ import (
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/journal"
-	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // runFlags are the flags of squall run.
@@ -47,7 +46,7 @@ func needFiles(command string) cobra.PositionalArgs {
 	}
 }
 
-func newRunCommand(env Env, code *int) *cobra.Command {
+func newRunCommand(env Env) *cobra.Command {
 	flags := runFlags{}
 	command := &cobra.Command{
 		Use:   "run FILE...",
@@ -68,10 +67,7 @@ then 1, 4, 3, 2.`,
   SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging -l team=reviews experiments/
   squall run --only-changed origin/main experiments/`,
 		Args: needFiles("squall run"),
-		RunE: func(cmd *cobra.Command, files []string) (err error) {
-			*code, err = runFiles(cmd.Context(), env, flags, files)
-			return err
-		},
+		RunE: func(cmd *cobra.Command, files []string) error { return runFiles(cmd.Context(), env, flags, files) },
 	}
 	flags.add(command)
 	command.Flags().StringVarP(&flags.selector, "selector", "l", "", "run only experiments with such labels, as for kubectl: team=reviews,tier!=demo")
@@ -92,26 +88,25 @@ func (f *runFlags) add(command *cobra.Command) {
 	command.Flags().StringVar(&f.logFormat, "log-format", string(terminal.Text), "progress as text or json, the journal's events one a line")
 }
 
-// runFiles loads everything before it runs anything. An error means that
-// nothing was run.
-func runFiles(ctx context.Context, env Env, flags runFlags, files []string) (int, error) {
+// runFiles loads everything before it runs anything.
+func runFiles(ctx context.Context, env Env, flags runFlags, files []string) error {
 	chosen, err := flags.load(ctx, env, files)
 	if problems, ok := errors.AsType[experiments.Problems](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
-		return exitUsage, nil
+		return exit(exitUsage)
 	}
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
 	if len(chosen) == 0 {
 		fmt.Fprintf(env.Stderr, "squall: no experiment is touched since %s; nothing was run\n", flags.changed.base)
-		return exitHeld, nil
+		return nil
 	}
 	r, err := newRunner(env, flags)
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
-	return runAll(ctx, env, flags, r, chosen), nil
+	return exit(runAll(ctx, env, flags, r, chosen))
 }
 
 // load returns the experiments to run. They may be none only with --only-changed.
@@ -210,7 +205,7 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 	if err := errors.Join(err, writer.Close()); err != nil {
 		printError(env.Stderr, err)
 	}
-	return result, exitCode(result)
+	return result, codeOf(result)
 }
 
 // unrecordedHint is the next step when a journal cannot be written.
@@ -238,21 +233,6 @@ func (r *recorder) Record(at time.Time, eventType string, data any) error {
 		r.progress.Show(event, data)
 	}
 	return err
-}
-
-func exitCode(result runner.Result) int {
-	switch {
-	case len(result.Left) > 0:
-		return exitLeft
-	case result.Verdict == steadystate.Deviated:
-		return exitDeviated
-	case result.Status == runner.Interrupted:
-		return exitInterrupted
-	case result.Verdict == steadystate.Inconclusive:
-		return exitInconclusive
-	default:
-		return exitHeld
-	}
 }
 
 // owner says who runs the experiment, for whoever finds its objects.

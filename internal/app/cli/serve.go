@@ -44,7 +44,7 @@ type serveFlags struct {
 	grafana     notify.Grafana
 }
 
-func newServeCommand(env Env, code *int) *cobra.Command {
+func newServeCommand(env Env) *cobra.Command {
 	flags := serveFlags{}
 	command := &cobra.Command{
 		Use:   "serve DIR",
@@ -67,9 +67,8 @@ a run that was live at the end is incomplete.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, arguments []string) (err error) {
-			*code, err = serveFolder(cmd.Context(), env, flags, arguments[0])
-			return err
+		RunE: func(cmd *cobra.Command, arguments []string) error {
+			return serveFolder(cmd.Context(), env, flags, arguments[0])
 		},
 	}
 	flags.add(command)
@@ -105,34 +104,34 @@ func (f *serveFlags) add(command *cobra.Command) {
 
 // serveFolder serves until ctx ends. An error is one of usage, or says that it
 // could not begin.
-func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) (code int, err error) {
+func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) error {
 	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return exitUsage, hint.With(fmt.Errorf("%s is no folder", folder), "squall serve DIR, with the experiment files in it")
+		return hint.With(fmt.Errorf("%s is no folder", folder), "squall serve DIR, with the experiment files in it")
 	}
 	if err := flags.limits.Check(); err != nil {
-		return exitUsage, hint.With(err, "--protected '*.payments.svc.cluster.local'")
+		return hint.With(err, "--protected '*.payments.svc.cluster.local'")
 	}
 	if err := os.MkdirAll(flags.out, 0o750); err != nil {
-		return exitUsage, hint.With(err, "--out names a folder that can be written")
+		return hint.With(err, "--out names a folder that can be written")
 	}
 	telling := metrics.New(version())
 	log, flush := terminal.NewLog(env.Stderr, terminal.Format(flags.logFormat), flags.verbose)
 	defer flush()
 	notifier, err := flags.notifier(telling, log) //nolint:contextcheck // what is queued outlives ctx
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
 	r, err := newRunner(env, flags.runFlags)
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
 	server, election, err := flags.server(env, folder, r, serve.Config{Notify: notifier.Notify, Metrics: telling, Log: log})
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", flags.listen)
 	if err != nil {
-		return exitUsage, hint.With(err, "--listen names a free address")
+		return hint.With(err, "--listen names a free address")
 	}
 	web := (&serve.Web{Server: server, Metrics: telling.Handler(), TokenFile: flags.tokenFile, Version: version()}).HTTPServer()
 	log.Info("serving", "address", listener.Addr().String(), "folder", folder)
@@ -155,12 +154,12 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 	if left := server.Left(); len(left) > 0 {
 		flush()
 		printLeft(env, left)
-		return exitLeft, nil
+		return exit(exitLeft)
 	}
 	if cause := context.Cause(serving); ctx.Err() == nil && cause != nil {
-		return exitUsage, hint.With(cause, "see the log above")
+		return hint.With(cause, "see the log above")
 	}
-	return exitHeld, nil
+	return nil
 }
 
 // notifyTimeout is how long the last notifications may take at the end.

@@ -23,7 +23,7 @@ type statusFlags struct {
 	output     string
 }
 
-func newStatusCommand(env Env, code *int) *cobra.Command {
+func newStatusCommand(env Env) *cobra.Command {
 	flags := statusFlags{}
 	command := &cobra.Command{
 		Use:   "status",
@@ -41,36 +41,32 @@ Exit codes: 0 the cluster was read, 2 bad usage, 3 it could not be read.`,
   squall status -n shop
   squall status -o json | jq -r '.runs[] | select(.expired) | .run'`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			*code, err = showStatus(cmd.Context(), env, flags)
-			return err
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return showStatus(cmd.Context(), env, flags) },
 	}
 	flags.kubernetes.addWithNamespace(command.Flags(), "look at this namespace only")
 	command.Flags().StringVarP(&flags.output, "output", "o", outputText, "text, yaml or json")
 	return command
 }
 
-// showStatus reads the cluster and prints its live faults. An error is one of
-// usage.
-func showStatus(ctx context.Context, env Env, flags statusFlags) (code int, err error) {
+// showStatus reads the cluster and prints its live faults.
+func showStatus(ctx context.Context, env Env, flags statusFlags) error {
 	show, known := map[string]func(io.Writer, survey) error{outputText: printSurveyText, outputYAML: printYAML[survey], outputJSON: printJSON[survey]}[flags.output]
 	if !known {
-		return exitUsage, hint.With(fmt.Errorf("-o %s is not known", flags.output), "text, yaml or json")
+		return hint.With(fmt.Errorf("-o %s is not known", flags.output), "text, yaml or json")
 	}
 	surveyor, err := newSurveyor(&flags.kubernetes)
 	if err != nil {
-		return exitUsage, err
+		return err
 	}
 	seen, err := surveyor.look(ctx)
 	if err != nil {
-		return failed(ctx, env, err), nil
+		return failed(ctx, err)
 	}
 	seen.warn(env.Stderr)
 	if err := show(env.Stdout, seen); err != nil {
-		return failed(ctx, env, err), nil
+		return failed(ctx, err)
 	}
-	return exitHeld, nil
+	return nil
 }
 
 // printSurveyText prints a line for each fault, and one for a run without any.

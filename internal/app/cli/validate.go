@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ type validateFlags struct {
 	changed changedFlag
 }
 
-func newValidateCommand(env Env, code *int) *cobra.Command {
+func newValidateCommand(env Env) *cobra.Command {
 	flags := validateFlags{}
 	command := &cobra.Command{
 		Use:   "validate FILE...",
@@ -50,9 +51,8 @@ Exit codes: 0 all are valid, 2 any is not.`,
   squall validate -o json outage.yaml
   squall validate --only-changed origin/main experiments/`,
 		Args: needFiles("squall validate"),
-		RunE: func(cmd *cobra.Command, arguments []string) (err error) {
-			*code, err = validateFiles(cmd.Context(), env, flags, arguments)
-			return err
+		RunE: func(cmd *cobra.Command, arguments []string) error {
+			return validateFiles(cmd.Context(), env, flags, arguments)
 		},
 	}
 	command.Flags().StringVarP(&flags.output, "output", "o", "text", "text or json")
@@ -61,38 +61,39 @@ Exit codes: 0 all are valid, 2 any is not.`,
 	return command
 }
 
-// validateFiles checks files and prints what it finds. An error is one of usage.
-func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments []string) (code int, err error) {
+// validateFiles checks files and prints the problems.
+func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments []string) error {
 	if flags.output != "text" && flags.output != "json" {
-		return exitUsage, fmt.Errorf("-o %s is neither text nor json", flags.output)
+		return fmt.Errorf("-o %s is neither text nor json", flags.output)
 	}
 	files, err := flags.changed.files(ctx, arguments)
 	problems, bad := errors.AsType[experiments.Problems](err)
 	if err != nil && !bad {
-		return exitUsage, err
+		return err
 	}
 	var all []loaded
 	if !bad {
 		all, problems = loadFiles(env, files)
 	}
+	var ended error
 	if len(problems) > 0 {
-		code = exitUsage
+		ended = exit(exitUsage)
 	} else if len(files) == 0 {
 		fmt.Fprintf(env.Stderr, "squall: no experiment is touched since %s; nothing was checked\n", flags.changed.base)
 	}
 	if flags.output == "json" {
-		return code, printValidation(env, all, problems)
+		return cmp.Or(printValidation(env, all, problems), ended)
 	}
 	if len(problems) > 0 {
 		fmt.Fprintln(env.Stderr, problems.Error())
-		return code, nil
+		return ended
 	}
 	for _, l := range all {
 		if !flags.quiet {
 			fmt.Fprintln(env.Stdout, oneline.Escaped(fmt.Sprintf("%s: %s is valid", l.file, l.Metadata.Name)))
 		}
 	}
-	return code, nil
+	return nil
 }
 
 func printValidation(env Env, all []loaded, problems experiments.Problems) error {
@@ -104,25 +105,4 @@ func printValidation(env Env, all []loaded, problems experiments.Problems) error
 		result.Experiments = append(result.Experiments, validExperiment{l.file, l.Metadata.Name})
 	}
 	return printJSON(env.Stdout, result)
-}
-
-func newSchemaCommand(env Env) *cobra.Command {
-	return &cobra.Command{
-		Use:   "schema",
-		Short: "Print the JSON Schema of experiment files",
-		Long: `Schema prints the JSON Schema (2020-12) of an experiment document. An editor with
-the YAML language server completes and checks files that begin with
-
-  # yaml-language-server: $schema=squall.schema.json`,
-		Example: "  squall schema > squall.schema.json",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			schema, err := experiments.Schema()
-			if err != nil {
-				return err
-			}
-			_, err = env.Stdout.Write(schema)
-			return err
-		},
-	}
 }

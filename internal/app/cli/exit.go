@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/squall-chaos/squall/runner"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// The exit codes.
+const (
+	exitHeld         = 0
+	exitDeviated     = 1
+	exitUsage        = 2 // bad usage or file
+	exitInconclusive = 3 // inconclusive or refused
+	exitInterrupted  = 4 // interrupted and clean
+	exitLeft         = 5 // rollback incomplete
+)
+
+// exitError ends the program with an exit code. Main prints its cause, if it has
+// one. Any other error of a command is one of usage.
+type exitError struct {
+	code  int
+	cause error
+}
+
+// Error implements error.
+func (e *exitError) Error() string {
+	if e.cause == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.cause.Error()
+}
+
+// Unwrap returns the cause.
+func (e *exitError) Unwrap() error { return e.cause }
+
+// exit returns the error that ends the program with a code and prints nothing, and
+// nil for exitHeld.
+func exit(code int) error {
+	if code == exitHeld {
+		return nil
+	}
+	return &exitError{code: code}
+}
+
+// failed returns the error that ends the program because of err, which is not one of
+// usage, or because ctx has ended.
+func failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return &exitError{code: exitInterrupted, cause: errors.New("interrupted")}
+	}
+	return &exitError{code: exitInconclusive, cause: err}
+}
+
+// codeOf returns the exit code of a run.
+func codeOf(result runner.Result) int {
+	switch {
+	case len(result.Left) > 0:
+		return exitLeft
+	case result.Verdict == steadystate.Deviated:
+		return exitDeviated
+	case result.Status == runner.Interrupted:
+		return exitInterrupted
+	case result.Verdict == steadystate.Inconclusive:
+		return exitInconclusive
+	default:
+		return exitHeld
+	}
+}
+
+// worstCode returns the most severe of the exit codes.
+func worstCode(codes ...int) int {
+	for _, code := range []int{exitLeft, exitDeviated, exitInterrupted, exitInconclusive, exitUsage} {
+		if slices.Contains(codes, code) {
+			return code
+		}
+	}
+	return exitHeld
+}

@@ -1,0 +1,28 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/squall-chaos/squall/experiments"
+)
+
+func newSchemaCommand(env Env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of experiment files",
+		Long: `Schema prints the JSON Schema (2020-12) of an experiment document. An editor with
+the YAML language server completes and checks files that begin with
+
+  # yaml-language-server: $schema=squall.schema.json`,
+		Example: "  squall schema > squall.schema.json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			schema, err := experiments.Schema()
+			if err != nil {
+				return err
+			}
+			_, err = env.Stdout.Write(schema)
+			return err
+		},
+	}
+}
