@@ -6,7 +6,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -20,7 +20,7 @@ func (r Run) Outcome() string {
 		return stateUnfinished + ": " + cutShort
 	}
 	words := r.Result.Verdict.String()
-	if r.Result.Status != runner.Completed {
+	if r.Result.Status != event.StatusCompleted {
 		words += fmt.Sprintf(" (%s)", r.Result.Status)
 	}
 	if len(r.Result.Left) > 0 {

@@ -19,7 +19,7 @@ import (
 	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -28,16 +28,16 @@ import (
 type recorder struct {
 	t      *testing.T
 	now    time.Time
-	events []journal.Event
+	events []journal.Line
 }
 
-func (r *recorder) add(eventType string, data any) {
+func (r *recorder) add(e event.Event) {
 	r.t.Helper()
-	event, err := journal.NewEvent(r.now, eventType, data)
+	line, err := event.Encode(r.now, e)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.events = append(r.events, event)
+	r.events = append(r.events, line)
 }
 
 // begin records the start of a run of the experiment.
@@ -52,7 +52,7 @@ func begin(t *testing.T, file string) (*recorder, experiments.Experiment) {
 	for _, probe := range loaded[0].Spec.Measured() {
 		queries[probe.Name] = `histogram_quantile(0.99, sum by (le) (rate(istio_request_duration_milliseconds_bucket{reporter="source", destination_service="checkout.shop.svc.cluster.local"}[1m]))) > 0`
 	}
-	r.add(runner.EventStarted, runner.Started{
+	r.add(event.Started{
 		Run:        mesh.Run{ID: "20260102-030405-" + loaded[0].Metadata.Name + "-abcdef", Owner: "a user with  blanks@build-agent-17.internal.example.com"},
 		Experiment: loaded[0], Version: "v1.2.3", Cluster: "https://" + strings.Repeat("0123456789abcdef", 4) + ".gr7.eu-central-1.eks.example.com:443",
 		Prometheus: "https://prometheus.example.com/" + strings.Repeat("tenant/", 20), Queries: queries,
@@ -108,9 +108,9 @@ func value(probe int, second float64, disturbed bool) float64 {
 }
 
 // phase records a step of the hostile run, with a measurement every three seconds.
-func (r *recorder) phase(name runner.PhaseName, measured experiments.Phase, times int, probes []experiments.Probe) {
+func (r *recorder) phase(name event.PhaseName, measured experiments.Phase, times int, probes []experiments.Probe) {
 	start := r.events[0].Time
-	r.add(runner.EventPhase, runner.Phase{Name: name, Length: experiments.Duration{Duration: time.Duration(3*times) * time.Second}})
+	r.add(event.Phase{Name: name, Length: experiments.Duration{Duration: time.Duration(3*times) * time.Second}})
 	for range times {
 		for i, probe := range probes {
 			if probe.Name == "never measured" || i > 4 {
@@ -125,7 +125,7 @@ func (r *recorder) phase(name runner.PhaseName, measured experiments.Phase, time
 			if m.Value != nil && (i == 0 && *m.Value < 0.99 || i == 1 && *m.Value > 800) {
 				m.Verdict, m.Reason = steadystate.Deviated, "outside of the tolerance"
 			}
-			r.add(runner.EventMeasured, m)
+			r.add(event.Measured{Measurement: m})
 		}
 		r.now = r.now.Add(3 * time.Second)
 	}
@@ -162,7 +162,7 @@ func TestHostileJournal(t *testing.T) {
 }
 
 // hostile gives a run in which everything is there at once, long and hostile.
-func hostile(t *testing.T) []journal.Event {
+func hostile(t *testing.T) []journal.Line {
 	t.Helper()
 	r, experiment := begin(t, hostileFile)
 	probes := experiment.Spec.Measured()
@@ -172,40 +172,40 @@ func hostile(t *testing.T) []journal.Event {
 		"spec":     map[string]any{"hosts": []any{nasty}, "http": []any{map[string]any{"name": strings.Repeat("long", 60)}}},
 	}}
 	inForce := "payments-and-invoices-production/payments-provider-gateway"
-	r.add(runner.EventPhase, runner.Phase{Name: runner.PhasePreflight})
-	r.add(runner.EventPlanned, mesh.Plan{
+	r.add(event.Phase{Name: event.PhasePreflight})
+	r.add(event.Planned{Plan: mesh.Plan{
 		Experiment: experiment.Metadata.Name,
 		Decisions: []mesh.Decision{{
 			Host: "payments-provider-gateway.payments-and-invoices-production.svc.cluster.local", Callers: "shop-frontend-production",
 			InForce: &inForce, Placement: mesh.Shadow, Reason: "shadow in shop-frontend-production, outranks " + inForce + " (public)",
 		}},
 		Objects: []*unstructured.Unstructured{shadow},
-	})
+	}})
 	r.now = r.now.Add(30 * time.Millisecond)
-	r.phase(runner.PhaseBaseline, experiments.Before, 7, probes)
+	r.phase(event.PhaseBaseline, experiments.Before, 7, probes)
 	one := 4.0
-	r.add(runner.EventMeasured, steadystate.Measurement{Probe: "measured once", Phase: experiments.Before, Time: r.now, Value: &one, Verdict: steadystate.Deviated, Reason: "4 is below 5"})
-	r.add(runner.EventPhase, runner.Phase{Name: runner.PhaseInject})
-	r.add(runner.EventCreating, runner.Change{Object: shadow})
-	r.add(runner.EventCreated, mesh.RefTo(shadow))
+	r.add(event.Measured{Measurement: steadystate.Measurement{Probe: "measured once", Phase: experiments.Before, Time: r.now, Value: &one, Verdict: steadystate.Deviated, Reason: "4 is below 5"}})
+	r.add(event.Phase{Name: event.PhaseInject})
+	r.add(event.Creating{Object: shadow})
+	r.add(event.Created{Ref: mesh.RefTo(shadow)})
 	r.now = r.now.Add(40 * time.Millisecond)
-	r.phase(runner.PhaseObserve, experiments.During, 30, probes)
-	r.add(runner.EventPhase, runner.Phase{Name: runner.PhaseRollback, Reason: nasty})
-	r.add(runner.EventDeleted, runner.Deletion{Object: mesh.RefTo(shadow), Error: nasty})
+	r.phase(event.PhaseObserve, experiments.During, 30, probes)
+	r.add(event.Phase{Name: event.PhaseRollback, Reason: nasty})
+	r.add(event.Deleted{Object: mesh.RefTo(shadow), Error: nasty})
 	r.now = r.now.Add(25 * time.Millisecond)
-	r.phase(runner.PhaseRecover, experiments.After, 5, probes)
-	r.add(runner.EventPhase, runner.Phase{Name: runner.PhaseEffect})
+	r.phase(event.PhaseRecover, experiments.After, 5, probes)
+	r.add(event.Phase{Name: event.PhaseEffect})
 	r.now = r.now.Add(5 * time.Millisecond)
-	r.add(runner.EventEffect, runner.Effect{Query: nasty, Requests: 1234567, Verdict: steadystate.Inconclusive, Reason: nasty})
+	r.add(event.Effect{Query: nasty, Requests: 1234567, Verdict: steadystate.Inconclusive, Reason: nasty})
 	var findings []steadystate.Finding
 	for i, probe := range probes {
 		findings = append(findings, steadystate.Finding{Probe: probe.Name, Phase: experiments.During, Verdict: steadystate.Verdict(i % 3), Reason: []string{"", nasty, "1000 is above 800"}[i%3]})
 	}
-	r.add(runner.EventFinished, runner.Result{
-		Status: runner.Stopped, Verdict: steadystate.Deviated, Reason: "checkout p99 in ms: 1000 is above 800 " + nasty, Hint: nasty, Findings: findings,
+	r.add(event.Finished{Result: event.Result{
+		Status: event.StatusStopped, Verdict: steadystate.Deviated, Reason: "checkout p99 in ms: 1000 is above 800 " + nasty, Hint: nasty, Findings: findings,
 		Injected: experiments.Duration{Duration: 90 * time.Second}, Rollback: experiments.Duration{Duration: 25 * time.Millisecond}, Recovery: experiments.Duration{Duration: 4 * time.Second},
 		Left: []mesh.Ref{mesh.RefTo(shadow)},
-	})
+	}})
 	return r.events
 }
 
@@ -214,8 +214,8 @@ func hostile(t *testing.T) []journal.Event {
 func TestNothingCommandsATerminal(t *testing.T) {
 	r := &recorder{t: t, events: hostile(t)}
 	const commands = "\x1b[2J\u009b2J\r\n::stop-commands::x\u202e"
-	r.add(runner.EventMeasured, steadystate.Measurement{Probe: "queue", Phase: experiments.Before, Reason: commands})
-	r.add(runner.EventFinished, runner.Result{Status: runner.RefusedRun, Reason: commands, Hint: commands})
+	r.add(event.Measured{Measurement: steadystate.Measurement{Probe: "queue", Phase: experiments.Before, Reason: commands}})
+	r.add(event.Finished{Result: event.Result{Status: event.StatusRefused, Reason: commands, Hint: commands}})
 	run, err := reports.Fold(r.events)
 	if err != nil {
 		t.Fatal(err)

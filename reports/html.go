@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 //go:embed report.html
@@ -47,7 +47,7 @@ type pageProbe struct {
 }
 
 type pageEffect struct {
-	runner.Effect
+	event.Effect
 	Hit, Share string
 }
 

@@ -15,13 +15,13 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // summaryOf folds a journal and lets its run begin some hours later.
-func summaryOf(t *testing.T, journaled []journal.Event, hours int) reports.Summary {
+func summaryOf(t *testing.T, journaled []journal.Line, hours int) reports.Summary {
 	t.Helper()
 	run, err := reports.Fold(journaled)
 	if err != nil {
@@ -34,16 +34,16 @@ func summaryOf(t *testing.T, journaled []journal.Event, hours int) reports.Summa
 
 func TestIndex(t *testing.T) {
 	held := summaryOf(t, events(
-		t, measured("page p99", experiments.During, 12, steadystate.Held), runner.Effect{Requests: 731.4, Verdict: steadystate.Held},
-		runner.Result{Status: runner.Completed, Verdict: steadystate.Held, Injected: experiments.Duration{Duration: 2 * time.Minute}, Finished: start.Add(3 * time.Minute)},
+		t, measured("page p99", experiments.During, 12, steadystate.Held), event.Effect{Requests: 731.4, Verdict: steadystate.Held},
+		event.Finished{Result: event.Result{Status: event.StatusCompleted, Verdict: steadystate.Held, Injected: experiments.Duration{Duration: 2 * time.Minute}, Finished: start.Add(3 * time.Minute)}},
 	), 0)
 	held.Link = "with blank & 100%?/report.html"
 	deviated := summaryOf(t, wholeRun(t), 2)
 	deviated.Link = "javascript:alert(1)/journal.jsonl"
-	left := summaryOf(t, events(t, runner.Result{
-		Status: runner.Interrupted, Verdict: steadystate.Inconclusive, Reason: "interrupt signal received",
+	left := summaryOf(t, events(t, event.Finished{Result: event.Result{
+		Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Reason: "interrupt signal received",
 		Left: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
-	}), 1)
+	}}), 1)
 	for name, runs := range map[string][]reports.Summary{
 		"none": nil,
 		"index": {
@@ -90,7 +90,7 @@ func TestIndexIsSorted(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var runs []reports.Summary
 		for i, seconds := range rapid.SliceOf(rapid.IntRange(0, 100)).Draw(t, "seconds") {
-			id := start.Add(time.Duration(seconds)*time.Second).Format(runner.IDTime) + fmt.Sprintf("-%d", i)
+			id := start.Add(time.Duration(seconds)*time.Second).Format(event.IDTime) + fmt.Sprintf("-%d", i)
 			runs = append(runs, reports.Unreadable(id, errors.New(rapid.String().Draw(t, "error"))))
 		}
 		var got strings.Builder
@@ -102,7 +102,7 @@ func TestIndexIsSorted(t *testing.T) {
 			t.Fatalf("%d lines of %d runs", len(lines), len(runs))
 		}
 		for i := 2; i <= len(runs); i++ {
-			if lines[i-1][:len(runner.IDTime)] < lines[i][:len(runner.IDTime)] {
+			if lines[i-1][:len(event.IDTime)] < lines[i][:len(event.IDTime)] {
 				t.Errorf("%q stands before %q", lines[i-1], lines[i])
 			}
 		}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/mesh"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -25,7 +25,7 @@ type document struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Status is empty, and the verdict inconclusive, when the journal was cut
 	// short.
-	Status   runner.Status       `json:"status"`
+	Status   event.Status        `json:"status"`
 	Verdict  steadystate.Verdict `json:"verdict"`
 	Reason   string              `json:"reason,omitempty"`
 	Hint     string              `json:"hint,omitempty"`
@@ -42,7 +42,7 @@ type document struct {
 	Decisions []mesh.Decision `json:"decisions"`
 	Phases    []Phase         `json:"phases"`
 	Probes    []probeReport   `json:"probes"`
-	Effect    *runner.Effect  `json:"effect,omitempty"`
+	Effect    *event.Effect   `json:"effect,omitempty"`
 	Changes   []Change        `json:"changes"`
 
 	InjectedSeconds float64    `json:"injectedSeconds"`

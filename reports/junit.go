@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -122,7 +122,7 @@ func writeSuites(w io.Writer, suites ...junitSuite) error {
 
 // suiteWithoutCases gives the suite of the run as far as it knows no probe.
 func (r Run) suiteWithoutCases() junitSuite {
-	verdict, status := steadystate.Inconclusive, runner.Status("")
+	verdict, status := steadystate.Inconclusive, event.Status("")
 	if r.Result != nil {
 		verdict, status = r.Result.Verdict, r.Result.Status
 	}
@@ -152,7 +152,7 @@ func (r Run) wholeVerdict() (*steadystate.Verdict, string) {
 		verdict = steadystate.Deviated
 		return &verdict, "the rollback is incomplete"
 	}
-	if r.Result.Status == runner.Completed || r.Result.Status == runner.Stopped {
+	if r.Result.Status == event.StatusCompleted || r.Result.Status == event.StatusStopped {
 		for _, j := range r.judgements() {
 			if j.Verdict != nil && *j.Verdict == verdict {
 				verdict = steadystate.Held
@@ -165,7 +165,7 @@ func (r Run) wholeVerdict() (*steadystate.Verdict, string) {
 
 // lasted gives how long the probes of a phase were measured.
 func (r Run) lasted(phase experiments.Phase) time.Duration {
-	names := map[experiments.Phase]runner.PhaseName{experiments.Before: runner.PhaseBaseline, experiments.During: runner.PhaseObserve, experiments.After: runner.PhaseRecover}
+	names := map[experiments.Phase]event.PhaseName{experiments.Before: event.PhaseBaseline, experiments.During: event.PhaseObserve, experiments.After: event.PhaseRecover}
 	for i, p := range r.Phases {
 		if p.Name != names[phase] {
 			continue

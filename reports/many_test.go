@@ -8,7 +8,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -23,7 +23,7 @@ func TestManyProbes(t *testing.T) {
 			run.Measurements = append(run.Measurements, steadystate.Measurement{Probe: name, Phase: experiments.During, Value: &value})
 		}
 	}
-	run.Result = &runner.Result{Status: runner.Completed}
+	run.Result = &event.Result{Status: event.StatusCompleted}
 	began := time.Now()
 	for _, format := range []reports.Format{reports.FormatText, reports.FormatMarkdown, reports.FormatJUnit, reports.FormatJSON, reports.FormatHTML} {
 		if err := reports.Write(io.Discard, format, run); err != nil {

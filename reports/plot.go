@@ -16,7 +16,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -181,7 +181,7 @@ func addBands(p *plot.Plot, r Run, probe experiments.Probe) error {
 // the run: those that the experiment asks for, cut off where the run ended early.
 func (r Run) faultPeriods() []experiments.Period {
 	for i, phase := range r.Phases {
-		if phase.Name != runner.PhaseObserve {
+		if phase.Name != event.PhaseObserve {
 			continue
 		}
 		end := r.Last

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // A plot shades the times in which a fault was active, which are not those of the
@@ -24,7 +24,7 @@ func TestFaultPeriods(t *testing.T) {
 		r := Run{Began: began, Last: began.Add(time.Minute)}
 		r.Experiment.Spec = experiments.Spec{Duration: seconds(30), Faults: faults}
 		observe, rollback := Phase{Began: began.Add(10 * time.Second)}, Phase{Began: began.Add(10*time.Second + observed)}
-		observe.Name, rollback.Name = runner.PhaseObserve, runner.PhaseRollback
+		observe.Name, rollback.Name = event.PhaseObserve, event.PhaseRollback
 		r.Phases = []Phase{observe, rollback}
 		return r
 	}

@@ -1,100 +1,103 @@
-// Package reports renders what a journal says: every report is a function of
-// the journal alone, so that it can be made later and elsewhere.
+// Package reports renders the journal of a run. Every report is a function of the
+// journal alone, so it can be made later and on another machine.
 package reports
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/squall-chaos/squall/mesh"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// Run is what a journal says, put together.
+// Run is a run as its journal records it.
 type Run struct {
-	runner.Started
+	event.Started
 	Began        time.Time
 	Plan         mesh.Plan
 	Phases       []Phase
 	Measurements []steadystate.Measurement
 	Changes      []Change
-	Effect       *runner.Effect
+	Effect       *event.Effect
 	// Result is absent when the journal was cut short.
-	Result *runner.Result
+	Result *event.Result
 	// Last is the time of the last event.
 	Last time.Time
 }
 
-// Phase is a step of the run, and when it began.
+// Phase is a phase of the run and the time at which it began.
 type Phase struct {
-	runner.Phase
+	event.Phase
 	Began time.Time `json:"began"`
 }
 
-// Change is something that the run did to an object.
+// Change is an action of the run on an object, or its outcome.
 type Change struct {
 	Time   time.Time `json:"time"`
-	What   string    `json:"what"` // the type of the journal's event
+	What   string    `json:"what"` // the type of the event
 	Object mesh.Ref  `json:"object"`
 	Error  string    `json:"error,omitempty"`
 }
 
-// Fold puts the events of a journal together.
-func Fold(events []journal.Event) (Run, error) {
+// Fold returns the run that a journal records. It skips lines of types that this
+// version does not know.
+func Fold(lines []journal.Line) (Run, error) {
 	var run Run
-	for i, event := range events {
-		if err := run.take(event); err != nil {
-			return Run{}, fmt.Errorf("journal event %d (%s): %w", i+1, event.Type, err)
+	for i, line := range lines {
+		e, err := event.Decode(line)
+		if _, unknown := errors.AsType[*event.UnknownTypeError](err); err != nil && !unknown {
+			return Run{}, fmt.Errorf("journal event %d (%s): %w", i+1, line.Type, err)
 		}
-		run.Last = event.Time
+		if e != nil {
+			run.add(line.Time, e)
+		}
+		run.Last = line.Time
 	}
 	return run, nil
 }
 
-// take adds one event. Types that are not known are left out, so that an older
-// version reads what it can.
-func (r *Run) take(event journal.Event) error {
+// add adds one event.
+func (r *Run) add(at time.Time, e event.Event) {
 	changed := func(object mesh.Ref, failure string) {
-		r.Changes = append(r.Changes, Change{event.Time, event.Type, object, failure})
+		r.Changes = append(r.Changes, Change{Time: at, What: e.Type(), Object: object, Error: failure})
 	}
-	switch event.Type {
-	case runner.EventStarted:
-		r.Began = event.Time
-		return decode(event, func(s runner.Started) { r.Started = s })
-	case runner.EventPlanned:
-		return decode(event, func(p mesh.Plan) { r.Plan = p })
-	case runner.EventPhase:
-		return decode(event, func(p runner.Phase) { r.Phases = append(r.Phases, Phase{p, event.Time}) })
-	case runner.EventMeasured:
-		return decode(event, func(m steadystate.Measurement) { r.Measurements = append(r.Measurements, m) })
-	case runner.EventCreating, runner.EventUpdating:
-		return decode(event, func(c runner.Change) {
-			if c.Object != nil {
-				changed(mesh.RefTo(c.Object), "")
-			}
-		})
-	case runner.EventCreated, runner.EventUpdated:
-		return decode(event, func(ref mesh.Ref) { changed(ref, "") })
-	case runner.EventDeleted, runner.EventUpdateFailed:
-		return decode(event, func(d runner.Deletion) { changed(d.Object, d.Error) })
-	case runner.EventEffect:
-		return decode(event, func(e runner.Effect) { r.Effect = &e })
-	case runner.EventFinished:
-		return decode(event, func(result runner.Result) { r.Result = &result })
+	switch e := e.(type) {
+	case event.Started:
+		r.Began, r.Started = at, e
+	case event.Planned:
+		r.Plan = e.Plan
+	case event.Phase:
+		r.Phases = append(r.Phases, Phase{Phase: e, Began: at})
+	case event.Measured:
+		r.Measurements = append(r.Measurements, e.Measurement)
+	case event.Creating:
+		if e.Object != nil { // a journal from elsewhere may lack it
+			changed(mesh.RefTo(e.Object), "")
+		}
+	case event.Updating:
+		if e.Object != nil {
+			changed(mesh.RefTo(e.Object), "")
+		}
+	case event.Created:
+		changed(e.Ref, "")
+	case event.Updated:
+		changed(e.Ref, "")
+	case event.UpdateFailed:
+		changed(e.Object, e.Error)
+	case event.Deleted:
+		changed(e.Object, e.Error)
+	case event.Effect:
+		r.Effect = &e
+	case event.Finished:
+		r.Result = &e.Result
+	case event.Deleting, event.HeartbeatFailed, event.Counted:
+		// Not in a report. The Deleted that follows a Deleting has the outcome. A
+		// failed heartbeat that matters ends the run and is its reason. The Effect
+		// has the final count.
 	}
-	return nil
-}
-
-func decode[T any](event journal.Event, take func(T)) error {
-	var data T
-	if err := json.Unmarshal(event.Data, &data); err != nil {
-		return err
-	}
-	take(data)
-	return nil
 }
 
 // calls says whose calls are disturbed: as the file does when that is all, and

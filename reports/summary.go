@@ -8,7 +8,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -30,7 +30,7 @@ type Summary struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 	// Status is empty, and the verdict inconclusive, when the journal was cut
 	// short or could not be read.
-	Status   runner.Status       `json:"status"`
+	Status   event.Status        `json:"status"`
 	Verdict  steadystate.Verdict `json:"verdict"`
 	Reason   string              `json:"reason,omitempty"`
 	Began    time.Time           `json:"began,omitzero"`
@@ -70,9 +70,9 @@ func Summarize(r Run) Summary {
 func Unreadable(run string, err error) Summary {
 	var r Run
 	r.Run.ID, r.Experiment.Metadata.Name = run, run
-	if len(run) >= len(runner.IDTime) {
+	if len(run) >= len(event.IDTime) {
 		// Ids begin with the time; a folder of another name has none.
-		r.Began, _ = time.Parse(runner.IDTime, run[:len(runner.IDTime)])
+		r.Began, _ = time.Parse(event.IDTime, run[:len(event.IDTime)])
 	}
 	r.Last = r.Began
 	s := Summary{Run: run, Verdict: steadystate.Inconclusive, Began: r.Began, Error: OneLine(err.Error()), suite: r.suite()}

@@ -11,7 +11,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // events makes a journal that begins as every journal does.
-func events(t *testing.T, more ...any) []journal.Event {
+func events(t *testing.T, more ...event.Event) []journal.Line {
 	t.Helper()
 	loaded, err := experiments.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
 kind: Experiment
@@ -42,74 +42,51 @@ spec:
 		t.Fatal(err)
 	}
 	inForce := "prod/ratings"
-	all := []any{
-		runner.Started{Run: mesh.Run{ID: "20260102-030405-outage-abcdef"}, Experiment: loaded[0]},
-		mesh.Plan{Experiment: "outage", Decisions: []mesh.Decision{
+	all := []event.Event{
+		event.Started{Run: mesh.Run{ID: "20260102-030405-outage-abcdef"}, Experiment: loaded[0]},
+		event.Planned{Plan: mesh.Plan{Experiment: "outage", Decisions: []mesh.Decision{
 			{Host: "ratings.prod.svc.cluster.local", Callers: "shop", InForce: &inForce, Placement: mesh.Shadow, Reason: "shadow in shop, outranks prod/ratings (public)"},
-		}},
+		}}},
 	}
-	var made []journal.Event
-	for i, data := range append(all, more...) {
-		eventType := ""
-		switch data.(type) {
-		case runner.Started:
-			eventType = runner.EventStarted
-		case mesh.Plan:
-			eventType = runner.EventPlanned
-		case steadystate.Measurement:
-			eventType = runner.EventMeasured
-		case runner.Phase:
-			eventType = runner.EventPhase
-		case runner.Change:
-			eventType = runner.EventCreating
-		case mesh.Ref:
-			eventType = runner.EventCreated
-		case runner.Deletion:
-			eventType = runner.EventDeleted
-		case runner.Effect:
-			eventType = runner.EventEffect
-		case runner.Result:
-			eventType = runner.EventFinished
-		default:
-			t.Fatalf("no event for %T", data)
-		}
-		event, err := journal.NewEvent(start.Add(time.Duration(i)*time.Second), eventType, data)
+	var lines []journal.Line
+	for i, e := range append(all, more...) {
+		line, err := event.Encode(start.Add(time.Duration(i)*time.Second), e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		made = append(made, event)
+		lines = append(lines, line)
 	}
-	return made
+	return lines
 }
 
-func measured(probe string, phase experiments.Phase, value float64, verdict steadystate.Verdict) steadystate.Measurement {
-	return steadystate.Measurement{Probe: probe, Phase: phase, Time: start, Value: &value, Verdict: verdict}
+func measured(probe string, phase experiments.Phase, value float64, verdict steadystate.Verdict) event.Measured {
+	return event.Measured{Measurement: steadystate.Measurement{Probe: probe, Phase: phase, Time: start, Value: &value, Verdict: verdict}}
 }
 
 // wholeRun makes a journal of every kind of event, with text that means
 // something to HTML, XML and Markdown.
-func wholeRun(t *testing.T) []journal.Event {
+func wholeRun(t *testing.T) []journal.Line {
 	t.Helper()
 	shadow := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": map[string]any{"namespace": "shop", "name": "squall-ratings-abcdef01"},
 		"spec": map[string]any{"hosts": []any{"<b>ratings</b>"}},
 	}}
-	at := func(second int, probe string, phase experiments.Phase, value float64, verdict steadystate.Verdict, reason string) steadystate.Measurement {
+	at := func(second int, probe string, phase experiments.Phase, value float64, verdict steadystate.Verdict, reason string) event.Measured {
 		m := measured(probe, phase, value, verdict)
 		m.Time, m.Reason = start.Add(time.Duration(second)*time.Second), reason
 		return m
 	}
 	return events(
 		t,
-		runner.Phase{Name: runner.PhaseBaseline}, at(2, "page p99", experiments.Before, 20, steadystate.Held, ""), at(3, "page p99", experiments.Before, 21, steadystate.Held, ""),
-		runner.Phase{Name: runner.PhaseInject}, runner.Change{Object: shadow}, mesh.RefTo(shadow),
-		runner.Phase{Name: runner.PhaseObserve}, at(8, "page p99", experiments.During, 700, steadystate.Held, ""), at(9, "page p99", experiments.During, 900, steadystate.Deviated, "900 is above 800 <script>alert(1)</script> | `x`"),
-		runner.Phase{Name: runner.PhaseRollback, Reason: "page p99: 900 is above 800"}, runner.Deletion{Object: mesh.RefTo(shadow)},
-		runner.Phase{Name: runner.PhaseRecover}, at(14, "page p99", experiments.After, 30, steadystate.Held, ""),
-		runner.Effect{Query: `sum(istio_requests_total{a="b"}) > 0`, Requests: 12, Verdict: steadystate.Held},
-		runner.Result{Status: runner.Stopped, Verdict: steadystate.Deviated, Reason: "page p99: 900 is above 800 <script>alert(1)</script> | `x`", Findings: []steadystate.Finding{
+		event.Phase{Name: event.PhaseBaseline}, at(2, "page p99", experiments.Before, 20, steadystate.Held, ""), at(3, "page p99", experiments.Before, 21, steadystate.Held, ""),
+		event.Phase{Name: event.PhaseInject}, event.Creating{Object: shadow}, event.Created{Ref: mesh.RefTo(shadow)},
+		event.Phase{Name: event.PhaseObserve}, at(8, "page p99", experiments.During, 700, steadystate.Held, ""), at(9, "page p99", experiments.During, 900, steadystate.Deviated, "900 is above 800 <script>alert(1)</script> | `x`"),
+		event.Phase{Name: event.PhaseRollback, Reason: "page p99: 900 is above 800"}, event.Deleted{Object: mesh.RefTo(shadow)},
+		event.Phase{Name: event.PhaseRecover}, at(14, "page p99", experiments.After, 30, steadystate.Held, ""),
+		event.Effect{Query: `sum(istio_requests_total{a="b"}) > 0`, Requests: 12, Verdict: steadystate.Held},
+		event.Finished{Result: event.Result{Status: event.StatusStopped, Verdict: steadystate.Deviated, Reason: "page p99: 900 is above 800 <script>alert(1)</script> | `x`", Findings: []steadystate.Finding{
 			{Probe: "page p99", Phase: experiments.During, Verdict: steadystate.Deviated, Reason: "900 is above 800 <script>alert(1)</script> | `x`"},
-		}},
+		}}},
 	)
 }
 
@@ -117,33 +94,33 @@ func TestReports(t *testing.T) {
 	seconds := func(n float64) experiments.Duration {
 		return experiments.Duration{Duration: time.Duration(n * float64(time.Second))}
 	}
-	for name, journaled := range map[string][]journal.Event{
+	for name, journaled := range map[string][]journal.Line{
 		"held": events(
 			t, measured("page answers", experiments.Before, 1, steadystate.Held), measured("page p99", experiments.Before, 12.3456, steadystate.Held),
 			measured("page answers", experiments.During, 0.995, steadystate.Held), measured("no page", experiments.During, 0, steadystate.Held),
-			runner.Effect{Requests: 731.4, Complete: true, Verdict: steadystate.Held, Share: &runner.Share{Asked: 0.5, Achieved: 0.503, Requests: 1450}},
-			runner.Result{Status: runner.Completed, Verdict: steadystate.Held, Injected: seconds(120.004), Rollback: seconds(0.009), Findings: []steadystate.Finding{
+			event.Effect{Requests: 731.4, Complete: true, Verdict: steadystate.Held, Share: &event.Share{Wanted: 0.5, Achieved: 0.503, Requests: 1450}},
+			event.Finished{Result: event.Result{Status: event.StatusCompleted, Verdict: steadystate.Held, Injected: seconds(120.004), Rollback: seconds(0.009), Findings: []steadystate.Finding{
 				{Probe: "page answers", Phase: experiments.Before}, {Probe: "page p99", Phase: experiments.Before}, {Probe: "page answers", Phase: experiments.During}, {Probe: "no page", Phase: experiments.During},
-			}},
+			}}},
 		),
 		"deviated": events(
 			t, measured("page p99", experiments.During, 900, steadystate.Held), measured("page p99", experiments.During, 4961, steadystate.Deviated),
-			steadystate.Measurement{Probe: "page answers", Phase: experiments.During, Verdict: steadystate.Inconclusive, Reason: "no series"},
-			runner.Effect{Requests: 200, Verdict: steadystate.Held, Untold: "istio_requests_total does not tell which requests match"},
-			runner.Result{Status: runner.Stopped, Verdict: steadystate.Deviated, Reason: "page p99: 4961 is above 800", Injected: seconds(4), Rollback: seconds(0.01), Recovery: seconds(8), Findings: []steadystate.Finding{
+			event.Measured{Measurement: steadystate.Measurement{Probe: "page answers", Phase: experiments.During, Verdict: steadystate.Inconclusive, Reason: "no series"}},
+			event.Effect{Requests: 200, Verdict: steadystate.Held, NoShare: "istio_requests_total does not tell which requests match"},
+			event.Finished{Result: event.Result{Status: event.StatusStopped, Verdict: steadystate.Deviated, Reason: "page p99: 4961 is above 800", Injected: seconds(4), Rollback: seconds(0.01), Recovery: seconds(8), Findings: []steadystate.Finding{
 				{Probe: "page p99", Phase: experiments.During, Verdict: steadystate.Deviated, Reason: "4961 is above 800"},
 				{Probe: "page answers", Phase: experiments.After, Verdict: steadystate.Inconclusive, Reason: "was never measured"},
-			}},
+			}}},
 		),
-		"left": events(t, runner.Result{
-			Status: runner.Interrupted, Verdict: steadystate.Inconclusive, Reason: "interrupt signal received", Injected: seconds(4), Rollback: seconds(30),
+		"left": events(t, event.Finished{Result: event.Result{
+			Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Reason: "interrupt signal received", Injected: seconds(4), Rollback: seconds(30),
 			Left: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
-		}),
-		"held-left": events(t, runner.Result{
-			Status: runner.Completed, Verdict: steadystate.Held, Injected: seconds(120), Rollback: seconds(30),
+		}}),
+		"held-left": events(t, event.Finished{Result: event.Result{
+			Status: event.StatusCompleted, Verdict: steadystate.Held, Injected: seconds(120), Rollback: seconds(30),
 			Left: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
-		}),
-		"refused":   events(t, runner.Result{Status: runner.RefusedRun, Verdict: steadystate.Inconclusive, Reason: "the mesh knows no host", Hint: "check the spelling"}),
+		}}),
+		"refused":   events(t, event.Finished{Result: event.Result{Status: event.StatusRefused, Verdict: steadystate.Inconclusive, Reason: "the mesh knows no host", Hint: "check the spelling"}}),
 		"whole":     wholeRun(t),
 		"cut-short": events(t, measured("page answers", experiments.Before, 1, steadystate.Held)),
 	} {
@@ -179,15 +156,15 @@ func TestFoldRefusesJunk(t *testing.T) {
 
 func TestShareInWords(t *testing.T) {
 	for _, test := range []struct {
-		share runner.Share
+		share event.Share
 		want  string
 	}{
-		{runner.Share{Asked: 0.5, Achieved: 0.503, Requests: 10000}, "50.3 % of 10000 requests; asked for 50.0 %"},
-		{runner.Share{Asked: 0.5, Achieved: 0.25, Requests: 1000}, "more were spared than chance explains"},
-		{runner.Share{Asked: 0.05, Achieved: 0.1, Requests: 10000}, "more were hit than chance explains"},
-		{runner.Share{Asked: 1, Achieved: 0.998, Requests: 1000}, "99.8 % of 1000 requests; asked for 100.0 %"},
-		{runner.Share{Asked: 1, Achieved: 0.5, Requests: 1000}, "perhaps not every proxy has the fault"},
-		{runner.Share{Asked: 0.5, Achieved: 0, Requests: 3}, "asked for 50.0 %"},
+		{event.Share{Wanted: 0.5, Achieved: 0.503, Requests: 10000}, "50.3 % of 10000 requests; asked for 50.0 %"},
+		{event.Share{Wanted: 0.5, Achieved: 0.25, Requests: 1000}, "more were spared than chance explains"},
+		{event.Share{Wanted: 0.05, Achieved: 0.1, Requests: 10000}, "more were hit than chance explains"},
+		{event.Share{Wanted: 1, Achieved: 0.998, Requests: 1000}, "99.8 % of 1000 requests; asked for 100.0 %"},
+		{event.Share{Wanted: 1, Achieved: 0.5, Requests: 1000}, "perhaps not every proxy has the fault"},
+		{event.Share{Wanted: 0.5, Achieved: 0, Requests: 3}, "asked for 50.0 %"},
 	} {
 		got := reports.ShareInWords(test.share)
 		if !strings.Contains(got, test.want) || strings.Contains(test.want, "asked for") && strings.Contains(got, "chance") {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/oneline"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -90,7 +90,7 @@ func ToleranceInWords(p experiments.Probe) string {
 }
 
 // HitInWords says how many requests a fault has hit: "at least 731 requests".
-func HitInWords(e runner.Effect) string {
+func HitInWords(e event.Effect) string {
 	if e.Complete {
 		return fmt.Sprintf("%.0f requests", e.Requests)
 	}
@@ -102,12 +102,12 @@ const doubt = 4
 
 // ShareInWords compares the share of the requests that was hit with the one that
 // was asked for, and says when chance does not explain the difference.
-func ShareInWords(s runner.Share) string {
-	words := fmt.Sprintf("%.1f %% of %.0f requests; asked for %.1f %%", 100*s.Achieved, s.Requests, 100*s.Asked)
+func ShareInWords(s event.Share) string {
+	words := fmt.Sprintf("%.1f %% of %.0f requests; asked for %.1f %%", 100*s.Achieved, s.Requests, 100*s.Wanted)
 	// At either end chance has no part, but a request on its way while the
 	// counters were read has.
-	chance := math.Sqrt(math.Max(s.Asked*(1-s.Asked), 1/s.Requests) / s.Requests)
-	switch off := s.Achieved - s.Asked; {
+	chance := math.Sqrt(math.Max(s.Wanted*(1-s.Wanted), 1/s.Requests) / s.Requests)
+	switch off := s.Achieved - s.Wanted; {
 	case off < -doubt*chance:
 		words += ": more were spared than chance explains; perhaps not every proxy has the fault"
 	case off > doubt*chance:

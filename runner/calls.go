@@ -13,6 +13,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // calls counts the calls that a run may disturb, and those of them that it
@@ -217,7 +218,7 @@ func (c calls) read(ctx context.Context, r Runner, query string) (reading, error
 }
 
 // count says how many calls it means when a counter grows by so many.
-func (c calls) count(labels map[string]string, grown float64) (count Count) {
+func (c calls) count(labels map[string]string, grown float64) (count event.Counted) {
 	if len(c.marks(labels)) > 0 {
 		count.Hit = grown
 	}
@@ -263,14 +264,14 @@ type counting struct {
 	// pod, has counted all the same.
 	seen map[string]counter
 	// total is what there was since the first reading, and hit the marks of it.
-	total Count
+	total event.Counted
 	hit   map[mark]bool
 	// settled is Prometheus' time from which on every request meets the fault.
 	settled float64
 
 	// counted is what there was since the first reading with the fault in force
 	// everywhere, and reporters tells who has reported it, by namespace.
-	counted   Count
+	counted   event.Counted
 	reporters map[string][]string
 	readings  int
 	done      chan struct{}
@@ -298,7 +299,7 @@ func (c *counting) count(ctx context.Context, s *session) {
 		}
 		if c.add(now); c.total.Hit != said {
 			said = c.total.Hit
-			s.record.add(EventCounted, c.total)
+			s.record.add(c.total)
 		}
 	}
 }
@@ -316,9 +317,9 @@ func (c *counting) add(now reading) {
 			c.hit[one] = true
 		}
 		count := c.calls.count(one.labels, grown)
-		c.total.add(count)
+		c.total = sum(c.total, count)
 		if inForce {
-			c.counted.add(count)
+			c.counted = sum(c.counted, count)
 			c.reported(one.labels)
 		}
 	}
@@ -365,16 +366,14 @@ func (c *counting) reported(labels map[string]string) {
 	}
 }
 
-// add adds what another count has counted.
-func (c *Count) add(more Count) {
-	c.Requests += more.Requests
-	c.Hit += more.Hit
-	c.Expected += more.Expected
+// sum returns the sum of two counts.
+func sum(a, b event.Counted) event.Counted {
+	return event.Counted{Requests: a.Requests + b.Requests, Hit: a.Hit + b.Hit, Expected: a.Expected + b.Expected}
 }
 
 // share compares the requests that were hit with those that were asked for, in
 // the time between the first and the last reading under the fault.
-func (c *counting) share() (*Share, string) {
+func (c *counting) share() (*event.Share, string) {
 	if reason := c.calls.untold(); reason != "" {
 		return nil, reason
 	}
@@ -389,7 +388,7 @@ func (c *counting) share() (*Share, string) {
 	if c.counted.Requests <= 0 {
 		return nil, "there were no requests between two readings of the counters"
 	}
-	return &Share{Asked: c.counted.Expected / c.counted.Requests, Achieved: c.counted.Hit / c.counted.Requests, Requests: c.counted.Requests}, ""
+	return &event.Share{Wanted: c.counted.Expected / c.counted.Requests, Achieved: c.counted.Hit / c.counted.Requests, Requests: c.counted.Requests}, ""
 }
 
 // anyOf gives a regex for a PromQL matcher that takes exactly the given texts.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -131,10 +131,10 @@ func TestShareOfTheRequestsHit(t *testing.T) {
 					t.Fatalf("result %+v", result)
 				}
 				effect := effectOf(t, rec)
-				if !strings.Contains(effect.Untold, test.untold) || (test.untold == "") != (effect.Share != nil) {
-					t.Fatalf("share %+v, untold %q", effect.Share, effect.Untold)
+				if !strings.Contains(effect.NoShare, test.untold) || (test.untold == "") != (effect.Share != nil) {
+					t.Fatalf("share %+v, untold %q", effect.Share, effect.NoShare)
 				}
-				if effect.Share != nil && (math.Abs(effect.Share.Asked-test.asked) > 1e-9 || math.Abs(effect.Share.Achieved-test.achieved) > 1e-9) {
+				if effect.Share != nil && (math.Abs(effect.Share.Wanted-test.asked) > 1e-9 || math.Abs(effect.Share.Achieved-test.achieved) > 1e-9) {
 					t.Errorf("share %+v", effect.Share)
 				}
 			})
@@ -187,22 +187,22 @@ func TestCountersThatComeAndGo(t *testing.T) {
 					t.Errorf("result %+v, effect %+v", result, effect)
 				}
 				if effect.Share == nil || math.Abs(effect.Share.Achieved-0.5) > 0.05 || effect.Share.Requests > 200 {
-					t.Errorf("share %+v, untold %q", effect.Share, effect.Untold)
+					t.Errorf("share %+v, untold %q", effect.Share, effect.NoShare)
 				}
 			})
 		})
 	}
 }
 
-func effectOf(t *testing.T, rec *record) runner.Effect {
+func effectOf(t *testing.T, rec *record) event.Effect {
 	t.Helper()
-	for i, data := range rec.data {
-		if rec.types[i] == runner.EventEffect {
-			return data.(runner.Effect)
+	for _, e := range rec.events {
+		if effect, is := e.(event.Effect); is {
+			return effect
 		}
 	}
 	t.Fatal("no effect was recorded")
-	return runner.Effect{}
+	return event.Effect{}
 }
 
 // What was counted before the end may still be too little, and says so.
@@ -255,14 +255,14 @@ func TestRequestsThatAreHeldAreNotCompleteEither(t *testing.T) {
 func TestWhyNoRequestWasHit(t *testing.T) {
 	for name, test := range map[string]struct {
 		traffic traffic
-		status  runner.Status
+		status  event.Status
 		reason  string
 	}{
-		"no calls at all":  {traffic{}, runner.Completed, "it has no such calls"},
-		"no calls then":    {traffic{"-": steady(0)}, runner.Completed, "there were none in that time"},
-		"others":           {traffic{"-": steady(5), "DC": steady(1)}, runner.Completed, "none of 1"},
-		"no flags to tell": {traffic{"none": steady(5)}, runner.RefusedRun, "no label response_flags"},
-		"no flags later":   {traffic{"none": from(10, 5)}, runner.Completed, "no label response_flags"},
+		"no calls at all":  {traffic{}, event.StatusCompleted, "it has no such calls"},
+		"no calls then":    {traffic{"-": steady(0)}, event.StatusCompleted, "there were none in that time"},
+		"others":           {traffic{"-": steady(5), "DC": steady(1)}, event.StatusCompleted, "none of 1"},
+		"no flags to tell": {traffic{"none": steady(5)}, event.StatusRefused, "no label response_flags"},
+		"no flags later":   {traffic{"none": from(10, 5)}, event.StatusCompleted, "no label response_flags"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // Faults may lead to each other's hosts: what one of them marks is hit.
@@ -17,7 +18,7 @@ func TestScopesThatOverlap(t *testing.T) {
 		{callers: "shop", hosts: []string{"b"}, flags: []string{"FI"}, asked: 1, labels: []map[string]string{nil}},
 	}}
 	got := c.count(map[string]string{"source_workload_namespace": "shop", "destination_service": "b", "response_flags": "FI"}, 7)
-	if diff := cmp.Diff(Count{Requests: 7, Hit: 7, Expected: 7}, got); diff != "" {
+	if diff := cmp.Diff(event.Counted{Requests: 7, Hit: 7, Expected: 7}, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/sleep"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -51,16 +52,16 @@ func (s *session) startEffect(ctx context.Context, planned Planned) (*counting, 
 	for deadline := time.Now().Add(scrapeTimeout); ; {
 		now, err := calls.read(ctx, s.Runner, calls.before)
 		if err != nil {
-			return nil, s.fail(ctx, RefusedRun, fmt.Errorf("the requests hit cannot be counted: %w", err))
+			return nil, s.fail(ctx, event.StatusRefused, fmt.Errorf("the requests hit cannot be counted: %w", err))
 		}
 		if calls.flagless(now) {
-			return nil, &ending{RefusedRun, flaglessReason, "nothing was injected; set effect.minRequests to 0 to judge by the probes alone"}
+			return nil, &ending{event.StatusRefused, flaglessReason, "nothing was injected; set effect.minRequests to 0 to judge by the probes alone"}
 		}
 		if now.scraped >= s.clock+afterglow.Seconds() {
 			return newCounting(calls, now), nil
 		}
 		if !time.Now().Before(deadline) {
-			return nil, &ending{RefusedRun, fmt.Sprintf("Prometheus has not scraped the callers' istio_requests_total for %s, so the requests hit could not be counted", scrapeTimeout), "nothing was injected; check the scrape of the callers' proxies, or set effect.minRequests to 0"}
+			return nil, &ending{event.StatusRefused, fmt.Sprintf("Prometheus has not scraped the callers' istio_requests_total for %s, so the requests hit could not be counted", scrapeTimeout), "nothing was injected; check the scrape of the callers' proxies, or set effect.minRequests to 0"}
 		}
 		if !sleep.For(ctx, min(s.experiment.Spec.SteadyState.Interval.Duration, time.Second)) {
 			return nil, interrupted(ctx)
@@ -88,9 +89,9 @@ func (s *session) proveEffect(ctx context.Context, count *counting) *ending {
 	if count == nil {
 		return nil
 	}
-	s.record.add(EventPhase, Phase{Name: PhaseEffect})
-	effect := Effect{Query: count.calls.query}
-	effect.Share, effect.Untold = count.share()
+	s.record.add(event.Phase{Name: event.PhaseEffect})
+	effect := event.Effect{Query: count.calls.query}
+	effect.Share, effect.NoShare = count.share()
 	deadline := time.Now().Add(s.experiment.Spec.Recovery.Within.Duration)
 	for {
 		now, err := count.calls.read(ctx, s.Runner, count.calls.query)
@@ -101,7 +102,7 @@ func (s *session) proveEffect(ctx context.Context, count *counting) *ending {
 			effect.Verdict, effect.Reason = steadystate.Inconclusive, "the requests hit cannot be counted: "+err.Error()
 		} else {
 			count.add(now)
-			effect.judge(count, now, s.experiment.Spec.Effect.MinRequests)
+			judge(&effect, count, now, s.experiment.Spec.Effect.MinRequests)
 			effect.Complete = !math.IsInf(now.scraped, 1) && now.scraped >= s.serverTime(s.ended.Add(settledAfter(s.experiment.Spec)))
 		}
 		if effect.Verdict == steadystate.Held || !time.Now().Before(deadline) {
@@ -112,12 +113,12 @@ func (s *session) proveEffect(ctx context.Context, count *counting) *ending {
 		}
 	}
 	s.effect = &effect
-	s.record.add(EventEffect, effect)
+	s.record.add(effect)
 	return nil
 }
 
 // judge says whether the counters prove that enough requests were hit.
-func (e *Effect) judge(count *counting, now reading, minimum int) {
+func judge(e *event.Effect, count *counting, now reading, minimum int) {
 	counted := count.total
 	e.Requests, e.Verdict, e.Reason = counted.Hit, steadystate.Inconclusive, ""
 	const none = "the fault hit no request, as far as istio_requests_total can tell"

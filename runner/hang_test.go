@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -28,7 +29,7 @@ func TestCountersThatHangDelayNoRollback(t *testing.T) {
 			}
 			return well(ctx, promql)
 		}, nil, &record{}, forever)
-		if result.Status != runner.Stopped || result.Injected.Duration > 8*time.Second || result.Rollback.Duration > time.Second {
+		if result.Status != event.StatusStopped || result.Injected.Duration > 8*time.Second || result.Rollback.Duration > time.Second {
 			t.Errorf("result %+v", result)
 		}
 	})
@@ -59,11 +60,11 @@ type slowDisk struct {
 	takes time.Duration
 }
 
-func (r *slowDisk) Record(at time.Time, eventType string, data any) error {
-	if m, is := data.(steadystate.Measurement); is && m.Verdict == steadystate.Deviated {
+func (r *slowDisk) Record(at time.Time, e event.Event) error {
+	if m, is := e.(event.Measured); is && m.Verdict == steadystate.Deviated {
 		time.Sleep(r.takes)
 	}
-	return r.record.Record(at, eventType, data)
+	return r.record.Record(at, e)
 }
 
 // last gives the type of the last event.
@@ -78,11 +79,11 @@ func (r *slowDisk) last() string {
 func TestADiskThatHangsDelaysNoRollback(t *testing.T) {
 	for _, test := range []struct {
 		takes  time.Duration
-		status runner.Status
+		status event.Status
 		whole  bool
 	}{
-		{3 * time.Second, runner.Stopped, true},
-		{time.Hour, runner.Stopped, false},
+		{3 * time.Second, event.StatusStopped, true},
+		{time.Hour, event.StatusStopped, false},
 	} {
 		t.Run(test.takes.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -100,11 +101,11 @@ func TestADiskThatHangsDelaysNoRollback(t *testing.T) {
 				if result.Status != test.status || result.Verdict != steadystate.Deviated || result.Injected.Duration > 7*time.Second || result.Rollback.Duration > time.Second || len(result.Left) > 0 {
 					t.Errorf("result %+v", result)
 				}
-				if last := disk.last(); test.whole != (last == runner.EventFinished) {
+				if last := disk.last(); test.whole != (last == (event.Finished{}).Type()) {
 					t.Errorf("the last event is %s", last)
 				}
 				time.Sleep(24 * time.Hour) // until the disk is back
-				if last := disk.last(); last != runner.EventFinished {
+				if last := disk.last(); last != (event.Finished{}).Type() {
 					t.Errorf("the last event is %s in the end", last)
 				}
 			})
@@ -118,24 +119,24 @@ type hungDisk struct {
 	from string
 }
 
-func (r *hungDisk) Record(at time.Time, eventType string, data any) error {
-	if eventType == r.from {
+func (r *hungDisk) Record(at time.Time, e event.Event) error {
+	if e.Type() == r.from {
 		time.Sleep(24 * time.Hour)
 	}
-	return r.record.Record(at, eventType, data)
+	return r.record.Record(at, e)
 }
 
 // A run that cannot be recorded for long creates nothing, or ends.
 func TestADiskThatHangsEndsTheRun(t *testing.T) {
 	for _, test := range []struct {
 		from    string
-		status  runner.Status
+		status  event.Status
 		created bool
 	}{
-		{runner.EventStarted, runner.RefusedRun, false},
-		{runner.EventCreating, runner.Failed, false},
-		{runner.EventCreated, runner.Failed, false},
-		{runner.EventCounted, runner.Failed, true},
+		{event.Started{}.Type(), event.StatusRefused, false},
+		{event.Creating{}.Type(), event.StatusFailed, false},
+		{event.Created{}.Type(), event.StatusFailed, false},
+		{event.Counted{}.Type(), event.StatusFailed, true},
 	} {
 		t.Run(test.from, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

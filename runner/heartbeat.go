@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // heartbeat moves the deadline of a run's Jobs on while the run lives.
@@ -69,7 +70,7 @@ func (h *heartbeat) beat(ctx context.Context, job mesh.Ref, started time.Time) {
 			last = now
 			continue
 		}
-		h.session.record.add(EventHeartbeat, Heartbeat{Job: job, Error: err.Error()})
+		h.session.record.add(event.HeartbeatFailed{Job: job, Error: err.Error()})
 		// The next beat must come before the deadline, else the cluster may
 		// remove the fault while the run still believes in it.
 		if errors.Is(err, ErrGone) || time.Since(last)+timing.Beat >= timing.Deadline {

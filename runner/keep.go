@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // ErrChanged says that an object has changed since it was read.
@@ -152,9 +153,9 @@ func (k *keeper) bring(ctx context.Context) *ending {
 			k.failing = time.Now()
 		}
 		k.retry = time.Now().Add(updatePause)
-		k.record.add(EventUpdateFailed, Deletion{Object: k.owned[i].Ref, Error: err.Error()})
+		k.record.add(event.UpdateFailed{Object: k.owned[i].Ref, Error: err.Error()})
 		if errors.Is(err, ErrRejected) || time.Since(k.failing) > k.Timing.Deadline {
-			return &ending{Failed, fmt.Sprintf("the fault could not be changed as planned: %v", err), "what was in force is rolled back; check the permissions and Istio's webhook"}
+			return &ending{event.StatusFailed, fmt.Sprintf("the fault could not be changed as planned: %v", err), "what was in force is rolled back; check the permissions and Istio's webhook"}
 		}
 		return nil
 	}
@@ -164,7 +165,7 @@ func (k *keeper) bring(ctx context.Context) *ending {
 
 // update writes an object of ours once, unless somebody else has done so.
 func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unstructured) (*ending, error) {
-	k.record.add(EventUpdating, Change{Object: object})
+	k.record.add(event.Updating{Object: object})
 	if err := k.record.sync(ctx); err != nil {
 		return nil, err
 	}
@@ -174,7 +175,7 @@ func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unst
 	switch {
 	case err == nil:
 		o.wrote(updated, object)
-		k.record.add(EventUpdated, o.Ref)
+		k.record.add(event.Updated{Ref: o.Ref})
 		return nil, nil
 	case errors.Is(err, ErrGone):
 		return k.deleted(ctx, o.Ref), nil
@@ -244,16 +245,16 @@ func (k *keeper) deleted(ctx context.Context, ref mesh.Ref) *ending {
 func ended(job *unstructured.Unstructured) *ending {
 	switch {
 	case job != nil && job.GetAnnotations()[mesh.StoppedByAnnotation] != "":
-		return &ending{Interrupted, "rolled back by " + job.GetAnnotations()[mesh.StoppedByAnnotation], ""}
+		return &ending{event.StatusInterrupted, "rolled back by " + job.GetAnnotations()[mesh.StoppedByAnnotation], ""}
 	case job == nil || job.GetDeletionTimestamp() != nil:
-		return &ending{Interrupted, "the objects of the run were deleted from outside", ""}
+		return &ending{event.StatusInterrupted, "the objects of the run were deleted from outside", ""}
 	default:
 		return nil
 	}
 }
 
 func drifted(ref mesh.Ref, what string) *ending {
-	return &ending{Stopped, fmt.Sprintf("%s %s while the fault was in force", ref, what), "start again when the change is done"}
+	return &ending{event.StatusStopped, fmt.Sprintf("%s %s while the fault was in force", ref, what), "start again when the change is done"}
 }
 
 // judge decides what a change means. An object of ours that somebody has
@@ -296,7 +297,7 @@ func (k *keeper) follow(ctx context.Context, s sighting) *ending {
 		return drifted(s.Ref, "was changed so that other routes are in force")
 	}
 	k.planned = next
-	k.record.add(EventPlanned, next.Plan)
+	k.record.add(event.Planned{Plan: next.Plan})
 	return k.bring(ctx)
 }
 

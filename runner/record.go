@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // How long an event may take to be recorded.
@@ -21,7 +23,7 @@ const (
 // error: that error refuses a run that has not injected yet, and ends one that
 // has.
 type record struct {
-	recorder Recorder
+	recorder event.Recorder
 
 	mu      sync.Mutex
 	queue   []*pending
@@ -35,21 +37,20 @@ type record struct {
 
 // pending is an event that is not recorded yet.
 type pending struct {
-	at        time.Time
-	eventType string
-	data      any
-	done      chan struct{}
+	at    time.Time
+	event event.Event
+	done  chan struct{}
 }
 
-func newRecord(recorder Recorder) *record {
+func newRecord(recorder event.Recorder) *record {
 	return &record{recorder: recorder, failing: make(chan struct{})}
 }
 
 // add records an event. It returns before that is done when it takes long.
-func (r *record) add(eventType string, data any) {
-	event := &pending{at: time.Now(), eventType: eventType, data: data, done: make(chan struct{})}
+func (r *record) add(e event.Event) {
+	next := &pending{at: time.Now(), event: e, done: make(chan struct{})}
 	r.mu.Lock()
-	r.queue, r.last = append(r.queue, event), event
+	r.queue, r.last = append(r.queue, next), next
 	if !r.writing {
 		r.writing = true
 		go r.write()
@@ -60,7 +61,7 @@ func (r *record) add(eventType string, data any) {
 		return
 	}
 	select {
-	case <-event.done:
+	case <-next.done:
 	case <-time.After(recordPatience):
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -77,16 +78,16 @@ func (r *record) write() {
 			r.mu.Unlock()
 			return
 		}
-		event := r.queue[0]
+		next := r.queue[0]
 		r.queue = r.queue[1:]
 		r.mu.Unlock()
 		timer := time.AfterFunc(recordTimeout, func() { r.fail(fmt.Errorf("nothing could be recorded for %s", recordTimeout)) })
-		err := r.recorder.Record(event.at, event.eventType, event.data)
+		err := r.recorder.Record(next.at, next.event)
 		timer.Stop()
 		if err != nil {
 			r.fail(err)
 		}
-		close(event.done)
+		close(next.done)
 	}
 }
 

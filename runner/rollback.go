@@ -7,6 +7,7 @@ import (
 
 	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // The pauses between attempts to delete an object.
@@ -28,7 +29,7 @@ type rolledBack struct {
 func (s *session) rollback(ctx context.Context, changes []mesh.Ref, ended *ending) rolledBack {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timing.Rollback)
 	defer cancel()
-	phase := Phase{Name: PhaseRollback}
+	phase := event.Phase{Name: event.PhaseRollback}
 	if ended != nil {
 		phase.Reason = ended.reason
 	}
@@ -40,12 +41,12 @@ func (s *session) rollback(ctx context.Context, changes []mesh.Ref, ended *endin
 		if done.took == 0 {
 			// Recorded only now: nothing may stand between a deviation and
 			// the removal of the fault.
-			s.record.add(EventPhase, phase)
+			s.record.add(phase)
 		}
 		done.took = time.Since(done.began)
 		for _, ref := range left {
 			if !slices.Contains(refsOf(remaining), ref) {
-				s.record.add(EventDeleted, Deletion{Object: ref})
+				s.record.add(event.Deleted{Object: ref})
 			}
 		}
 		left = refsOf(remaining)
@@ -53,7 +54,7 @@ func (s *session) rollback(ctx context.Context, changes []mesh.Ref, ended *endin
 			return done
 		}
 		for _, failed := range remaining {
-			s.record.add(EventDeleted, failed)
+			s.record.add(event.Deleted(failed))
 		}
 		if !sleep.For(ctx, pause) {
 			done.objects = left

@@ -23,6 +23,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -89,12 +90,6 @@ func (e *TakenError) Error() string {
 	return fmt.Sprintf("run %s already disturbs the same calls, with %s", e.Run, e.Object)
 }
 
-// Recorder is told everything that happens, before or as it happens. It is
-// safe for concurrent use.
-type Recorder interface {
-	Record(at time.Time, eventType string, data any) error
-}
-
 // Timing is how a run guards itself.
 type Timing struct {
 	// Beat is how often a heartbeat is sent, and Deadline how long the fault
@@ -142,9 +137,6 @@ func (s *session) heartbeatJob(namespace string) *unstructured.Unstructured {
 	return mesh.Heartbeat(namespace, s.run, s.Timing.Deadline, cmp.Or(s.HeartbeatImage, mesh.HeartbeatImage))
 }
 
-// IDTime is the form of the time that the id of a run begins with.
-const IDTime = "20060102-150405"
-
 // NewRun gives an experiment's next run: an id that no other run has, and
 // when its fault is gone at the latest.
 func (r Runner) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
@@ -155,7 +147,7 @@ func (r Runner) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
 		name = name[:32]
 	}
 	return mesh.Run{
-		ID:         fmt.Sprintf("%s-%s-%s", now.UTC().Format(IDTime), name, hex.EncodeToString(random[:])),
+		ID:         fmt.Sprintf("%s-%s-%s", now.UTC().Format(event.IDTime), name, hex.EncodeToString(random[:])),
 		Experiment: e.Metadata.Name,
 		Owner:      r.Owner,
 		Expires:    now.Add(e.Spec.SteadyState.Before.Duration + e.Spec.Duration.Duration + r.Timing.Grace),
@@ -164,13 +156,13 @@ func (r Runner) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
 
 // Run carries out one experiment and gives its result, which is also the last
 // thing that it records. When ctx ends, it rolls back and returns.
-func (r Runner) Run(ctx context.Context, run mesh.Run, e experiments.Experiment, recorder Recorder) Result {
+func (r Runner) Run(ctx context.Context, run mesh.Run, e experiments.Experiment, recorder event.Recorder) event.Result {
 	s := &session{Runner: r, run: run, experiment: e, record: newRecord(recorder), probes: e.Spec.Measured(), evaluated: map[string]time.Time{}}
 	result := s.conclude(s.execute(ctx))
 	result.Finished = time.Now().UTC().Truncate(time.Millisecond)
-	s.record.add(EventFinished, result)
-	if err := s.record.flush(); err != nil && result.Status == Completed {
-		result.Status, result.Reason = Failed, "the record is incomplete: "+err.Error()
+	s.record.add(event.Finished{Result: result})
+	if err := s.record.flush(); err != nil && result.Status == event.StatusCompleted {
+		result.Status, result.Reason = event.StatusFailed, "the record is incomplete: "+err.Error()
 		result.Verdict = max(result.Verdict, steadystate.Inconclusive)
 	}
 	return result
@@ -195,13 +187,13 @@ type session struct {
 	ended time.Time
 
 	findings []steadystate.Finding
-	effect   *Effect
-	result   Result
+	effect   *event.Effect
+	result   event.Result
 }
 
 // ending is why a run ends before its time; nil when it does not.
 type ending struct {
-	status Status
+	status event.Status
 	reason string
 	hint   string
 }
@@ -210,7 +202,10 @@ func (e *ending) Error() string { return e.reason }
 
 // execute is the straight line of a run.
 func (s *session) execute(ctx context.Context) *ending {
-	s.record.add(EventStarted, Started{Run: s.run, Experiment: s.experiment, Version: s.Version, Cluster: s.Mesh.Name(), Queries: queries(s.probes), Prometheus: s.Prometheus, WithoutHeartbeat: s.WithoutHeartbeat})
+	s.record.add(event.Started{
+		Run: s.run, Experiment: s.experiment, Version: s.Version, Cluster: s.Mesh.Name(), Queries: queries(s.probes), Prometheus: s.Prometheus,
+		WithoutHeartbeat: s.WithoutHeartbeat,
+	})
 	planned, end := s.preflight(ctx)
 	if end != nil {
 		return end
@@ -228,7 +223,7 @@ func (s *session) execute(ctx context.Context) *ending {
 	// A disturbance that ended early is followed by the recovery all the same,
 	// unless somebody waits for the end or the cluster does not answer.
 	ended := s.disturb(ctx, planned, effect)
-	if ended != nil && ended.status != Stopped {
+	if ended != nil && ended.status != event.StatusStopped {
 		return ended
 	}
 	if end := s.recover(ctx); end != nil {
@@ -242,24 +237,24 @@ func (s *session) execute(ctx context.Context) *ending {
 
 // preflight plans, and asks everybody who will be needed. Nothing is changed.
 func (s *session) preflight(ctx context.Context) (Planned, *ending) {
-	s.record.add(EventPhase, Phase{Name: PhasePreflight})
+	s.record.add(event.Phase{Name: event.PhasePreflight})
 	if schedule := s.experiment.Spec.Schedule; schedule != nil {
 		if permitted, reason := schedule.Permits(time.Now()); !permitted {
-			return Planned{}, &ending{RefusedRun, "the schedule permits no start now: " + reason, "wait, or change spec.schedule"}
+			return Planned{}, &ending{event.StatusRefused, "the schedule permits no start now: " + reason, "wait, or change spec.schedule"}
 		}
 	}
 	planned, err := s.Plan(ctx, s.experiment)
 	if err != nil {
-		end := s.fail(ctx, RefusedRun, err)
+		end := s.fail(ctx, event.StatusRefused, err)
 		end.hint = "check --kubeconfig, --context and the permissions; nothing was injected"
 		return planned, end
 	}
 	if refusal, refused := planned.Refusal(); refused && refusal.Cause == mesh.LiveRun && s.sweep(ctx) {
 		if planned, err = s.Plan(ctx, s.experiment); err != nil {
-			return planned, s.fail(ctx, RefusedRun, err)
+			return planned, s.fail(ctx, event.StatusRefused, err)
 		}
 	}
-	s.record.add(EventPlanned, planned.Plan)
+	s.record.add(event.Planned{Plan: planned.Plan})
 	if end := s.refusalOf(planned.Plan); end != nil {
 		return planned, end
 	}
@@ -267,7 +262,7 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 		return planned, end
 	}
 	if err := s.readClock(ctx); err != nil {
-		end := s.fail(ctx, RefusedRun, fmt.Errorf("prometheus: %w", err))
+		end := s.fail(ctx, event.StatusRefused, fmt.Errorf("prometheus: %w", err))
 		end.hint = "check --prometheus or SQUALL_PROMETHEUS; nothing was injected"
 		return planned, end
 	}
@@ -275,20 +270,20 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 		if ctx.Err() != nil {
 			return planned, interrupted(ctx)
 		}
-		return planned, &ending{RefusedRun, err.Error(), "a run that cannot be recorded does not start; choose another folder with --out"}
+		return planned, &ending{event.StatusRefused, err.Error(), "a run that cannot be recorded does not start; choose another folder with --out"}
 	}
 	return planned, nil
 }
 
 func (s *session) refusalOf(plan mesh.Plan) *ending {
 	if refusal, refused := plan.Refusal(); refused {
-		return &ending{RefusedRun, refusal.Reason, refusal.Hint}
+		return &ending{event.StatusRefused, refusal.Reason, refusal.Hint}
 	}
 	if s.Permit == nil {
 		return nil
 	}
 	if reason := s.Permit(plan); reason != "" {
-		return &ending{RefusedRun, reason, "whoever runs Squall here has set this limit"}
+		return &ending{event.StatusRefused, reason, "whoever runs Squall here has set this limit"}
 	}
 	return nil
 }
@@ -310,7 +305,7 @@ func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
 	}
 	for _, o := range objects {
 		if err := s.Mesh.Check(ctx, o); err != nil {
-			end := s.fail(ctx, RefusedRun, fmt.Errorf("the cluster would not create %s: %w", mesh.RefTo(o), err))
+			end := s.fail(ctx, event.StatusRefused, fmt.Errorf("the cluster would not create %s: %w", mesh.RefTo(o), err))
 			if o.GetKind() == "Job" {
 				end.hint = heartbeatHint
 			}
@@ -328,7 +323,7 @@ const heartbeatHint = "the Job makes no pod; a quota must leave room for it, a p
 func (s *session) unchanged(ctx context.Context, planned *Planned) *ending {
 	snapshot, err := s.Mesh.Snapshot(ctx)
 	if err != nil {
-		return s.fail(ctx, RefusedRun, fmt.Errorf("the mesh configuration cannot be read again: %w", err))
+		return s.fail(ctx, event.StatusRefused, fmt.Errorf("the mesh configuration cannot be read again: %w", err))
 	}
 	now := *planned
 	now.Snapshot = snapshot.Narrow(planned.Experiment.Spec)
@@ -337,7 +332,7 @@ func (s *session) unchanged(ctx context.Context, planned *Planned) *ending {
 		return end
 	}
 	if !reflect.DeepEqual(planned.Plan, now.Plan) {
-		return &ending{RefusedRun, "the routes to the target have changed since the run was planned", "nothing was injected; start again when the change is done"}
+		return &ending{event.StatusRefused, "the routes to the target have changed since the run was planned", "nothing was injected; start again when the change is done"}
 	}
 	*planned = now
 	return nil
@@ -346,12 +341,12 @@ func (s *session) unchanged(ctx context.Context, planned *Planned) *ending {
 // baseline refuses a run whose hypothesis does not hold before the fault.
 func (s *session) baseline(ctx context.Context) *ending {
 	length := s.experiment.Spec.SteadyState.Before
-	s.record.add(EventPhase, Phase{Name: PhaseBaseline, Length: length})
+	s.record.add(event.Phase{Name: event.PhaseBaseline, Length: length})
 	watcher := s.watcher()
 	var baseline []steadystate.Measurement
 	watcher.Record = func(m steadystate.Measurement) {
 		baseline = append(baseline, m)
-		s.record.add(EventMeasured, m)
+		s.record.add(event.Measured{Measurement: m})
 	}
 	findings := watcher.Watch(ctx, s.probes, experiments.Before, length.Duration)
 	if ctx.Err() != nil {
@@ -359,11 +354,11 @@ func (s *session) baseline(ctx context.Context) *ending {
 	}
 	s.findings = append(s.findings, findings...)
 	if f, found := decisive(findings); found {
-		return &ending{RefusedRun, fmt.Sprintf("the hypothesis does not hold before the fault: %s: %s", f.Probe, f.Reason), "nothing was injected; mend the system or the probe first"}
+		return &ending{event.StatusRefused, fmt.Sprintf("the hypothesis does not hold before the fault: %s: %s", f.Probe, f.Reason), "nothing was injected; mend the system or the probe first"}
 	}
 	anchored, err := steadystate.Anchor(s.probes, baseline)
 	if err != nil {
-		return &ending{RefusedRun, err.Error(), "nothing was injected; give the probe min or max, or a query that has data"}
+		return &ending{event.StatusRefused, err.Error(), "nothing was injected; give the probe min or max, or a query that has data"}
 	}
 	s.probes = anchored
 	return nil
@@ -394,7 +389,7 @@ func (s *session) disturb(ctx context.Context, planned Planned, count *counting)
 	}()
 
 	s.run.Expires = time.Now().Add(s.experiment.Spec.Duration.Duration + s.Timing.Grace)
-	s.record.add(EventPhase, Phase{Name: PhaseInject})
+	s.record.add(event.Phase{Name: event.PhaseInject})
 	jobs, end := s.startHeartbeats(ctx, observing, planned.Plan, beating, &changes)
 	if end != nil {
 		return end
@@ -409,9 +404,9 @@ func (s *session) disturb(ctx context.Context, planned Planned, count *counting)
 		taken, isTaken := errors.AsType[*TakenError](err)
 		switch {
 		case isTaken && !slices.ContainsFunc(keeper.owned, isVirtualService):
-			return &ending{RefusedRun, taken.Error(), taken.Hint()}
+			return &ending{event.StatusRefused, taken.Error(), taken.Hint()}
 		case err != nil:
-			return s.fail(ctx, Failed, err)
+			return s.fail(ctx, event.StatusFailed, err)
 		}
 		keeper.owned = append(keeper.owned, &owned{mesh.RefTo(created), created.GetGeneration(), created.GetResourceVersion(), object.Object["spec"]})
 	}
@@ -428,7 +423,7 @@ func (s *session) disturb(ctx context.Context, planned Planned, count *counting)
 		go count.count(observing, s)
 	}
 
-	s.record.add(EventPhase, Phase{Name: PhaseObserve, Length: s.experiment.Spec.Duration})
+	s.record.add(event.Phase{Name: event.PhaseObserve, Length: s.experiment.Spec.Duration})
 	findings := s.watcher().Watch(observing, s.probes, experiments.During, s.experiment.Spec.Duration.Duration)
 	switch {
 	case ctx.Err() != nil:
@@ -437,11 +432,11 @@ func (s *session) disturb(ctx context.Context, planned Planned, count *counting)
 		if end, ok := errors.AsType[*ending](context.Cause(observing)); ok {
 			return end
 		}
-		return &ending{status: Failed, reason: context.Cause(observing).Error()}
+		return &ending{status: event.StatusFailed, reason: context.Cause(observing).Error()}
 	}
 	s.findings = append(s.findings, findings...)
 	if f, found := decisive(findings); found {
-		return &ending{status: Stopped, reason: fmt.Sprintf("%s: %s", f.Probe, f.Reason)}
+		return &ending{status: event.StatusStopped, reason: fmt.Sprintf("%s: %s", f.Probe, f.Reason)}
 	}
 	return nil
 }
@@ -460,9 +455,9 @@ func (s *session) startHeartbeats(ctx, observing context.Context, plan mesh.Plan
 		}
 		if err != nil {
 			if s.record.failed() != nil {
-				return nil, s.fail(ctx, Failed, err) // which is not about the Job
+				return nil, s.fail(ctx, event.StatusFailed, err) // which is not about the Job
 			}
-			end := s.fail(ctx, Failed, fmt.Errorf("heartbeat in %s: %w", namespace, err))
+			end := s.fail(ctx, event.StatusFailed, fmt.Errorf("heartbeat in %s: %w", namespace, err))
 			end.hint = cmp.Or(end.hint, heartbeatHint)
 			return nil, end
 		}
@@ -482,7 +477,7 @@ const createTimeout = 10 * time.Second
 // create records an object and then creates it. From the moment of the
 // attempt it stands among the changes, because after an error nobody knows.
 func (s *session) create(ctx context.Context, object *unstructured.Unstructured, changes *[]mesh.Ref) (*unstructured.Unstructured, error) {
-	s.record.add(EventCreating, Change{Object: object})
+	s.record.add(event.Creating{Object: object})
 	if err := s.record.sync(ctx); err != nil {
 		return nil, err
 	}
@@ -497,7 +492,7 @@ func (s *session) create(ctx context.Context, object *unstructured.Unstructured,
 	}
 	ref := mesh.RefTo(created)
 	(*changes)[len(*changes)-1] = ref
-	s.record.add(EventCreated, ref)
+	s.record.add(event.Created{Ref: ref})
 	return created, nil
 }
 
@@ -515,7 +510,7 @@ func (s *session) arm(ctx context.Context, job mesh.Ref) error {
 // recover watches until the hypothesis holds again.
 func (s *session) recover(ctx context.Context) *ending {
 	within := s.experiment.Spec.Recovery.Within
-	s.record.add(EventPhase, Phase{Name: PhaseRecover, Length: within})
+	s.record.add(event.Phase{Name: event.PhaseRecover, Length: within})
 	findings, took := s.watcher().Recover(ctx, s.probes, within.Duration)
 	if ctx.Err() != nil {
 		return interrupted(ctx)
@@ -532,15 +527,12 @@ func (s *session) recover(ctx context.Context) *ending {
 	return nil
 }
 
-// NoHypothesis is the reason of a run that had nothing to test.
-const NoHypothesis = "no hypothesis was tested"
-
 // conclude gives the verdict: the worst of what was found before, during and
 // after the fault, and of its effect. A run that did not go its way to the end
 // is at best inconclusive.
-func (s *session) conclude(end *ending) Result {
+func (s *session) conclude(end *ending) event.Result {
 	result := s.result
-	result.Status, result.Findings = Completed, s.findings
+	result.Status, result.Findings = event.StatusCompleted, s.findings
 	result.Verdict = steadystate.Worst(s.findings)
 	if f, found := decisive(s.findings); found {
 		result.Reason = fmt.Sprintf("%s (%s): %s", f.Probe, f.Phase, f.Reason)
@@ -549,16 +541,16 @@ func (s *session) conclude(end *ending) Result {
 		result.Verdict, result.Reason = s.effect.Verdict, s.effect.Reason
 	}
 	if len(s.experiment.Spec.SteadyState.Probes) == 0 && result.Verdict == steadystate.Held {
-		result.Verdict, result.Reason = steadystate.Inconclusive, NoHypothesis
+		result.Verdict, result.Reason, result.Untested = steadystate.Inconclusive, "no hypothesis was tested", true
 	}
 	if end == nil {
 		return result
 	}
 	result.Status, result.Reason, result.Hint = end.status, end.reason, end.hint
 	switch end.status {
-	case RefusedRun:
+	case event.StatusRefused:
 		result.Verdict = steadystate.Inconclusive
-	case Completed, Stopped, Interrupted, Failed:
+	case event.StatusCompleted, event.StatusStopped, event.StatusInterrupted, event.StatusFailed:
 		result.Verdict = max(result.Verdict, steadystate.Inconclusive)
 	}
 	return result
@@ -569,7 +561,7 @@ func (s *session) watcher() steadystate.Watcher {
 		Querier:  s.Querier,
 		Alerts:   s.Alerts,
 		Interval: s.experiment.Spec.SteadyState.Interval.Duration,
-		Record:   func(m steadystate.Measurement) { s.record.add(EventMeasured, m) },
+		Record:   func(m steadystate.Measurement) { s.record.add(event.Measured{Measurement: m}) },
 
 		Evaluated: s.evaluated,
 	}
@@ -577,7 +569,7 @@ func (s *session) watcher() steadystate.Watcher {
 
 // fail ends a run on an error; when ctx has ended, that is the reason, and not
 // the error that it caused.
-func (s *session) fail(ctx context.Context, status Status, err error) *ending {
+func (s *session) fail(ctx context.Context, status event.Status, err error) *ending {
 	if ctx.Err() != nil {
 		return interrupted(ctx)
 	}
@@ -593,7 +585,7 @@ func queries(probes []experiments.Probe) map[string]string {
 }
 
 func interrupted(ctx context.Context) *ending {
-	return &ending{status: Interrupted, reason: context.Cause(ctx).Error()}
+	return &ending{status: event.StatusInterrupted, reason: context.Cause(ctx).Error()}
 }
 
 // decisive gives the finding that decides the verdict.

@@ -20,6 +20,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -305,21 +306,21 @@ func scraped(at float64, counters ...steadystate.Sample) []steadystate.Sample {
 type record struct {
 	mu      sync.Mutex
 	types   []string
-	data    []any
+	events  []event.Event
 	failsAt string
 	broken  bool
 }
 
-func (r *record) Record(_ time.Time, eventType string, data any) error {
+func (r *record) Record(_ time.Time, e event.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if eventType == r.failsAt {
+	if e.Type() == r.failsAt {
 		r.broken = true
 	}
 	if r.broken {
 		return errors.New("no space left on device")
 	}
-	r.types, r.data = append(r.types, eventType), append(r.data, data)
+	r.types, r.events = append(r.types, e.Type()), append(r.events, e)
 	return nil
 }
 
@@ -344,7 +345,7 @@ spec:
 
 // run carries out the experiment in a bubble of fake time, and checks what
 // must be true whatever happens: nothing of the run is left.
-func run(t *testing.T, c *fakeCluster, p fakePrometheus, edit func(*experiments.Experiment), rec *record, deadline time.Duration) (result runner.Result) {
+func run(t *testing.T, c *fakeCluster, p fakePrometheus, edit func(*experiments.Experiment), rec *record, deadline time.Duration) (result event.Result) {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), deadline, errors.New("interrupt signal received"))
 	defer cancel()
@@ -369,7 +370,7 @@ func TestARunThatHolds(t *testing.T) {
 		c, rec := newFakeCluster(t), &record{}
 		start := time.Now()
 		result := run(t, c, healthy(), nil, rec, forever)
-		if result.Status != runner.Completed || result.Verdict != steadystate.Held || result.Reason != "" {
+		if result.Status != event.StatusCompleted || result.Verdict != steadystate.Held || result.Reason != "" {
 			t.Errorf("result %+v", result)
 		}
 		if took := time.Since(start); took != 23*time.Second {
@@ -382,7 +383,7 @@ func TestARunThatHolds(t *testing.T) {
 		if diff := cmp.Diff(want, slices.DeleteFunc(c.log, func(s string) bool { return s == "extend to 35s" })); diff != "" {
 			t.Error(diff)
 		}
-		order := slices.DeleteFunc(slices.Clone(rec.types), func(s string) bool { return s == runner.EventMeasured || s == runner.EventCounted })
+		order := slices.DeleteFunc(slices.Clone(rec.types), func(s string) bool { return s == event.Measured{}.Type() || s == event.Counted{}.Type() })
 		wantOrder := []string{
 			"started", "phase", "planned", "phase", "phase", "creating", "created", "creating", "created", "phase",
 			"phase", "deleted", "deleted", "phase", "phase", "effect", "finished",
@@ -399,8 +400,8 @@ func TestTheRecordComesFirst(t *testing.T) {
 		c, rec := newFakeCluster(t), &record{}
 		for _, kind := range []string{"Job", "VirtualService"} {
 			c.on["create "+kind] = func() {
-				change, ok := rec.data[len(rec.data)-1].(runner.Change)
-				if !ok || change.Object.GetKind() != kind {
+				creating, ok := rec.events[len(rec.events)-1].(event.Creating)
+				if !ok || creating.Object.GetKind() != kind {
 					t.Errorf("%s is created after the event %s", kind, rec.types[len(rec.types)-1])
 				}
 			}
@@ -429,7 +430,7 @@ func TestEndings(t *testing.T) {
 		edit       func(*experiments.Experiment)
 		failsAt    string
 		interrupt  time.Duration
-		status     runner.Status
+		status     event.Status
 		verdict    steadystate.Verdict
 		reason     string
 		creates    int
@@ -437,33 +438,33 @@ func TestEndings(t *testing.T) {
 	}{
 		{
 			name: "baseline not held", prometheus: func(s time.Time) fakePrometheus { return after(s, 2*time.Second, low, nil) },
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "does not hold before the fault: up: 0 is below 1", took: 2 * time.Second,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "does not hold before the fault: up: 0 is below 1", took: 2 * time.Second,
 		},
 		{
 			name: "baseline without data", prometheus: func(s time.Time) fakePrometheus { return after(s, 0, nil, nil) },
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "no series", took: 0,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "no series", took: 0,
 		},
 		{
 			name: "Prometheus down", prometheus: func(time.Time) fakePrometheus {
 				return func(context.Context, string) ([]steadystate.Sample, error) { return nil, boom }
 			},
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "prometheus: boom", took: 0,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "prometheus: boom", took: 0,
 		},
 		{
 			name: "unknown host", edit: func(e *experiments.Experiment) { e.Spec.Target.Host = "raitngs" },
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "the mesh knows no host raitngs.prod", took: 0,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the mesh knows no host raitngs.prod", took: 0,
 		},
 		{
 			name: "API server down", cluster: func(c *fakeCluster) { c.failures["snapshot"] = []error{boom} },
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "cannot be read: boom", took: 0,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "cannot be read: boom", took: 0,
 		},
 		{
 			name: "not permitted", cluster: func(c *fakeCluster) { c.failures["check VirtualService"] = []error{boom} },
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "the cluster would not create VirtualService shop/squall-ratings-a093b15a: boom", took: 0,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the cluster would not create VirtualService shop/squall-ratings-a093b15a: boom", took: 0,
 		},
 		{
 			name: "permission missing", cluster: func(c *fakeCluster) { c.failures["permitted in shop"] = []error{boom} },
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "boom", took: 0,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "boom", took: 0,
 		},
 		{
 			name: "denied everywhere", cluster: func(c *fakeCluster) {
@@ -471,7 +472,7 @@ func TestEndings(t *testing.T) {
 					c.failures["permitted in "+namespace] = []error{&runner.DeniedError{Namespace: namespace, Missing: []string{"create jobs.batch"}}}
 				}
 			},
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "shop: not permitted in namespace shop: create jobs.batch; prod: not permitted in namespace prod: create jobs.batch", took: 0,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "shop: not permitted in namespace shop: create jobs.batch; prod: not permitted in namespace prod: create jobs.batch", took: 0,
 		},
 		{
 			name: "routes change while the baseline is watched", cluster: func(c *fakeCluster) {
@@ -481,7 +482,7 @@ func TestEndings(t *testing.T) {
 					c.base = "5s"
 				})
 			},
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "the routes to the target have changed", took: 3 * time.Second,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the routes to the target have changed", took: 3 * time.Second,
 		},
 		{
 			name: "Prometheus hangs", prometheus: func(time.Time) fakePrometheus {
@@ -490,39 +491,39 @@ func TestEndings(t *testing.T) {
 					return nil, ctx.Err()
 				}
 			},
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "prometheus: context deadline exceeded", took: 10 * time.Second,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "prometheus: context deadline exceeded", took: 10 * time.Second,
 		},
 		{
-			name: "no journal", failsAt: runner.EventPlanned,
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "no space left on device", took: 0,
+			name: "no journal", failsAt: event.Planned{}.Type(),
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "no space left on device", took: 0,
 		},
 		{
 			name: "heartbeat refused", cluster: func(c *fakeCluster) { c.failures["create Job"] = []error{boom} },
-			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: create Job", creates: 1, took: 3 * time.Second,
+			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: create Job", creates: 1, took: 3 * time.Second,
 		},
 		{
 			name: "heartbeat not armed", cluster: func(c *fakeCluster) { c.failures["armed"] = []error{boom} },
-			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: boom", creates: 1, took: 3 * time.Second,
+			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: boom", creates: 1, took: 3 * time.Second,
 		},
 		{
 			name: "VirtualService refused", cluster: func(c *fakeCluster) { c.failures["create VirtualService"] = []error{boom} },
-			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "create VirtualService shop/squall-ratings-a093b15a: boom", creates: 2, took: 3 * time.Second,
+			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "create VirtualService shop/squall-ratings-a093b15a: boom", creates: 2, took: 3 * time.Second,
 		},
 		{
 			name: "answer to create lost", cluster: func(c *fakeCluster) {
 				c.failures["create VirtualService"], c.lost["create VirtualService"] = []error{boom}, true
 			},
-			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "boom", creates: 2, took: 3 * time.Second,
+			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "boom", creates: 2, took: 3 * time.Second,
 		},
 		{
 			name: "another run wins", cluster: func(c *fakeCluster) {
 				c.failures["create VirtualService"] = []error{&runner.TakenError{Object: mesh.Ref{Kind: "VirtualService"}, Run: "other"}}
 			},
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "run other already disturbs", creates: 2, took: 3 * time.Second,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "run other already disturbs", creates: 2, took: 3 * time.Second,
 		},
 		{
 			name: "deviation", prometheus: func(s time.Time) fakePrometheus { return after(s, 10*time.Second, low, nil) },
-			status: runner.Stopped, verdict: steadystate.Deviated, reason: "up: 0 is below 1", creates: 2, took: 20 * time.Second,
+			status: event.StatusStopped, verdict: steadystate.Deviated, reason: "up: 0 is below 1", creates: 2, took: 20 * time.Second,
 		},
 		{
 			name: "deviation that passes", prometheus: func(s time.Time) fakePrometheus {
@@ -534,18 +535,18 @@ func TestEndings(t *testing.T) {
 					return well(ctx, promql)
 				}
 			},
-			status: runner.Stopped, verdict: steadystate.Deviated, reason: "up: 0 is below 1", creates: 2, took: 11 * time.Second,
+			status: event.StatusStopped, verdict: steadystate.Deviated, reason: "up: 0 is below 1", creates: 2, took: 11 * time.Second,
 		},
 		{
 			name: "blind while the fault is in force", prometheus: func(s time.Time) fakePrometheus { return after(s, 10*time.Second, nil, boom) },
-			status: runner.Stopped, verdict: steadystate.Inconclusive, reason: "up: boom", creates: 2, took: 20 * time.Second,
+			status: event.StatusStopped, verdict: steadystate.Inconclusive, reason: "up: boom", creates: 2, took: 20 * time.Second,
 		},
 		{
 			name: "not recovered", prometheus: func(s time.Time) fakePrometheus { return after(s, 23*time.Second, low, nil) },
 			edit: func(e *experiments.Experiment) {
 				e.Spec.SteadyState.Probes[0].Phases = []experiments.Phase{experiments.Before, experiments.After}
 			},
-			status: runner.Completed, verdict: steadystate.Deviated, reason: "up (after): not recovered within 10s: 0 is below 1", creates: 2, took: 33 * time.Second,
+			status: event.StatusCompleted, verdict: steadystate.Deviated, reason: "up (after): not recovered within 10s: 0 is below 1", creates: 2, took: 33 * time.Second,
 		},
 		{
 			name: "no request hit", prometheus: func(time.Time) fakePrometheus {
@@ -556,7 +557,7 @@ func TestEndings(t *testing.T) {
 					return nil, nil
 				}
 			},
-			status: runner.Completed, verdict: steadystate.Inconclusive, reason: "the fault hit no request", creates: 2, took: 33 * time.Second,
+			status: event.StatusCompleted, verdict: steadystate.Inconclusive, reason: "the fault hit no request", creates: 2, took: 33 * time.Second,
 		},
 		{
 			name: "callers are not scraped", prometheus: func(time.Time) fakePrometheus {
@@ -568,7 +569,7 @@ func TestEndings(t *testing.T) {
 					return well(ctx, promql)
 				}
 			},
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "has not scraped the callers", took: 63 * time.Second,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "has not scraped the callers", took: 63 * time.Second,
 		},
 		{
 			name: "callers are scraped late", prometheus: func(s time.Time) fakePrometheus {
@@ -580,11 +581,11 @@ func TestEndings(t *testing.T) {
 					return well(ctx, promql)
 				}
 			},
-			status: runner.Completed, verdict: steadystate.Held, creates: 2, took: 30 * time.Second,
+			status: event.StatusCompleted, verdict: steadystate.Held, creates: 2, took: 30 * time.Second,
 		},
 		{
 			name: "too few requests hit", edit: func(e *experiments.Experiment) { e.Spec.Effect.MinRequests = 2101; e.Spec.Recovery.Within.Duration = 1 },
-			status: runner.Completed, verdict: steadystate.Held, creates: 2, took: 24 * time.Second,
+			status: event.StatusCompleted, verdict: steadystate.Held, creates: 2, took: 24 * time.Second,
 		},
 		{
 			name: "stop condition", prometheus: func(s time.Time) fakePrometheus {
@@ -599,7 +600,7 @@ func TestEndings(t *testing.T) {
 			edit: func(e *experiments.Experiment) {
 				e.Spec.StopConditions = []experiments.StopCondition{{Name: "no page", Alerts: map[string]string{"severity": "critical"}}}
 			},
-			status: runner.Stopped, verdict: steadystate.Deviated, reason: "no page: 1 is above 0", creates: 2, took: 10 * time.Second,
+			status: event.StatusStopped, verdict: steadystate.Deviated, reason: "no page: 1 is above 0", creates: 2, took: 10 * time.Second,
 		},
 		{
 			name: "fall below the baseline", prometheus: func(s time.Time) fakePrometheus {
@@ -609,7 +610,7 @@ func TestEndings(t *testing.T) {
 				share := experiments.Share(0.05)
 				e.Spec.SteadyState.Probes[0].Min, e.Spec.SteadyState.Probes[0].MaxDrop = nil, &share
 			},
-			status: runner.Stopped, verdict: steadystate.Deviated, reason: "up: 0.94 is below 0.95", creates: 2, took: 20 * time.Second,
+			status: event.StatusStopped, verdict: steadystate.Deviated, reason: "up: 0.94 is below 0.95", creates: 2, took: 20 * time.Second,
 		},
 		{
 			name: "no baseline to fall below", prometheus: func(s time.Time) fakePrometheus { return after(s, 0, nil, nil) },
@@ -617,7 +618,7 @@ func TestEndings(t *testing.T) {
 				share := experiments.Share(0.05)
 				e.Spec.SteadyState.Probes[0].MaxDrop, e.Spec.SteadyState.Probes[0].NoData = &share, experiments.NoDataPass
 			},
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "the baseline has no value", took: 3 * time.Second,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the baseline has no value", took: 3 * time.Second,
 		},
 		{
 			name: "outside the windows", edit: func(e *experiments.Experiment) {
@@ -627,39 +628,39 @@ func TestEndings(t *testing.T) {
 				}
 				e.Spec.Schedule = &never
 			},
-			status: runner.RefusedRun, verdict: steadystate.Inconclusive, reason: "the schedule permits no start now: Sat 00:00 UTC is outside the windows",
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the schedule permits no start now: Sat 00:00 UTC is outside the windows",
 		},
 		{
 			name: "no hypothesis", edit: func(e *experiments.Experiment) { e.Spec.SteadyState.Probes = nil },
-			status: runner.Completed, verdict: steadystate.Inconclusive, reason: "no hypothesis was tested", creates: 2, took: 23 * time.Second,
+			status: event.StatusCompleted, verdict: steadystate.Inconclusive, reason: "no hypothesis was tested", creates: 2, took: 23 * time.Second,
 		},
 		{
 			name: "interrupted before the fault", interrupt: 2500 * time.Millisecond,
-			status: runner.Interrupted, verdict: steadystate.Inconclusive, reason: "interrupt signal received", took: 2500 * time.Millisecond,
+			status: event.StatusInterrupted, verdict: steadystate.Inconclusive, reason: "interrupt signal received", took: 2500 * time.Millisecond,
 		},
 		{
 			name: "interrupted with the fault in force", interrupt: 10500 * time.Millisecond,
-			status: runner.Interrupted, verdict: steadystate.Inconclusive, reason: "interrupt signal received", creates: 2, took: 10500 * time.Millisecond,
+			status: event.StatusInterrupted, verdict: steadystate.Inconclusive, reason: "interrupt signal received", creates: 2, took: 10500 * time.Millisecond,
 		},
 		{
 			name: "heartbeat fails once", cluster: func(c *fakeCluster) { c.failures["extend to 20s"] = []error{boom} },
-			status: runner.Completed, verdict: steadystate.Held, creates: 2, took: 23 * time.Second,
+			status: event.StatusCompleted, verdict: steadystate.Held, creates: 2, took: 23 * time.Second,
 		},
 		{
 			name: "heartbeat fails twice", cluster: func(c *fakeCluster) {
 				c.failures["extend to 20s"], c.failures["extend to 25s"] = []error{boom}, []error{boom}
 			},
-			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "heartbeat: Job shop/", creates: 2, took: 13 * time.Second,
+			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat: Job shop/", creates: 2, took: 13 * time.Second,
 		},
 		{
 			name: "rollback succeeds at the third attempt", cluster: func(c *fakeCluster) { c.failures["delete VirtualService"] = []error{boom, boom} },
-			status: runner.Completed, verdict: steadystate.Held, creates: 2, took: 23300 * time.Millisecond,
+			status: event.StatusCompleted, verdict: steadystate.Held, creates: 2, took: 23300 * time.Millisecond,
 		},
 		{
-			name: "journal breaks with the fault in force", failsAt: runner.EventMeasured, edit: func(e *experiments.Experiment) {
+			name: "journal breaks with the fault in force", failsAt: event.Measured{}.Type(), edit: func(e *experiments.Experiment) {
 				e.Spec.SteadyState.Probes[0].Phases = []experiments.Phase{experiments.During}
 			},
-			status: runner.Failed, verdict: steadystate.Inconclusive, reason: "no space left on device", creates: 2, took: 4 * time.Second,
+			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "no space left on device", creates: 2, took: 4 * time.Second,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -709,7 +710,7 @@ func TestTheHeartbeatVanishes(t *testing.T) {
 		})
 		start := time.Now()
 		result := run(t, c, healthy(), nil, &record{}, forever)
-		if result.Status != runner.Interrupted || !strings.Contains(result.Reason, "were deleted from outside") || time.Since(start) > 12*time.Second+100*time.Millisecond {
+		if result.Status != event.StatusInterrupted || !strings.Contains(result.Reason, "were deleted from outside") || time.Since(start) > 12*time.Second+100*time.Millisecond {
 			t.Errorf("result %+v after %s", result, time.Since(start))
 		}
 	})
@@ -741,7 +742,7 @@ func TestDrift(t *testing.T) {
 				e := experiment(t)
 				r := runner.Runner{Mesh: c, Querier: healthy(), Timing: runner.DefaultTiming()}
 				result := r.Run(t.Context(), r.NewRun(e, start), e, &record{})
-				if result.Status != runner.Stopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
+				if result.Status != event.StatusStopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
 					t.Errorf("result %+v", result)
 				}
 				if took := time.Since(start); took > 6600*time.Millisecond {
@@ -788,7 +789,7 @@ func TestTheKillSwitch(t *testing.T) {
 					delete(c.objects, "VirtualService shop/squall-ratings-a093b15a")
 				})
 				result := run(t, c, healthy(), nil, &record{}, forever)
-				if result.Status != runner.Interrupted || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
+				if result.Status != event.StatusInterrupted || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
 					t.Errorf("result %+v", result)
 				}
 			})
@@ -807,7 +808,7 @@ func TestWithoutHeartbeat(t *testing.T) {
 		if result.Verdict != steadystate.Held || len(c.objects) > 0 {
 			t.Errorf("result %+v, left %v", result, c.objects)
 		}
-		if started, ok := rec.data[0].(runner.Started); !ok || !started.WithoutHeartbeat {
+		if started, ok := rec.events[0].(event.Started); !ok || !started.WithoutHeartbeat {
 			t.Error("the record does not say that there is no heartbeat")
 		}
 		if slices.ContainsFunc(c.log, func(line string) bool { return strings.Contains(line, "Job") }) {
@@ -882,7 +883,7 @@ func TestABaseThatChangesIsFollowed(t *testing.T) {
 				if test.ends == "" && result.Verdict != steadystate.Held || !strings.Contains(result.Reason, test.ends) {
 					t.Errorf("result %+v", result)
 				}
-				if test.ends != "" && (result.Status != runner.Stopped || result.Verdict != steadystate.Inconclusive) {
+				if test.ends != "" && (result.Status != event.StatusStopped || result.Verdict != steadystate.Inconclusive) {
 					t.Errorf("result %+v", result)
 				}
 			})
@@ -907,7 +908,7 @@ func TestAFaultFollowsOnlyWhereItMay(t *testing.T) {
 			return ""
 		}}
 		result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, &record{})
-		if result.Status != runner.Stopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot follow: payments is protected") || result.Injected.Duration > 4*time.Second {
+		if result.Status != event.StatusStopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot follow: payments is protected") || result.Injected.Duration > 4*time.Second {
 			t.Errorf("result %+v", result)
 		}
 	})
@@ -952,7 +953,7 @@ func TestFaultsStartAndEndAtTheirTimes(t *testing.T) {
 				if diff := cmp.Diff(want, seen); diff != "" {
 					t.Error(diff)
 				}
-				if !slices.Contains(rec.types, runner.EventUpdating) || !slices.Contains(rec.types, runner.EventUpdated) {
+				if !slices.Contains(rec.types, (event.Updating{}).Type()) || !slices.Contains(rec.types, (event.Updated{}).Type()) {
 					t.Errorf("events %v", rec.types)
 				}
 			})
@@ -1001,12 +1002,12 @@ func TestAnUpdateThatFailsEndsTheRun(t *testing.T) {
 		failures []error
 		lost     bool
 		restless bool
-		status   runner.Status
+		status   event.Status
 	}{
-		"refused":               {[]error{fmt.Errorf("%w: forbidden", runner.ErrRejected)}, false, false, runner.Failed},
-		"not answered for long": {slices.Repeat([]error{boom}, 32), false, false, runner.Failed},
-		"not answered for long, while much is seen": {slices.Repeat([]error{boom}, 32), false, true, runner.Failed},
-		"the answer is lost":                        {[]error{boom}, true, false, runner.Completed},
+		"refused":               {[]error{fmt.Errorf("%w: forbidden", runner.ErrRejected)}, false, false, event.StatusFailed},
+		"not answered for long": {slices.Repeat([]error{boom}, 32), false, false, event.StatusFailed},
+		"not answered for long, while much is seen": {slices.Repeat([]error{boom}, 32), false, true, event.StatusFailed},
+		"the answer is lost":                        {[]error{boom}, true, false, event.StatusCompleted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -1019,10 +1020,10 @@ func TestAnUpdateThatFailsEndsTheRun(t *testing.T) {
 				if result.Status != test.status {
 					t.Errorf("result %+v", result)
 				}
-				if !slices.Contains(rec.types, runner.EventUpdateFailed) {
+				if !slices.Contains(rec.types, (event.UpdateFailed{}).Type()) {
 					t.Errorf("the record does not say so: %v", rec.types)
 				}
-				if test.status == runner.Failed && time.Since(start) > 22*time.Second {
+				if test.status == event.StatusFailed && time.Since(start) > 22*time.Second {
 					t.Errorf("the fault stayed for %s", time.Since(start))
 				}
 				c.failures = nil
@@ -1037,12 +1038,12 @@ func TestAnUpdateThatFailsEndsTheRun(t *testing.T) {
 func TestCountersMustBeNumbers(t *testing.T) {
 	for name, test := range map[string]struct {
 		counts []float64
-		status runner.Status
+		status event.Status
 	}{
-		"before the fault":    {[]float64{math.NaN(), 500}, runner.RefusedRun},
-		"without bounds":      {[]float64{math.Inf(-1), 500}, runner.RefusedRun},
-		"after the fault":     {[]float64{100, math.NaN()}, runner.Completed},
-		"without bounds then": {[]float64{100, math.Inf(1)}, runner.Completed},
+		"before the fault":    {[]float64{math.NaN(), 500}, event.StatusRefused},
+		"without bounds":      {[]float64{math.Inf(-1), 500}, event.StatusRefused},
+		"after the fault":     {[]float64{100, math.NaN()}, event.StatusCompleted},
+		"without bounds then": {[]float64{100, math.Inf(1)}, event.StatusCompleted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

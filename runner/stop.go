@@ -19,6 +19,13 @@ type Deleter interface {
 	Delete(ctx context.Context, object mesh.Ref, run string) error
 }
 
+// Deletion is the result of an attempt to delete an object.
+type Deletion struct {
+	Object mesh.Ref
+	// Error is empty when the object is gone.
+	Error string
+}
+
 // deleteAll tries to delete each object once, in the order given: a run's
 // VirtualServices, its helpers, its Jobs. It gives the failures. A helper stays
 // while a VirtualService is left, and until the proxies have heard, which takes

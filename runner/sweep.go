@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // sweep deletes what runs have left whose time is over, and reports whether
@@ -17,8 +18,8 @@ func (s *session) sweep(ctx context.Context) bool {
 	}
 	swept := false
 	for _, expired := range snapshot.Expired(time.Now()) {
-		deletion := Deletion{Object: mesh.RefTo(expired)}
-		s.record.add(EventDeleting, deletion.Object)
+		deletion := event.Deleted{Object: mesh.RefTo(expired)}
+		s.record.add(event.Deleting{Ref: deletion.Object})
 		if s.record.sync(ctx) != nil {
 			return swept // the preflight says why
 		}
@@ -26,7 +27,7 @@ func (s *session) sweep(ctx context.Context) bool {
 			deletion.Error = err.Error()
 		}
 		swept = swept || deletion.Error == ""
-		s.record.add(EventDeleted, deletion)
+		s.record.add(deletion)
 	}
 	return swept
 }

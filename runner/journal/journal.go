@@ -1,9 +1,9 @@
-// Package journal is the append-only record of one run: one JSON object per
-// line, written and synced as things happen. What is about to be done stands
-// in it before it is done, so that a journal cut short by a crash still says
-// what may exist.
+// Package journal reads and writes the append-only record of one run: one JSON
+// object per line, written and synced as things happen. An action is recorded
+// before it is taken, so a journal that was cut short by a crash still names
+// every object that may exist.
 //
-// The package knows nothing of the events' contents; package runner does.
+// The package does not know what the lines mean; package event does.
 package journal
 
 import (
@@ -21,12 +21,12 @@ import (
 // Schema is the version of the format that Create writes.
 const Schema = 1
 
-// FileName is the name of the journal in a run's folder.
+// FileName is the name of the journal in a run's directory.
 const FileName = "journal.jsonl"
 
-// Event is one line of a journal.
-type Event struct {
-	// Schema stands on the first line only.
+// Line is one line of a journal.
+type Line struct {
+	// Schema is set on the first line only.
 	Schema int       `json:"schema,omitempty"`
 	Time   time.Time `json:"time"`
 	Type   string    `json:"type"`
@@ -34,7 +34,7 @@ type Event struct {
 	Data json.RawMessage `json:"data,omitempty"`
 }
 
-// Writer appends events to a file. It is safe for concurrent use.
+// Writer appends lines to a file. It is safe for concurrent use.
 type Writer struct {
 	mu     sync.Mutex
 	file   *os.File
@@ -42,42 +42,43 @@ type Writer struct {
 	wrote  bool
 }
 
-// Create makes the folder and a new journal in it. It fails when the folder
-// holds one already: a run never writes into another run's record.
-func Create(folder string) (*Writer, error) {
-	if err := os.MkdirAll(folder, 0o750); err != nil {
-		return nil, fmt.Errorf("journal folder: %w", err)
+// Create makes the directory and a new journal in it. It returns an error if the
+// directory has one already: a run never writes into another run's record.
+func Create(directory string) (*Writer, error) {
+	if err := os.MkdirAll(directory, 0o750); err != nil {
+		return nil, fmt.Errorf("journal directory: %w", err)
 	}
-	file, err := os.OpenFile(filepath.Join(folder, FileName), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o640) //nolint:gosec // reports are for the team; the folder is the user's choice
+	file, err := os.OpenFile(filepath.Join(directory, FileName), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o640) //nolint:gosec // reports are for the team; the directory is the user's choice
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	return &Writer{file: file}, nil
 }
 
-// NewEvent makes the event of something that happened, with data as JSON.
-func NewEvent(at time.Time, eventType string, data any) (Event, error) {
+// NewLine returns a line with data as JSON. The time is in UTC and truncated to
+// milliseconds.
+func NewLine(at time.Time, eventType string, data any) (Line, error) {
 	encoded, err := json.Marshal(data)
 	if err != nil {
-		return Event{}, fmt.Errorf("journal event %s: %w", eventType, err)
+		return Line{}, fmt.Errorf("journal event %s: %w", eventType, err)
 	}
-	return Event{Time: at.UTC().Truncate(time.Millisecond), Type: eventType, Data: encoded}, nil
+	return Line{Time: at.UTC().Truncate(time.Millisecond), Type: eventType, Data: encoded}, nil
 }
 
-// Append writes one event and syncs it to disk. After an error every further
-// call fails with the same error, because a record with a gap is no record.
-func (w *Writer) Append(event Event) error {
+// Append writes one line and syncs it to disk. After an error every further call
+// returns the same error, so a journal never has a gap.
+func (w *Writer) Append(line Line) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.failed != nil {
 		return w.failed
 	}
 	if !w.wrote {
-		event.Schema = Schema
+		line.Schema = Schema
 	}
-	line, err := json.Marshal(event)
+	encoded, err := json.Marshal(line)
 	if err == nil {
-		_, err = w.file.Write(append(line, '\n'))
+		_, err = w.file.Write(append(encoded, '\n'))
 	}
 	if err == nil {
 		err = w.file.Sync()
@@ -98,35 +99,35 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-// maxLine bounds one line of a journal; the largest hold a whole plan.
+// maxLine is the longest line in bytes; the longest lines have a whole plan.
 const maxLine = 64 << 20
 
-// Read gives the events of a journal. A last line that is cut short, as a
-// crash leaves it, is dropped.
-func Read(r io.Reader) ([]Event, error) {
-	var events []Event
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
+// Read returns the lines of a journal. It drops a last line that was cut short
+// by a crash.
+func Read(r io.Reader) ([]Line, error) {
+	var lines []Line
+	scanner := bufio.NewScanner(r)
+	scanner.Buffer(nil, maxLine)
 	var broken error
-	for number := 1; lines.Scan(); number++ {
+	for number := 1; scanner.Scan(); number++ {
 		if broken != nil {
 			return nil, broken
 		}
-		var event Event
-		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
+		var line Line
+		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
 			broken = fmt.Errorf("journal line %d: %w", number, err)
 			continue
 		}
-		if number == 1 && (event.Schema < 1 || event.Schema > Schema) {
-			return nil, fmt.Errorf("journal schema %d is not known to this version, which reads up to %d", event.Schema, Schema)
+		if number == 1 && (line.Schema < 1 || line.Schema > Schema) {
+			return nil, fmt.Errorf("journal schema %d is not known to this version, which reads up to %d", line.Schema, Schema)
 		}
-		events = append(events, event)
+		lines = append(lines, line)
 	}
-	if err := lines.Err(); err != nil {
+	if err := scanner.Err(); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	if len(events) == 0 {
+	if len(lines) == 0 {
 		return nil, errors.New("journal: no event in it")
 	}
-	return events, nil
+	return lines, nil
 }

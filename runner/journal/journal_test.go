@@ -12,18 +12,18 @@ import (
 	"github.com/squall-chaos/squall/runner/journal"
 )
 
-func write(t *testing.T, folder string, types ...string) {
+func write(t *testing.T, directory string, types ...string) {
 	t.Helper()
-	w, err := journal.Create(folder)
+	w, err := journal.Create(directory)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, eventType := range types {
-		event, err := journal.NewEvent(time.Date(2026, 1, 2, 3, 4, 5, i*1_000_000+999, time.FixedZone("", 3600)), eventType, map[string]int{"n": i})
+		line, err := journal.NewLine(time.Date(2026, 1, 2, 3, 4, 5, i*1_000_000+999, time.FixedZone("", 3600)), eventType, map[string]int{"n": i})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Append(event); err != nil {
+		if err := w.Append(line); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -33,9 +33,9 @@ func write(t *testing.T, folder string, types ...string) {
 }
 
 func TestWhatIsWrittenIsRead(t *testing.T) {
-	folder := filepath.Join(t.TempDir(), "a", "run")
-	write(t, folder, "started", "finished")
-	content, err := os.ReadFile(filepath.Join(folder, journal.FileName))
+	directory := filepath.Join(t.TempDir(), "a", "run")
+	write(t, directory, "started", "finished")
+	content, err := os.ReadFile(filepath.Join(directory, journal.FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,21 +45,21 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	if diff := cmp.Diff(want, string(content)); diff != "" {
 		t.Error(diff)
 	}
-	events, err := journal.Read(strings.NewReader(want))
-	if err != nil || len(events) != 2 || events[1].Type != "finished" || string(events[1].Data) != `{"n":1}` {
-		t.Errorf("events %+v, error %v", events, err)
+	lines, err := journal.Read(strings.NewReader(want))
+	if err != nil || len(lines) != 2 || lines[1].Type != "finished" || string(lines[1].Data) != `{"n":1}` {
+		t.Errorf("lines %+v, error %v", lines, err)
 	}
 	cut, err := journal.Read(strings.NewReader(want[:len(want)-10]))
 	if err != nil || len(cut) != 1 {
-		t.Errorf("of a journal cut short %d events are read, error %v", len(cut), err)
+		t.Errorf("of a journal cut short %d lines are read, error %v", len(cut), err)
 	}
 }
 
 func TestARunNeverWritesIntoAnothersRecord(t *testing.T) {
-	folder := t.TempDir()
-	write(t, folder, "started")
-	if _, err := journal.Create(folder); err == nil {
-		t.Error("a second journal was made in the same folder")
+	directory := t.TempDir()
+	write(t, directory, "started")
+	if _, err := journal.Create(directory); err == nil {
+		t.Error("a second journal was made in the same directory")
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -57,13 +57,13 @@ func failed(ctx context.Context, err error) error {
 }
 
 // codeOf returns the exit code of a run.
-func codeOf(result runner.Result) int {
+func codeOf(result event.Result) int {
 	switch {
 	case len(result.Left) > 0:
 		return exitLeft
 	case result.Verdict == steadystate.Deviated:
 		return exitDeviated
-	case result.Status == runner.Interrupted:
+	case result.Status == event.StatusInterrupted:
 		return exitInterrupted
 	case result.Verdict == steadystate.Inconclusive:
 		return exitInconclusive

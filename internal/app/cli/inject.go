@@ -12,7 +12,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/internal/promql"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -257,8 +257,8 @@ func checked(e experiments.Experiment) (experiments.Experiment, error) {
 	return loaded[0], nil
 }
 
-// doneInject tells a simulation that went as asked: it tested nothing, which
-// is no failure of it. One that left something behind did not.
-func doneInject(result runner.Result) bool {
-	return len(result.Left) == 0 && result.Status == runner.Completed && result.Verdict == steadystate.Inconclusive && result.Reason == runner.NoHypothesis
+// doneInject reports whether a simulation completed and left nothing behind. A
+// simulation tests nothing, so it counts as done without a verdict.
+func doneInject(result event.Result) bool {
+	return len(result.Left) == 0 && result.Status == event.StatusCompleted && result.Verdict == steadystate.Inconclusive && result.Untested
 }

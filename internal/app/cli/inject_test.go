@@ -9,7 +9,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -61,15 +61,15 @@ func TestCheckGuard(t *testing.T) {
 // behind.
 func TestDoneInject(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(*runner.Result)
+		change func(*event.Result)
 		done   bool
 	}{
-		"as asked":    {func(*runner.Result) {}, true},
-		"left":        {func(r *runner.Result) { r.Left = []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "a"}} }, false},
-		"interrupted": {func(r *runner.Result) { r.Status = runner.Interrupted }, false},
-		"no effect":   {func(r *runner.Result) { r.Reason = "no request was hit" }, false},
+		"as asked":    {func(*event.Result) {}, true},
+		"left":        {func(r *event.Result) { r.Left = []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "a"}} }, false},
+		"interrupted": {func(r *event.Result) { r.Status = event.StatusInterrupted }, false},
+		"no effect":   {func(r *event.Result) { r.Untested, r.Reason = false, "no request was hit" }, false},
 	} {
-		result := runner.Result{Status: runner.Completed, Verdict: steadystate.Inconclusive, Reason: runner.NoHypothesis}
+		result := event.Result{Status: event.StatusCompleted, Verdict: steadystate.Inconclusive, Reason: "no hypothesis was tested", Untested: true}
 		test.change(&result)
 		if got := doneInject(result); got != test.done {
 			t.Errorf("%s: done is %t", name, got)

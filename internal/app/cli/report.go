@@ -15,7 +15,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/records"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -166,7 +166,7 @@ func annotate(w io.Writer, run reports.Run) error {
 		switch {
 		case len(result.Left) > 0 || result.Verdict == steadystate.Deviated:
 			level = "error"
-		case result.Verdict == steadystate.Held && result.Status == runner.Completed:
+		case result.Verdict == steadystate.Held && result.Status == event.StatusCompleted:
 			level = "notice"
 		}
 	}

@@ -6,21 +6,21 @@ import (
 
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 func TestAnnotate(t *testing.T) {
 	left := []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "a"}}
 	for _, test := range []struct {
-		result *runner.Result
+		result *event.Result
 		want   string
 	}{
-		{&runner.Result{Status: runner.Completed, Verdict: steadystate.Held}, "::notice title=squall outage::held\n"},
-		{&runner.Result{Status: runner.Completed, Verdict: steadystate.Held, Left: left}, "::error title=squall outage::held, objects left behind\n"},
-		{&runner.Result{Status: runner.Interrupted, Verdict: steadystate.Inconclusive, Reason: "ctrl-c", Left: left}, "::error title=squall outage::inconclusive (interrupted), objects left behind: ctrl-c\n"},
-		{&runner.Result{Status: runner.Interrupted, Verdict: steadystate.Held}, "::warning title=squall outage::held (interrupted)\n"},
-		{&runner.Result{Status: runner.Stopped, Verdict: steadystate.Deviated, Reason: "1\n::error::2"}, "::error title=squall outage::deviated (stopped): 1%0A::error::2\n"},
+		{&event.Result{Status: event.StatusCompleted, Verdict: steadystate.Held}, "::notice title=squall outage::held\n"},
+		{&event.Result{Status: event.StatusCompleted, Verdict: steadystate.Held, Left: left}, "::error title=squall outage::held, objects left behind\n"},
+		{&event.Result{Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Reason: "ctrl-c", Left: left}, "::error title=squall outage::inconclusive (interrupted), objects left behind: ctrl-c\n"},
+		{&event.Result{Status: event.StatusInterrupted, Verdict: steadystate.Held}, "::warning title=squall outage::held (interrupted)\n"},
+		{&event.Result{Status: event.StatusStopped, Verdict: steadystate.Deviated, Reason: "1\n::error::2"}, "::error title=squall outage::deviated (stopped): 1%0A::error::2\n"},
 		{nil, "::warning title=squall outage::unfinished: the journal ends before the run does\n"},
 	} {
 		run := reports.Run{Result: test.result}

@@ -18,6 +18,7 @@ import (
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 )
 
@@ -177,7 +178,7 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 
 // runOne runs one experiment and prints its summary. The result is empty when
 // it could not be recorded, and so did not start.
-func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e experiments.Experiment) (result runner.Result, code int) {
+func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e experiments.Experiment) (result event.Result, code int) {
 	run := r.NewRun(e, time.Now())
 	folder := filepath.Join(flags.out, run.ID)
 	writer, err := journal.Create(folder)
@@ -185,18 +186,22 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 		printError(env.Stderr, hint.With(fmt.Errorf("%s: refused: %w", e.Metadata.Name, err), unrecordedHint))
 		return result, exitInconclusive
 	}
-	recorder := &recorder{journal: writer}
+	kept := &kept{}
+	recorders := []event.Recorder{kept}
+	var progress *terminal.Progress
 	if !flags.quiet {
 		if flags.logFormat == string(terminal.Text) {
 			fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
 		}
-		recorder.progress = terminal.NewProgress(env.Stderr, env.Getenv, terminal.Format(flags.logFormat), flags.verbose)
+		progress = terminal.NewProgress(env.Stderr, env.Getenv, terminal.Format(flags.logFormat), flags.verbose)
+		recorders = append(recorders, progress)
 	}
-	result = r.Run(ctx, run, e, recorder)
-	if recorder.progress != nil {
-		recorder.progress.Flush()
+	// The journal comes last: what cannot be written to it is shown all the same.
+	result = r.Run(ctx, run, e, event.Fanout(append(recorders, event.ToJournal(writer))...))
+	if progress != nil {
+		progress.Flush()
 	}
-	folded, err := reports.Fold(recorder.events)
+	folded, err := kept.fold()
 	if err == nil {
 		// The last event may be the one that could not be recorded.
 		folded.Result = &result
@@ -211,28 +216,31 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 // unrecordedHint is the next step when a journal cannot be written.
 const unrecordedHint = "a run that cannot be recorded does not start; choose another folder with --out"
 
-// recorder keeps a run's events, writes them to the journal, and shows them.
-type recorder struct {
-	journal  *journal.Writer
-	progress *terminal.Progress // nil when quiet
-	mu       sync.Mutex
-	events   []journal.Event
+// kept is an event.Recorder that keeps a run's events in memory as the lines of a
+// journal.
+type kept struct {
+	mu    sync.Mutex
+	lines []journal.Line
 }
 
-// Record implements runner.Recorder.
-func (r *recorder) Record(at time.Time, eventType string, data any) error {
-	event, err := journal.NewEvent(at, eventType, data)
+// Record implements event.Recorder.
+func (k *kept) Record(at time.Time, e event.Event) error {
+	line, err := event.Encode(at, e)
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, event)
-	err = r.journal.Append(event)
-	if r.progress != nil {
-		r.progress.Show(event, data)
-	}
-	return err
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lines = append(k.lines, line)
+	return nil
+}
+
+// fold returns the run as its lines so far record it. A Record may still be in
+// progress.
+func (k *kept) fold() (reports.Run, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return reports.Fold(k.lines)
 }
 
 // owner says who runs the experiment, for whoever finds its objects.

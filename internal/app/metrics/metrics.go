@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -135,7 +135,7 @@ func (m *Metrics) Started(experiment string, lag time.Duration) {
 }
 
 // Finished counts a run that has ended.
-func (m *Metrics) Finished(experiment string, result runner.Result, took time.Duration) {
+func (m *Metrics) Finished(experiment string, result event.Result, took time.Duration) {
 	m.see(experiment)
 	m.runs.WithLabelValues(experiment, string(result.Status), result.Verdict.String()).Inc()
 	m.duration.Observe(took.Seconds())
@@ -165,7 +165,7 @@ func (m *Metrics) see(experiment string) {
 	if _, known := m.seen.LoadOrStore(experiment, true); known {
 		return
 	}
-	for _, status := range []runner.Status{runner.Completed, runner.RefusedRun, runner.Stopped, runner.Interrupted, runner.Failed} {
+	for _, status := range []event.Status{event.StatusCompleted, event.StatusRefused, event.StatusStopped, event.StatusInterrupted, event.StatusFailed} {
 		for _, verdict := range []steadystate.Verdict{steadystate.Held, steadystate.Inconclusive, steadystate.Deviated} {
 			m.runs.WithLabelValues(experiment, string(status), verdict.String())
 		}

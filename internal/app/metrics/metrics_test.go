@@ -19,7 +19,7 @@ import (
 
 	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/mesh"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -40,9 +40,9 @@ func eventful() *metrics.Metrics {
 	}
 	m.Forget("removed")
 	m.Live(2, 3)
-	m.Finished("outage", runner.Result{Status: runner.Completed}, 90*time.Second)
-	m.Finished("outage", runner.Result{Status: runner.Stopped, Verdict: steadystate.Deviated}, 20*time.Second)
-	m.Finished("removed", runner.Result{Status: runner.Failed, Verdict: steadystate.Inconclusive, Left: make([]mesh.Ref, 2)}, 3*time.Hour)
+	m.Finished("outage", event.Result{Status: event.StatusCompleted}, 90*time.Second)
+	m.Finished("outage", event.Result{Status: event.StatusStopped, Verdict: steadystate.Deviated}, 20*time.Second)
+	m.Finished("removed", event.Result{Status: event.StatusFailed, Verdict: steadystate.Inconclusive, Left: make([]mesh.Ref, 2)}, 3*time.Hour)
 	m.Started("outage", 2*time.Minute)
 	m.Skipped("outage", metrics.SkippedDeadline)
 	m.Skipped("never started", metrics.SkippedHost)
@@ -136,7 +136,7 @@ func TestConcurrentUse(t *testing.T) {
 				experiment := strconv.Itoa(j % 3)
 				m.NextStart(experiment, time.Now(), true)
 				m.Started(experiment, time.Duration(i)*time.Second)
-				m.Finished(experiment, runner.Result{Status: runner.Completed}, time.Second)
+				m.Finished(experiment, event.Result{Status: event.StatusCompleted}, time.Second)
 				m.Skipped(experiment, metrics.SkippedLimit)
 				m.Swept(1, nil)
 				m.Live(j, j)

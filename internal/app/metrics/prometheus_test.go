@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/squall-chaos/squall/internal/app/metrics"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 var built = flag.Bool("built", false, "fail, rather than skip, when a program that a test needs is not built")
@@ -118,7 +118,7 @@ func TestPrometheusUnderstands(t *testing.T) {
 	for _, p := range loadDashboard(t).Panels {
 		for _, target := range p.Targets {
 			eventually(t, func() error {
-				m.Finished("outage", runner.Result{Status: runner.Completed}, time.Minute)
+				m.Finished("outage", event.Result{Status: event.StatusCompleted}, time.Minute)
 				m.Started("outage", time.Second)
 				return hasData(t.Context(), server, query(target.Expr))
 			})

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 )
 
@@ -151,11 +151,11 @@ func summarize(file, name string, info fs.FileInfo, err error) known {
 
 // Began gives the time in a run's id; ok is false for a name that is none.
 func Began(run string) (began time.Time, ok bool) {
-	if len(run) <= len(runner.IDTime) {
+	if len(run) <= len(event.IDTime) {
 		return time.Time{}, false
 	}
-	began, err := time.Parse(runner.IDTime, run[:len(runner.IDTime)])
-	return began, err == nil && run[len(runner.IDTime)] == '-'
+	began, err := time.Parse(event.IDTime, run[:len(event.IDTime)])
+	return began, err == nil && run[len(event.IDTime)] == '-'
 }
 
 // Prune removes the folders of runs beyond the newest so many, and of those that

@@ -16,7 +16,7 @@ import (
 
 	"github.com/squall-chaos/squall/internal/app/records"
 	"github.com/squall-chaos/squall/mesh"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 )
 
@@ -33,14 +33,9 @@ func ran(t testing.TB, folder, run string) {
 	w, err := journal.Create(filepath.Join(folder, run))
 	must(t, err)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for eventType, data := range map[string]any{runner.EventStarted: runner.Started{Run: mesh.Run{ID: run, Experiment: "outage"}}} {
-		event, err := journal.NewEvent(at, eventType, data)
-		must(t, err)
-		must(t, w.Append(event))
-	}
-	event, err := journal.NewEvent(at.Add(time.Minute), runner.EventFinished, runner.Result{Status: runner.Completed, Finished: at.Add(time.Minute)})
-	must(t, err)
-	must(t, w.Append(event))
+	journaled := event.ToJournal(w)
+	must(t, journaled.Record(at, event.Started{Run: mesh.Run{ID: run, Experiment: "outage"}}))
+	must(t, journaled.Record(at.Add(time.Minute), event.Finished{Result: event.Result{Status: event.StatusCompleted, Finished: at.Add(time.Minute)}}))
 	must(t, w.Close())
 }
 
@@ -184,7 +179,7 @@ func TestSummaries(t *testing.T) {
 	must(t, err)
 	type line struct {
 		Run, Link string
-		Status    runner.Status
+		Status    event.Status
 		Broken    bool
 	}
 	var lines []line
@@ -192,8 +187,8 @@ func TestSummaries(t *testing.T) {
 		lines = append(lines, line{s.Run, s.Link, s.Status, s.Error != ""})
 	}
 	want := []line{
-		{jan, jan + "/report.html", runner.Completed, false},
-		{feb, feb + "/journal.jsonl", runner.Completed, false},
+		{jan, jan + "/report.html", event.StatusCompleted, false},
+		{feb, feb + "/journal.jsonl", event.StatusCompleted, false},
 		{"broken", "broken/journal.jsonl", "", true},
 		{"empty", "empty/journal.jsonl", "", true},
 		{"foreign", "foreign/journal.jsonl", "", true},

@@ -16,6 +16,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // Whoever ends the process hears of what its last runs could not remove.
@@ -94,15 +95,15 @@ func TestAFaultThatStartsLater(t *testing.T) {
 		r.mu.Lock()
 		r.live["a"] = live
 		r.mu.Unlock()
-		live.follow(time.Now(), runner.Phase{Name: runner.PhaseObserve})
+		live.follow(time.Now(), event.Phase{Name: event.PhaseObserve})
 		time.Sleep(19 * time.Second)
 		if w.counted().faults != 0 {
 			t.Error("it is in force too early")
 		}
 		ended := &liveRun{experiment: live.experiment, from: live.from}
-		ended.follow(time.Now(), runner.Phase{Name: runner.PhaseRollback})
-		if event := ended.event(notify.Finished); !event.From.IsZero() || !event.To.IsZero() {
-			t.Errorf("it was in force from %s to %s", event.From, event.To)
+		ended.follow(time.Now(), event.Phase{Name: event.PhaseRollback})
+		if message := ended.message(notify.Finished); !message.From.IsZero() || !message.To.IsZero() {
+			t.Errorf("it was in force from %s to %s", message.From, message.To)
 		}
 		// What is stuck of a run that ended before its faults started holds none.
 		stuck := &liveRun{experiment: live.experiment, from: live.from, to: time.Now(), stuck: map[mesh.Ref]bool{{Kind: "VirtualService"}: true}}
@@ -116,10 +117,10 @@ func TestAFaultThatStartsLater(t *testing.T) {
 		r.mu.Lock()
 		delete(r.live, "b")
 		r.mu.Unlock()
-		over := runner.Phase{Name: runner.PhaseRollback}
+		over := event.Phase{Name: event.PhaseRollback}
 		live.follow(time.Now(), over)
 		r.tellPhase(live, over)
-		if event := live.event(notify.Finished); event.To.Sub(event.From) != 2*time.Second || w.counted().faults != 0 {
+		if event := live.message(notify.Finished); event.To.Sub(event.From) != 2*time.Second || w.counted().faults != 0 {
 			t.Errorf("it was in force from %s to %s, and %d are", event.From, event.To, w.counted().faults)
 		}
 		r.mu.Lock()
@@ -195,7 +196,7 @@ func TestARunThatIsRefusedLate(t *testing.T) {
 		cancel()
 		ended.Wait()
 		last := w.told[len(w.told)-1]
-		if last.Kind != notify.Finished || last.Status != string(runner.RefusedRun) || !last.From.IsZero() || !last.To.IsZero() {
+		if last.Kind != notify.Finished || last.Status != string(event.StatusRefused) || !last.From.IsZero() || !last.To.IsZero() {
 			t.Errorf("%+v", last)
 		}
 	})

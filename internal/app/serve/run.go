@@ -20,6 +20,7 @@ import (
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -39,18 +40,18 @@ type liveRun struct {
 	// over says that the process does not lead any more.
 	over func() error
 	// running ends when the run is told to.
-	running context.Context //nolint:containedctx // a runner.Recorder is given none
+	running context.Context //nolint:containedctx // an event.Recorder is given none
 	// detached outlives the run: what is noted and told of it is so in any case.
-	detached context.Context //nolint:containedctx // a runner.Recorder is given none
+	detached context.Context //nolint:containedctx // an event.Recorder is given none
 
 	mu       sync.Mutex
-	phase    runner.Phase
+	phase    event.Phase
 	since    time.Time // of the phase
 	decided  []mesh.Decision
 	from, to time.Time         // of the fault
 	stuck    map[mesh.Ref]bool // what could not be deleted so far
 	probes   map[string]steadystate.Measurement
-	hit      *runner.Count
+	hit      *event.Counted
 	dealt    bool
 }
 
@@ -96,7 +97,7 @@ func (s *Server) carryOut(ctx context.Context, r runner.Runner, live *liveRun) {
 	result, err := s.recorded(ctx, r, live, folder)
 	if err != nil {
 		s.Log.Error("the run cannot be recorded, so it did not start", "run", live.run.ID, "error", err)
-		result = runner.Result{Status: runner.RefusedRun, Verdict: steadystate.Inconclusive, Reason: err.Error(), Finished: time.Now()}
+		result = event.Result{Status: event.StatusRefused, Verdict: steadystate.Inconclusive, Reason: err.Error(), Finished: time.Now()}
 		if !live.nominal.IsZero() {
 			s.Metrics.Skipped(live.experiment.Metadata.Name, metrics.SkippedError)
 		}
@@ -117,12 +118,12 @@ func (s *Server) carryOut(ctx context.Context, r runner.Runner, live *liveRun) {
 
 // recorded carries out a run with a journal. An error means that it has none, and
 // so did not start.
-func (s *Server) recorded(ctx context.Context, r runner.Runner, live *liveRun, folder string) (runner.Result, error) {
+func (s *Server) recorded(ctx context.Context, r runner.Runner, live *liveRun, folder string) (event.Result, error) {
 	writer, err := journal.Create(folder)
 	if err != nil {
-		return runner.Result{}, err
+		return event.Result{}, err
 	}
-	result := r.Run(ctx, live.run, live.experiment, &recorder{server: s, live: live, journal: writer})
+	result := r.Run(ctx, live.run, live.experiment, s.recorder(live, writer))
 	if err := writer.Close(); err != nil {
 		s.Log.Error("journal", "run", live.run.ID, "error", err)
 	}
@@ -152,34 +153,26 @@ func (l *liveRun) wasDealt() bool {
 	return l.dealt
 }
 
-// recorder writes a run's journal, and follows how it is doing.
-type recorder struct {
-	server  *Server
-	live    *liveRun
-	journal *journal.Writer
-}
-
-// Record implements runner.Recorder.
-func (r *recorder) Record(at time.Time, eventType string, data any) error {
-	event, err := journal.NewEvent(at, eventType, data)
-	if err == nil {
-		err = r.journal.Append(event)
-	}
-	if err != nil {
-		return err
-	}
-	if eventType == runner.EventCreating {
-		// From here on the start has happened: whoever leads next must not make
-		// it again. Until here it must.
-		if err := r.server.noteStart(r.live); err != nil {
-			return err
-		}
-	}
-	r.live.follow(at, data)
-	if phase, is := data.(runner.Phase); is {
-		r.server.tellPhase(r.live, phase)
-	}
-	return nil
+// recorder returns what a run's events are passed to, in this order.
+func (s *Server) recorder(live *liveRun, writer *journal.Writer) event.Recorder {
+	return event.Fanout(
+		event.ToJournal(writer),
+		event.RecorderFunc(func(_ time.Time, e event.Event) error {
+			if _, is := e.(event.Creating); is {
+				// From here on the start has happened: whoever leads next must not
+				// make it again. Until here it must.
+				return s.noteStart(live)
+			}
+			return nil
+		}),
+		event.RecorderFunc(func(at time.Time, e event.Event) error {
+			live.follow(at, e)
+			if phase, is := e.(event.Phase); is {
+				s.tellPhase(live, phase)
+			}
+			return nil
+		}),
+	)
 }
 
 // noteStart notes a start by schedule in the store.
@@ -207,39 +200,48 @@ func (s *Server) noteStart(live *liveRun) error {
 }
 
 // follow keeps what the page shows.
-func (l *liveRun) follow(at time.Time, data any) {
+func (l *liveRun) follow(at time.Time, e event.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch d := data.(type) {
-	case mesh.Plan:
-		l.decided = d.Decisions
-	case runner.Phase:
-		l.phase, l.since = d, at
-		switch d.Name {
-		case runner.PhaseObserve:
-			if l.from.IsZero() {
-				l.from = at.Add(l.experiment.Spec.FirstStart())
-			}
-		case runner.PhaseRollback:
-			l.to = at
-		case runner.PhasePreflight, runner.PhaseBaseline, runner.PhaseInject, runner.PhaseRecover, runner.PhaseEffect:
-		}
-	case runner.Change:
+	switch e := e.(type) {
+	case event.Planned:
+		l.decided = e.Decisions
+	case event.Phase:
+		l.followPhase(at, e)
+	case event.Creating:
 		// Not only when all objects are there: each is in force by itself, unless
 		// all faults start later.
-		if d.Object.GetKind() == "VirtualService" && l.from.IsZero() && l.experiment.Spec.FirstStart() == 0 {
+		if e.Object.GetKind() == "VirtualService" && l.from.IsZero() && l.experiment.Spec.FirstStart() == 0 {
 			l.from = at
 		}
-	case runner.Deletion:
-		if d.Error == "" {
-			delete(l.stuck, d.Object)
-		} else if !l.to.IsZero() && d.Object.Kind == "VirtualService" {
-			l.stuck[d.Object] = true
+	case event.Deleted:
+		if e.Error == "" {
+			delete(l.stuck, e.Object)
+		} else if !l.to.IsZero() && e.Object.Kind == "VirtualService" {
+			l.stuck[e.Object] = true
 		}
-	case steadystate.Measurement:
-		l.probes[d.Probe] = d
-	case runner.Count:
-		l.hit = &d
+	case event.Measured:
+		l.probes[e.Probe] = e.Measurement
+	case event.Counted:
+		l.hit = &e
+	case event.Started, event.Created, event.Updating, event.Updated, event.UpdateFailed, event.Deleting, event.HeartbeatFailed:
+		// Not shown while the run is live; the report has it.
+	case event.Effect, event.Finished:
+		// The run ends in a moment, and its report shows them.
+	}
+}
+
+// followPhase keeps the phase, and when the fault is in force. The lock is held.
+func (l *liveRun) followPhase(at time.Time, phase event.Phase) {
+	l.phase, l.since = phase, at
+	switch phase.Name {
+	case event.PhaseObserve:
+		if l.from.IsZero() {
+			l.from = at.Add(l.experiment.Spec.FirstStart())
+		}
+	case event.PhaseRollback:
+		l.to = at
+	case event.PhasePreflight, event.PhaseBaseline, event.PhaseInject, event.PhaseRecover, event.PhaseEffect:
 	}
 }
 
@@ -307,37 +309,37 @@ func (s *Server) prune() {
 	}
 }
 
-// event is what people are told of a run.
-func (l *liveRun) event(kind notify.Kind) notify.Event {
+// message is what people are told of a run.
+func (l *liveRun) message(kind notify.Kind) notify.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	event := notify.Event{Kind: kind, Run: l.run.ID, Experiment: l.experiment.Metadata.Name, Title: l.experiment.Spec.Title, Host: l.host, From: l.from, To: l.to}
+	message := notify.Event{Kind: kind, Run: l.run.ID, Experiment: l.experiment.Metadata.Name, Title: l.experiment.Spec.Title, Host: l.host, From: l.from, To: l.to}
 	if !l.to.IsZero() && l.to.Before(l.from) { // it never came to the fault
-		event.From, event.To = time.Time{}, time.Time{}
+		message.From, message.To = time.Time{}, time.Time{}
 	}
 	for _, d := range l.decided {
-		event.Host = d.Host
-		event.Callers = append(event.Callers, d.Callers)
+		message.Host = d.Host
+		message.Callers = append(message.Callers, d.Callers)
 	}
-	slices.Sort(event.Callers)
-	event.Callers = slices.Compact(event.Callers)
-	return event
+	slices.Sort(message.Callers)
+	message.Callers = slices.Compact(message.Callers)
+	return message
 }
 
 // tellPhase tells that a fault is in force, that it ends, and that it ends early.
-func (s *Server) tellPhase(live *liveRun, phase runner.Phase) {
+func (s *Server) tellPhase(live *liveRun, phase event.Phase) {
 	switch {
-	case phase.Name == runner.PhaseObserve:
-		s.Notify(live.event(notify.Started))
+	case phase.Name == event.PhaseObserve:
+		s.Notify(live.message(notify.Started))
 		when := fmt.Sprintf("a fault is in force for %s", phase.Length)
 		if first := live.experiment.Spec.FirstStart(); first > 0 {
 			when = fmt.Sprintf("a fault starts in %s, and all are over after %s", first, phase.Length)
 		}
 		s.tell(live, false, "FaultStarted", fmt.Sprintf("%s: %s; end it: squall rollback %s", live.experiment.Metadata.Name, when, live.run.ID))
-	case phase.Name == runner.PhaseRollback && phase.Reason != "":
-		event := live.event(notify.Stopped)
-		event.Reason = phase.Reason
-		s.Notify(event)
+	case phase.Name == event.PhaseRollback && phase.Reason != "":
+		message := live.message(notify.Stopped)
+		message.Reason = phase.Reason
+		s.Notify(message)
 		s.tell(live, true, "FaultStoppedEarly", fmt.Sprintf("%s: %s", live.experiment.Metadata.Name, phase.Reason))
 	}
 	s.mu.Lock()
@@ -345,16 +347,16 @@ func (s *Server) tellPhase(live *liveRun, phase runner.Phase) {
 	s.Metrics.Live(len(s.live), s.faults())
 }
 
-func (s *Server) tellEnd(live *liveRun, result runner.Result) {
-	event := live.event(notify.Finished)
-	if result.Status == runner.RefusedRun { // whatever it has tried to create
-		event.From, event.To = time.Time{}, time.Time{}
+func (s *Server) tellEnd(live *liveRun, result event.Result) {
+	message := live.message(notify.Finished)
+	if result.Status == event.StatusRefused { // whatever it has tried to create
+		message.From, message.To = time.Time{}, time.Time{}
 	}
-	event.Verdict, event.Status, event.Reason = result.Verdict.String(), string(result.Status), result.Reason
+	message.Verdict, message.Status, message.Reason = result.Verdict.String(), string(result.Status), result.Reason
 	if s.ExternalURL != "" {
-		event.ReportURL = strings.TrimSuffix(s.ExternalURL, "/") + "/runs/" + live.run.ID + "/" + reports.FormatHTML.FileName()
+		message.ReportURL = strings.TrimSuffix(s.ExternalURL, "/") + "/runs/" + live.run.ID + "/" + reports.FormatHTML.FileName()
 	}
-	s.Notify(event)
+	s.Notify(message)
 	words := fmt.Sprintf("%s: %s (%s)", live.experiment.Metadata.Name, result.Verdict, result.Status)
 	if result.Reason != "" {
 		words += ": " + result.Reason

@@ -21,6 +21,7 @@ import (
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/schedule"
 )
 
@@ -53,7 +54,7 @@ type Config struct {
 // Metrics is told what happens; package metrics tells Prometheus.
 type Metrics interface {
 	Started(experiment string, lag time.Duration)
-	Finished(experiment string, result runner.Result, took time.Duration)
+	Finished(experiment string, result event.Result, took time.Duration)
 	Skipped(experiment, reason string)
 	NextStart(experiment string, at time.Time, ok bool)
 	Forget(experiment string)

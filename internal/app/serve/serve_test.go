@@ -19,7 +19,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/mesh"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // bubble runs a test in fake time, in a new world.
@@ -44,7 +44,7 @@ func TestEveryMinute(t *testing.T) {
 		time.Sleep(time.Hour + 30*time.Second)
 		r.stop()
 		all := w.injections("outage")
-		if len(all) != 60 || w.counted().starts["outage"] != 60 || w.ended("outage", runner.Completed) != 60 {
+		if len(all) != 60 || w.counted().starts["outage"] != 60 || w.ended("outage", event.StatusCompleted) != 60 {
 			t.Errorf("%d injections of %d starts, %v", len(all), w.counted().starts["outage"], w.counted().finished)
 		}
 		for i, one := range all {
@@ -78,7 +78,7 @@ func TestConcurrencyPolicies(t *testing.T) {
 			r := w.lead("a")
 			time.Sleep(10*time.Minute + 30*time.Second)
 			r.stop()
-			got := []int{len(w.injections("outage")), w.skipped("outage", "concurrency") + w.skipped("outage", "limit") + w.skipped("outage", "deadline"), w.ended("outage", runner.Completed), w.ended("outage", runner.Interrupted)}
+			got := []int{len(w.injections("outage")), w.skipped("outage", "concurrency") + w.skipped("outage", "limit") + w.skipped("outage", "deadline"), w.ended("outage", event.StatusCompleted), w.ended("outage", event.StatusInterrupted)}
 			if diff := cmp.Diff([]int{test.injected, test.skipped, test.ended, test.interrupted}, got); diff != "" {
 				t.Errorf("%s\n%v %v", diff, w.counted().skips, w.counted().finished)
 			}
@@ -144,7 +144,7 @@ func TestPlansAreLimited(t *testing.T) {
 		r := w.lead("a")
 		time.Sleep(time.Minute + 45*time.Second)
 		r.stop()
-		if len(w.injections("long"))+len(w.injections("callerless")) != 1 || w.ended("long", runner.RefusedRun)+w.ended("callerless", runner.RefusedRun) != 1 {
+		if len(w.injections("long"))+len(w.injections("callerless")) != 1 || w.ended("long", event.StatusRefused)+w.ended("callerless", event.StatusRefused) != 1 {
 			t.Errorf("%v %v", w.counted().finished, w.counted().reasons)
 		}
 	})
@@ -422,7 +422,7 @@ func TestJournalFolderThatCannotBeWritten(t *testing.T) {
 		r := w.lead("a")
 		time.Sleep(3*time.Minute + 30*time.Second)
 		r.stop()
-		if len(w.injections("outage")) != 0 || w.ended("outage", runner.RefusedRun) != 3 || w.skipped("outage", "error") != 3 {
+		if len(w.injections("outage")) != 0 || w.ended("outage", event.StatusRefused) != 3 || w.skipped("outage", "error") != 3 {
 			t.Errorf("%v %v", w.counted().finished, w.counted().skips)
 		}
 	})
@@ -448,7 +448,7 @@ func TestReloadInMidRun(t *testing.T) {
 			time.Sleep(4 * time.Minute)
 			r.stop()
 			all := w.injections("outage")
-			if len(all) != 1 || all[0].to.Sub(all[0].from).Round(time.Second) != 40*time.Second || w.ended("outage", runner.Completed) != 1 {
+			if len(all) != 1 || all[0].to.Sub(all[0].from).Round(time.Second) != 40*time.Second || w.ended("outage", event.StatusCompleted) != 1 {
 				t.Errorf("%v %v", all, w.counted().finished)
 			}
 		})
@@ -506,7 +506,7 @@ func TestStartNowAndStop(t *testing.T) {
 			t.Error("nobody could stop it")
 		}
 		time.Sleep(2 * time.Second)
-		if w.alive() != 0 || !strings.HasPrefix(w.counted().reasons[0], "stopped by user ") || w.ended("outage", runner.Interrupted) != 1 {
+		if w.alive() != 0 || !strings.HasPrefix(w.counted().reasons[0], "stopped by user ") || w.ended("outage", event.StatusInterrupted) != 1 {
 			t.Errorf("%v %q", w.counted().finished, w.counted().reasons)
 		}
 		if err := r.Stop(t.Context(), run, "late"); !errors.Is(err, errNotLive) {
@@ -620,7 +620,7 @@ func TestWhatIsTold(t *testing.T) {
 			t.Errorf("%q", w.events)
 		}
 		past := r.Past(10)
-		if len(past) != 1 || past[0].Status != runner.Completed || r.Past(0) == nil {
+		if len(past) != 1 || past[0].Status != event.StatusCompleted || r.Past(0) == nil {
 			t.Errorf("%+v", past)
 		}
 	})

@@ -8,7 +8,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -27,14 +27,14 @@ type Status struct {
 
 // LiveStatus is a run in progress.
 type LiveStatus struct {
-	Run        string           `json:"run"`
-	Experiment string           `json:"experiment"`
-	Title      string           `json:"title,omitempty"`
-	By         string           `json:"by"`
-	Host       string           `json:"host"`
-	Callers    []string         `json:"callers"`
-	Began      time.Time        `json:"began"`
-	Phase      runner.PhaseName `json:"phase"`
+	Run        string          `json:"run"`
+	Experiment string          `json:"experiment"`
+	Title      string          `json:"title,omitempty"`
+	By         string          `json:"by"`
+	Host       string          `json:"host"`
+	Callers    []string        `json:"callers"`
+	Began      time.Time       `json:"began"`
+	Phase      event.PhaseName `json:"phase"`
 	// Left is the longest that the phase may still last; 0 where nobody says.
 	Left   experiments.Duration `json:"left"`
 	Probes []ProbeStatus        `json:"probes"`
@@ -110,11 +110,11 @@ func (e *entry) nextAfter(now time.Time) (time.Time, bool) {
 }
 
 func (l *liveRun) status(now time.Time) LiveStatus {
-	event := l.event("")
+	message := l.message("")
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	shown := LiveStatus{
-		Run: l.run.ID, Experiment: event.Experiment, Title: event.Title, By: string(l.by), Host: event.Host, Callers: append([]string{}, event.Callers...),
+		Run: l.run.ID, Experiment: message.Experiment, Title: message.Title, By: string(l.by), Host: message.Host, Callers: append([]string{}, message.Callers...),
 		Began: l.began.UTC(), Phase: l.phase.Name, Probes: []ProbeStatus{},
 	}
 	if l.phase.Length.Duration > 0 {

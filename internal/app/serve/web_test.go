@@ -24,7 +24,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -52,7 +52,7 @@ func site(t *testing.T) (*Web, http.Handler) {
 		Look:   func(context.Context) ([]mesh.ActiveRun, error) { return []mesh.ActiveRun{{ID: "theirs"}}, nil },
 		Remove: func(context.Context, []mesh.ActiveRun, string) error { return nil },
 	})
-	server.past[past] = reports.Summary{Run: past, Experiment: "outage", Status: runner.Completed, Link: past + "/report.html"}
+	server.past[past] = reports.Summary{Run: past, Experiment: "outage", Status: event.StatusCompleted, Link: past + "/report.html"}
 	web := &Web{Server: server, Metrics: telling.Handler(), TokenFile: secret, Version: "squall v1"}
 	return web, web.HTTPServer().Handler
 }

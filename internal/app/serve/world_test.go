@@ -24,6 +24,7 @@ import (
 	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -146,7 +147,7 @@ func (p port) Create(ctx context.Context, object *unstructured.Unstructured) (*u
 			p.problems = append(p.problems, fmt.Sprintf("%s: %s and %s both disturb %s", time.Now(), other.run, run, hosts[0]))
 		}
 	}
-	experiment := run[len(runner.IDTime)+1 : strings.LastIndex(run, "-")]
+	experiment := run[len(event.IDTime)+1 : strings.LastIndex(run, "-")]
 	p.live[key] = &injection{run: run, experiment: experiment, host: hosts[0], callers: object.GetNamespace(), from: time.Now(), by: by}
 	p.all = append(p.all, p.live[key])
 	return stored.DeepCopy(), nil
@@ -293,7 +294,7 @@ func (y *tally) Started(experiment string, _ time.Duration) {
 	y.starts[experiment]++
 }
 
-func (y *tally) Finished(experiment string, result runner.Result, _ time.Duration) {
+func (y *tally) Finished(experiment string, result event.Result, _ time.Duration) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.finished[experiment+" "+string(result.Status)]++
@@ -472,7 +473,7 @@ func (y *tally) skipped(experiment, reason string) int {
 	return y.skips[experiment+" "+reason]
 }
 
-func (y *tally) ended(experiment string, status runner.Status) int {
+func (y *tally) ended(experiment string, status event.Status) int {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return y.finished[experiment+" "+string(status)]

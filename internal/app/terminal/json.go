@@ -5,13 +5,19 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // jsonLines prints the journal's events, one a line.
 type jsonLines struct{ out io.Writer }
 
 func (j jsonLines) paint(h happening) {
-	if encoded, err := json.Marshal(h.event); err == nil { // it was encoded for the journal already
+	line, err := event.Encode(h.at, h.event)
+	if err != nil {
+		return // the journal reports it
+	}
+	if encoded, err := json.Marshal(line); err == nil {
 		fmt.Fprintf(j.out, "%s\n", encoded)
 	}
 }

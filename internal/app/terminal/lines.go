@@ -10,7 +10,7 @@ import (
 
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -32,82 +32,97 @@ func (*lines) finish()              {}
 
 func (p *lines) paint(h happening) {
 	line := func(format string, args ...any) {
-		// The journal counts in milliseconds, so the first event may seem to
-		// come before the beginning.
-		fmt.Fprintf(p.out, "%7.1fs  %s\n", max(0, h.event.Time.Sub(p.began).Seconds()), reports.OneLine(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(p.out, "%7.1fs  %s\n", h.at.Sub(p.began).Seconds(), reports.OneLine(fmt.Sprintf(format, args...)))
 	}
-	if p.verbose {
-		p.printMore(h.data, line)
-	}
-	switch d := h.data.(type) {
-	case runner.Started:
-		p.probes, p.first = map[string]string{}, d.Experiment.Spec.FirstStart()
-		for _, probe := range d.Experiment.Spec.Measured() {
-			p.probes[probe.Name] = reports.ToleranceInWords(probe)
-		}
-	case mesh.Plan:
-		for _, decision := range d.Decisions {
+	switch e := h.event.(type) {
+	case event.Started:
+		p.start(e, line)
+	case event.Planned:
+		for _, decision := range e.Decisions {
 			line("callers in %s: %s: %s", decision.Callers, decision.Placement, decision.Reason)
 		}
-	case runner.Phase:
-		line("%s", phaseInWords(d, p.first))
-	case steadystate.Measurement:
-		if !p.summary || d.Verdict != steadystate.Held && !d.Settling {
-			line("  %s", p.measurement(d))
-		}
-	case runner.Change:
-		verb := "create"
-		if h.event.Type == runner.EventUpdating {
-			verb = "update"
-		}
-		line("  %s %s", verb, mesh.RefTo(d.Object))
-	case runner.Deletion:
-		if d.Error != "" {
-			line("  %s is still there: %s", d.Object, d.Error)
+	case event.Phase:
+		line("%s", phaseInWords(e, p.first))
+	case event.Measured:
+		p.measured(e.Measurement, line)
+	case event.Creating:
+		line("  create %s", mesh.RefTo(e.Object))
+	case event.Created:
+		p.done(e.Ref, line)
+	case event.Updating:
+		line("  update %s", mesh.RefTo(e.Object))
+	case event.Updated:
+		p.done(e.Ref, line)
+	case event.UpdateFailed:
+		line("  %s could not be updated: %s", e.Object, e.Error)
+	case event.Deleting:
+		line("  delete %s of an earlier run", e.Ref)
+	case event.Deleted:
+		if e.Error != "" {
+			line("  %s is still there: %s", e.Object, e.Error)
 		} else {
-			line("  %s is gone", d.Object)
+			line("  %s is gone", e.Object)
 		}
-	case runner.Heartbeat:
-		line("  heartbeat failed: %s", d.Error)
-	case runner.Effect:
-		line("  hit: %s", reports.HitInWords(d))
-	case runner.Count:
-		if d.Hit > 0 && !p.hitting {
+	case event.HeartbeatFailed:
+		line("  heartbeat failed: %s", e.Error)
+	case event.Counted:
+		if e.Hit > 0 && !p.hitting {
 			p.hitting = true
 			line("  the fault hits requests")
 		}
+	case event.Effect:
+		if p.verbose {
+			line("  counted by %s", e.Query)
+		}
+		line("  hit: %s", reports.HitInWords(e))
+	case event.Finished:
+		// The summary on stdout has it.
 	}
 }
 
-// printMore prints what only a curious user wants to see.
-func (p *lines) printMore(data any, line func(format string, args ...any)) {
-	switch d := data.(type) {
-	case runner.Started:
-		line("cluster %s, Prometheus %s", d.Cluster, d.Prometheus)
-		for _, name := range slices.Sorted(maps.Keys(d.Queries)) {
-			line("  %s: %s", name, strings.Join(strings.Fields(d.Queries[name]), " "))
-		}
-	case mesh.Ref:
-		line("  done: %s with uid %s", d, d.UID)
-	case steadystate.Measurement:
-		line("  the query took %.0f ms", d.Seconds*1000)
-	case runner.Effect:
-		line("  counted by %s", d.Query)
+// start remembers what later lines refer to.
+func (p *lines) start(e event.Started, line func(format string, args ...any)) {
+	p.probes, p.first = map[string]string{}, e.Experiment.Spec.FirstStart()
+	for _, probe := range e.Experiment.Spec.Measured() {
+		p.probes[probe.Name] = reports.ToleranceInWords(probe)
+	}
+	if !p.verbose {
+		return
+	}
+	line("cluster %s, Prometheus %s", e.Cluster, e.Prometheus)
+	for _, name := range slices.Sorted(maps.Keys(e.Queries)) {
+		line("  %s: %s", name, strings.Join(strings.Fields(e.Queries[name]), " "))
+	}
+}
+
+func (p *lines) measured(m steadystate.Measurement, line func(format string, args ...any)) {
+	if p.verbose {
+		line("  the query took %.0f ms", m.Seconds*1000)
+	}
+	if !p.summary || m.Verdict != steadystate.Held && !m.Settling {
+		line("  %s", p.measurement(m))
+	}
+}
+
+// done prints that a write to an object has succeeded.
+func (p *lines) done(ref mesh.Ref, line func(format string, args ...any)) {
+	if p.verbose {
+		line("  done: %s with uid %s", ref, ref.UID)
 	}
 }
 
 // phaseInWords says what a phase does; the first fault starts so long after the
 // observation does.
-func phaseInWords(phase runner.Phase, first time.Duration) string {
+func phaseInWords(phase event.Phase, first time.Duration) string {
 	words := string(phase.Name)
 	switch {
 	case phase.Reason != "":
 		words += ": " + phase.Reason
-	case phase.Name == runner.PhaseObserve && first > 0:
+	case phase.Name == event.PhaseObserve && first > 0:
 		words += fmt.Sprintf(" for %s: the first fault starts after %s; Ctrl-C rolls back", phase.Length, first)
-	case phase.Name == runner.PhaseObserve:
+	case phase.Name == event.PhaseObserve:
 		words += fmt.Sprintf(": the fault is in force for %s; Ctrl-C rolls back", phase.Length)
-	case phase.Name == runner.PhaseRecover:
+	case phase.Name == event.PhaseRecover:
 		words += fmt.Sprintf(": the hypothesis must hold again within %s", phase.Length)
 	case phase.Length.Duration > 0:
 		words += " for " + phase.Length.String()

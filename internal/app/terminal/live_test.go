@@ -10,24 +10,23 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/runner"
-	"github.com/squall-chaos/squall/runner/journal"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // happened makes events a second apart.
-func happened(all ...any) []happening {
+func happened(all ...event.Event) []happening {
 	made := make([]happening, len(all))
-	for i, data := range all {
-		made[i] = happening{journal.Event{Time: start.Add(time.Duration(i) * time.Second)}, data}
+	for i, e := range all {
+		made[i] = happening{at: start.Add(time.Duration(i) * time.Second), event: e}
 	}
 	return made
 }
 
-func measuredAs(probe string, value float64, verdict steadystate.Verdict) steadystate.Measurement {
-	return steadystate.Measurement{Probe: probe, Phase: experiments.During, Value: &value, Verdict: verdict}
+func measuredAs(probe string, value float64, verdict steadystate.Verdict) event.Measured {
+	return event.Measured{Measurement: steadystate.Measurement{Probe: probe, Phase: experiments.During, Value: &value, Verdict: verdict}}
 }
 
 func watched(t *testing.T) experiments.Experiment {
@@ -54,11 +53,11 @@ spec:
 
 func TestPanel(t *testing.T) {
 	all := happened(
-		runner.Started{Experiment: watched(t)}, runner.Phase{Name: runner.PhasePreflight},
-		runner.Phase{Name: runner.PhaseObserve, Length: experiments.Duration{Duration: 2 * time.Minute}},
+		event.Started{Experiment: watched(t)}, event.Phase{Name: event.PhasePreflight},
+		event.Phase{Name: event.PhaseObserve, Length: experiments.Duration{Duration: 2 * time.Minute}},
 		measuredAs("page answers", 1, steadystate.Held), measuredAs("page answers", 0.995, steadystate.Held), measuredAs("page answers", 0.9, steadystate.Deviated),
-		steadystate.Measurement{Probe: "注文が来る", Reason: "no series", Verdict: steadystate.Inconclusive},
-		runner.Count{Requests: 1000, Hit: 512},
+		event.Measured{Measurement: steadystate.Measurement{Probe: "注文が来る", Reason: "no series", Verdict: steadystate.Inconclusive}},
+		event.Counted{Requests: 1000, Hit: 512},
 	)
 	var p panel
 	if got := p.view(start, 80, 24); got != nil {
@@ -91,7 +90,7 @@ func TestPanel(t *testing.T) {
 	check("a small terminal", 40, 8,
 		"", "  observe    1m30s left, Ctrl-C rolls back",
 		"  page answers        0.9  at least 0.99  deviated", "  and 2 more", "  512 requests hit")
-	p.take(happened(runner.Phase{Name: runner.PhaseRecover, Length: experiments.Duration{Duration: time.Minute}})[0])
+	p.take(happened(event.Phase{Name: event.PhaseRecover, Length: experiments.Duration{Duration: time.Minute}})[0])
 	if got := p.view(start.Add(time.Hour), 80, 24)[1]; !strings.Contains(got, "recover") || !strings.Contains(got, "at most 0s left") {
 		t.Errorf("past its end: %q", got)
 	}
@@ -158,8 +157,8 @@ func TestLive(t *testing.T) {
 	deviation := measuredAs("page answers", 0.5, steadystate.Deviated)
 	deviation.Reason = "0.5 is below 0.99"
 	for _, h := range happened(
-		runner.Started{Experiment: watched(t)}, runner.Phase{Name: runner.PhaseBaseline}, measuredAs("page answers", 1, steadystate.Held),
-		runner.Phase{Name: runner.PhaseObserve, Length: experiments.Duration{Duration: time.Minute}}, measuredAs("page answers", 1, steadystate.Held), deviation,
+		event.Started{Experiment: watched(t)}, event.Phase{Name: event.PhaseBaseline}, measuredAs("page answers", 1, steadystate.Held),
+		event.Phase{Name: event.PhaseObserve, Length: experiments.Duration{Duration: time.Minute}}, measuredAs("page answers", 1, steadystate.Held), deviation,
 	) {
 		l.paint(h)
 	}
@@ -207,7 +206,7 @@ func TestColourTellsTheVerdict(t *testing.T) {
 }
 
 func TestNoFaultIsInForceBeforeItStarts(t *testing.T) {
-	observe := runner.Phase{Name: runner.PhaseObserve, Length: experiments.Duration{Duration: time.Minute}}
+	observe := event.Phase{Name: event.PhaseObserve, Length: experiments.Duration{Duration: time.Minute}}
 	if got := phaseInWords(observe, 0); got != "observe: the fault is in force for 1m; Ctrl-C rolls back" {
 		t.Error(got)
 	}

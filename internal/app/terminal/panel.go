@@ -7,19 +7,19 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // panel is how a run is doing.
 type panel struct {
 	colour bool
-	phase  runner.Phase
+	phase  event.Phase
 	began  time.Time
 	probes []*gauge
 	// counting tells that somebody counts the requests hit.
 	counting bool
-	hit      *runner.Count
+	hit      *event.Counted
 }
 
 // gauge is one probe.
@@ -40,22 +40,25 @@ const maxPoints = 40
 
 // take takes in an event.
 func (p *panel) take(h happening) {
-	switch d := h.data.(type) {
-	case runner.Started:
-		p.counting = d.Experiment.Spec.Effect.MinRequests > 0
-		for _, probe := range d.Experiment.Spec.Measured() {
+	switch e := h.event.(type) {
+	case event.Started:
+		p.counting = e.Experiment.Spec.Effect.MinRequests > 0
+		for _, probe := range e.Experiment.Spec.Measured() {
 			p.probes = append(p.probes, &gauge{name: reports.OneLine(probe.Name), tolerance: reports.ToleranceInWords(probe)})
 		}
-	case runner.Phase:
-		p.phase, p.began = d, h.event.Time
-	case runner.Count:
-		p.hit = &d
-	case steadystate.Measurement:
+	case event.Phase:
+		p.phase, p.began = e, h.at
+	case event.Counted:
+		p.hit = &e
+	case event.Measured:
 		for _, g := range p.probes {
-			if g.name == reports.OneLine(d.Probe) {
-				g.take(d)
+			if g.name == reports.OneLine(e.Probe) {
+				g.take(e.Measurement)
 			}
 		}
+	case event.Planned, event.Creating, event.Created, event.Updating, event.Updated, event.UpdateFailed, event.Deleting, event.Deleted,
+		event.HeartbeatFailed, event.Effect, event.Finished:
+		// These scroll by above the panel.
 	}
 }
 
@@ -100,7 +103,7 @@ func (p *panel) view(now time.Time, width, height int) []string {
 	switch {
 	case p.hit != nil:
 		lines = append(lines, fmt.Sprintf("  %.0f requests hit", p.hit.Hit))
-	case p.phase.Name == runner.PhaseObserve && p.counting:
+	case p.phase.Name == event.PhaseObserve && p.counting:
 		lines = append(lines, "  no request hit yet, as far as Prometheus knows")
 	}
 	// Lines that have left a low terminal could not be erased any more.
@@ -125,11 +128,11 @@ func (p *panel) phaseLine(now time.Time, width int) string {
 	done := min(size, int(float64(size)*float64(elapsed)/float64(length)))
 	words := seconds(left) + " left"
 	switch p.phase.Name {
-	case runner.PhaseObserve:
+	case event.PhaseObserve:
 		words += ", Ctrl-C rolls back"
-	case runner.PhaseRecover:
+	case event.PhaseRecover:
 		words = "at most " + words
-	case runner.PhasePreflight, runner.PhaseBaseline, runner.PhaseInject, runner.PhaseRollback, runner.PhaseEffect:
+	case event.PhasePreflight, event.PhaseBaseline, event.PhaseInject, event.PhaseRollback, event.PhaseEffect:
 	}
 	return fmt.Sprintf("  %-9s %s%s %s", p.phase.Name, strings.Repeat(full, done), strings.Repeat(empty, size-done), words)
 }

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -24,7 +24,7 @@ func TestPanelFits(t *testing.T) {
 		for _, name := range names {
 			e.Spec.SteadyState.Probes = append(e.Spec.SteadyState.Probes, experiments.Probe{Name: name})
 		}
-		for _, h := range happened(runner.Started{Experiment: e}, runner.Phase{Name: runner.PhaseObserve, Length: experiments.Duration{Duration: time.Minute}}) {
+		for _, h := range happened(event.Started{Experiment: e}, event.Phase{Name: event.PhaseObserve, Length: experiments.Duration{Duration: time.Minute}}) {
 			p.take(h)
 		}
 		for range rapid.IntRange(0, 50).Draw(t, "measurements") {
@@ -35,7 +35,7 @@ func TestPanelFits(t *testing.T) {
 			if value := rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{math.MaxFloat64, -math.MaxFloat64, math.SmallestNonzeroFloat64, 0})).Draw(t, "value"); !math.IsNaN(value) && !math.IsInf(value, 0) {
 				m.Value = &value
 			}
-			p.take(happened(m)[0])
+			p.take(happened(event.Measured{Measurement: m})[0])
 		}
 		width, height := rapid.IntRange(1, 100).Draw(t, "width"), rapid.IntRange(1, 40).Draw(t, "height")
 		s := screen{out: &strings.Builder{}, size: func() (int, int) { return width, height }}
@@ -75,7 +75,7 @@ func TestPanelOfARunThatCountsNothing(t *testing.T) {
 	e := watched(t)
 	e.Spec.Effect.MinRequests = 0
 	var p panel
-	for _, h := range happened(runner.Started{Experiment: e}, runner.Phase{Name: runner.PhaseObserve}) {
+	for _, h := range happened(event.Started{Experiment: e}, event.Phase{Name: event.PhaseObserve}) {
 		p.take(h)
 	}
 	if got := strings.Join(p.view(start, 80, 24), "\n"); strings.Contains(got, "hit") {
