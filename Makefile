@@ -70,7 +70,7 @@ prose: $(VALE) ## check the language of comments, documents and messages (second
 	$(GO) run ./tools/prose -o $(PROSE) .
 	$(GO) test ./tools/prose -args -vale $(abspath $(VALE))
 	git ls-files '*.go' '*.md' '*.html' '*.js' '*.json' '*.sh' '*.tpl' '*.yaml' '*.yml' Makefile Dockerfile \
-	| grep -v -e /testdata/ -e /package-lock.json | xargs $(VALE) $(PROSE)
+	| grep -v -e /testdata/ -e ^.vale/ -e /package-lock.json | xargs $(VALE) $(PROSE)
 
 fmt: $(LINT) ## format the code
 	$(LINT) fmt ./...
