@@ -3,8 +3,6 @@ package reports
 import (
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 )
 
 // Format is a form of report.
@@ -22,18 +20,6 @@ const (
 // Formats lists the forms of reports.
 func Formats() []Format {
 	return []Format{FormatText, FormatJSON, FormatMarkdown, FormatJUnit, FormatHTML}
-}
-
-// ParseFormat reads the name of a form.
-func ParseFormat(name string) (Format, error) {
-	if f := Format(name); slices.Contains(Formats(), f) {
-		return f, nil
-	}
-	var names []string
-	for _, f := range Formats() {
-		names = append(names, string(f))
-	}
-	return "", fmt.Errorf("report format %q is not known: %s", name, strings.Join(names, ", "))
 }
 
 // FileName is the name of a report of the form in a run's folder.

@@ -86,7 +86,7 @@ func BenchmarkServe(b *testing.B) {
 	const runs = 200
 	folder := furnish(b, runs)
 	for range b.N {
-		s := serve(b, folder, "--token-file", tokenFile(b), "--max-concurrent", "0", "--max-per-namespace", "0")
+		s := serve(b, folder, "--api-token-file", tokenFile(b), "--max-concurrent", "0", "--max-per-namespace", "0")
 		watcher, err := mesh.Kube.Resource(virtualServices).Watch(b.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=squall"})
 		if err != nil {
 			b.Fatal(err)

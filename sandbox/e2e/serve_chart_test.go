@@ -86,7 +86,7 @@ func TestChartServes(t *testing.T) {
 	const address = "127.0.0.1:18099"
 	s := prepare(t, a.as(append(deployedArgs(t, release, map[string]string{
 		"/etc/squall/experiments": folder, "--listen": "--listen=" + address, "--out": "--out=" + t.TempDir(),
-	}, chartValues("listed")), "--token-file="+token)...)...)
+	}, chartValues("listed")), "--api-token-file="+token)...)...)
 	s.cmd.Env = append(s.cmd.Env, "POD_NAMESPACE="+release, "POD_IP=127.0.0.1")
 	s.start()
 	var started struct{ Run string }

@@ -40,7 +40,7 @@ func (s *server) wantRecord(run, status string) {
 func TestServePageStopsARun(t *testing.T) {
 	folder := alone(t)
 	put(t, filepath.Join(folder, "broken.yaml"), "spec: [\n")
-	s := serve(t, folder, "--token-file", tokenFile(t))
+	s := serve(t, folder, "--api-token-file", tokenFile(t))
 	s.post("/api/v1/experiments/soon/run", "")
 	run := s.phase("soon", "observe")
 	inForce(t, reviews, ratings, true)
@@ -115,7 +115,7 @@ func TestServePageReadsOnly(t *testing.T) {
 	}
 	for _, path := range []string{"/api/v1/experiments/soon/run", "/api/v1/pause", "/api/v1/runs/any/stop"} {
 		code, answer, err := s.ask(http.MethodPost, path, token, nil)
-		if err != nil || code != http.StatusForbidden || !strings.Contains(answer, "--token-file") {
+		if err != nil || code != http.StatusForbidden || !strings.Contains(answer, "--api-token-file") {
 			t.Errorf("POST %s: %d, %v: %s", path, code, err, answer)
 		}
 	}
@@ -129,7 +129,7 @@ func TestServePageReadsOnly(t *testing.T) {
 
 // The page renews itself, and who reads it with the keyboard stays where he is.
 func TestServePageKeepsItsReadersPlace(t *testing.T) {
-	s := serve(t, alone(t), "--token-file", tokenFile(t))
+	s := serve(t, alone(t), "--api-token-file", tokenFile(t))
 	page := browser.Start(t).Open(t, s.url, browser.View{Width: 360})
 	tells(t, page, "#main", "soon")
 	const table, button = `document.querySelector("[aria-label=Experiments]")`, `document.querySelector("[data-post$=pause]")`
@@ -159,7 +159,7 @@ func TestServePageKeepsItsReadersPlace(t *testing.T) {
 // Clients that are slow, greedy or many do not disturb a run, and leave nothing
 // behind.
 func TestServeWithstandsItsClients(t *testing.T) {
-	s := serve(t, alone(t), "--token-file", tokenFile(t))
+	s := serve(t, alone(t), "--api-token-file", tokenFile(t))
 	s.post("/api/v1/experiments/soon/run", "")
 	run := s.phase("soon", "observe")
 	before, _ := s.metric("go_goroutines")

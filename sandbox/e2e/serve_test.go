@@ -283,7 +283,7 @@ func TestServe(t *testing.T) {
 	}
 	mount := newConfigMap(t, files)
 	out := t.TempDir()
-	args := []string{"--leader-elect", "--lease-namespace", "default", "--lease-name", "e2e", "--out", out, "--max-per-namespace", "0", "--token-file", tokenFile(t)}
+	args := []string{"--leader-elect", "--lease-namespace", "default", "--lease-name", "e2e", "--out", out, "--max-per-namespace", "0", "--api-token-file", tokenFile(t)}
 	// No start falls into the handover: made late, it would last into the next.
 	untilNextMinute(20 * time.Second)
 	first := serve(t, mount.dir, args...)

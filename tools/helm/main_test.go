@@ -222,7 +222,7 @@ func TestArgumentsOfServe(t *testing.T) {
 			"--protected=*.payments.svc.cluster.local", "--protected=auth.*", "--home-namespace=faults",
 			"--leader-elect", "--lease-namespace=chaos", "--lease-name=gamedays", "--heartbeat=off", "--heartbeat-image=registry.example.com/pause:1",
 			"--blackhole-address=198.51.100.1", "--grafana=https://grafana.example.com",
-			"--prometheus-http-config=/etc/squall/prometheus/config.yaml", "--token-file=/etc/squall/token/token",
+			"--prometheus-http-config=/etc/squall/prometheus/config.yaml", "--api-token-file=/etc/squall/token/token",
 			"--notify-file=/etc/squall/notify/list", "--grafana-token-file=/etc/squall/grafana/token", "--log-format=text", "-v",
 		}},
 	} {

@@ -38,11 +38,11 @@ func TestDocumentedServeFlagsAreCurrent(t *testing.T) {
 // serveFlagsTable leaves out kubectl's flags.
 func serveFlagsTable() string {
 	kubectl := pflag.NewFlagSet("", pflag.ContinueOnError)
-	(&kubeconfig{}).add(kubectl)
+	(&kubeconfig{}).addWithNamespace(kubectl, shortHostNamespace)
 	var b strings.Builder
 	b.WriteString("| flag | what it is | default |\n|---|---|---|\n")
 	newServeCommand(Env{}).Flags().VisitAll(func(f *pflag.Flag) {
-		if kubectl.Lookup(f.Name) != nil {
+		if kubectl.Lookup(f.Name) != nil || f.Deprecated != "" {
 			return
 		}
 		fallback := ""

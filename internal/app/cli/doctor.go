@@ -3,15 +3,12 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/internal/app/doctor"
-	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
-	"github.com/squall-chaos/squall/mesh"
 )
 
 // doctorFlags are the flags of squall doctor.
@@ -21,7 +18,7 @@ type doctorFlags struct {
 	prometheus  prometheusFlags
 	noHeartbeat bool
 	image       string
-	output      string
+	output      outputFormat
 }
 
 func newDoctorCommand(env Env) *cobra.Command {
@@ -48,8 +45,8 @@ Exit codes: 0 no check fails, 2 bad usage, 3 any check fails.`,
 	f.StringSliceVarP(&flags.namespaces, "namespace", "n", nil, "namespace of callers, or home of the objects; several are allowed (default the context's)")
 	flags.prometheus.add(f)
 	f.BoolVar(&flags.noHeartbeat, "no-heartbeat", false, "create nothing: leave out the proof of the heartbeat")
-	f.StringVar(&flags.image, "heartbeat-image", mesh.HeartbeatImage, "image that the heartbeat Job names, as for squall run")
-	f.StringVarP(&flags.output, "output", "o", outputText, "text or json")
+	addHeartbeatImage(f, &flags.image)
+	addOutput(f, &flags.output, outputText, outputJSON)
 	return command
 }
 
@@ -61,9 +58,6 @@ type examination struct {
 
 // examine runs the checks and prints them.
 func examine(ctx context.Context, env Env, flags doctorFlags) error {
-	if flags.output != outputText && flags.output != outputJSON {
-		return hint.With(fmt.Errorf("-o %s is not known", flags.output), "text or json")
-	}
 	d, err := newDoctor(env, flags)
 	if err != nil {
 		return err

@@ -1,34 +1,33 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/spf13/pflag"
 
-	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh"
 )
 
 // heartbeatFlags say what ends a fault whose runner has died.
 type heartbeatFlags struct {
-	mode  string
+	mode  heartbeatMode
 	image string
 }
 
+// heartbeatMode is the value of --heartbeat.
+type heartbeatMode string
+
 // The modes of the heartbeat.
 const (
-	heartbeatOn  = "on"
-	heartbeatOff = "off"
+	heartbeatOn  heartbeatMode = "on"
+	heartbeatOff heartbeatMode = "off"
 )
 
 func (h *heartbeatFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&h.mode, "heartbeat", heartbeatOn, "on, or off for clusters that permit no Job: then nothing removes the fault when Squall dies, and the report says so")
-	flags.StringVar(&h.image, "heartbeat-image", mesh.HeartbeatImage, "image that the heartbeat Job names, for policies that permit some only; no pod is ever made of it")
+	h.mode = heartbeatOn
+	addChoice(flags, &h.mode, "heartbeat", "", "whether a Job in the cluster removes the fault if Squall dies", heartbeatOn, heartbeatOff)
+	addHeartbeatImage(flags, &h.image)
 }
 
-func (h *heartbeatFlags) check() error {
-	if h.mode != heartbeatOn && h.mode != heartbeatOff {
-		return hint.With(fmt.Errorf("--heartbeat=%s is not known", h.mode), "on or off")
-	}
-	return nil
+// addHeartbeatImage adds the flag --heartbeat-image.
+func addHeartbeatImage(flags *pflag.FlagSet, image *string) {
+	flags.StringVar(image, "heartbeat-image", mesh.HeartbeatImage, "image in the heartbeat Job, for policies that allow some images only; the Job creates no pod")
 }

@@ -18,7 +18,8 @@ import (
 
 // injectFlags are the flags of squall inject beside those of squall run.
 type injectFlags struct {
-	runFlags
+	runner     runnerFlags
+	record     recordFlags
 	duration   time.Duration
 	percentage float64
 	from       []string
@@ -67,19 +68,20 @@ Exit codes: 0 done and requests were hit, 1 stopped by a guard, otherwise as for
 			if flags.print {
 				return experiments.Encode(env.Stdout, e)
 			}
-			r, err := newRunner(env, flags.runFlags)
+			r, err := newRunner(env, flags.runner)
 			if err != nil {
 				return err
 			}
-			result, ended := runOne(cmd.Context(), env, flags.runFlags, r, e)
+			result, ended := runOne(cmd.Context(), env, flags.record, r, e)
 			if doneInject(result) {
 				ended = exitHeld
 			}
 			return exit(ended)
 		},
 	}
-	flags.add(command)
 	f := command.Flags()
+	flags.runner.add(f, shortHostNamespace)
+	flags.record.add(f)
 	f.DurationVar(&flags.duration, "for", 0, "how long the fault is in force")
 	f.Float64Var(&flags.percentage, "percentage", 100, "share of the requests")
 	f.StringArrayVar(&flags.from, "from", nil, "callers: NAMESPACE or NAMESPACE/LABEL=VALUE,...; several are allowed")
@@ -123,8 +125,8 @@ func (f injectFlags) experiment(kind, host string) (experiments.Experiment, erro
 	}
 	host = strings.ToLower(host) // as DNS has it
 	namespace := ""
-	if f.kubernetes.overrides.Context.Namespace != "" && !strings.Contains(host, ".") {
-		namespace = f.kubernetes.overrides.Context.Namespace
+	if !strings.Contains(host, ".") {
+		namespace = f.runner.kubernetes.givenNamespace()
 	}
 	e := experiments.Experiment{
 		APIVersion: experiments.APIVersion,

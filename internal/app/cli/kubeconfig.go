@@ -16,13 +16,8 @@ type kubeconfig struct {
 	overrides clientcmd.ConfigOverrides
 }
 
-// add adds the flags.
-func (k *kubeconfig) add(flags *pflag.FlagSet) {
-	k.addWithNamespace(flags, "the namespace of a short HOST; files name theirs")
-}
-
-// addWithNamespace adds the flags, -n with a meaning of its own. Without one
-// there is no -n.
+// addWithNamespace adds the flags. The meaning describes -n; if it is empty, there
+// is no -n.
 func (k *kubeconfig) addWithNamespace(flags *pflag.FlagSet, meaning string) {
 	flags.StringVar(&k.file, clientcmd.RecommendedConfigPathFlag, "", "path to the kubeconfig file")
 	names := clientcmd.RecommendedConfigOverrideFlags("")
@@ -43,6 +38,9 @@ func (k *kubeconfig) client() clientcmd.ClientConfig {
 	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &k.overrides)
 }
 
+// givenNamespace returns the namespace of -n, and an empty string without -n.
+func (k *kubeconfig) givenNamespace() string { return k.overrides.Context.Namespace }
+
 // config gives the client configuration.
 func (k *kubeconfig) config() (*rest.Config, error) {
 	config, err := k.client().ClientConfig()
@@ -60,3 +58,6 @@ func (k *kubeconfig) namespace() (string, error) {
 	}
 	return namespace, nil
 }
+
+// shortHostNamespace describes -n of the commands that inject.
+const shortHostNamespace = "namespace of HOST if it has no dot; files name their own"

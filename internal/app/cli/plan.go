@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -26,17 +25,10 @@ type planFlags struct {
 	placement  placementFlags
 	prometheus prometheusFlags
 	selector   string
-	output     string
+	output     outputFormat
 	mesh       string
 	diff       bool
 }
-
-// The formats of a plan.
-const (
-	outputText = "text"
-	outputYAML = "yaml"
-	outputJSON = "json"
-)
 
 func newPlanCommand(env Env) *cobra.Command {
 	flags := planFlags{}
@@ -64,11 +56,11 @@ does not answer.`,
 		RunE: func(cmd *cobra.Command, files []string) error { return planFiles(cmd.Context(), env, flags, files) },
 	}
 	f := command.Flags()
-	flags.kubernetes.add(f)
+	flags.kubernetes.addWithNamespace(f, shortHostNamespace)
 	flags.placement.add(f)
 	flags.prometheus.add(f)
 	f.StringVarP(&flags.selector, "selector", "l", "", "plan only experiments with such labels, as for kubectl: team=reviews,tier!=demo")
-	f.StringVarP(&flags.output, "output", "o", outputText, "text, yaml (the objects only, the rest as comments) or json")
+	addOutput(f, &flags.output, outputText, outputYAML, outputJSON)
 	f.StringVar(&flags.mesh, "mesh", "", "directory of manifests to take the mesh from, in place of a cluster")
 	f.BoolVar(&flags.diff, "diff", false, "show how the routes of the host change")
 	for _, name := range []string{"kubeconfig", "context", "cluster", "server"} {
@@ -77,16 +69,12 @@ does not answer.`,
 	return command
 }
 
-// check refuses flags that mean nothing, or nothing together.
+// check rejects flags that exclude each other.
 func (f planFlags) check() error {
-	switch {
-	case !slices.Contains([]string{outputText, outputYAML, outputJSON}, f.output):
-		return hint.With(fmt.Errorf("-o %s is not known", f.output), "text, yaml or json")
-	case f.diff && f.output != outputText:
-		return hint.With(fmt.Errorf("--diff goes with -o text, not with -o %s", f.output), "leave one of them out")
-	default:
-		return nil
+	if f.diff && f.output != outputText {
+		return hint.With(fmt.Errorf("--diff needs -o text, not -o %s", f.output), "leave out one of the two flags")
 	}
+	return nil
 }
 
 // planFiles loads everything before it plans anything.
@@ -175,7 +163,7 @@ func (m stillMesh) Permitted(ctx context.Context, namespace string, kinds []stri
 // planAll plans and prints experiments one after another.
 func planAll(ctx context.Context, env Env, flags planFlags, planner runner.Runner, traffic *trafficSource, chosen []loaded) error {
 	code := exitHeld
-	printPlan := map[string]func(io.Writer, planned) error{outputText: printPlanText, outputYAML: printPlanYAML, outputJSON: printJSON[planned]}[flags.output]
+	printPlan := map[outputFormat]func(io.Writer, planned) error{outputText: printPlanText, outputYAML: printPlanYAML, outputJSON: printJSON[planned]}[flags.output]
 	for i, l := range chosen {
 		p, err := newPlanned(ctx, flags, planner, traffic, l.Experiment)
 		if err := cmp.Or(err, ctx.Err()); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ import (
 )
 
 func newReportCommand(env Env) *cobra.Command {
-	output := string(reports.FormatText)
+	var format reports.Format
 	command := &cobra.Command{
 		Use:   "report JOURNAL",
 		Short: "Render the report of a run again, from its journal, or list all runs",
@@ -45,10 +46,6 @@ that cannot be read is listed with the error.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, arguments []string) error {
-			format, err := reports.ParseFormat(output)
-			if err != nil {
-				return hint.With(err, "-o html")
-			}
 			write := writeReport
 			if isListOfRuns(arguments[0]) {
 				write = writeIndex
@@ -56,7 +53,7 @@ that cannot be read is listed with the error.`,
 			return write(cmd.Context(), env, arguments[0], format)
 		},
 	}
-	command.Flags().StringVarP(&output, "output", "o", output, "text, json, md, junit or html")
+	addOutput(command.Flags(), &format, reports.Formats()...)
 	return command
 }
 
@@ -111,9 +108,9 @@ type reportList []reports.Format
 // Set implements pflag.Value.
 func (l *reportList) Set(value string) error {
 	for name := range strings.SplitSeq(value, ",") {
-		format, err := reports.ParseFormat(strings.TrimSpace(name))
-		if err != nil {
-			return err
+		format := reports.Format(strings.TrimSpace(name))
+		if !slices.Contains(reports.Formats(), format) {
+			return errors.New("must be " + alternatives(reports.Formats()))
 		}
 		*l = append(*l, format)
 	}
@@ -130,7 +127,7 @@ func (l *reportList) String() string {
 }
 
 // Type implements pflag.Value.
-func (l *reportList) Type() string { return "forms" }
+func (l *reportList) Type() string { return "formats" }
 
 // writeReports writes reports into the folder of a run, and what CI systems show
 // by themselves.

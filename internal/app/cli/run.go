@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/app/terminal"
@@ -24,17 +25,27 @@ import (
 
 // runFlags are the flags of squall run.
 type runFlags struct {
+	runner   runnerFlags
+	record   recordFlags
+	selector string
+	changed  changedFlag
+}
+
+// runnerFlags choose what a runner is connected to, and where it puts objects.
+type runnerFlags struct {
 	kubernetes kubeconfig
 	placement  placementFlags
 	heartbeat  heartbeatFlags
-	reports    reportList
 	prometheus prometheusFlags
-	out        string
-	selector   string
-	changed    changedFlag
-	quiet      bool
-	verbose    bool
-	logFormat  string
+}
+
+// recordFlags choose what is recorded and shown of a run.
+type recordFlags struct {
+	out       string
+	reports   reportList
+	quiet     bool
+	verbose   bool
+	logFormat terminal.Format
 }
 
 // needFiles asks for at least one file.
@@ -70,23 +81,37 @@ then 1, 4, 3, 2.`,
 		Args: needFiles("squall run"),
 		RunE: func(cmd *cobra.Command, files []string) error { return runFiles(cmd.Context(), env, flags, files) },
 	}
-	flags.add(command)
+	flags.runner.add(command.Flags(), shortHostNamespace)
+	flags.record.add(command.Flags())
 	command.Flags().StringVarP(&flags.selector, "selector", "l", "", "run only experiments with such labels, as for kubectl: team=reviews,tier!=demo")
 	flags.changed.add(command.Flags())
 	return command
 }
 
-// add adds the flags that every command that injects has.
-func (f *runFlags) add(command *cobra.Command) {
-	f.kubernetes.add(command.Flags())
-	f.placement.add(command.Flags())
-	f.heartbeat.add(command.Flags())
-	command.Flags().Var(&f.reports, "report", "also write these reports beside the journal: json, md, junit, html, text")
-	f.prometheus.add(command.Flags())
-	command.Flags().StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal")
-	command.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
-	command.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print more: queries as they are sent, objects as they are made")
-	command.Flags().StringVar(&f.logFormat, "log-format", string(terminal.Text), "progress as text or json, the journal's events one a line")
+// add adds the flags. The namespace of -n has a different meaning in each command.
+func (f *runnerFlags) add(flags *pflag.FlagSet, namespace string) {
+	f.kubernetes.addWithNamespace(flags, namespace)
+	f.placement.add(flags)
+	f.heartbeat.add(flags)
+	f.prometheus.add(flags)
+}
+
+// defaultOut is the default of --out.
+const defaultOut = "squall-runs"
+
+// add adds the flags.
+func (f *recordFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.out, "out", defaultOut, "directory in which each run gets a directory with its journal and reports")
+	flags.Var(&f.reports, "report", "reports to write beside the journal, separated by commas ("+alternatives(reports.Formats())+")")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print more: each query, each object with its UID")
+	addLogFormat(flags, &f.logFormat, "format of the progress")
+}
+
+// addLogFormat adds the flag --log-format.
+func addLogFormat(flags *pflag.FlagSet, format *terminal.Format, description string) {
+	*format = terminal.Text
+	addChoice(flags, format, "log-format", "", description, terminal.Text, terminal.JSON)
 }
 
 // runFiles loads everything before it runs anything.
@@ -103,7 +128,7 @@ func runFiles(ctx context.Context, env Env, flags runFlags, files []string) erro
 		fmt.Fprintf(env.Stderr, "squall: no experiment is touched since %s; nothing was run\n", flags.changed.base)
 		return nil
 	}
-	r, err := newRunner(env, flags)
+	r, err := newRunner(env, flags.runner)
 	if err != nil {
 		return err
 	}
@@ -130,7 +155,7 @@ func runAll(ctx context.Context, env Env, flags runFlags, r runner.Runner, chose
 		if i > 0 {
 			fmt.Fprintln(env.Stdout)
 		}
-		_, one := runOne(ctx, env, flags, r, e.Experiment)
+		_, one := runOne(ctx, env, flags.record, r, e.Experiment)
 		code = worstCode(code, one)
 		switch left := len(chosen) - i - 1; {
 		case left == 0:
@@ -147,15 +172,9 @@ func runAll(ctx context.Context, env Env, flags runFlags, r runner.Runner, chose
 
 // newRunner wires a runner to the cluster and the Prometheus that the flags
 // name. Nothing is sent yet.
-func newRunner(env Env, flags runFlags) (runner.Runner, error) {
-	if flags.logFormat != string(terminal.Text) && flags.logFormat != string(terminal.JSON) {
-		return runner.Runner{}, hint.With(fmt.Errorf("--log-format %s is not known", flags.logFormat), "text or json")
-	}
+func newRunner(env Env, flags runnerFlags) (runner.Runner, error) {
 	querier, err := flags.prometheus.client(env)
 	if err != nil {
-		return runner.Runner{}, err
-	}
-	if err := flags.heartbeat.check(); err != nil {
 		return runner.Runner{}, err
 	}
 	options, err := flags.placement.options(env)
@@ -178,7 +197,7 @@ func newRunner(env Env, flags runFlags) (runner.Runner, error) {
 
 // runOne runs one experiment and prints its summary. The result is empty when
 // it could not be recorded, and so did not start.
-func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e experiments.Experiment) (result event.Result, code int) {
+func runOne(ctx context.Context, env Env, flags recordFlags, r runner.Runner, e experiments.Experiment) (result event.Result, code int) {
 	run := r.NewRun(e, time.Now())
 	folder := filepath.Join(flags.out, run.ID)
 	writer, err := journal.Create(folder)
@@ -190,10 +209,10 @@ func runOne(ctx context.Context, env Env, flags runFlags, r runner.Runner, e exp
 	recorders := []event.Recorder{kept}
 	var progress *terminal.Progress
 	if !flags.quiet {
-		if flags.logFormat == string(terminal.Text) {
+		if flags.logFormat == terminal.Text {
 			fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
 		}
-		progress = terminal.NewProgress(env.Stderr, env.Getenv, terminal.Format(flags.logFormat), flags.verbose)
+		progress = terminal.NewProgress(env.Stderr, env.Getenv, flags.logFormat, flags.verbose)
 		recorders = append(recorders, progress)
 	}
 	// The journal comes last: what cannot be written to it is shown all the same.

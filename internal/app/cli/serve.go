@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/internal/app/notify"
@@ -29,19 +30,22 @@ import (
 
 // serveFlags are the flags of squall serve.
 type serveFlags struct {
-	runFlags
-	listen string
+	runner    runnerFlags
+	out       string
+	verbose   bool
+	logFormat terminal.Format
+	listen    string
 	// externalURL is the status page's address to others.
-	externalURL string
-	tokenFile   string
-	keepRuns    int
-	keepFor     time.Duration
-	limits      serve.Limits
-	elect       bool
-	leaseSpace  string
-	leaseName   string
-	notifyFile  string
-	grafana     notify.Grafana
+	externalURL  string
+	apiTokenFile string
+	keepRuns     int
+	keepFor      time.Duration
+	limits       serve.Limits
+	elect        bool
+	leaseSpace   string
+	leaseName    string
+	notifyFile   string
+	grafana      notify.Grafana
 }
 
 func newServeCommand(env Env) *cobra.Command {
@@ -60,7 +64,7 @@ With --leader-elect several replicas may run: one of them starts runs.
 Exit codes: 0 ended as told, 2 bad usage or it could not begin, 5 the rollback of
 a run that was live at the end is incomplete.`,
 		Example: `  squall serve experiments/ --prometheus http://prometheus.monitoring:9090
-  squall serve /etc/squall --leader-elect --listen :8080 --token-file /run/secrets/token --protected '*.payments.svc.cluster.local' --max-percentage 50`,
+  squall serve /etc/squall --leader-elect --listen :8080 --api-token-file /run/secrets/token --protected '*.payments.svc.cluster.local' --max-percentage 50`,
 		Args: func(_ *cobra.Command, arguments []string) error {
 			if len(arguments) != 1 {
 				return hint.With(fmt.Errorf("%d folders instead of one", len(arguments)), "squall serve DIR")
@@ -71,20 +75,19 @@ a run that was live at the end is incomplete.`,
 			return serveFolder(cmd.Context(), env, flags, arguments[0])
 		},
 	}
-	flags.add(command)
+	flags.add(command.Flags())
 	return command
 }
 
-func (f *serveFlags) add(command *cobra.Command) {
-	f.kubernetes.addWithNamespace(command.Flags(), "look for what has expired, and for the runs of others to stop, in this namespace only")
-	f.placement.add(command.Flags())
-	f.heartbeat.add(command.Flags())
-	f.prometheus.add(command.Flags())
-	flags := command.Flags()
+func (f *serveFlags) add(flags *pflag.FlagSet) {
+	f.runner.add(flags, "namespace in which expired faults are removed and the runs of others can be stopped; empty means all")
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8080", "address of the status page, the API and the metrics")
 	flags.StringVar(&f.externalURL, "external-url", "", "URL of the status page as people reach it, for the links in notifications")
-	flags.StringVar(&f.tokenFile, "token-file", "", "file with the token that lets the API start, stop and pause; without it everything reads only")
-	flags.StringVar(&f.out, "out", "squall-runs", "folder in which each run gets a folder with its journal and its reports")
+	const apiToken = "file with the token that permits to start, stop and pause runs; without it the page and the API are read-only"
+	flags.StringVar(&f.apiTokenFile, "api-token-file", "", apiToken)
+	flags.StringVar(&f.apiTokenFile, "token-file", "", apiToken)
+	_ = flags.MarkDeprecated("token-file", "use --api-token-file") // fails for unknown flags
+	flags.StringVar(&f.out, "out", defaultOut, "directory in which each run gets a directory with its journal and reports")
 	flags.IntVar(&f.keepRuns, "keep-runs", 1000, "how many runs are kept there; 0 keeps all")
 	flags.DurationVar(&f.keepFor, "keep-for", 2160*time.Hour, "for how long they are kept; 0 keeps all")
 	flags.IntVar(&f.limits.MaxConcurrent, "max-concurrent", 4, "how many runs may be live; 0 sets no limit")
@@ -99,7 +102,7 @@ func (f *serveFlags) add(command *cobra.Command) {
 	flags.StringVar(&f.grafana.URL, "grafana", "", "URL of a Grafana in which the time of each fault is marked")
 	flags.StringVar(&f.grafana.TokenFile, "grafana-token-file", "", "file with the token of Grafana's service account")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
-	flags.StringVar(&f.logFormat, "log-format", string(terminal.Text), "log as text or json")
+	addLogFormat(flags, &f.logFormat, "format of the log")
 }
 
 // serveFolder serves until ctx ends. An error is one of usage, or says that it
@@ -115,13 +118,13 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 		return hint.With(err, "--out names a folder that can be written")
 	}
 	telling := metrics.New(version())
-	log, flush := terminal.NewLog(env.Stderr, terminal.Format(flags.logFormat), flags.verbose)
+	log, flush := terminal.NewLog(env.Stderr, flags.logFormat, flags.verbose)
 	defer flush()
 	notifier, err := flags.notifier(telling, log) //nolint:contextcheck // what is queued outlives ctx
 	if err != nil {
 		return err
 	}
-	r, err := newRunner(env, flags.runFlags)
+	r, err := newRunner(env, flags.runner)
 	if err != nil {
 		return err
 	}
@@ -133,7 +136,7 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 	if err != nil {
 		return hint.With(err, "--listen names a free address")
 	}
-	web := (&serve.Web{Server: server, Metrics: telling.Handler(), TokenFile: flags.tokenFile, Version: version()}).HTTPServer()
+	web := (&serve.Web{Server: server, Metrics: telling.Handler(), TokenFile: flags.apiTokenFile, Version: version()}).HTTPServer()
 	log.Info("serving", "address", listener.Addr().String(), "folder", folder)
 	serving, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -204,7 +207,7 @@ func (f *serveFlags) notifier(telling *metrics.Metrics, log *slog.Logger) (*noti
 
 // server wires a server to the cluster, and to its replicas if there are any.
 func (f *serveFlags) server(env Env, folder string, r runner.Runner, config serve.Config) (*serve.Server, *kube.Election, error) {
-	surveyor, err := newSurveyor(&f.kubernetes)
+	surveyor, err := newSurveyor(&f.runner.kubernetes)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -224,7 +227,7 @@ func (f *serveFlags) server(env Env, folder string, r runner.Runner, config serv
 	}
 	var election *kube.Election
 	if f.elect {
-		namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.placement.home, surveyor.fallback)
+		namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.placement.home, surveyor.fallback)
 		election = &kube.Election{Cluster: surveyor.cluster, Namespace: namespace, Name: f.leaseName, Identity: config.Identity}
 		config.Store = serve.NotedState{Note: kube.Note{Cluster: surveyor.cluster, Namespace: namespace, Name: f.leaseName + "-starts"}}
 	}

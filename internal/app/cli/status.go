@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 
-	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
 )
@@ -20,7 +19,7 @@ import (
 // statusFlags are the flags of squall status.
 type statusFlags struct {
 	kubernetes kubeconfig
-	output     string
+	output     outputFormat
 }
 
 func newStatusCommand(env Env) *cobra.Command {
@@ -44,16 +43,13 @@ Exit codes: 0 the cluster was read, 2 bad usage, 3 it could not be read.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return showStatus(cmd.Context(), env, flags) },
 	}
 	flags.kubernetes.addWithNamespace(command.Flags(), "look at this namespace only")
-	command.Flags().StringVarP(&flags.output, "output", "o", outputText, "text, yaml or json")
+	addOutput(command.Flags(), &flags.output, outputText, outputYAML, outputJSON)
 	return command
 }
 
 // showStatus reads the cluster and prints its live faults.
 func showStatus(ctx context.Context, env Env, flags statusFlags) error {
-	show, known := map[string]func(io.Writer, survey) error{outputText: printSurveyText, outputYAML: printYAML[survey], outputJSON: printJSON[survey]}[flags.output]
-	if !known {
-		return hint.With(fmt.Errorf("-o %s is not known", flags.output), "text, yaml or json")
-	}
+	show := map[outputFormat]func(io.Writer, survey) error{outputText: printSurveyText, outputYAML: printYAML[survey], outputJSON: printJSON[survey]}[flags.output]
 	surveyor, err := newSurveyor(&flags.kubernetes)
 	if err != nil {
 		return err

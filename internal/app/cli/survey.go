@@ -35,7 +35,7 @@ func newSurveyor(flags *kubeconfig) (surveyor, error) {
 		return surveyor{}, err
 	}
 	target, err := kube.Connect(config)
-	return surveyor{cluster: target, namespace: flags.overrides.Context.Namespace, fallback: fallback}, err
+	return surveyor{cluster: target, namespace: flags.givenNamespace(), fallback: fallback}, err
 }
 
 // errNotPermitted says that a user may not see any fault.

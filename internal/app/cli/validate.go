@@ -26,7 +26,7 @@ type validExperiment struct {
 
 // validateFlags are the flags of squall validate.
 type validateFlags struct {
-	output  string
+	output  outputFormat
 	quiet   bool
 	changed changedFlag
 }
@@ -55,7 +55,7 @@ Exit codes: 0 all are valid, 2 any is not.`,
 			return validateFiles(cmd.Context(), env, flags, arguments)
 		},
 	}
-	command.Flags().StringVarP(&flags.output, "output", "o", "text", "text or json")
+	addOutput(command.Flags(), &flags.output, outputText, outputJSON)
 	command.Flags().BoolVarP(&flags.quiet, "quiet", "q", false, "print problems only")
 	flags.changed.add(command.Flags())
 	return command
@@ -63,9 +63,6 @@ Exit codes: 0 all are valid, 2 any is not.`,
 
 // validateFiles checks files and prints the problems.
 func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments []string) error {
-	if flags.output != "text" && flags.output != "json" {
-		return fmt.Errorf("-o %s is neither text nor json", flags.output)
-	}
 	files, err := flags.changed.files(ctx, arguments)
 	problems, bad := errors.AsType[experiments.Problems](err)
 	if err != nil && !bad {
@@ -81,7 +78,7 @@ func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments 
 	} else if len(files) == 0 {
 		fmt.Fprintf(env.Stderr, "squall: no experiment is touched since %s; nothing was checked\n", flags.changed.base)
 	}
-	if flags.output == "json" {
+	if flags.output == outputJSON {
 		return cmp.Or(printValidation(env, all, problems), ended)
 	}
 	if len(problems) > 0 {

@@ -230,7 +230,7 @@ func (w *Web) trusted(next func(owner string, request *http.Request) (any, error
 	return func(out http.ResponseWriter, request *http.Request) {
 		token, err := w.token()
 		if err != nil {
-			answer(out, http.StatusForbidden, problem{"nobody may do that here", "squall serve --token-file FILE names the token that does"})
+			answer(out, http.StatusForbidden, problem{"nobody may do that here", "squall serve --api-token-file FILE names the token that does"})
 			return
 		}
 		given, is := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")

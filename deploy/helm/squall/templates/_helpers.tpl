@@ -53,7 +53,7 @@ applied, and than those of a release in another namespace.
 {{- with .Values -}}
 {{- $all := list
   (merge (dict "volume" "prometheus" "flag" "prometheus-http-config") .prometheus.httpConfigSecret)
-  (merge (dict "volume" "token" "flag" "token-file") .api.tokenSecret)
+  (merge (dict "volume" "token" "flag" "api-token-file") .api.tokenSecret)
   (merge (dict "volume" "notify" "flag" "notify-file") .notify.secret)
   (merge (dict "volume" "grafana" "flag" "grafana-token-file") .grafana.tokenSecret)
 -}}
