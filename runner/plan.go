@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
@@ -13,7 +12,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
-	steadystate "github.com/squall-chaos/squall/steady-state"
+	"github.com/squall-chaos/squall/runner/effect"
 )
 
 // DeniedError says what a run may not do in a namespace.
@@ -47,7 +46,7 @@ func (r Runner) Plan(ctx context.Context, e experiments.Experiment) (Planned, er
 		return Planned{}, fmt.Errorf("the mesh configuration cannot be read: %w", err)
 	}
 	if hosts := snapshot.Callerless(e.Spec); len(hosts) > 0 {
-		callers, err := r.discover(ctx, hosts)
+		callers, err := effect.Callers(ctx, effect.QueryOf(r.Querier), hosts)
 		if err != nil {
 			return Planned{}, fmt.Errorf("the callers, which the experiment does not name, cannot be found: %w", err)
 		}
@@ -107,50 +106,4 @@ func kindsIn(objects []*unstructured.Unstructured) map[string][]string {
 		}
 	}
 	return kinds
-}
-
-// discover finds the namespaces that have called hosts in the last hour.
-func (r Runner) discover(ctx context.Context, hosts []string) (map[string][]experiments.Caller, error) {
-	callers := map[string][]experiments.Caller{}
-	for _, host := range hosts {
-		samples, err := r.query(ctx, callersQuery(host))
-		if err != nil {
-			return nil, err
-		}
-		var found []experiments.Caller
-		for _, sample := range samples {
-			if namespace := sample.Labels["source_workload_namespace"]; namespace != "" && namespace != "unknown" {
-				found = append(found, experiments.Caller{Namespace: namespace})
-			}
-		}
-		if len(found) == 0 {
-			return nil, fmt.Errorf("istio_requests_total has no calls to %s from any namespace in the last hour; name spec.callers", host)
-		}
-		slices.SortFunc(found, func(a, b experiments.Caller) int { return strings.Compare(a.Namespace, b.Namespace) })
-		callers[host] = found
-	}
-	return callers, nil
-}
-
-// callersQuery asks which namespaces have called a host in the last hour, by
-// what their own proxies report.
-func callersQuery(host string) string {
-	return fmt.Sprintf(`group by (source_workload_namespace) (last_over_time(istio_requests_total{reporter=~"source|waypoint",destination_service=%q}[1h]))`, host)
-}
-
-// query asks Prometheus something besides the probes. What is no finite number
-// is an error: nothing can be counted with it.
-func (r Runner) query(ctx context.Context, promql string) ([]steadystate.Sample, error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	samples, err := r.Querier.Query(ctx, promql)
-	if err != nil {
-		return nil, err
-	}
-	for _, sample := range samples {
-		if math.IsNaN(sample.Value) || math.IsInf(sample.Value, 0) {
-			return nil, fmt.Errorf("Prometheus gives %v for %s", sample.Value, promql) //nolint:staticcheck // a name
-		}
-	}
-	return samples, nil
 }

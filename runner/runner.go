@@ -17,12 +17,15 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -157,7 +160,7 @@ func (r Runner) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
 // Run carries out one experiment and gives its result, which is also the last
 // thing that it records. When ctx ends, it rolls back and returns.
 func (r Runner) Run(ctx context.Context, run mesh.Run, e experiments.Experiment, recorder event.Recorder) event.Result {
-	s := &session{Runner: r, run: run, experiment: e, record: newRecord(recorder), probes: e.Spec.Measured(), evaluated: map[string]time.Time{}}
+	s := &session{Runner: r, run: run, experiment: e, record: newRecord(recorder), probes: e.Spec.Measured(), evaluated: map[string]time.Time{}, query: effect.QueryOf(r.Querier)}
 	result := s.conclude(s.execute(ctx))
 	result.Finished = time.Now().UTC().Truncate(time.Millisecond)
 	s.record.add(event.Finished{Result: result})
@@ -180,9 +183,9 @@ type session struct {
 	// evaluated is when Prometheus evaluated each of them for last.
 	evaluated map[string]time.Time
 
-	// clock is Prometheus' time when it was read, in Unix seconds.
-	clock     float64
-	clockRead time.Time
+	// query evaluates what a run asks beside its probes, and clock is Prometheus'.
+	query effect.Query
+	clock effect.Clock
 	// ended is when the rollback had removed the fault.
 	ended time.Time
 
@@ -213,7 +216,7 @@ func (s *session) execute(ctx context.Context) *ending {
 	if end := s.baseline(ctx); end != nil {
 		return end
 	}
-	effect, end := s.startEffect(ctx, planned)
+	meter, end := s.startEffect(ctx, planned)
 	if end != nil {
 		return end
 	}
@@ -222,14 +225,14 @@ func (s *session) execute(ctx context.Context) *ending {
 	}
 	// A disturbance that ended early is followed by the recovery all the same,
 	// unless somebody waits for the end or the cluster does not answer.
-	ended := s.disturb(ctx, planned, effect)
+	ended := s.disturb(ctx, planned, meter)
 	if ended != nil && ended.status != event.StatusStopped {
 		return ended
 	}
 	if end := s.recover(ctx); end != nil {
 		return end
 	}
-	if end := s.proveEffect(ctx, effect); end != nil {
+	if end := s.proveEffect(ctx, meter); end != nil {
 		return end
 	}
 	return ended
@@ -261,7 +264,7 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 	if end := s.check(ctx, planned.Plan); end != nil {
 		return planned, end
 	}
-	if err := s.readClock(ctx); err != nil {
+	if s.clock, err = effect.ReadClock(ctx, s.query); err != nil {
 		end := s.fail(ctx, event.StatusRefused, fmt.Errorf("prometheus: %w", err))
 		end.hint = "check --prometheus or SQUALL_PROMETHEUS; nothing was injected"
 		return planned, end
@@ -365,9 +368,10 @@ func (s *session) baseline(ctx context.Context) *ending {
 }
 
 // disturb injects the fault, observes, counts, and rolls back whatever happens.
-func (s *session) disturb(ctx context.Context, planned Planned, count *counting) (ended *ending) {
+func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Meter) (ended *ending) {
 	var changes []mesh.Ref
 	var since time.Time
+	var counting sync.WaitGroup
 	// The observation ends when ctx does, when the heartbeat fails, when the
 	// record does, or when the mesh changes so that the run cannot follow.
 	observing, stop := context.WithCancelCause(ctx)
@@ -383,9 +387,7 @@ func (s *session) disturb(ctx context.Context, planned Planned, count *counting)
 		s.result.Rollback.Duration = left.took.Round(time.Millisecond)
 		s.result.Left = left.objects
 		s.ended = time.Now()
-		if count != nil && !since.IsZero() {
-			<-count.done
-		}
+		counting.Wait()
 	}()
 
 	s.run.Expires = time.Now().Add(s.experiment.Spec.Duration.Duration + s.Timing.Grace)
@@ -418,9 +420,8 @@ func (s *session) disturb(ctx context.Context, planned Planned, count *counting)
 		keeper.keep(observing)
 	}()
 	defer func() { stop(nil); <-keeping }()
-	if count != nil {
-		count.settled = s.serverTime(since.Add(settledAfter(s.experiment.Spec)))
-		go count.count(observing, s)
+	if meter != nil {
+		counting.Go(func() { meter.Count(observing, since, func(c event.Counted) { s.record.add(c) }) })
 	}
 
 	s.record.add(event.Phase{Name: event.PhaseObserve, Length: s.experiment.Spec.Duration})
@@ -574,6 +575,36 @@ func (s *session) fail(ctx context.Context, status event.Status, err error) *end
 		return interrupted(ctx)
 	}
 	return &ending{status: status, reason: err.Error()}
+}
+
+// startEffect reads the counters of the requests hit before the fault. It returns
+// nil when the experiment does not ask for them.
+func (s *session) startEffect(ctx context.Context, planned Planned) (*effect.Meter, *ending) {
+	if s.experiment.Spec.Effect.MinRequests == 0 {
+		return nil, nil //nolint:nilnil // nothing is to be counted
+	}
+	meter, err := effect.Start(ctx, s.query, s.clock, s.experiment.Spec, planned.Decisions)
+	if err != nil {
+		end := s.fail(ctx, event.StatusRefused, err)
+		end.hint = cmp.Or(end.hint, hint.Of(err))
+		return nil, end
+	}
+	return meter, nil
+}
+
+// proveEffect records how many requests were hit.
+func (s *session) proveEffect(ctx context.Context, meter *effect.Meter) *ending {
+	if meter == nil {
+		return nil
+	}
+	s.record.add(event.Phase{Name: event.PhaseEffect})
+	proof, err := meter.Prove(ctx, s.ended)
+	if err != nil {
+		return interrupted(ctx)
+	}
+	s.effect = &proof
+	s.record.add(proof)
+	return nil
 }
 
 func queries(probes []experiments.Probe) map[string]string {

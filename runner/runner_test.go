@@ -1060,7 +1060,7 @@ func TestCountersMustBeNumbers(t *testing.T) {
 					return []steadystate.Sample{flagged("FI", count)}, nil
 				})
 				result := run(t, newFakeCluster(t), lying, nil, &record{}, forever)
-				if result.Status != test.status || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot be counted: Prometheus gives") {
+				if result.Status != test.status || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot be counted: Prometheus returned") {
 					t.Errorf("result %+v", result)
 				}
 			})

@@ -16,6 +16,7 @@ import (
 	"github.com/squall-chaos/squall/manifests"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/effect"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -281,9 +282,9 @@ func (t *trafficSource) Query(ctx context.Context, promql string) ([]steadystate
 }
 
 // ask returns what is known of the requests that the faults would hit, or nil.
-func (t *trafficSource) ask(ctx context.Context, d mesh.Decision) (traffic *runner.Traffic) {
+func (t *trafficSource) ask(ctx context.Context, d mesh.Decision) (traffic *effect.Traffic) {
 	if t.querier != nil {
-		traffic, t.unknown = runner.ReadTraffic(ctx, t.querier, d.Injections, d.Host, d.Callers)
+		traffic, t.unknown = effect.ReadTraffic(ctx, t.querier, d.Injections, d.Host, d.Callers)
 	}
 	if t.unknown != nil && ctx.Err() == nil {
 		printLine(t.stderr, "squall: how many requests would be hit is unknown: %v", t.unknown)
@@ -293,7 +294,7 @@ func (t *trafficSource) ask(ctx context.Context, d mesh.Decision) (traffic *runn
 }
 
 // measure fills in how many requests the fault would hit.
-func (d *plannedDecision) measure(traffic *runner.Traffic) {
+func (d *plannedDecision) measure(traffic *effect.Traffic) {
 	if traffic == nil {
 		return
 	}

@@ -1,4 +1,4 @@
-package runner_test
+package effect_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/effect"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -45,33 +45,33 @@ func TestReadTraffic(t *testing.T) {
 	for name, test := range map[string]struct {
 		fault   experiments.Fault
 		samples []steadystate.Sample
-		want    *runner.Traffic
+		want    *effect.Traffic
 	}{
-		"a share":           {exact, some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20}},
-		"nobody calls":      {exact, []steadystate.Sample{{Value: 0}}, &runner.Traffic{}},
+		"a share":           {exact, some, &effect.Traffic{Requests: 50, Hit: 20, Failing: 20}},
+		"nobody calls":      {exact, []steadystate.Sample{{Value: 0}}, &effect.Traffic{}},
 		"no series":         {exact, nil, nil},
 		"no number":         {exact, []steadystate.Sample{{Value: math.NaN()}}, nil},
-		"narrowed by match": {edited(func(f *experiments.Fault) { f.Match = []experiments.Match{{}} }), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true}},
-		"narrowed by port":  {edited(func(f *experiments.Fault) { f.Target = &experiments.Target{Port: 80} }), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true}},
+		"narrowed by match": {edited(func(f *experiments.Fault) { f.Match = []experiments.Match{{}} }), some, &effect.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true}},
+		"narrowed by port":  {edited(func(f *experiments.Fault) { f.Target = &experiments.Target{Port: 80} }), some, &effect.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true}},
 		"narrowed by labels": {
 			edited(func(f *experiments.Fault) {
 				f.Callers = []experiments.Caller{{Namespace: "shop", Labels: map[string]string{"app": "a"}}}
-			}), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true},
+			}), some, &effect.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true},
 		},
 		"labels beside all": {
 			edited(func(f *experiments.Fault) {
 				f.Callers = []experiments.Caller{{Namespace: "shop", Labels: map[string]string{"app": "a"}}, {Namespace: "shop"}}
-			}), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20},
+			}), some, &effect.Traffic{Requests: 50, Hit: 20, Failing: 20},
 		},
 		"narrowed in time": {
 			edited(func(f *experiments.Fault) {
 				f.StartAfter = experiments.Duration{Duration: time.Minute}
-			}), some, &runner.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true},
+			}), some, &effect.Traffic{Requests: 50, Hit: 20, Failing: 20, AtMost: true},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := &answer{samples: test.samples}
-			got, err := runner.ReadTraffic(t.Context(), q, (experiments.Spec{Faults: []experiments.Fault{test.fault}, Duration: experiments.Duration{Duration: 2 * time.Minute}}).Injections(), "ratings.prod.svc.cluster.local", "shop")
+			got, err := effect.ReadTraffic(t.Context(), q, (experiments.Spec{Faults: []experiments.Fault{test.fault}, Duration: experiments.Duration{Duration: 2 * time.Minute}}).Injections(), "ratings.prod.svc.cluster.local", "shop")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,7 +84,7 @@ func TestReadTraffic(t *testing.T) {
 			}
 		})
 	}
-	if _, err := runner.ReadTraffic(t.Context(), &answer{err: errors.New("down")}, nil, "", ""); err == nil {
+	if _, err := effect.ReadTraffic(t.Context(), &answer{err: errors.New("down")}, nil, "", ""); err == nil {
 		t.Error("no error")
 	}
 }
