@@ -10,6 +10,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/spf13/cobra"
+
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/hint"
 )
@@ -21,6 +23,16 @@ const stdinName = "-"
 type loaded struct {
 	experiments.Experiment
 	file string
+}
+
+// needFiles asks for at least one file.
+func needFiles(command string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, files []string) error {
+		if len(files) == 0 {
+			return hint.With(errors.New("no experiment file is named"), fmt.Sprintf("%[1]s FILE...; %[1]s --help has examples", command))
+		}
+		return nil
+	}
 }
 
 // loadFiles loads files, the .yaml and .yml files of directories, and the

@@ -8,16 +8,14 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/app/preview"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/manifests"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
-	"github.com/squall-chaos/squall/runner/effect"
-	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // planFlags are the flags of squall plan.
@@ -98,7 +96,7 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 	if err != nil {
 		return err
 	}
-	traffic, err := newTrafficSource(env, flags.prometheus)
+	traffic, err := flags.traffic(env)
 	if err != nil {
 		return err
 	}
@@ -162,142 +160,49 @@ func (m stillMesh) Permitted(ctx context.Context, namespace string, kinds []stri
 }
 
 // planAll plans and prints experiments one after another.
-func planAll(ctx context.Context, env Env, flags planFlags, planner runner.Runner, traffic *trafficSource, chosen []loaded) error {
+func planAll(ctx context.Context, env Env, flags planFlags, planner preview.Planner, traffic *preview.Traffic, chosen []loaded) error {
 	code := exitHeld
-	printPlan := map[outputFormat]func(io.Writer, planned) error{outputText: printPlanText, outputYAML: printPlanYAML, outputJSON: printJSON[planned]}[flags.output]
 	for i, l := range chosen {
-		p, err := newPlanned(ctx, flags, planner, traffic, l.Experiment)
+		p, err := preview.New(ctx, planner, traffic, l.Experiment)
 		if err := cmp.Or(err, ctx.Err()); err != nil {
 			return failed(ctx, fmt.Errorf("%s: %w", l.Metadata.Name, err))
 		}
 		if i > 0 && flags.output == outputText {
 			fmt.Fprintln(env.Stdout)
 		}
-		if err := printPlan(env.Stdout, p); err != nil {
+		if err := flags.write(env.Stdout, p); err != nil {
 			return failed(ctx, err)
 		}
-		if p.refused {
+		if p.Refused() {
 			code = exitInconclusive
 		}
 	}
 	return exit(code)
 }
 
-// planned is the plan of one experiment, as it is printed.
-type planned struct {
-	Experiment string                       `json:"experiment"`
-	Decisions  []plannedDecision            `json:"decisions"`
-	Objects    []*unstructured.Unstructured `json:"objects"`
-	Steps      []mesh.Step                  `json:"steps,omitempty"`
-	Warnings   []string                     `json:"warnings"`
-
-	refused bool
-	// asked tells that Prometheus has answered.
-	asked bool
+// write prints a plan in the format of -o.
+func (f planFlags) write(out io.Writer, p preview.Preview) error {
+	switch {
+	case f.output == outputYAML:
+		return preview.WriteYAML(out, p)
+	case f.output == outputJSON:
+		return printJSON(out, p)
+	case f.diff:
+		return preview.WriteDiff(out, p)
+	default:
+		return preview.WriteText(out, p)
+	}
 }
 
-// plannedDecision is a decision with what is known of the callers' requests.
-type plannedDecision struct {
-	mesh.Decision
-	// RequestsPerSecond are all calls from the namespace to the host.
-	RequestsPerSecond *float64 `json:"requestsPerSecond,omitempty"`
-	HitPerSecond      *float64 `json:"hitPerSecond,omitempty"`
-	FailingPerSecond  *float64 `json:"failingPerSecond,omitempty"`
-	// AtMost tells that the last two are upper bounds.
-	AtMost bool `json:"atMost,omitempty"`
-	// diff is how the routes change, when it is asked for.
-	diff string
-}
-
-func newPlanned(ctx context.Context, flags planFlags, planner runner.Runner, traffic *trafficSource, e experiments.Experiment) (planned, error) {
-	plan, err := planner.Plan(ctx, e)
-	if err != nil {
-		return planned{}, err
-	}
-	p := planned{Experiment: plan.Plan.Experiment, Objects: []*unstructured.Unstructured{}, Warnings: mesh.Warnings(plan.Snapshot, plan.Experiment, plan.Plan)}
-	if p.Warnings == nil {
-		p.Warnings = []string{}
-	}
-	for _, d := range plan.Decisions {
-		decision := plannedDecision{Decision: d}
-		if d.Placement == mesh.Refused {
-			p.refused = true
-		} else {
-			decision.measure(traffic.ask(ctx, d))
-			if flags.diff {
-				decision.diff = mesh.DiffRoutes(d.Before, d.During)
-			}
-		}
-		p.Decisions = append(p.Decisions, decision)
-	}
-	p.asked = traffic.querier != nil
-	for _, object := range plan.Objects {
-		p.Objects = append(p.Objects, labelled(object))
-	}
-	for _, step := range plan.Steps {
-		p.Steps = append(p.Steps, mesh.Step{After: step.After, Object: labelled(step.Object)})
-	}
-	return p, nil
-}
-
-// labelled gives an object the label that says who makes it.
-func labelled(object *unstructured.Unstructured) *unstructured.Unstructured {
-	object = object.DeepCopy()
-	labels := object.GetLabels()
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	labels[mesh.ManagedByLabel] = mesh.ManagedByValue
-	object.SetLabels(labels)
-	return object
-}
-
-// trafficSource asks Prometheus for requests per second, until it fails once:
-// a plan is worth having without them.
-type trafficSource struct {
-	querier steadystate.Querier // nil when nobody can be asked
-	stderr  io.Writer
-	// unknown is why nobody can be asked, until it has been said.
-	unknown error
-}
-
-func newTrafficSource(env Env, flags prometheusFlags) (*trafficSource, error) {
-	client, err := flags.client(env)
+// traffic returns what reads the rates of requests. Nothing is sent yet.
+func (f planFlags) traffic(env Env) (*preview.Traffic, error) {
+	report := func(err error) { printLine(env.Stderr, "squall: how many requests would be hit is unknown: %v", err) }
+	client, err := f.prometheus.client(env)
 	switch {
 	case errors.Is(err, errNoPrometheus):
-		return &trafficSource{stderr: env.Stderr, unknown: errors.New("neither --prometheus nor SQUALL_PROMETHEUS names a server")}, nil
+		return preview.NewTraffic(nil, report), nil
 	case err != nil:
 		return nil, err
 	}
-	return &trafficSource{querier: client, stderr: env.Stderr}, nil
-}
-
-// Query implements steadystate.Querier, for the callers that an experiment does
-// not name.
-func (t *trafficSource) Query(ctx context.Context, promql string) ([]steadystate.Sample, error) {
-	if t.querier == nil {
-		return nil, errors.New("no Prometheus server answers; name spec.callers, or a server with --prometheus or SQUALL_PROMETHEUS")
-	}
-	return t.querier.Query(ctx, promql)
-}
-
-// ask returns what is known of the requests that the faults would hit, or nil.
-func (t *trafficSource) ask(ctx context.Context, d mesh.Decision) (traffic *effect.Traffic) {
-	if t.querier != nil {
-		traffic, t.unknown = effect.ReadTraffic(ctx, t.querier, d.Injections, d.Host, d.Callers)
-	}
-	if t.unknown != nil && ctx.Err() == nil {
-		printLine(t.stderr, "squall: how many requests would be hit is unknown: %v", t.unknown)
-		t.querier, t.unknown = nil, nil
-	}
-	return traffic
-}
-
-// measure fills in how many requests the fault would hit.
-func (d *plannedDecision) measure(traffic *effect.Traffic) {
-	if traffic == nil {
-		return
-	}
-	requests, hit, failing := rounded(traffic.Requests), rounded(traffic.Hit), rounded(traffic.Failing)
-	d.RequestsPerSecond, d.HitPerSecond, d.FailingPerSecond, d.AtMost = &requests, &hit, &failing, traffic.AtMost
+	return preview.NewTraffic(client, report), nil
 }

@@ -11,8 +11,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/squall-chaos/squall/mesh"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -112,19 +110,4 @@ func write(t *testing.T, metadata string) (file string) {
 		t.Fatal(err)
 	}
 	return file
-}
-
-// What comes from manifests cannot end a comment.
-func TestYAMLCommentsStayComments(t *testing.T) {
-	var out strings.Builder
-	inForce := "prod/ratings\nkind: Secret\rkind: Secret\u2028kind: Secret"
-	p := planned{Experiment: "x", Decisions: []plannedDecision{{Decision: mesh.Decision{Host: "h", InForce: &inForce, Placement: mesh.Refused, Reason: "no\nkind: Secret"}}}}
-	if err := printPlanYAML(&out, p); err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.FieldsFuncSeq(out.String(), func(r rune) bool { return strings.ContainsRune("\n\r\u0085\u2028\u2029", r) }) {
-		if !strings.HasPrefix(line, "#") {
-			t.Errorf("%q is no comment", line)
-		}
-	}
 }

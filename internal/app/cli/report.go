@@ -4,21 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/internal/app/records"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/reports"
-	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
-	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 func newReportCommand(env Env) *cobra.Command {
@@ -100,82 +95,3 @@ func readRun(env Env, name string) (reports.Run, error) {
 	}
 	return records.Read(name)
 }
-
-// reportList is the flag that names the reports that a run leaves beside its
-// journal: --report junit,html.
-type reportList []reports.Format
-
-// Set implements pflag.Value.
-func (l *reportList) Set(value string) error {
-	for name := range strings.SplitSeq(value, ",") {
-		format := reports.Format(strings.TrimSpace(name))
-		if !slices.Contains(reports.Formats(), format) {
-			return errors.New("must be " + alternatives(reports.Formats()))
-		}
-		*l = append(*l, format)
-	}
-	return nil
-}
-
-// String implements pflag.Value.
-func (l *reportList) String() string {
-	names := make([]string, len(*l))
-	for i, format := range *l {
-		names[i] = string(format)
-	}
-	return strings.Join(names, ",")
-}
-
-// Type implements pflag.Value.
-func (l *reportList) Type() string { return "formats" }
-
-// writeReports writes reports into the folder of a run, and what CI systems show
-// by themselves.
-func writeReports(env Env, folder string, formats []reports.Format, run reports.Run) error {
-	var failures []error
-	for _, format := range formats {
-		failures = append(failures, writeFile(filepath.Join(folder, format.FileName()), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, func(w io.Writer) error { return reports.Write(w, format, run) }))
-	}
-	if summary := env.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
-		failures = append(failures, writeFile(summary, os.O_CREATE|os.O_APPEND|os.O_WRONLY, func(w io.Writer) error { return reports.Markdown(w, run) }))
-	}
-	if env.Getenv("GITHUB_ACTIONS") == "true" {
-		failures = append(failures, annotate(env.Stdout, run))
-	}
-	return errors.Join(failures...)
-}
-
-func writeFile(name string, flag int, write func(io.Writer) error) (err error) {
-	file, err := os.OpenFile(name, flag, 0o640) //nolint:gosec // reports are for the team; the folder is the user's choice
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	return write(file)
-}
-
-// annotate writes a workflow command of GitHub Actions, which shows the result
-// on the job's page.
-func annotate(w io.Writer, run reports.Run) error {
-	level, reason := "warning", ""
-	if result := run.Result; result != nil {
-		reason = result.Reason
-		switch {
-		case len(result.Left) > 0 || result.Verdict == steadystate.Deviated:
-			level = "error"
-		case result.Verdict == steadystate.Held && result.Status == event.StatusCompleted:
-			level = "notice"
-		}
-	}
-	_, err := fmt.Fprintf(w, "::%s title=%s::%s\n", level, workflowProperty.Replace("squall "+run.Experiment.Metadata.Name), workflowText.Replace(strings.Trim(run.Outcome()+": "+reason, ": ")))
-	return err
-}
-
-// Workflow commands end at a line's end, and their properties at a comma or a
-// colon.
-//
-//nolint:gochecknoglobals // constant tables
-var (
-	workflowText     = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
-	workflowProperty = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
-)

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/internal/hint"
-	"github.com/squall-chaos/squall/internal/sleep"
+	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
 )
@@ -72,68 +72,38 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 	if err := flags.check(names); err != nil {
 		return err
 	}
-	surveyor, err := newSurveyor(&flags.kubernetes)
+	lister, cluster, err := newLister(&flags.kubernetes)
 	if err != nil {
 		return err
 	}
 	bounded, cancel := context.WithTimeout(ctx, flags.timeout)
 	defer cancel()
-	seen, err := surveyor.lookPatiently(bounded, env)
+	listing, err := lister.ListRetrying(bounded, func(err error) { printLine(env.Stderr, "squall: %v; trying again", err) })
 	if err != nil {
 		return failed(ctx, err)
 	}
-	seen.warn(env.Stderr)
+	printUnread(env.Stderr, listing)
 	code := exitHeld
-	meant := flags.choose(seen.Runs, names)
-	switch unknown := notLive(seen.Runs, names); {
+	meant := flags.choose(listing.Runs, names)
+	switch unknown := notLive(listing.Runs, names); {
 	case len(unknown) > 0:
-		printError(env.Stderr, notLiveError(seen, unknown))
+		printError(env.Stderr, notLiveError(listing, unknown))
 		code = exitInconclusive
 	case len(meant) == 0 && flags.expired:
-		fmt.Fprintln(env.Stdout, strings.Replace(seen.nothing(), "live", "expired", 1))
+		fmt.Fprintln(env.Stdout, noneInWords(expiredFaults, listing))
 	case len(meant) == 0:
-		fmt.Fprintln(env.Stdout, seen.nothing())
+		fmt.Fprintln(env.Stdout, noneInWords(liveFaults, listing))
 	}
 	if flags.dryRun {
 		printRemovals(env, meant)
 		return exit(code)
 	}
-	return exit(worstCode(code, remove(bounded, env, surveyor, meant), seen.doubt(env)))
-}
-
-// The pauses between attempts to read a cluster.
-const (
-	firstLookPause   = 200 * time.Millisecond
-	longestLookPause = 5 * time.Second
-)
-
-// lookPatiently looks again, until ctx ends, while the cluster does not answer.
-func (s surveyor) lookPatiently(ctx context.Context, env Env) (survey, error) {
-	seen, err := s.look(ctx)
-	for wait := firstLookPause; err != nil && mayPass(err); wait = min(2*wait, longestLookPause) {
-		if wait == firstLookPause {
-			printLine(env.Stderr, "squall: %v; trying again", err)
-		}
-		if !sleep.For(ctx, wait) {
-			return seen, err
-		}
-		again, failure := s.look(ctx)
-		if ctx.Err() != nil && failure != nil {
-			return seen, err // the error before says why
-		}
-		seen, err = again, failure
-	}
-	return seen, err
-}
-
-// mayPass reports whether asking again makes sense: not when the answer is no.
-func mayPass(err error) bool {
-	return !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) && !errors.Is(err, errNotPermitted)
+	return exit(worstCode(code, remove(bounded, env, lister, cluster, meant), doubt(env, listing)))
 }
 
 // doubt says that something may be left where the user may not look.
-func (s survey) doubt(env Env) (code int) {
-	if len(s.Unread) == 0 {
+func doubt(env Env, listing liveruns.Listing) (code int) {
+	if len(listing.Unread) == 0 {
 		return exitHeld
 	}
 	printError(env.Stderr, hint.With(errors.New("whether anything is left there is not known"), "-n NAMESPACE asks about one namespace; what has no runner expires by itself"))
@@ -156,11 +126,11 @@ func notLive(runs []mesh.ActiveRun, names []string) []string {
 	})
 }
 
-func notLiveError(seen survey, unknown []string) error {
-	next := seen.nothing()
-	if len(seen.Runs) > 0 {
+func notLiveError(listing liveruns.Listing, unknown []string) error {
+	next := noneInWords(liveFaults, listing)
+	if len(listing.Runs) > 0 {
 		var ids []string
-		for _, run := range seen.Runs {
+		for _, run := range listing.Runs {
 			ids = append(ids, run.ID)
 		}
 		next = "live are: " + strings.Join(ids, ", ")
@@ -177,19 +147,19 @@ func printRemovals(env Env, runs []mesh.ActiveRun) {
 }
 
 // remove pulls the kill switch and says what has become of every object.
-func remove(ctx context.Context, env Env, surveyor surveyor, runs []mesh.ActiveRun) (code int) {
+func remove(ctx context.Context, env Env, lister liveruns.Lister, cluster *kube.Cluster, runs []mesh.ActiveRun) (code int) {
 	if len(runs) == 0 {
 		return exitHeld
 	}
 	said := map[runner.Deletion]bool{}
 	named := map[mesh.Ref]bool{} // of which it was said that they are left
 	killSwitch := runner.KillSwitch{
-		Cluster: surveyor.cluster,
+		Cluster: cluster,
 		Owner:   owner(env),
 		Settle:  runner.DefaultTiming().Settle,
 		Look: func(ctx context.Context) ([]mesh.ActiveRun, error) {
-			seen, err := surveyor.look(ctx)
-			return seen.Runs, err
+			listing, err := lister.List(ctx)
+			return listing.Runs, err
 		},
 		Report: func(run string, done runner.Deletion) {
 			switch {

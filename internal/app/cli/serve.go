@@ -207,7 +207,7 @@ func (f *serveFlags) notifier(telling *metrics.Metrics, log *slog.Logger) (*noti
 
 // server wires a server to the cluster, and to its replicas if there are any.
 func (f *serveFlags) server(env Env, folder string, r runner.Runner, config serve.Config) (*serve.Server, *kube.Election, error) {
-	surveyor, err := newSurveyor(&f.runner.kubernetes)
+	lister, cluster, err := newLister(&f.runner.kubernetes)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -216,20 +216,20 @@ func (f *serveFlags) server(env Env, folder string, r runner.Runner, config serv
 	config.Identity, config.ExternalURL = identity(f.advertised(env)), f.externalURL
 	config.Store = &serve.StateFile{Path: filepath.Join(f.out, "starts.json")}
 	config.Look = func(ctx context.Context) ([]mesh.ActiveRun, error) {
-		seen, err := surveyor.look(ctx)
+		seen, err := lister.List(ctx)
 		return seen.Runs, err
 	}
 	config.Remove = func(ctx context.Context, runs []mesh.ActiveRun, owner string) error {
-		return removeQuietly(ctx, surveyor, config, runs, owner)
+		return removeQuietly(ctx, cluster, config, runs, owner)
 	}
 	config.Tell = func(ctx context.Context, about mesh.Ref, warning bool, reason, message string) error {
-		return surveyor.cluster.Tell(ctx, kube.Event{About: about, Warning: warning, Reason: reason, Message: message, Reporter: config.Identity})
+		return cluster.Tell(ctx, kube.Event{About: about, Warning: warning, Reason: reason, Message: message, Reporter: config.Identity})
 	}
 	var election *kube.Election
 	if f.elect {
-		namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.placement.home, surveyor.fallback)
-		election = &kube.Election{Cluster: surveyor.cluster, Namespace: namespace, Name: f.leaseName, Identity: config.Identity}
-		config.Store = serve.NotedState{Note: kube.Note{Cluster: surveyor.cluster, Namespace: namespace, Name: f.leaseName + "-starts"}}
+		namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.placement.home, lister.Fallback)
+		election = &kube.Election{Cluster: cluster, Namespace: namespace, Name: f.leaseName, Identity: config.Identity}
+		config.Store = serve.NotedState{Note: kube.Note{Cluster: cluster, Namespace: namespace, Name: f.leaseName + "-starts"}}
 	}
 	return serve.New(config), election, nil
 }
@@ -263,11 +263,11 @@ func identity(address string) string {
 // removeTimeout bounds one removal.
 const removeTimeout = 30 * time.Second
 
-func removeQuietly(ctx context.Context, surveyor surveyor, config serve.Config, runs []mesh.ActiveRun, owner string) error {
+func removeQuietly(ctx context.Context, cluster *kube.Cluster, config serve.Config, runs []mesh.ActiveRun, owner string) error {
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
 	killSwitch := runner.KillSwitch{
-		Cluster: surveyor.cluster, Look: config.Look, Owner: owner, Settle: runner.DefaultTiming().Settle,
+		Cluster: cluster, Look: config.Look, Owner: owner, Settle: runner.DefaultTiming().Settle,
 		Report: func(run string, done runner.Deletion) {
 			if done.Error != "" {
 				config.Log.Warn("an object is left so far", "run", run, "object", done.Object.String(), "error", done.Error)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 
+	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
 )
@@ -49,31 +50,31 @@ Exit codes: 0 the cluster was read, 2 bad usage, 3 it could not be read.`,
 
 // showStatus reads the cluster and prints its live faults.
 func showStatus(ctx context.Context, env Env, flags statusFlags) error {
-	show := map[outputFormat]func(io.Writer, survey) error{outputText: printSurveyText, outputYAML: printYAML[survey], outputJSON: printJSON[survey]}[flags.output]
-	surveyor, err := newSurveyor(&flags.kubernetes)
+	show := map[outputFormat]func(io.Writer, liveruns.Listing) error{outputText: printLiveRuns, outputYAML: printYAML[liveruns.Listing], outputJSON: printJSON[liveruns.Listing]}[flags.output]
+	lister, _, err := newLister(&flags.kubernetes)
 	if err != nil {
 		return err
 	}
-	seen, err := surveyor.look(ctx)
+	listing, err := lister.List(ctx)
 	if err != nil {
 		return failed(ctx, err)
 	}
-	seen.warn(env.Stderr)
-	if err := show(env.Stdout, seen); err != nil {
+	printUnread(env.Stderr, listing)
+	if err := show(env.Stdout, listing); err != nil {
 		return failed(ctx, err)
 	}
 	return nil
 }
 
-// printSurveyText prints a line for each fault, and one for a run without any.
-func printSurveyText(out io.Writer, seen survey) error {
-	if len(seen.Runs) == 0 {
-		_, err := fmt.Fprintln(out, seen.nothing())
+// printLiveRuns prints a line for each fault, and one for a run without any.
+func printLiveRuns(out io.Writer, listing liveruns.Listing) error {
+	if len(listing.Runs) == 0 {
+		_, err := fmt.Fprintln(out, noneInWords(liveFaults, listing))
 		return err
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "RUN\tEXPERIMENT\tHOST\tCALLERS\tAGE\tEXPIRES\tHEARTBEAT\tOWNER\tSTATE")
-	for _, run := range seen.Runs {
+	for _, run := range listing.Runs {
 		faults := run.Faults
 		if len(faults) == 0 {
 			faults = []mesh.ActiveFault{{Created: run.Created}}
@@ -81,7 +82,7 @@ func printSurveyText(out io.Writer, seen survey) error {
 		for _, fault := range faults {
 			fmt.Fprintln(table, strings.Join([]string{
 				reports.OneLine(run.ID), reports.OneLine(run.Experiment), reports.OneLine(fault.Host), reports.OneLine(fault.Callers),
-				duration.HumanDuration(seen.Time.Sub(fault.Created)), until(run.Expires, seen.Time), until(fault.Heartbeat, seen.Time),
+				duration.HumanDuration(listing.Time.Sub(fault.Created)), until(run.Expires, listing.Time), until(fault.Heartbeat, listing.Time),
 				reports.OneLine(run.Owner), reports.OneLine(stateInWords(run, fault)),
 			}, "\t"))
 		}
@@ -89,7 +90,7 @@ func printSurveyText(out io.Writer, seen survey) error {
 	return table.Flush()
 }
 
-// until says when a moment is, as seen from another.
+// until says when a moment is, as listing from another.
 func until(moment, now time.Time) string {
 	switch left := moment.Sub(now); {
 	case moment.IsZero():

@@ -1,4 +1,4 @@
-package cli
+package reports_test
 
 import (
 	"strings"
@@ -10,7 +10,7 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-func TestAnnotate(t *testing.T) {
+func TestAnnotation(t *testing.T) {
 	left := []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "a"}}
 	for _, test := range []struct {
 		result *event.Result
@@ -26,7 +26,7 @@ func TestAnnotate(t *testing.T) {
 		run := reports.Run{Result: test.result}
 		run.Experiment.Metadata.Name = "outage"
 		var got strings.Builder
-		if err := annotate(&got, run); err != nil {
+		if err := reports.Annotation(&got, run); err != nil {
 			t.Fatal(err)
 		}
 		if got.String() != test.want {

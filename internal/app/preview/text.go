@@ -1,4 +1,4 @@
-package cli
+package preview
 
 import (
 	"cmp"
@@ -14,26 +14,39 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/reports"
 )
 
-// printPlanYAML prints the objects, and everything else as comments.
-func printPlanYAML(out io.Writer, p planned) error {
+// WriteYAML prints the objects as manifests, and everything else as comments.
+func WriteYAML(out io.Writer, p Preview) error {
 	for line := range strings.Lines(describe(p)) {
 		fmt.Fprintln(out, strings.TrimRight("# "+line, " \n"))
 	}
 	return printObjects(out, p.Objects)
 }
 
-// printPlanText prints a plan for people.
-func printPlanText(out io.Writer, p planned) error {
+// WriteText prints a plan for people: what is decided, and the objects.
+func WriteText(out io.Writer, p Preview) error {
+	fmt.Fprint(out, describe(p))
+	return writeManifests(out, p)
+}
+
+// WriteDiff prints what WriteText does, and how the routes change.
+func WriteDiff(out io.Writer, p Preview) error {
 	fmt.Fprint(out, describe(p))
 	for _, d := range p.Decisions {
-		if d.diff != "" {
-			fmt.Fprintf(out, "\nroutes from %s to %s (+ new, - gone, ~ changed, = as before)\n%s", d.Callers, d.Host, indented(d.diff))
+		if d.Placement != mesh.Refused {
+			fmt.Fprintf(out, "\nroutes from %s to %s (+ new, - gone, ~ changed, = as before)\n%s", d.Callers, d.Host, indented(mesh.DiffRoutes(d.Before, d.During)))
 		}
 	}
+	return writeManifests(out, p)
+}
+
+// writeManifests prints the objects, and their later states as comments introduce
+// them.
+func writeManifests(out io.Writer, p Preview) error {
 	if len(p.Objects) == 0 {
 		return nil
 	}
@@ -70,8 +83,8 @@ func printObjects(out io.Writer, objects []*unstructured.Unstructured) error {
 	return nil
 }
 
-// describe tells the decisions and the warnings of a plan.
-func describe(p planned) string {
+// describe returns the decisions and the warnings of a plan as lines.
+func describe(p Preview) string {
 	var b strings.Builder
 	for i, d := range p.Decisions {
 		if i > 0 {
@@ -91,7 +104,7 @@ func describe(p planned) string {
 	return b.String()
 }
 
-func describeDecision(b *strings.Builder, p planned, d plannedDecision) {
+func describeDecision(b *strings.Builder, p Preview, d Decision) {
 	line := func(name, format string, args ...any) {
 		printLine(b, "  %-9s  %s", name, fmt.Sprintf(format, args...))
 	}
@@ -119,7 +132,7 @@ func describeDecision(b *strings.Builder, p planned, d plannedDecision) {
 }
 
 // callersInWords names the callers of one namespace: "shop (app=reviews)".
-func callersInWords(d plannedDecision) string {
+func callersInWords(d Decision) string {
 	var callers []experiments.Caller
 	for _, i := range d.Injections {
 		for _, c := range i.Callers {
@@ -161,10 +174,10 @@ func narrowingInWords(i experiments.Injection) string {
 }
 
 // hitInWords says how many requests the fault hits.
-func hitInWords(p planned, d plannedDecision) string {
+func hitInWords(p Preview, d Decision) string {
 	percent := strconv.FormatFloat(rounded(100*d.Injections.Peak().Hit), 'f', -1, 64) + "%"
 	switch {
-	case d.RequestsPerSecond == nil && p.asked:
+	case d.RequestsPerSecond == nil && p.measured:
 		return fmt.Sprintf("%s of the requests; Prometheus knows of no such call in the last 5 minutes", percent)
 	case d.RequestsPerSecond == nil:
 		return percent + " of the requests"
@@ -190,4 +203,10 @@ func rounded(f float64) float64 {
 		return f
 	}
 	return short
+}
+
+// printLine prints one line that may repeat what a cluster, a server or a file
+// says.
+func printLine(out io.Writer, format string, args ...any) {
+	fmt.Fprintln(out, oneline.Blanked(fmt.Sprintf(format, args...)))
 }

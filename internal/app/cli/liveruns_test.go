@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/mesh"
 )
 
@@ -24,7 +25,7 @@ func TestStatusText(t *testing.T) {
 		return mesh.ActiveFault{Host: "ratings.prod.svc.cluster.local", Callers: callers, Created: noon.Add(-90 * time.Second), Heartbeat: heartbeat, Orphaned: orphaned}
 	}
 	var out bytes.Buffer
-	err := printSurveyText(&out, survey{Time: noon, Runs: []mesh.ActiveRun{
+	err := printLiveRuns(&out, liveruns.Listing{Time: noon, Runs: []mesh.ActiveRun{
 		{ID: "one", Experiment: "outage", Owner: "ann@laptop", Expires: noon.Add(time.Minute), Faults: []mesh.ActiveFault{fault("shop", noon.Add(12*time.Second), false), fault("prod", time.Time{}, true)}},
 		{ID: "two", Owner: "a\nnew line\x1b[2J", Expired: true, Expires: noon.Add(-time.Hour), StoppedBy: "bob", Created: noon.Add(-2 * time.Hour)},
 	}})
@@ -79,7 +80,7 @@ func execute(t *testing.T, served map[string]string, args ...string) (code int, 
 	return code, out.String(), err.String()
 }
 
-// Who may look at one namespace only is told so.
+// A user who may list one namespace only is told so.
 func TestStatusOfOneNamespace(t *testing.T) {
 	inShop := map[string]string{"GET " + vsInShop: oneFault, "GET " + seInShop: noItems, "GET " + jobsInShop: noItems}
 	code, stdout, stderr := execute(t, inShop, "status", "-o", "json")
@@ -94,7 +95,7 @@ func TestStatusOfOneNamespace(t *testing.T) {
 	if code != exitHeld || seen.Namespace != "shop" || len(seen.Runs) != 1 || !seen.Runs[0].Expired || !seen.Runs[0].Faults[0].Orphaned || len(seen.Unread) != 1 {
 		t.Errorf("exit code %d: %s", code, stdout)
 	}
-	const want = "squall: not permitted: list virtualservices.networking.istio.io in the whole cluster; only namespace shop was looked at (-n names another)\n"
+	const want = "squall: not permitted: list virtualservices.networking.istio.io in the whole cluster; only namespace shop is listed (-n names another)\n"
 	if stderr != want {
 		t.Errorf("stderr %q", stderr)
 	}
@@ -103,7 +104,7 @@ func TestStatusOfOneNamespace(t *testing.T) {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	code, stdout, stderr = execute(t, inShop, "status", "-n", "prod")
-	if code != exitInconclusive || stdout != "" || !strings.Contains(stderr, "live faults cannot be seen: not permitted: list virtualservices.networking.istio.io in namespace prod,") {
+	if code != exitInconclusive || stdout != "" || !strings.Contains(stderr, "live faults cannot be listed: not permitted: list virtualservices.networking.istio.io in namespace prod,") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 }
@@ -126,11 +127,11 @@ squall: something is left; to remove it by hand:
 	}
 }
 
-// Where nobody may look, something may be left.
-func TestRollbackWithoutASight(t *testing.T) {
+// Where the user may not list objects, something may be left.
+func TestRollbackWithoutPermissions(t *testing.T) {
 	clean := map[string]string{"GET " + vsInShop: noItems, "GET " + seInShop: noItems}
 	code, stdout, stderr := execute(t, clean, "rollback", "--all", "-n", "shop")
-	if code != exitLeft || stdout != "no live faults in namespace shop\n" || !strings.Contains(stderr, "list jobs.batch in namespace shop; heartbeats there are not known") {
+	if code != exitLeft || stdout != "no live faults in namespace shop\n" || !strings.Contains(stderr, "list jobs.batch in namespace shop; heartbeats there are unknown") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	clean["GET "+jobsInShop] = noItems

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/app/terminal"
+	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/journal"
+)
+
+// recordFlags choose what is recorded and shown of a run.
+type recordFlags struct {
+	out       string
+	reports   reportList
+	quiet     bool
+	verbose   bool
+	logFormat terminal.Format
+}
+
+// defaultOut is the default of --out.
+const defaultOut = "squall-runs"
+
+// add adds the flags.
+func (f *recordFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.out, "out", defaultOut, "directory in which each run gets a directory with its journal and reports")
+	flags.Var(&f.reports, "report", "reports to write beside the journal, separated by commas ("+alternatives(reports.Formats())+")")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print more: each query, each object with its UID")
+	addLogFormat(flags, &f.logFormat, "format of the progress")
+}
+
+// addLogFormat adds the flag --log-format.
+func addLogFormat(flags *pflag.FlagSet, format *terminal.Format, description string) {
+	*format = terminal.Text
+	addChoice(flags, format, "log-format", "", description, terminal.Text, terminal.JSON)
+}
+
+// runOne runs one experiment and prints its summary. The result is empty when
+// it could not be recorded, and so did not start.
+func runOne(ctx context.Context, env Env, flags recordFlags, r runner.Runner, e experiments.Experiment) (result event.Result, code int) {
+	run := r.NewRun(e, time.Now())
+	folder := filepath.Join(flags.out, run.ID)
+	writer, err := journal.Create(folder)
+	if err != nil {
+		printError(env.Stderr, hint.With(fmt.Errorf("%s: refused: %w", e.Metadata.Name, err), unrecordedHint))
+		return result, exitInconclusive
+	}
+	kept := &kept{}
+	recorders := []event.Recorder{kept}
+	var progress *terminal.Progress
+	if !flags.quiet {
+		if flags.logFormat == terminal.Text {
+			fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
+		}
+		progress = terminal.NewProgress(env.Stderr, env.Getenv, flags.logFormat, flags.verbose)
+		recorders = append(recorders, progress)
+	}
+	// The journal comes last: what cannot be written to it is shown all the same.
+	result = r.Run(ctx, run, e, event.Fanout(append(recorders, event.ToJournal(writer))...))
+	if progress != nil {
+		progress.Flush()
+	}
+	folded, err := kept.fold()
+	if err == nil {
+		// The last event may be the one that could not be recorded.
+		folded.Result = &result
+		err = errors.Join(reports.Text(env.Stdout, folded), writeReports(env, folder, flags.reports, folded))
+	}
+	if err := errors.Join(err, writer.Close()); err != nil {
+		printError(env.Stderr, err)
+	}
+	return result, codeOf(result)
+}
+
+// unrecordedHint is the next step when a journal cannot be written.
+const unrecordedHint = "a run that cannot be recorded does not start; choose another folder with --out"
+
+// kept is an event.Recorder that keeps a run's events in memory as the lines of a
+// journal.
+type kept struct {
+	mu    sync.Mutex
+	lines []journal.Line
+}
+
+// Record implements event.Recorder.
+func (k *kept) Record(at time.Time, e event.Event) error {
+	line, err := event.Encode(at, e)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lines = append(k.lines, line)
+	return nil
+}
+
+// fold returns the run as its lines so far record it. A Record may still be in
+// progress.
+func (k *kept) fold() (reports.Run, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return reports.Fold(k.lines)
+}
+
+// reportList is the flag that names the reports that a run leaves beside its
+// journal: --report junit,html.
+type reportList []reports.Format
+
+// Set implements pflag.Value.
+func (l *reportList) Set(value string) error {
+	for name := range strings.SplitSeq(value, ",") {
+		format := reports.Format(strings.TrimSpace(name))
+		if !slices.Contains(reports.Formats(), format) {
+			return errors.New("must be " + alternatives(reports.Formats()))
+		}
+		*l = append(*l, format)
+	}
+	return nil
+}
+
+// String implements pflag.Value.
+func (l *reportList) String() string {
+	names := make([]string, len(*l))
+	for i, format := range *l {
+		names[i] = string(format)
+	}
+	return strings.Join(names, ",")
+}
+
+// Type implements pflag.Value.
+func (l *reportList) Type() string { return "formats" }
+
+// writeReports writes reports into the folder of a run, and what CI systems show
+// by themselves.
+func writeReports(env Env, folder string, formats []reports.Format, run reports.Run) error {
+	var failures []error
+	for _, format := range formats {
+		failures = append(failures, writeFile(filepath.Join(folder, format.FileName()), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, func(w io.Writer) error { return reports.Write(w, format, run) }))
+	}
+	if summary := env.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
+		failures = append(failures, writeFile(summary, os.O_CREATE|os.O_APPEND|os.O_WRONLY, func(w io.Writer) error { return reports.Markdown(w, run) }))
+	}
+	if env.Getenv("GITHUB_ACTIONS") == "true" {
+		failures = append(failures, reports.Annotation(env.Stdout, run))
+	}
+	return errors.Join(failures...)
+}
+
+func writeFile(name string, flag int, write func(io.Writer) error) (err error) {
+	file, err := os.OpenFile(name, flag, 0o640) //nolint:gosec // reports are for the team; the folder is the user's choice
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return write(file)
+}

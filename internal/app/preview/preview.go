@@ -1,0 +1,105 @@
+// Package preview makes and prints what a user sees of a plan before a run: the
+// decisions, the objects, the warnings, and how many requests the faults would hit.
+package preview
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/effect"
+)
+
+// Planner plans an experiment.
+type Planner interface {
+	Plan(ctx context.Context, e experiments.Experiment) (runner.Planned, error)
+}
+
+// Preview is the plan of one experiment. Its JSON is what squall plan -o json
+// prints.
+type Preview struct {
+	Experiment string                       `json:"experiment"`
+	Decisions  []Decision                   `json:"decisions"`
+	Objects    []*unstructured.Unstructured `json:"objects"`
+	Steps      []mesh.Step                  `json:"steps,omitempty"`
+	Warnings   []string                     `json:"warnings"`
+
+	// measured is whether Prometheus has answered.
+	measured bool
+}
+
+// Decision is a decision of a plan with the rate of the calls that it is about.
+type Decision struct {
+	mesh.Decision
+	// RequestsPerSecond is the rate of all calls from the namespace to the host.
+	// The rates are nil if they are unknown.
+	RequestsPerSecond *float64 `json:"requestsPerSecond,omitempty"`
+	// HitPerSecond is the rate of the calls that the faults hit.
+	HitPerSecond *float64 `json:"hitPerSecond,omitempty"`
+	// FailingPerSecond is the rate of the calls that the faults let fail.
+	FailingPerSecond *float64 `json:"failingPerSecond,omitempty"`
+	// AtMost is whether the last two are upper bounds.
+	AtMost bool `json:"atMost,omitempty"`
+}
+
+// New plans an experiment and measures the rates of the calls that it would
+// disturb.
+func New(ctx context.Context, planner Planner, traffic *Traffic, e experiments.Experiment) (Preview, error) {
+	plan, err := planner.Plan(ctx, e)
+	if err != nil {
+		return Preview{}, err
+	}
+	p := Preview{Experiment: plan.Plan.Experiment, Objects: []*unstructured.Unstructured{}, Warnings: mesh.Warnings(plan.Snapshot, plan.Experiment, plan.Plan)}
+	if p.Warnings == nil {
+		p.Warnings = []string{}
+	}
+	for _, d := range plan.Decisions {
+		decision := Decision{Decision: d}
+		if d.Placement != mesh.Refused {
+			decision.add(traffic.read(ctx, d))
+		}
+		p.Decisions = append(p.Decisions, decision)
+	}
+	p.measured = traffic.querier != nil
+	for _, object := range plan.Objects {
+		p.Objects = append(p.Objects, labelled(object))
+	}
+	for _, step := range plan.Steps {
+		p.Steps = append(p.Steps, mesh.Step{After: step.After, Object: labelled(step.Object)})
+	}
+	return p, nil
+}
+
+// Refused reports whether a run would be refused.
+func (p Preview) Refused() bool {
+	for _, d := range p.Decisions {
+		if d.Placement == mesh.Refused {
+			return true
+		}
+	}
+	return false
+}
+
+// labelled returns a copy of an object with the label that marks it as Squall's.
+func labelled(object *unstructured.Unstructured) *unstructured.Unstructured {
+	object = object.DeepCopy()
+	labels := object.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[mesh.ManagedByLabel] = mesh.ManagedByValue
+	object.SetLabels(labels)
+	return object
+}
+
+// add sets the rates. A nil traffic leaves them unknown.
+func (d *Decision) add(traffic *effect.Traffic) {
+	if traffic == nil {
+		return
+	}
+	requests, hit, failing := rounded(traffic.Requests), rounded(traffic.Hit), rounded(traffic.Failing)
+	d.RequestsPerSecond, d.HitPerSecond, d.FailingPerSecond, d.AtMost = &requests, &hit, &failing, traffic.AtMost
+}
