@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/squall-chaos/squall/mesh/meshconfig"
+	"github.com/squall-chaos/squall/istio/config"
 )
 
 // APIs are the versions that an API server serves of what Squall reads.
@@ -45,7 +45,7 @@ func (c *Cluster) Istiods(ctx context.Context) ([]string, error) {
 	var versions []string
 	err := c.pages("deployments", func(options metav1.ListOptions) (string, error) {
 		options.LabelSelector = "app=istiod"
-		list, err := c.objects.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace(meshconfig.Namespace).List(ctx, options)
+		list, err := c.objects.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace(config.MeshConfigNamespace).List(ctx, options)
 		if err != nil {
 			return "", err
 		}

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/squall-chaos/squall/mesh/meshconfig"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -161,7 +161,7 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 		}
 	}
 	needs = append(needs, Need{
-		Namespace: meshconfig.Namespace, Resource: "configmaps", Name: meshconfig.Name, Verbs: []string{"get"},
+		Namespace: config.MeshConfigNamespace, Resource: "configmaps", Name: config.MeshConfigName, Verbs: []string{"get"},
 		Without: "Istio's defaults are assumed",
 	})
 	for _, namespace := range namespaces {

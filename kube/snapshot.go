@@ -16,24 +16,23 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/squall-chaos/squall/mesh"
-	"github.com/squall-chaos/squall/mesh/meshconfig"
+	"github.com/squall-chaos/squall/istio/config"
 )
 
 const (
-	istioGroup   = meshconfig.IstioGroup
+	istioGroup   = config.IstioGroup
 	gatewayGroup = "gateway.networking.k8s.io"
 	// pageSize is how many objects one answer of the API server holds.
 	pageSize = 500
 )
 
 // Snapshot reads the mesh configuration, all kinds at the same time.
-func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+func (c *Cluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	version, err := c.istioVersion(ctx)
 	if err != nil {
-		return mesh.Snapshot{}, err
+		return config.Snapshot{}, err
 	}
-	s := meshconfig.Defaults()
+	s := config.Defaults()
 	s.APIVersion = version.String()
 	group, ctx := errgroup.WithContext(ctx)
 	for resource, into := range map[string]*[]*unstructured.Unstructured{
@@ -47,7 +46,7 @@ func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 		})
 	}
 	group.Go(func() error {
-		return c.services(ctx, func(service mesh.Service) { s.Services = append(s.Services, service) })
+		return c.services(ctx, func(service config.Service) { s.Services = append(s.Services, service) })
 	})
 	group.Go(func() (err error) {
 		s.Routes, err = c.gatewayRoutes(ctx)
@@ -60,7 +59,7 @@ func (c *Cluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 		})
 	})
 	if err := group.Wait(); err != nil {
-		return mesh.Snapshot{}, err
+		return config.Snapshot{}, err
 	}
 	return s, nil
 }
@@ -113,15 +112,15 @@ func (c *Cluster) list(ctx context.Context, resource schema.GroupVersionResource
 // meshConfig reads the parts of Istio's MeshConfig that change which
 // VirtualService is in force. An installation without the ConfigMap, or one
 // that may not be read, is taken to have the defaults.
-func (c *Cluster) meshConfig(ctx context.Context, s *mesh.Snapshot) error {
-	object, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(meshconfig.Namespace).Get(ctx, meshconfig.Name, metav1.GetOptions{})
+func (c *Cluster) meshConfig(ctx context.Context, s *config.Snapshot) error {
+	object, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(config.MeshConfigNamespace).Get(ctx, config.MeshConfigName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("get Istio's MeshConfig: %w", c.explain(err))
 	}
-	return meshconfig.Apply(s, object)
+	return config.Apply(s, object)
 }
 
 // istioVersion gives the newest served version of Istio's API. It asks for this
@@ -135,12 +134,12 @@ func (c *Cluster) istioVersion(ctx context.Context) (schema.GroupVersion, error)
 	if !found {
 		return schema.GroupVersion{}, fmt.Errorf("the cluster serves no %s: Istio is not installed there", istioGroup)
 	}
-	for _, wanted := range meshconfig.IstioVersions {
+	for _, wanted := range config.IstioVersions {
 		if slices.ContainsFunc(group.Versions, func(served metav1.GroupVersionForDiscovery) bool { return served.Version == wanted }) {
 			return schema.GroupVersion{Group: istioGroup, Version: wanted}, nil
 		}
 	}
-	return schema.GroupVersion{}, fmt.Errorf("the cluster serves none of the versions %v of %s", meshconfig.IstioVersions, istioGroup)
+	return schema.GroupVersion{}, fmt.Errorf("the cluster serves none of the versions %v of %s", config.IstioVersions, istioGroup)
 }
 
 // maxDocument bounds what getJSON reads: a page of the largest Services.
@@ -179,21 +178,21 @@ func (c *Cluster) getJSON(ctx context.Context, path string, into any) (found boo
 
 // services lists the Services. Only the fields that matter are decoded: a
 // cluster may have thousands.
-func (c *Cluster) services(ctx context.Context, each func(mesh.Service)) error {
+func (c *Cluster) services(ctx context.Context, each func(config.Service)) error {
 	return c.pages("services", func(options metav1.ListOptions) (string, error) {
 		query := url.Values{"limit": {strconv.FormatInt(options.Limit, 10)}}
 		if options.Continue != "" {
 			query.Set("continue", options.Continue)
 		}
 		var list struct {
-			Metadata metav1.ListMeta      `json:"metadata"`
-			Items    []meshconfig.Service `json:"items"`
+			Metadata metav1.ListMeta          `json:"metadata"`
+			Items    []config.ServiceManifest `json:"items"`
 		}
 		if _, err := c.getJSON(ctx, "/api/v1/services?"+query.Encode(), &list); err != nil {
 			return "", err
 		}
 		for _, item := range list.Items {
-			each(item.Known())
+			each(item.Service())
 		}
 		return list.Metadata.Continue, nil
 	})

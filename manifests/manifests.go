@@ -20,8 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/mesh"
-	"github.com/squall-chaos/squall/mesh/meshconfig"
+	"github.com/squall-chaos/squall/istio/config"
 )
 
 // maxBytes bounds what is read, all files together: ten times the manifests
@@ -48,21 +47,21 @@ const gatewayGroup = "gateway.networking.k8s.io"
 //
 // When anything is wrong the error is of type experiments.Problems and lists
 // everything that is.
-func Read(root string) (mesh.Snapshot, error) {
-	r := &reader{snapshot: meshconfig.Defaults(), seen: map[identity]*object{}, left: maxBytes}
+func Read(root string) (config.Snapshot, error) {
+	r := &reader{snapshot: config.Defaults(), seen: map[identity]*object{}, left: maxBytes}
 	files, err := find(root)
 	if err != nil {
-		return mesh.Snapshot{}, experiments.Problems{{File: root, Message: "cannot be read: " + err.Error()}}
+		return config.Snapshot{}, experiments.Problems{{File: root, Message: "cannot be read: " + err.Error()}}
 	}
 	if len(files) == 0 {
-		return mesh.Snapshot{}, experiments.Problems{{File: root, Message: "is a directory without any .yaml, .yml or .json file"}}
+		return config.Snapshot{}, experiments.Problems{{File: root, Message: "is a directory without any .yaml, .yml or .json file"}}
 	}
 	for _, name := range files {
 		r.file(name)
 	}
 	r.finish()
 	if len(r.problems) > 0 {
-		return mesh.Snapshot{}, r.problems
+		return config.Snapshot{}, r.problems
 	}
 	return r.snapshot, nil
 }
@@ -108,7 +107,7 @@ type object struct {
 
 // reader fills a Snapshot.
 type reader struct {
-	snapshot mesh.Snapshot
+	snapshot config.Snapshot
 	problems experiments.Problems
 	seen     map[identity]*object
 	// left is how many bytes may still be read.
@@ -218,18 +217,18 @@ func (r *reader) take(o *object, take func(*object)) {
 // does not matter.
 func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
 	s := &r.snapshot
-	if kind.Group == meshconfig.IstioGroup {
+	if kind.Group == config.IstioGroup {
 		r.versions = append(r.versions, kind.Version)
 	}
 	into := func(list *[]*unstructured.Unstructured) func(*object) {
 		return func(o *object) { *list = append(*list, o.Unstructured) }
 	}
 	switch kind.GroupKind() {
-	case schema.GroupKind{Group: meshconfig.IstioGroup, Kind: "VirtualService"}:
+	case schema.GroupKind{Group: config.IstioGroup, Kind: "VirtualService"}:
 		return into(&s.VirtualServices)
-	case schema.GroupKind{Group: meshconfig.IstioGroup, Kind: "ServiceEntry"}:
+	case schema.GroupKind{Group: config.IstioGroup, Kind: "ServiceEntry"}:
 		return into(&s.ServiceEntries)
-	case schema.GroupKind{Group: meshconfig.IstioGroup, Kind: "Sidecar"}:
+	case schema.GroupKind{Group: config.IstioGroup, Kind: "Sidecar"}:
 		return into(&s.Sidecars)
 	case schema.GroupKind{Group: gatewayGroup, Kind: "HTTPRoute"}, schema.GroupKind{Group: gatewayGroup, Kind: "GRPCRoute"}:
 		return into(&s.Routes)
@@ -249,12 +248,12 @@ func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
 
 // service takes over a Kubernetes Service.
 func (r *reader) service(o *object) {
-	var manifest meshconfig.Service
+	var manifest config.ServiceManifest
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &manifest); err != nil {
 		r.add(o.file, o.line, o.column, "", "is no Service: %v", err)
 		return
 	}
-	r.snapshot.Services = append(r.snapshot.Services, manifest.Known())
+	r.snapshot.Services = append(r.snapshot.Services, manifest.Service())
 }
 
 // namespace makes a namespace exist. One without any label is known by name
@@ -267,10 +266,10 @@ func (r *reader) namespace(name string, labels map[string]string) {
 }
 
 func (r *reader) configMap(o *object) {
-	if o.GetNamespace() != meshconfig.Namespace || o.GetName() != meshconfig.Name {
+	if o.GetNamespace() != config.MeshConfigNamespace || o.GetName() != config.MeshConfigName {
 		return
 	}
-	if err := meshconfig.Apply(&r.snapshot, o.Unstructured); err != nil {
+	if err := config.Apply(&r.snapshot, o.Unstructured); err != nil {
 		r.add(o.file, o.line, o.column, "", "%v", err)
 	}
 }
@@ -278,12 +277,12 @@ func (r *reader) configMap(o *object) {
 // finish chooses the version that new objects are written in: the newest that
 // the manifests show, because kubectl prints the newest that a cluster serves.
 func (r *reader) finish() {
-	version := meshconfig.IstioVersions[0]
-	for _, known := range meshconfig.IstioVersions {
+	version := config.IstioVersions[0]
+	for _, known := range config.IstioVersions {
 		if slices.Contains(r.versions, known) {
 			version = known
 			break
 		}
 	}
-	r.snapshot.APIVersion = schema.GroupVersion{Group: meshconfig.IstioGroup, Version: version}.String()
+	r.snapshot.APIVersion = schema.GroupVersion{Group: config.IstioGroup, Version: version}.String()
 }

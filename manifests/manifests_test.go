@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/manifests"
-	"github.com/squall-chaos/squall/mesh"
 )
 
 // write makes a directory of files, given as name and content in turn.
@@ -30,7 +30,7 @@ func write(t *testing.T, files ...string) (directory string) {
 	return directory
 }
 
-func read(t *testing.T, files ...string) mesh.Snapshot {
+func read(t *testing.T, files ...string) config.Snapshot {
 	t.Helper()
 	s, err := manifests.Read(write(t, files...))
 	if err != nil {
@@ -115,7 +115,7 @@ func TestReadEveryKind(t *testing.T) {
 			t.Errorf("%s: %s instead of %s", what, pair[0], pair[1])
 		}
 	}
-	if diff := cmp.Diff([]mesh.Service{{Namespace: "prod", Name: "b", Labels: map[string]string{"app": "b"}, ExportTo: []string{"prod", "shop"}, Ports: []mesh.Port{{Number: 80, Name: "http", Protocol: "TCP", AppProtocol: "grpc", OfService: true}}}}, s.Services); diff != "" {
+	if diff := cmp.Diff([]config.Service{{Namespace: "prod", Name: "b", Labels: map[string]string{"app": "b"}, ExportTo: []string{"prod", "shop"}, Ports: []config.Port{{Number: 80, Name: "http", Declared: "TCP", AppProtocol: "grpc", OfService: true}}}}, s.Services); diff != "" {
 		t.Error(diff)
 	}
 	namespaces := map[string]map[string]string{
@@ -244,7 +244,7 @@ func TestProblems(t *testing.T) {
 		{"nan.yaml", "apiVersion: v1\nkind: Service\nmetadata: {x: .nan}\n", `nan.yaml:3:15: ".nan" is no number that JSON knows`},
 		{"key.yaml", "[a]: b\n", "key.yaml:1:1: a key is neither a word nor a number"},
 		{"merge.yaml", "<<: 7\n", "merge.yaml:1:1: << merges mappings only"},
-		{"config.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: words}\n", "config.yaml:1:1: ConfigMap istio-system/istio holds no MeshConfig: "},
+		{"config.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: words}\n", "config.yaml:1:1: ConfigMap istio-system/istio does not hold a MeshConfig: "},
 		{"twice.yaml", strings.Join([]string{fmt.Sprintf(vs, "a"), fmt.Sprintf(vs, "a"), strings.Replace(fmt.Sprintf(vs, "a"), `["a"]`, `["b"]`, 1)}, "\n---\n"), "twice.yaml:5:1: VirtualService prod/a differs from the one of the same name at "},
 		{"deep.yaml", strings.Repeat("[", 1000) + strings.Repeat("]", 1000), "is nested more than 200 deep"},
 		{"loop.yaml", "a: &a [*a]\n", "is nested more than 200 deep"},

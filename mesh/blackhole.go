@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -10,48 +11,50 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/mesh/refusal"
 )
 
-// blackholes are the destinations that lead nowhere, as temporary
-// ServiceEntries, and the splits of routes to them.
+// blackholes are temporary ServiceEntries without a working endpoint, and the splits
+// of routes between them and the real destinations.
 //
 // They act in the router, so the mesh's own retries, timeouts and outlier
 // detection apply.
 type blackholes struct {
-	Snapshot
-	*group
-	place   placement
-	address string
-	// ports are the ports that requests to the target may be forwarded to.
+	mesh    config.Snapshot
+	group   *group
+	place   place
+	address string // of dropped connections
+	// known are the target's ports, and ports the numbers of those to which requests
+	// may be forwarded.
+	known []config.Port
 	ports map[int64]bool
-	known []Port
 }
 
-func newBlackholes(s Snapshot, g *group, p placement, ports []Port, o Options) *blackholes {
-	b := &blackholes{Snapshot: s, group: g, place: p, address: o.BlackholeAddress, ports: map[int64]bool{}, known: ports}
-	if b.address == "" {
-		b.address = DefaultBlackholeAddress
-	}
+func newBlackholes(s config.Snapshot, g *group, at place, ports []config.Port, address string) *blackholes {
+	b := &blackholes{mesh: s, group: g, place: at, address: cmp.Or(address, DefaultBlackholeAddress), known: ports, ports: map[int64]bool{}}
 	for _, port := range ports {
 		b.ports[port.Number] = true
 	}
 	return b
 }
 
-// portsOf gives the ports of the target that an injection is for.
-func (b *blackholes) portsOf(s injection) []Port {
-	return slices.DeleteFunc(slices.Clone(b.known), func(p Port) bool { return s.Target.Port != 0 && p.Number != int64(s.Target.Port) })
+// portsOf returns the ports of the target that an injection is for.
+func (b *blackholes) portsOf(s injection) []config.Port {
+	return slices.DeleteFunc(slices.Clone(b.known), func(p config.Port) bool { return s.Target.Port != 0 && p.Number != int64(s.Target.Port) })
 }
 
 // onHTTP reports whether an injection is for requests.
 func (b *blackholes) onHTTP(s injection) bool {
-	return slices.ContainsFunc(b.portsOf(s), Port.hasHTTPRoutes)
+	return slices.ContainsFunc(b.portsOf(s), config.Port.HasHTTPRoutes)
 }
 
-// modes gives the modes that the group's faults need.
+// modes returns the modes of the group's blackholes.
 func (b *blackholes) modes() []experiments.BlackholeMode {
 	var modes []experiments.BlackholeMode
-	for _, s := range b.injections {
+	for _, s := range b.group.injections {
 		if s.Fault.Blackhole != nil && !slices.Contains(modes, s.Fault.Blackhole.Mode) {
 			modes = append(modes, s.Fault.Blackhole.Mode)
 		}
@@ -59,18 +62,18 @@ func (b *blackholes) modes() []experiments.BlackholeMode {
 	return modes
 }
 
-// name gives the name of the ServiceEntry of a mode.
+// name returns the name of the ServiceEntry of a mode.
 func (b *blackholes) name(mode experiments.BlackholeMode) string {
-	return ObjectName(b.host, b.callers) + "-" + string(mode)
+	return objects.Name(b.group.host, b.group.callers) + "-" + string(mode)
 }
 
-// hostFor gives the host that leads nowhere. The name is reserved for private
-// use, so no resolver knows it (RFC 8375 and ICANN, .internal).
+// hostFor returns the host of the ServiceEntry of a mode. The top-level domain is
+// reserved for private use, so no public resolver has it (ICANN, .internal).
 func (b *blackholes) hostFor(mode experiments.BlackholeMode) string {
 	return b.name(mode) + ".squall.internal"
 }
 
-// hosts gives all hosts that lead nowhere.
+// hosts returns the hosts of all the ServiceEntries.
 func (b *blackholes) hosts() []string {
 	var hosts []string
 	for _, mode := range b.modes() {
@@ -79,22 +82,21 @@ func (b *blackholes) hosts() []string {
 	return hosts
 }
 
-// noEndpoint is a label that no pod carries, so that what selects it has no
-// endpoint.
+// noEndpoint is a label that no pod has, so a selector of it selects no endpoint.
 const noEndpoint = "squall.dev/no-endpoint"
 
-// objects gives the ServiceEntries. Their ports speak TCP at an address of
-// their own, so that no proxy gets a route or a virtual host for them; they
-// exist only as destinations.
+// objects returns the ServiceEntries. They have TCP ports at their own addresses, so
+// that no proxy gets an HTTP route or a virtual host for them; they are
+// destinations only.
 func (b *blackholes) objects() []*unstructured.Unstructured {
-	var objects []*unstructured.Unstructured
+	var made []*unstructured.Unstructured
 	for _, mode := range b.modes() {
 		object := &unstructured.Unstructured{Object: map[string]any{}}
-		object.SetAPIVersion(b.APIVersion)
-		object.SetKind("ServiceEntry")
+		object.SetAPIVersion(b.mesh.APIVersion)
+		object.SetKind(objects.KindServiceEntry)
 		object.SetNamespace(b.place.namespace)
 		object.SetName(b.name(mode))
-		object.SetAnnotations(map[string]string{HostAnnotation: b.host, CallersAnnotation: b.callers})
+		object.SetAnnotations(map[string]string{objects.HostAnnotation: b.group.host, objects.CallersAnnotation: b.group.callers})
 		var numbers []int64
 		for number := range b.ports {
 			numbers = append(numbers, number)
@@ -118,13 +120,13 @@ func (b *blackholes) objects() []*unstructured.Unstructured {
 			spec["workloadSelector"] = map[string]any{"labels": map[string]any{noEndpoint: b.name(mode)}}
 		}
 		object.Object["spec"] = spec
-		objects = append(objects, object)
+		made = append(made, object)
 	}
-	return objects
+	return made
 }
 
-// virtualAddress gives an address that nobody calls, of the class that is
-// reserved (RFC 1112), and outside of the block that istiod allocates from.
+// virtualAddress returns an address in the reserved class E (RFC 1112), which
+// has no hosts, outside the block that istiod allocates from.
 func virtualAddress(host string) string {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(host)) // never fails
@@ -132,17 +134,17 @@ func virtualAddress(host string) string {
 	return fmt.Sprintf("240.251.%d.%d", hash>>8&0xff, hash&0xff)
 }
 
-// million is the whole of a share; Istio keeps no smaller one.
+// million is the denominator of a share; Istio has no finer one.
 const million = 1_000_000
 
-// divert sends a share of a route's requests or connections nowhere, for each
-// injection that is a blackhole.
+// divert diverts a share of a route's requests or connections, for each injection
+// that is a blackhole.
 func (b *blackholes) divert(route map[string]any, injections []injection, isTarget func(injection, map[string]any) bool) error {
 	for _, s := range injections {
 		if s.Fault.Blackhole == nil {
 			continue
 		}
-		split, err := b.split(mapsAt(route, "route"), s, isTarget)
+		split, err := b.split(fields.Maps(route, "route"), s, isTarget)
 		if err != nil {
 			return err
 		}
@@ -151,8 +153,8 @@ func (b *blackholes) divert(route map[string]any, injections []injection, isTarg
 	return nil
 }
 
-// split gives the destinations of a route with a share of those that the injection
-// means replaced. Weights are whole numbers, so all are scaled.
+// split returns the destinations of a route with a share of the injection's targets
+// replaced. Weights are whole numbers, so all of them are scaled.
 func (b *blackholes) split(destinations []map[string]any, s injection, isTarget func(injection, map[string]any) bool) ([]any, error) {
 	share := int64(math.Round(s.Percentage * million / 100))
 	var out []map[string]any
@@ -165,7 +167,7 @@ func (b *blackholes) split(destinations []map[string]any, s injection, isTarget 
 		out, weights = append(out, weighted), append(weights, weight)
 	}
 	for _, weighted := range destinations {
-		weight, _ := asInt(weighted["weight"])
+		weight, _ := fields.Int(weighted["weight"])
 		if weight == 0 && len(destinations) > 1 {
 			continue // istiod skips it
 		}
@@ -182,32 +184,33 @@ func (b *blackholes) split(destinations []map[string]any, s injection, isTarget 
 	return reweigh(out, weights)
 }
 
-// nowhere gives the destination that takes the place of another.
+// nowhere returns the destination that replaces another one.
 func (b *blackholes) nowhere(weighted map[string]any, mode experiments.BlackholeMode) map[string]any {
 	destination := map[string]any{"host": b.hostFor(mode)}
-	if port := mapAt(mapAt(weighted, "destination"), "port"); port != nil {
+	if port := fields.Map(fields.Map(weighted, "destination"), "port"); port != nil {
 		destination["port"] = runtime.DeepCopyJSON(port)
-		if number, ok := asInt(port["number"]); ok {
+		if number, ok := fields.Int(port["number"]); ok {
 			b.ports[number] = true
 		}
 	}
 	return map[string]any{"destination": destination}
 }
 
-// isOurs reports whether a destination leads nowhere already.
+// isOurs reports whether a destination is already replaced.
 func (b *blackholes) isOurs(weighted map[string]any) bool {
-	host, _ := mapAt(weighted, "destination")["host"].(string)
+	host, _ := fields.Map(weighted, "destination")["host"].(string)
 	return slices.Contains(b.hosts(), host)
 }
 
 func sameDestination(a, b map[string]any) bool {
-	one, other := mapAt(a, "destination"), mapAt(b, "destination")
-	port, _ := asInt(mapAt(one, "port")["number"])
-	otherPort, _ := asInt(mapAt(other, "port")["number"])
+	one, other := fields.Map(a, "destination"), fields.Map(b, "destination")
+	port, _ := fields.Int(fields.Map(one, "port")["number"])
+	otherPort, _ := fields.Int(fields.Map(other, "port")["number"])
 	return one["host"] == other["host"] && port == otherPort
 }
 
-// reweigh writes weights in their lowest terms. A single destination has none.
+// reweigh returns destinations with weights in their lowest terms. A single
+// destination has no weight.
 func reweigh(destinations []map[string]any, weights []int64) ([]any, error) {
 	divisor, sum := int64(0), int64(0)
 	for _, w := range weights {
@@ -224,7 +227,7 @@ func reweigh(destinations []map[string]any, weights []int64) ([]any, error) {
 		out[i] = copied
 	}
 	if sum > math.MaxInt32 {
-		return nil, refuse(UnroundWeights, "choose a rounder percentage", "the weights of the destinations and the percentage have no common terms that Istio could hold")
+		return nil, refusal.New(refusal.UnroundWeights, "choose a rounder percentage", "the weights of the destinations and the percentage have no common denominator that Istio can hold")
 	}
 	return out, nil
 }

@@ -8,24 +8,28 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/istio/routing"
+	"github.com/squall-chaos/squall/mesh/match"
+	"github.com/squall-chaos/squall/mesh/refusal"
 )
 
-// renderConnections gives an object the tcp and tls rules that blackholes need.
+// renderConnections adds to an object the TCP and TLS routes that blackholes need.
 //
-// For connections istiod goes through all VirtualServices of the host and takes
-// the first rule that is for the proxy and the port
-// (istio.io/istio/pilot/pkg/networking/core, buildSidecarOutboundTCPFilterChainOpts
-// and buildSidecarOutboundTLSFilterChainOpts). So an object needs no copy of
-// the rules for others: they stay where they are.
+// For connections istiod goes through all VirtualServices of the host and takes the
+// first route for the proxy and the port (routing.WithConnections), so the object
+// needs no copy of the routes for other proxies.
 func (r *renderer) renderConnections(spec map[string]any, active []injection) error {
 	var tcp, tls []any
 	for _, port := range r.blackholes.known {
 		for _, part := range r.connectionParts(active, port) {
 			var err error
 			switch {
-			case port.hasTCPRoutes():
+			case port.HasTCPRoutes():
 				tcp, err = r.divertConnections(tcp, "tcp", part)
-			case port.speaks() == speaksTLS:
+			case port.Protocol() == config.TLS:
 				tls, err = r.divertConnections(tls, "tls", part)
 			}
 			if err != nil {
@@ -41,11 +45,11 @@ func (r *renderer) renderConnections(spec map[string]any, active []injection) er
 	return nil
 }
 
-// connectionParts cuts the connections to a port into those that different sets
-// of blackholes are for, the more specific first.
-func (r *renderer) connectionParts(active []injection, port Port) []segment {
-	whole := condition{"port": port.Number}
-	parts := []segment{{match: []condition{whole}}}
+// connectionParts divides the connections to a port by the sets of blackholes that
+// are for them, the more specific first.
+func (r *renderer) connectionParts(active []injection, port config.Port) []segment {
+	whole := match.Condition{"port": port.Number}
+	parts := []segment{{match: []match.Condition{whole}}}
 	for _, s := range active {
 		if s.Fault.Blackhole == nil {
 			continue
@@ -53,14 +57,14 @@ func (r *renderer) connectionParts(active []injection, port Port) []segment {
 		for _, c := range requestless(s, port) {
 			var next []segment
 			for _, part := range parts {
-				both, ok, err := conjoin(part.match[0], c, r.callers)
+				both, ok, err := match.Conjoin(part.match[0], c, r.group.callers)
 				switch {
 				case err != nil || !ok || slices.ContainsFunc(part.injections, s.same):
 					next = append(next, part)
 				case reflect.DeepEqual(both, part.match[0]):
-					next = append(next, segment{part.match, append(slices.Clone(part.injections), s)})
+					next = append(next, segment{match: part.match, injections: append(slices.Clone(part.injections), s)})
 				default:
-					next = append(next, segment{[]condition{both}, append(slices.Clone(part.injections), s)}, part)
+					next = append(next, segment{match: []match.Condition{both}, injections: append(slices.Clone(part.injections), s)}, part)
 				}
 			}
 			parts = next
@@ -69,17 +73,17 @@ func (r *renderer) connectionParts(active []injection, port Port) []segment {
 	return slices.DeleteFunc(parts, func(p segment) bool { return len(p.injections) == 0 })
 }
 
-// requestless gives the conditions of an injection on the connections to a port;
-// those that look at requests cannot be met by one.
-func requestless(s injection, port Port) []condition {
+// requestless returns the conditions of an injection on the connections to a port.
+// Conditions on requests never hold for a connection.
+func requestless(s injection, port config.Port) []match.Condition {
 	if s.Target.Port != 0 && int64(s.Target.Port) != port.Number {
 		return nil
 	}
 	conditions := s.conditions
 	if len(conditions) == 0 {
-		conditions = []condition{{}}
+		conditions = []match.Condition{{}}
 	}
-	var found []condition
+	var found []match.Condition
 	for _, c := range conditions {
 		c = maps.Clone(c)
 		c["port"] = port.Number
@@ -93,34 +97,34 @@ func requestless(s injection, port Port) []condition {
 	return found
 }
 
-// divertConnections adds the rules that divert a part of the connections: a
-// narrowed copy of each rule that is in force for them.
-func (r *renderer) divertConnections(rules []any, protocol string, part segment) ([]any, error) {
+// divertConnections adds the routes that divert a part of the connections: a
+// narrowed copy of each route that is effective for them.
+func (r *renderer) divertConnections(routes []any, protocol string, part segment) ([]any, error) {
 	c := part.match[0]
-	for _, vs := range r.connectionRules(r.listener) {
-		if b := r.bucketFor(vs, r.callers); b <= r.place.bucket && len(mapsAt(mapAt(vs.Object, "spec"), protocol)) > 0 {
-			return nil, refuse(PrivateConnections, "remove exportTo from it, or name callers in another namespace", "VirtualService %s/%s has %s routes and is %s, where nothing outranks them", vs.GetNamespace(), vs.GetName(), protocol, b)
+	for _, vs := range r.withConnections(r.listener) {
+		if b := r.mesh.VisibilityOf(vs, r.group.callers); b <= r.place.visibility && len(fields.Maps(fields.Map(vs.Object, "spec"), protocol)) > 0 {
+			return nil, refusal.New(refusal.PrivateConnections, "remove exportTo from it, or name callers in another namespace", "VirtualService %s/%s has %s routes and is %s, where nothing outranks them", vs.GetNamespace(), vs.GetName(), protocol, b)
 		}
-		spec := runtime.DeepCopyJSON(mapAt(vs.Object, "spec"))
-		qualifyDestinations(spec, vs.GetNamespace(), r.ClusterDomain)
-		for _, rule := range mapsAt(spec, protocol) {
-			if len(mapsAt(rule, "route")) == 0 {
+		spec := runtime.DeepCopyJSON(fields.Map(vs.Object, "spec"))
+		routing.QualifyDestinations(spec, vs.GetNamespace(), r.mesh.ClusterDomain)
+		for _, route := range fields.Maps(spec, protocol) {
+			if len(fields.Maps(route, "route")) == 0 {
 				continue
 			}
-			if err := r.checkOverlap(vs, rule, c); err != nil {
+			if err := r.checkOverlap(vs, route, c); err != nil {
 				return nil, err
 			}
-			narrowed, final := r.narrowConnections(rule, protocol, c)
+			narrowed, final := r.narrowConnections(route, protocol, c)
 			if len(narrowed) == 0 {
 				continue
 			}
-			rule["match"] = narrowed
-			if err := r.divertRule(rule, part.injections); err != nil {
+			route["match"] = narrowed
+			if err := r.divertRoute(route, part.injections); err != nil {
 				return nil, err
 			}
-			rules = append(rules, rule)
+			routes = append(routes, route)
 			if final {
-				return rules, nil
+				return routes, nil
 			}
 		}
 	}
@@ -129,63 +133,61 @@ func (r *renderer) divertConnections(rules []any, protocol string, part segment)
 		if err := r.checkServerName(); err != nil {
 			return nil, err
 		}
-		match["sniHosts"] = []any{r.host}
+		match["sniHosts"] = []any{r.group.host}
 	}
-	rule := map[string]any{
+	route := map[string]any{
 		"match": []any{match},
-		"route": []any{map[string]any{"destination": map[string]any{"host": r.host, "port": map[string]any{"number": c["port"]}}}},
+		"route": []any{map[string]any{"destination": map[string]any{"host": r.group.host, "port": map[string]any{"number": c["port"]}}}},
 	}
-	return append(rules, rule), r.divertRule(rule, part.injections)
+	return append(routes, route), r.divertRoute(route, part.injections)
 }
 
-func (r *renderer) divertRule(rule map[string]any, injections []injection) error {
+func (r *renderer) divertRoute(route map[string]any, injections []injection) error {
 	for _, s := range injections {
-		r.traceInjection(s, rule)
-		if slices.ContainsFunc(mapsAt(rule, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) }) {
+		r.sign(s, route)
+		if slices.ContainsFunc(fields.Maps(route, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) }) {
 			r.diverted[s.Number] = true
 		}
 	}
-	return r.blackholes.divert(rule, injections, r.isTarget)
+	return r.blackholes.divert(route, injections, r.isTarget)
 }
 
-// checkServerName refuses to make the first tls rule of a host whose listener
-// has an address of its own. Today such a proxy forwards whatever server name a
-// caller asks for; with a rule for one name, connections with any other would
-// pass by the target.
+// checkServerName refuses to add the first TLS route of a host whose listener has
+// its own address. Today such a proxy forwards every server name; with a route for
+// one name, connections with other names would not reach the target.
 func (r *renderer) checkServerName() error {
-	addressed := slices.ContainsFunc(r.standIns(r.host), func(i standIn) bool { return i.addressed })
-	if !addressed {
+	if !slices.ContainsFunc(r.mesh.Entries(r.group.host), func(entry config.Entry) bool { return entry.Addressed }) {
 		return nil
 	}
-	return refuse(OtherServerNames, "name target.port if another port is meant; a tls rule of a VirtualService for the host, as Istio's users write it, would say which names count",
-		"connections to a TLS port of %s carry any server name today, and a blackhole could take only those with exactly this one", r.host)
+	return refusal.New(refusal.OtherServerNames, "name target.port if another port is meant; a VirtualService with a tls route for the host would define the names",
+		"connections to a TLS port of %s carry any server name today, and a blackhole could take only those with exactly this one", r.group.host)
 }
 
-// narrowConnections gives the matches of a rule narrowed to c, and whether the
-// rule takes all such connections.
-func (r *renderer) narrowConnections(rule map[string]any, protocol string, c condition) (narrowed []any, final bool) {
-	matches := mapsAt(rule, "match")
+// narrowConnections returns the matches of a route narrowed to c; final reports
+// whether the route matches all such connections.
+func (r *renderer) narrowConnections(route map[string]any, protocol string, c match.Condition) (narrowed []any, final bool) {
+	matches := fields.Maps(route, "match")
 	if len(matches) == 0 && protocol == "tcp" {
 		return []any{runtime.DeepCopyJSON(c)}, true
 	}
 	for _, m := range matches {
-		if gateways := stringsAt(m, "gateways"); len(gateways) > 0 && !slices.Contains(gateways, meshGateway) {
+		if gateways := fields.Strings(m, "gateways"); len(gateways) > 0 && !slices.Contains(gateways, routing.MeshGateway) {
 			continue
 		}
-		if namespace, _ := m["sourceNamespace"].(string); namespace != "" && namespace != r.callers {
+		if namespace, _ := m["sourceNamespace"].(string); namespace != "" && namespace != r.group.callers {
 			continue
 		}
-		if port, set := asInt(m["port"]); set && port != 0 && port != c["port"] {
+		if port, set := fields.Int(m["port"]); set && port != 0 && port != c["port"] {
 			continue
 		}
-		if protocol == "tls" && !slices.ContainsFunc(stringsAt(m, "sniHosts"), func(name string) bool { return hostWithin(r.host, strings.ToLower(name)) }) {
+		if protocol == "tls" && !slices.ContainsFunc(fields.Strings(m, "sniHosts"), func(name string) bool { return config.HostWithin(r.group.host, strings.ToLower(name)) }) {
 			continue
 		}
 		both := runtime.DeepCopyJSON(m)
 		delete(both, "gateways")
-		labels := maps.Clone(mapAt(c, "sourceLabels"))
+		labels := maps.Clone(fields.Map(c, "sourceLabels"))
 		clash := false
-		for key, value := range mapAt(m, "sourceLabels") {
+		for key, value := range fields.Map(m, "sourceLabels") {
 			if labels == nil {
 				labels = map[string]any{}
 			}
@@ -201,60 +203,44 @@ func (r *renderer) narrowConnections(rule map[string]any, protocol string, c con
 		}
 		both["port"] = c["port"]
 		if protocol == "tls" {
-			both["sniHosts"] = []any{r.host}
+			both["sniHosts"] = []any{r.group.host}
 		}
 		narrowed = append(narrowed, both)
-		final = final || m["destinationSubnets"] == nil && m["sourceSubnet"] == nil && len(labels) == len(mapAt(c, "sourceLabels"))
+		final = final || m["destinationSubnets"] == nil && m["sourceSubnet"] == nil && len(labels) == len(fields.Map(c, "sourceLabels"))
 	}
 	return narrowed, final
 }
 
-// connectionRules gives the VirtualServices of the host that a listener imports,
-// in the order in which istiod looks for rules for connections: wildcards are
-// not set apart.
-func (r *renderer) connectionRules(l listener) []*unstructured.Unstructured {
-	var found []*unstructured.Unstructured
-	for _, vs := range r.VirtualServices {
-		if isOurs(vs) || !appliesToSidecars(vs) || r.bucketFor(vs, r.callers) == hidden || r.patternFor(vs, r.host) == "" {
-			continue
-		}
-		if len(mapsAt(mapAt(vs.Object, "spec"), "tcp"))+len(mapsAt(mapAt(vs.Object, "spec"), "tls")) == 0 || !l.importsVirtualService(vs.GetNamespace(), r.hostsOf(vs)) {
-			continue
-		}
-		found = append(found, vs)
-	}
-	slices.SortFunc(found, func(a, b *unstructured.Unstructured) int {
-		if x, y := r.bucketFor(a, r.callers), r.bucketFor(b, r.callers); x != y {
-			return int(x) - int(y)
-		}
-		return compareAge(a, b)
-	})
-	return found
+// withConnections returns the VirtualServices with TCP or TLS routes for the
+// target.
+func (r *renderer) withConnections(l config.Listener) []*unstructured.Unstructured {
+	return routing.WithConnections(r.mesh, r.group.host, r.group.callers, l)
 }
 
-// checkConnections refuses callers whose listeners do not find the same rules
-// for connections.
-func (r *renderer) checkConnections(seen []sight) error {
-	for _, other := range seen[1:] {
-		if !slices.Equal(r.connectionRules(other.listener), r.connectionRules(seen[0].listener)) && slices.ContainsFunc(r.injections, func(s injection) bool { return s.Fault.Blackhole != nil }) {
-			return refuse(DifferentRoutes, "name the callers of each kind, by their labels and the port, in an experiment of its own",
-				"the callers in %s do not have the same rules for connections to %s, by their Sidecars", r.callers, r.host)
+// checkConnections refuses callers whose listeners do not have the same TCP and TLS
+// routes.
+func (r *renderer) checkConnections(views []view) error {
+	for _, other := range views[1:] {
+		if !slices.Equal(r.withConnections(other.listener), r.withConnections(views[0].listener)) && slices.ContainsFunc(r.group.injections, func(s injection) bool { return s.Fault.Blackhole != nil }) {
+			return refusal.New(refusal.DifferentRoutes, "name the callers of each kind, by their labels and the port, in an experiment of its own",
+				"the callers in %s do not have the same tcp and tls routes to %s, because of their Sidecars", r.group.callers, r.group.host)
 		}
 	}
 	return nil
 }
 
-// checkOverlap refuses a rule for the target together with other server names.
-// The proxy would get two rules for the one name, and Envoy refuses a listener
-// with such; istiod leaves the second out only when both have the same names.
-func (r *renderer) checkOverlap(vs *unstructured.Unstructured, rule map[string]any, c condition) error {
-	for _, m := range mapsAt(rule, "match") {
-		names := stringsAt(m, "sniHosts")
-		if !slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, r.host) }) || slices.Equal(names, []string{r.host}) {
+// checkOverlap refuses a route that is for the target and for other server names. A
+// second route for the target's name would be a duplicate, and Envoy rejects a
+// listener with duplicates; istiod removes the second one only if both have the
+// same names.
+func (r *renderer) checkOverlap(vs *unstructured.Unstructured, route map[string]any, c match.Condition) error {
+	for _, m := range fields.Maps(route, "match") {
+		names := fields.Strings(m, "sniHosts")
+		if !slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, r.group.host) }) || slices.Equal(names, []string{r.group.host}) {
 			continue
 		}
 		if narrowed, _ := r.narrowConnections(map[string]any{"match": []any{m}}, "tls", c); len(narrowed) > 0 {
-			return refuse(OtherServerNames, "give the host a tls rule of its own", "a tls rule of VirtualService %s/%s for %s is for other server names too, and Envoy knows no second one for the same name", vs.GetNamespace(), vs.GetName(), r.host)
+			return refusal.New(refusal.OtherServerNames, "create a tls route for exactly this host", "a tls route of VirtualService %s/%s for %s is for other server names too, and Envoy accepts no second one for the same name", vs.GetNamespace(), vs.GetName(), r.group.host)
 		}
 	}
 	return nil

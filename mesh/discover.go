@@ -4,14 +4,15 @@ import (
 	"slices"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/config"
 )
 
-// Callerless gives the hosts whose calls an experiment disturbs without saying
-// whose calls.
-func (s Snapshot) Callerless(spec experiments.Spec) []string {
+// Callerless returns the hosts to which an experiment disturbs calls without naming
+// the callers.
+func Callerless(s config.Snapshot, spec experiments.Spec) []string {
 	var hosts []string
 	for _, injection := range spec.Injections() {
-		host := s.hostOf(injection)
+		host := hostOf(s, injection)
 		if len(injection.Callers) == 0 && !slices.Contains(hosts, host) {
 			hosts = append(hosts, host)
 		}
@@ -19,13 +20,13 @@ func (s Snapshot) Callerless(spec experiments.Spec) []string {
 	return hosts
 }
 
-// WithCallers gives a copy of a spec in which the faults that name no callers
-// have those of their host.
-func (s Snapshot) WithCallers(spec experiments.Spec, callers map[string][]experiments.Caller) experiments.Spec {
+// WithCallers returns a copy of a spec in which faults without callers have the
+// given callers of their host.
+func WithCallers(s config.Snapshot, spec experiments.Spec, callers map[string][]experiments.Caller) experiments.Spec {
 	faults := slices.Clone(spec.Faults)
 	for _, injection := range spec.Injections() {
 		if len(injection.Callers) == 0 {
-			faults[injection.Number].Callers = callers[s.hostOf(injection)]
+			faults[injection.Number].Callers = callers[hostOf(s, injection)]
 		}
 	}
 	spec.Faults = faults
@@ -33,7 +34,7 @@ func (s Snapshot) WithCallers(spec experiments.Spec, callers map[string][]experi
 }
 
 // hostOf returns the host of an injection as the mesh knows it.
-func (s Snapshot) hostOf(i experiments.Injection) string {
-	name, _ := s.resolve(i.Host())
+func hostOf(s config.Snapshot, i experiments.Injection) string {
+	name, _ := s.Resolve(i.Host())
 	return name
 }

@@ -14,7 +14,9 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/meshtest"
 )
 
 var update = flag.Bool("update", false, "write the plans that come out into the golden files")
@@ -79,13 +81,13 @@ func goldenSnapshot(t *testing.T, documents string) mesh.Snapshot {
 			manifests = append(manifests, document)
 		}
 	}
-	s := snapshot(t, manifests...)
+	s := meshtest.Snapshot(t, manifests...)
 	s.Namespaces["other"], s.Namespaces["chaos"] = map[string]string{}, map[string]string{}
-	s.Services[0].Ports = []mesh.Port{
-		{Number: 9080, Name: "grpc", Protocol: "TCP", OfService: true},
-		{Number: 3306, Name: "mysql", Protocol: "TCP", OfService: true},
+	s.Services[0].Ports = []config.Port{
+		{Number: 9080, Name: "grpc", Declared: "TCP", OfService: true},
+		{Number: 3306, Name: "mysql", Declared: "TCP", OfService: true},
 	}
-	s.Services = append(s.Services, mesh.Service{Namespace: "prod", Name: "db", Ports: []mesh.Port{{Number: 5432, Name: "tcp-pg", OfService: true}}})
+	s.Services = append(s.Services, config.Service{Namespace: "prod", Name: "db", Ports: []config.Port{{Number: 5432, Name: "tcp-pg", OfService: true}}})
 	return s
 }
 
@@ -126,7 +128,7 @@ func describe(t *testing.T, plan mesh.Plan) string {
 	for _, d := range plan.Decisions {
 		write(fmt.Sprintf("%s: calls from %s", d.Placement, d.Callers), d)
 		if d.Placement != mesh.Refused {
-			fmt.Fprintf(&b, "# trace: %+v\n", d.Trace)
+			fmt.Fprintf(&b, "# trace: %+v\n", d.Signature)
 		}
 	}
 	for _, o := range plan.Objects {

@@ -1,18 +1,21 @@
 package mesh
 
 import (
-	"reflect"
 	"slices"
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/istio/routing"
+	"github.com/squall-chaos/squall/mesh/match"
 )
 
-// group is all that an experiment does to the calls from one namespace to one
-// host. One object carries it.
+// group is everything that an experiment does to the calls from one namespace to
+// one host. One VirtualService carries it.
 type group struct {
 	host       string
-	known      bool
+	known      bool // the registry has an entry for the host
 	callers    string
 	injections []injection
 }
@@ -20,26 +23,26 @@ type group struct {
 // injection is one fault on the calls of a group.
 type injection struct {
 	experiments.Injection
-	// conditions are the requests that it disturbs; none means every one.
-	conditions []condition
+	// conditions are the requests that it disturbs; none means every request.
+	conditions []match.Condition
 }
 
 // groupsOf groups the faults of an experiment by the calls that they disturb, in
-// the order of the file.
-func (s Snapshot) groupsOf(spec experiments.Spec) ([]*group, error) {
+// the order of the file. After an error the groups are incomplete.
+func groupsOf(s config.Snapshot, spec experiments.Spec) ([]*group, error) {
 	var groups []*group
 	for _, one := range spec.Injections() {
-		host, known := s.resolve(one.Host())
+		name, known := s.Resolve(one.Host())
 		namespaces := callerNamespaces(one.Callers)
 		if len(namespaces) == 0 {
 			namespaces = []string{""}
 		}
 		for _, namespace := range namespaces {
-			i := slices.IndexFunc(groups, func(g *group) bool { return g.host == host && g.callers == namespace })
+			i := slices.IndexFunc(groups, func(g *group) bool { return g.host == name && g.callers == namespace })
 			if i < 0 {
-				i, groups = len(groups), append(groups, &group{host: host, known: known, callers: namespace})
+				i, groups = len(groups), append(groups, &group{host: name, known: known, callers: namespace})
 			}
-			conditions, err := conditionsFor(one.Callers, one.Match, one.Target.Port, namespace)
+			conditions, err := match.Conditions(one.Callers, one.Match, one.Target.Port, namespace)
 			if err != nil {
 				return groups, err
 			}
@@ -60,13 +63,13 @@ func callerNamespaces(callers []experiments.Caller) []string {
 	return namespaces
 }
 
-// guard gives the conditions that istiod evaluates, for all injections together:
-// the proxies and ports that the experiment means. None means every one.
-func (g *group) guard() []condition {
-	var guard []condition
+// guard returns the conditions that istiod evaluates, for all injections together:
+// the proxies and ports that the experiment is for. None means all of them.
+func (g *group) guard() []match.Condition {
+	var guard []match.Condition
 	for _, one := range g.injections {
 		for _, c := range one.conditions {
-			only := condition{}
+			only := match.Condition{}
 			for _, field := range []string{"sourceLabels", "port"} {
 				if c[field] != nil {
 					only[field] = c[field]
@@ -81,73 +84,35 @@ func (g *group) guard() []condition {
 			return nil
 		}
 	}
-	return simplify(guard)
+	return match.Simplify(guard)
 }
 
-// proxies gives the callers that the group's faults are for.
-func (g *group) proxies(ports []Port) []proxies {
+// proxies returns the proxies that the group's faults are for. The ports are those
+// of the host.
+func (g *group) proxies(ports []config.Port) []routing.Proxies {
 	var numbers []int64
 	for _, port := range ports {
 		numbers = append(numbers, port.Number)
 	}
 	guard := g.guard()
 	if len(guard) == 0 {
-		return []proxies{{namespace: g.callers, ports: numbers}}
+		return []routing.Proxies{{Namespace: g.callers, Ports: numbers}}
 	}
-	var found []proxies
+	var found []routing.Proxies
 	for _, c := range guard {
-		p := proxies{namespace: g.callers, labels: map[string]string{}, ports: numbers}
-		for key, value := range mapAt(c, "sourceLabels") {
-			p.labels[key], _ = value.(string)
+		p := routing.Proxies{Namespace: g.callers, Labels: map[string]string{}, Ports: numbers}
+		for key, value := range fields.Map(c, "sourceLabels") {
+			p.Labels[key], _ = value.(string)
 		}
-		if port, set := asInt(c["port"]); set {
-			p.ports = []int64{port}
+		if port, set := fields.Int(c["port"]); set {
+			p.Ports = []int64{port}
 		}
 		found = append(found, p)
 	}
 	return found
 }
 
-// simplify leaves out conditions that another one implies: what takes
-// everything that it takes.
-func simplify(conditions []condition) []condition {
-	var kept []condition
-	for i, c := range conditions {
-		implied := slices.ContainsFunc(conditions[:i], func(other condition) bool { return includes(c, other) })
-		for _, other := range conditions[i+1:] {
-			implied = implied || includes(c, other) && !includes(other, c)
-		}
-		if !implied {
-			kept = append(kept, c)
-		}
-	}
-	return kept
-}
-
-// includes reports whether a condition holds everything that another one asks
-// for, so that it takes no request that the other does not.
-func includes(c, other condition) bool {
-	for field, value := range other {
-		switch own := c[field]; field {
-		case "sourceLabels", "headers", "withoutHeaders", "queryParams":
-			wanted, _ := value.(map[string]any)
-			has, _ := own.(map[string]any)
-			for key, entry := range wanted {
-				if !reflect.DeepEqual(has[key], entry) {
-					return false
-				}
-			}
-		default:
-			if !reflect.DeepEqual(own, value) {
-				return false
-			}
-		}
-	}
-	// What a uri means depends on it.
-	return c["uri"] == nil || other["uri"] == nil || c["ignoreUriCase"] == other["ignoreUriCase"]
-}
-
-// resolved returns the group's injections as the experiment has them.
+// resolved returns the group's injections without their conditions.
 func (g *group) resolved() experiments.Injections {
 	all := make(experiments.Injections, len(g.injections))
 	for i, one := range g.injections {

@@ -4,160 +4,100 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/routing"
+	"github.com/squall-chaos/squall/mesh/refusal"
 )
 
-// placement is where an object would stand, and for whom.
-type placement struct {
-	namespace string
-	exportTo  string
-	bucket    bucket
+// place is a namespace for an object, and its visibility there for the callers.
+type place struct {
+	namespace  string
+	exportTo   string
+	visibility config.Visibility
 }
 
-// placements gives the namespaces that a shadow may stand in, in the order of
-// preference: the one that is asked for, the callers', the target's.
-func (s Snapshot) placements(g *group, home string) []placement {
-	namespaces := []string{home, g.callers}
-	for _, standIn := range s.standIns(g.host) {
-		namespaces = append(namespaces, standIn.namespace)
+// places returns the places for an object of a group, in the order of preference:
+// the home namespace, the callers' namespace, the target's.
+func (p *planner) places(g *group) []place {
+	namespaces := []string{p.options.HomeNamespace, g.callers}
+	for _, entry := range p.mesh.Entries(g.host) {
+		namespaces = append(namespaces, entry.Namespace)
 	}
-	var found []placement
+	var found []place
 	for _, namespace := range namespaces {
-		p := placement{namespace, g.callers, exported}
+		at := place{namespace: namespace, exportTo: g.callers, visibility: config.Exported}
 		if namespace == g.callers {
-			p = placement{namespace, ".", private}
+			at = place{namespace: namespace, exportTo: ".", visibility: config.Private}
 		}
-		if namespace != "" && !slices.Contains(found, p) {
-			found = append(found, p)
+		if namespace != "" && !slices.Contains(found, at) {
+			found = append(found, at)
 		}
 	}
 	return found
 }
 
-// choose gives the first placement that takes precedence over the base, that
-// all listeners import, and that is permitted.
-func (s Snapshot) choose(g *group, o Options, base *candidate, seen []sight) (placement, error) {
+// choose returns the first place where an object takes precedence over the base,
+// is imported by all listeners, and is permitted.
+func (p *planner) choose(g *group, base *routing.Candidate, views []view) (place, error) {
 	var reasons []string
-	for _, p := range s.placements(g, o.HomeNamespace) {
-		reason := ""
-		_, exists := s.Namespaces[p.namespace]
-		switch {
-		case !exists:
-			reason = "there is no such namespace"
-		case !s.discovers(p.namespace):
-			reason = "istiod does not watch it (discoverySelectors)"
-		case base != nil && !base.wildcard() && p.bucket >= base.bucket:
-			reason = fmt.Sprintf("%s is %s too, and older", base.name(), p.bucket)
-		case o.Denied[p.namespace] != "":
-			reason = o.Denied[p.namespace]
-		default:
-			for _, sight := range seen {
-				if !sight.importsVirtualService(p.namespace, []string{g.host}) {
-					reason = fmt.Sprintf("Sidecar %s does not import it", sight.sidecar)
-				}
-			}
+	for _, at := range p.places(g) {
+		err := p.checkPlace(g, at, base, views)
+		if err == nil {
+			return at, nil
 		}
-		if reason == "" {
-			return p, nil
-		}
-		reasons = append(reasons, p.namespace+": "+reason)
+		reasons = append(reasons, at.namespace+": "+err.Error())
 	}
-	if base != nil && base.bucket == private && !base.wildcard() {
-		return placement{}, refuse(PrivateBase, "remove exportTo from it, or name callers in another namespace",
-			"VirtualService %s is in force and private to %s, where nothing outranks it", base.name(), g.callers)
+	if base != nil && base.Visibility == config.Private && !base.IsWildcard() {
+		return place{}, refusal.New(refusal.PrivateBase, "remove exportTo from it, or name callers in another namespace",
+			"VirtualService %s is effective and private to %s, where nothing outranks it", base.Name(), g.callers)
 	}
-	return placement{}, refuse(NoPlacement, "--home-namespace names another one; exportTo of the VirtualService in force, the egress hosts of the Sidecar and the permissions decide",
-		"no namespace would do for a VirtualService that these callers take routes from: %s", strings.Join(reasons, "; "))
+	return place{}, refusal.New(refusal.NoPlacement, "--home-namespace names another one; exportTo of the effective VirtualService, the egress hosts of the Sidecar and the permissions decide",
+		"no namespace can hold a VirtualService that takes precedence for these callers: %s", strings.Join(reasons, "; "))
 }
 
-// sight is one way in which some callers see the target: what is in force for
-// them in one egress listener.
-type sight struct {
-	listener
-	sidecar string
-	inForce
-}
-
-// see finds what is in force for the callers, in every egress listener by which
-// they can reach the target. They must all agree: one object stands for all.
-func (s Snapshot) see(g *group, ports []Port) ([]sight, error) {
-	standIns := s.standIns(g.host)
-	var seen []sight
-	for _, proxies := range g.proxies(ports) {
-		for _, scope := range s.scopesFor(g.callers, proxies.labels) {
-			if err := s.checkScopeRevision(scope, g.callers); err != nil {
-				return seen, err
-			}
-			reached := false
-			for _, l := range scope.listeners {
-				if l.port != 0 && len(proxies.ports) > 0 && !slices.Contains(proxies.ports, l.port) {
-					continue
-				}
-				if !slices.ContainsFunc(standIns, func(i standIn) bool {
-					return s.sees(i, g.callers) && l.importsHost(i.namespace, g.host)
-				}) {
-					continue
-				}
-				reached = true
-				here := proxies
-				if l.port != 0 {
-					here.ports = []int64{l.port}
-				}
-				found, err := s.findInForce(g.host, here, l)
-				seen = append(seen, sight{l, scope.sidecar, found})
-				if err != nil {
-					return seen, err
-				}
-			}
-			if reached {
-				continue
-			}
-			return seen, refuse(NotImported, "add the host to the Sidecar's egress hosts, or name callers that call it", "Sidecar %s does not import %s, so the callers' proxies have no route for it", scope.sidecar, g.host)
+// checkPlace returns why an object cannot be at a place.
+func (p *planner) checkPlace(g *group, at place, base *routing.Candidate, views []view) error {
+	_, exists := p.mesh.Namespaces[at.namespace]
+	switch {
+	case !exists:
+		return fmt.Errorf("there is no such namespace")
+	case !p.mesh.Watches(at.namespace):
+		return fmt.Errorf("istiod does not watch it (discoverySelectors)")
+	case base != nil && !base.IsWildcard() && at.visibility >= base.Visibility:
+		return fmt.Errorf("%s is %s too, and older", base.Name(), at.visibility)
+	case p.options.Denied[at.namespace] != "":
+		return fmt.Errorf("%s", p.options.Denied[at.namespace])
+	}
+	for _, v := range views {
+		if !v.listener.ImportsVirtualService(at.namespace, []string{g.host}) {
+			return fmt.Errorf("Sidecar %s does not import it", v.sidecar) //nolint:staticcheck // a kind begins it
 		}
 	}
-	for _, other := range seen[1:] {
-		if !sameBase(other.base, seen[0].base) {
-			return seen, refuse(DifferentRoutes, "name the callers of each kind, by their labels and the port, in an experiment of its own",
-				"the callers in %s do not take the same routes to %s: %s and %s", g.callers, g.host, describeBase(seen[0].base), describeBase(other.base))
-		}
-	}
-	return seen, nil
+	return nil
 }
 
-func sameBase(a, b *candidate) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a.Unstructured == b.Unstructured
-}
-
-func describeBase(base *candidate) string {
-	if base == nil {
-		return "the default route"
-	}
-	return "VirtualService " + base.name()
-}
-
-// checkBystanders refuses a placement that would change the routes of other
-// proxies of the callers' namespace. A new exact host switches a wildcard off for
-// every proxy that imports it, even where it has no route for the proxy; and next
-// to a wildcard the object holds routes for everybody.
-func (s Snapshot) checkBystanders(g *group, base *candidate, p placement) error {
-	if base != nil && !base.wildcard() {
+// checkBystanders refuses a place where the object would change the routes of
+// other proxies of the callers' namespace. A new exact host replaces a wildcard
+// for every proxy that imports it, even if it has no route for the proxy; and a
+// copy of a wildcard has routes for all proxies.
+func (p *planner) checkBystanders(g *group, base *routing.Candidate, at place) error {
+	if base != nil && !base.IsWildcard() {
 		return nil
 	}
-	for _, scope := range s.scopes(g.callers) {
-		for _, l := range scope.listeners {
-			if !l.importsVirtualService(p.namespace, []string{g.host}) {
+	for _, scope := range p.mesh.Scopes(g.callers) {
+		for _, l := range scope.Listeners {
+			if !l.ImportsVirtualService(at.namespace, []string{g.host}) {
 				continue
 			}
-			found := s.candidates(g.host, g.callers, l)
+			found := routing.Candidates(p.mesh, g.host, g.callers, l)
 			switch {
 			case base != nil && (len(found) == 0 || !sameBase(&found[0], base)):
-				return refuse(WildcardForOthers, "give the host a VirtualService of its own",
-					"other proxies of %s do not take their routes from VirtualService %s (for %s), and a copy of its routes would reach them", g.callers, base.name(), base.pattern)
-			case base == nil && len(found) > 0 && found[0].wildcard():
-				return refuse(WildcardForOthers, "give the host a VirtualService of its own",
-					"other proxies of %s take their routes from VirtualService %s (for %s), and one for the exact host would take them away", g.callers, found[0].name(), found[0].pattern)
+				return refusal.New(refusal.WildcardForOthers, "create a VirtualService for exactly this host",
+					"other proxies of %s do not use the routes of VirtualService %s (for %s), and a copy of its routes would reach them", g.callers, base.Name(), base.Pattern)
+			case base == nil && len(found) > 0 && found[0].IsWildcard():
+				return refusal.New(refusal.WildcardForOthers, "create a VirtualService for exactly this host",
+					"other proxies of %s use the routes of VirtualService %s (for %s), and one for the exact host would replace them", g.callers, found[0].Name(), found[0].Pattern)
 			}
 		}
 	}

@@ -13,84 +13,11 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/meshtest"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
-const host = "ratings.prod.svc.cluster.local"
-
-// snapshot is a mesh with the namespaces shop and prod, the Service
-// prod/ratings, and the given objects, the first of which is the oldest.
-func snapshot(t *testing.T, manifests ...string) mesh.Snapshot {
-	t.Helper()
-	s := mesh.Snapshot{
-		APIVersion:    "networking.istio.io/v1",
-		ClusterDomain: "cluster.local",
-		RootNamespace: "istio-system",
-		Services: []mesh.Service{{Namespace: "prod", Name: "ratings", Ports: []mesh.Port{
-			{Number: 80, Name: "http", Protocol: "TCP", OfService: true}, {Number: 9080, Name: "grpc", Protocol: "TCP", OfService: true},
-		}}},
-		Namespaces: map[string]map[string]string{"shop": {}, "prod": {}},
-	}
-	for i, manifest := range manifests {
-		object := object(t, manifest)
-		if created := object.GetCreationTimestamp(); created.IsZero() {
-			created := time.Date(2026, 1, 1, 0, 0, i, 0, time.UTC).Format(time.RFC3339)
-			if err := unstructured.SetNestedField(object.Object, created, "metadata", "creationTimestamp"); err != nil {
-				t.Fatal(err)
-			}
-		}
-		switch object.GetKind() {
-		case "VirtualService":
-			s.VirtualServices = append(s.VirtualServices, object)
-		case "Sidecar":
-			s.Sidecars = append(s.Sidecars, object)
-		case "ServiceEntry":
-			s.ServiceEntries = append(s.ServiceEntries, object)
-		default:
-			t.Fatalf("no place for a %s", object.GetKind())
-		}
-	}
-	return s
-}
-
-func object(t *testing.T, manifest string) *unstructured.Unstructured {
-	t.Helper()
-	encoded, err := yaml.YAMLToJSON([]byte(manifest))
-	if err != nil {
-		t.Fatal(err)
-	}
-	object := &unstructured.Unstructured{}
-	if err := object.UnmarshalJSON(encoded); err != nil {
-		t.Fatal(err)
-	}
-	return object
-}
-
-// virtualService writes a manifest with the given spec.
-func virtualService(name, spec string) string {
-	namespace, name, _ := strings.Cut(name, "/")
-	return "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {namespace: " + namespace + ", name: " + name + "}, spec: " + spec + "}"
-}
-
-// experiment is an abort with 503 on calls from shop to ratings; edits change
-// its spec's text.
-func experiment(t *testing.T, edits ...string) experiments.Experiment {
-	t.Helper()
-	file := strings.NewReplacer(edits...).Replace(`apiVersion: squall.dev/v1alpha1
-kind: Experiment
-metadata: {name: outage}
-spec:
-  target: {host: ratings, namespace: prod}
-  callers: [{namespace: shop}]
-  faults: [{abort: {httpStatus: 503}, percentage: 50}]
-  duration: 2m
-  steadyState: {probes: [{name: up, query: up, min: 1}]}
-`)
-	loaded, err := experiments.Load("test.yaml", strings.NewReader(file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return loaded[0]
-}
+const host = meshtest.Host
 
 // decide plans without any preference.
 func decide(s mesh.Snapshot, e experiments.Experiment) mesh.Plan {
@@ -130,8 +57,8 @@ func wantSpec(t *testing.T, plan mesh.Plan, spec string) {
 }
 
 func TestPlainWhereNothingIsInForce(t *testing.T) {
-	e := experiment(t)
-	plan := decide(snapshot(t), e)
+	e := meshtest.Experiment(t)
+	plan := decide(meshtest.Snapshot(t), e)
 	wantSpec(t, plan, `
 hosts: [ratings.prod.svc.cluster.local]
 exportTo: [.]
@@ -140,17 +67,17 @@ http:
   fault: {abort: {httpStatus: 503, percentage: {value: 50}}}
   route: [{destination: {host: ratings.prod.svc.cluster.local}}]
 `)
-	want := mesh.Decision{Host: host, Callers: "shop", Placement: mesh.Plain, Namespace: "shop", ExportTo: []string{"."}, Reason: "no VirtualService is in force for " + host + " in shop", Injections: e.Spec.Injections()}
-	if diff := cmp.Diff([]mesh.Decision{want}, plan.Decisions, cmpopts.IgnoreFields(mesh.Decision{}, "Before", "During", "Trace")); diff != "" {
+	want := mesh.Decision{Host: host, Callers: "shop", Placement: mesh.Plain, Namespace: "shop", ExportTo: []string{"."}, Reason: "no VirtualService is effective for " + host + " in shop", Injections: e.Spec.Injections()}
+	if diff := cmp.Diff([]mesh.Decision{want}, plan.Decisions, cmpopts.IgnoreFields(mesh.Decision{}, "Before", "During", "Signature")); diff != "" {
 		t.Error(diff)
 	}
-	if object := plan.Objects[0]; object.GetNamespace() != "shop" || object.GetName() != mesh.ObjectName(host, "shop") || object.GetAPIVersion() != "networking.istio.io/v1" {
+	if object := plan.Objects[0]; object.GetNamespace() != "shop" || object.GetName() != objects.Name(host, "shop") || object.GetAPIVersion() != "networking.istio.io/v1" {
 		t.Errorf("object %s %s/%s", object.GetAPIVersion(), object.GetNamespace(), object.GetName())
 	}
 }
 
 func TestPlainNarrowedHasADefaultRouteForTheOthers(t *testing.T) {
-	wantSpec(t, decide(snapshot(t), experiment(t, "callers: [{namespace: shop}]", labelled, "duration: 2m", headerMatch, "namespace: prod", "namespace: prod, port: 9080")), `
+	wantSpec(t, decide(meshtest.Snapshot(t), meshtest.Experiment(t, "callers: [{namespace: shop}]", labelled, "duration: 2m", headerMatch, "namespace: prod", "namespace: prod, port: 9080")), `
 hosts: [ratings.prod.svc.cluster.local]
 exportTo: [.]
 http:
@@ -165,13 +92,13 @@ http:
 }
 
 func TestShadowOfAPublicVirtualService(t *testing.T) {
-	plan := decide(snapshot(t, virtualService("prod/ratings", `
+	plan := decide(meshtest.Snapshot(t, meshtest.VirtualService("prod/ratings", `
     {hosts: [ratings, other], gateways: [mesh, ingress], unknownField: {kept: true},
      http: [
       {name: canary, match: [{headers: {cookie: {regex: ".*canary.*"}}}], route: [{destination: {host: ratings, subset: v2}}]},
       {name: moved, match: [{uri: {prefix: /old}}], redirect: {uri: /new}},
       {route: [{destination: {host: ratings, subset: v1}, weight: 90}, {destination: {host: ratings.other.svc.cluster.local}, weight: 10}], retries: {attempts: 2}, mirror: {host: shadow}}],
-     tcp: [{route: [{destination: {host: ratings}}]}]}`)), experiment(t))
+     tcp: [{route: [{destination: {host: ratings}}]}]}`)), meshtest.Experiment(t))
 	wantSpec(t, plan, `
 hosts: [ratings.prod.svc.cluster.local]
 exportTo: [.]
@@ -189,20 +116,20 @@ http:
   retries: {attempts: 2}
   mirror: {host: shadow.prod.svc.cluster.local}
 `)
-	if d := plan.Decisions[0]; d.Placement != mesh.Shadow || *d.InForce != "prod/ratings" || d.Reason != "shadow in shop, outranks prod/ratings (public)" {
+	if d := plan.Decisions[0]; d.Placement != mesh.Shadow || *d.Effective != "prod/ratings" || d.Reason != "shadow in shop, outranks prod/ratings (public)" {
 		t.Errorf("decision %+v", d)
 	}
 }
 
 func TestCloneStandsBeforeItsOriginal(t *testing.T) {
-	wantSpec(t, decide(snapshot(t, virtualService("prod/ratings", `
+	wantSpec(t, decide(meshtest.Snapshot(t, meshtest.VirtualService("prod/ratings", `
     {hosts: [ratings.prod.svc.cluster.local],
      http: [
       {name: a, match: [{headers: {end-user: {exact: ann}}}], route: [{destination: {host: ratings.prod.svc.cluster.local}}]},
       {name: b, match: [{headers: {end-user: {prefix: ja}}}, {uri: {prefix: /x}}], route: [{destination: {host: ratings.prod.svc.cluster.local}}]},
       {name: squall-outage, match: [{uri: {prefix: /only}}], route: [{destination: {host: ratings.prod.svc.cluster.local}}]},
       {name: z, route: [{destination: {host: ratings.prod.svc.cluster.local}}]},
-      {name: dead, route: [{destination: {host: ratings.prod.svc.cluster.local}}]}]}`)), experiment(t, "duration: 2m", headerMatch)), `
+      {name: dead, route: [{destination: {host: ratings.prod.svc.cluster.local}}]}]}`)), meshtest.Experiment(t, "duration: 2m", headerMatch)), `
 hosts: [ratings.prod.svc.cluster.local]
 exportTo: [.]
 http:
@@ -221,11 +148,11 @@ http:
 // A match with gateways makes istiod ignore its source conditions, so a clone
 // must not keep them together.
 func TestCloneDropsGatewaysForSourceLabels(t *testing.T) {
-	wantSpec(t, decide(snapshot(t, virtualService("prod/ratings", `
+	wantSpec(t, decide(meshtest.Snapshot(t, meshtest.VirtualService("prod/ratings", `
     {hosts: [ratings], gateways: [mesh, ingress],
      http: [
       {match: [{gateways: [mesh], sourceLabels: {app: ignored}, uri: {prefix: /a}}, {gateways: [ingress]}], route: [{destination: {host: ratings}}]}]}`)),
-		experiment(t, "callers: [{namespace: shop}]", labelled)), `
+		meshtest.Experiment(t, "callers: [{namespace: shop}]", labelled)), `
 hosts: [ratings.prod.svc.cluster.local]
 exportTo: [.]
 http:
@@ -236,7 +163,7 @@ http:
 }
 
 func TestFaultsAreWrittenInIstiosWords(t *testing.T) {
-	wantSpec(t, decide(snapshot(t), experiment(t, "abort: {httpStatus: 503}, percentage: 50", "abort: {grpcStatus: UNAVAILABLE}, delay: {fixedDelay: 1m30.5s}, percentage: {value: 0.0001}")), `
+	wantSpec(t, decide(meshtest.Snapshot(t), meshtest.Experiment(t, "abort: {httpStatus: 503}, percentage: 50", "abort: {grpcStatus: UNAVAILABLE}, delay: {fixedDelay: 1m30.5s}, percentage: {value: 0.0001}")), `
 hosts: [ratings.prod.svc.cluster.local]
 exportTo: [.]
 http:
@@ -251,9 +178,9 @@ http:
 // A shadow of a wildcard is for the one host, and takes all of its routes
 // along: an exact host outranks any wildcard.
 func TestShadowOfAWildcard(t *testing.T) {
-	plan := decide(snapshot(t, virtualService("prod/all", `
+	plan := decide(meshtest.Snapshot(t, meshtest.VirtualService("prod/all", `
     {hosts: ["*.prod.svc.cluster.local"], exportTo: ["*"],
-     http: [{match: [{uri: {prefix: /v2}}], route: [{destination: {host: v2}}]}, {route: [{destination: {host: ratings}}]}]}`)), experiment(t, "duration: 2m", "duration: 2m\n  match: [{uri: {prefix: /}, method: {exact: GET}}]"))
+     http: [{match: [{uri: {prefix: /v2}}], route: [{destination: {host: v2}}]}, {route: [{destination: {host: ratings}}]}]}`)), meshtest.Experiment(t, "duration: 2m", "duration: 2m\n  match: [{uri: {prefix: /}, method: {exact: GET}}]"))
 	wantSpec(t, plan, `
 hosts: [ratings.prod.svc.cluster.local]
 exportTo: [.]
@@ -283,28 +210,28 @@ func TestTheOneInForceIsShadowed(t *testing.T) {
 		objects []string
 		want    string
 	}{
-		{"the older of two public ones", []string{virtualService("prod/a", public), virtualService("prod/b", other)}, "prod/a"},
-		{"one exported by name before an older public one", []string{virtualService("prod/a", public), virtualService("prod/b", named)}, "prod/b"},
-		{"an exact host before an older wildcard", []string{virtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1)), virtualService("prod/b", other)}, "prod/b"},
+		{"the older of two public ones", []string{meshtest.VirtualService("prod/a", public), meshtest.VirtualService("prod/b", other)}, "prod/a"},
+		{"one exported by name before an older public one", []string{meshtest.VirtualService("prod/a", public), meshtest.VirtualService("prod/b", named)}, "prod/b"},
+		{"an exact host before an older wildcard", []string{meshtest.VirtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1)), meshtest.VirtualService("prod/b", other)}, "prod/b"},
 		{"a longer wildcard before an older shorter one", []string{
-			virtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.cluster.local", "*.svc.cluster.local"]`, 1)),
-			virtualService("prod/b", strings.Replace(other, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1)),
+			meshtest.VirtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.cluster.local", "*.svc.cluster.local"]`, 1)),
+			meshtest.VirtualService("prod/b", strings.Replace(other, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1)),
 		}, "prod/b"},
 		{"of equal wildcards the more private", []string{
-			virtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1)),
-			virtualService("shop/b", strings.Replace(other, "hosts: [ratings]", `exportTo: [.], hosts: ["*.prod.svc.cluster.local"]`, 1)),
+			meshtest.VirtualService("prod/a", strings.Replace(public, "hosts: [ratings]", `hosts: ["*.prod.svc.cluster.local"]`, 1)),
+			meshtest.VirtualService("shop/b", strings.Replace(other, "hosts: [ratings]", `exportTo: [.], hosts: ["*.prod.svc.cluster.local"]`, 1)),
 		}, "shop/b"},
 		{"of the same second by name", []string{
-			strings.Replace(virtualService("prod/b", public), "name: b", "name: b, creationTimestamp: 2026-01-01T00:00:00Z", 1),
-			strings.Replace(virtualService("prod/a", other), "name: a", "name: a, creationTimestamp: 2026-01-01T00:00:00Z", 1),
+			strings.Replace(meshtest.VirtualService("prod/b", public), "name: b", "name: b, creationTimestamp: 2026-01-01T00:00:00Z", 1),
+			strings.Replace(meshtest.VirtualService("prod/a", other), "name: a", "name: a, creationTimestamp: 2026-01-01T00:00:00Z", 1),
 		}, "prod/a"},
-		{"not one that is private elsewhere", []string{virtualService("prod/a", strings.Replace(public, "{hosts", "{exportTo: [.], hosts", 1)), virtualService("prod/b", other)}, "prod/b"},
-		{"not one for a gateway only", []string{virtualService("prod/a", strings.Replace(public, "{hosts", "{gateways: [ingress], hosts", 1)), virtualService("prod/b", other)}, "prod/b"},
-		{"not one whose short host means another namespace", []string{virtualService("shop/a", public), virtualService("prod/b", other)}, "prod/b"},
+		{"not one that is private elsewhere", []string{meshtest.VirtualService("prod/a", strings.Replace(public, "{hosts", "{exportTo: [.], hosts", 1)), meshtest.VirtualService("prod/b", other)}, "prod/b"},
+		{"not one for a gateway only", []string{meshtest.VirtualService("prod/a", strings.Replace(public, "{hosts", "{gateways: [ingress], hosts", 1)), meshtest.VirtualService("prod/b", other)}, "prod/b"},
+		{"not one whose short host means another namespace", []string{meshtest.VirtualService("shop/a", public), meshtest.VirtualService("prod/b", other)}, "prod/b"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			d := decide(snapshot(t, test.objects...), experiment(t)).Decisions[0]
-			if d.Placement != mesh.Shadow || d.InForce == nil || *d.InForce != test.want {
+			d := decide(meshtest.Snapshot(t, test.objects...), meshtest.Experiment(t)).Decisions[0]
+			if d.Placement != mesh.Shadow || d.Effective == nil || *d.Effective != test.want {
 				t.Errorf("decision %+v", d)
 			}
 		})
@@ -318,29 +245,29 @@ func TestRefusals(t *testing.T) {
 		edits   []string
 		want    string
 	}{
-		{"unknown host", nil, []string{"host: ratings", "host: raitngs"}, "the mesh knows no host raitngs.prod.svc.cluster.local"},
+		{"unknown host", nil, []string{"host: ratings", "host: raitngs"}, "the mesh does not know the host raitngs.prod.svc.cluster.local"},
 		{"no callers", nil, []string{"  callers: [{namespace: shop}]\n", ""}, "names no callers"},
 		{"no such namespace", nil, []string{"callers: [{namespace: shop}]", "callers: [{namespace: shops}]"}, "there is no namespace shops"},
-		{"private to the callers", []string{virtualService("shop/a", "{hosts: ["+host+"], exportTo: [.], http: [{route: [{destination: {host: "+host+"}}]}]}")}, nil, "shop/a is in force and private to shop"},
-		{"only a redirect", []string{virtualService("prod/a", "{hosts: [ratings], http: [{redirect: {uri: /}}]}")}, nil, "no http route"},
-		{"two regexes", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{headers: {end-user: {regex: a+}}}], route: [{destination: {host: ratings}}]}]}")}, []string{"duration: 2m", strings.Replace(headerMatch, "exact: jason", "regex: b+", 1)}, "headers end-user: one route condition cannot hold"},
-		{"fault already", []string{virtualService("prod/a", "{hosts: [ratings], http: [{fault: {abort: {httpStatus: 500, percentage: {value: 1}}}, route: [{destination: {host: ratings}}]}]}")}, []string{"duration: 2m", "duration: 2m\n  effect: {minRequests: 0}"}, "carries a fault already"},
+		{"private to the callers", []string{meshtest.VirtualService("shop/a", "{hosts: ["+host+"], exportTo: [.], http: [{route: [{destination: {host: "+host+"}}]}]}")}, nil, "shop/a is effective and private to shop"},
+		{"only a redirect", []string{meshtest.VirtualService("prod/a", "{hosts: [ratings], http: [{redirect: {uri: /}}]}")}, nil, "no http route"},
+		{"two regexes", []string{meshtest.VirtualService("prod/a", "{hosts: [ratings], http: [{match: [{headers: {end-user: {regex: a+}}}], route: [{destination: {host: ratings}}]}]}")}, []string{"duration: 2m", strings.Replace(headerMatch, "exact: jason", "regex: b+", 1)}, "headers end-user: one route condition cannot hold"},
+		{"fault already", []string{meshtest.VirtualService("prod/a", "{hosts: [ratings], http: [{fault: {abort: {httpStatus: 500, percentage: {value: 1}}}, route: [{destination: {host: ratings}}]}]}")}, []string{"duration: 2m", "duration: 2m\n  effect: {minRequests: 0}"}, "already has a fault"},
 		{"split by port", []string{
-			virtualService("prod/a", "{hosts: [ratings], http: [{match: [{port: 80}], route: [{destination: {host: ratings}}]}]}"),
-			virtualService("prod/b", public),
+			meshtest.VirtualService("prod/a", "{hosts: [ratings], http: [{match: [{port: 80}], route: [{destination: {host: ratings}}]}]}"),
+			meshtest.VirtualService("prod/b", public),
 		}, nil, "has routes for some proxies or ports only"},
-		{"only behind a catch-all redirect", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{uri: {prefix: /}}], redirect: {uri: /x}}, {route: [{destination: {host: ratings}}]}]}")}, nil, "no http route"},
-		{"only behind an empty match", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{}], redirect: {uri: /x}}, {route: [{destination: {host: ratings}}]}]}")}, nil, "no http route"},
-		{"routes for some of the callers", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{sourceLabels: {app: x}}], route: [{destination: {host: ratings}}]}]}")}, nil, "would miss the others of shop"},
-		{"routes for one port", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{port: 80}], route: [{destination: {host: ratings}}]}]}")}, nil, "would miss the others of shop"},
-		{"only behind a catch-all for the mesh", []string{virtualService("prod/a", "{hosts: [ratings], gateways: [mesh, in], http: [{match: [{gateways: [mesh]}], redirect: {uri: /x}}, {route: [{destination: {host: ratings}}]}]}")}, nil, "no http route"},
-		{"one caller of two is not reached", []string{virtualService("prod/a", "{hosts: [ratings], http: [{match: [{sourceLabels: {app: reviews}}], route: [{destination: {host: ratings}}]}]}")}, []string{"callers: [{namespace: shop}]", "callers: [{namespace: shop, labels: {app: reviews}}, {namespace: shop, labels: {app: other}}]"}, "do not take the same routes"},
+		{"only behind a catch-all redirect", []string{meshtest.VirtualService("prod/a", "{hosts: [ratings], http: [{match: [{uri: {prefix: /}}], redirect: {uri: /x}}, {route: [{destination: {host: ratings}}]}]}")}, nil, "no http route"},
+		{"only behind an empty match", []string{meshtest.VirtualService("prod/a", "{hosts: [ratings], http: [{match: [{}], redirect: {uri: /x}}, {route: [{destination: {host: ratings}}]}]}")}, nil, "no http route"},
+		{"routes for some of the callers", []string{meshtest.VirtualService("prod/a", "{hosts: [ratings], http: [{match: [{sourceLabels: {app: x}}], route: [{destination: {host: ratings}}]}]}")}, nil, "would miss the others of shop"},
+		{"routes for one port", []string{meshtest.VirtualService("prod/a", "{hosts: [ratings], http: [{match: [{port: 80}], route: [{destination: {host: ratings}}]}]}")}, nil, "would miss the others of shop"},
+		{"only behind a catch-all for the mesh", []string{meshtest.VirtualService("prod/a", "{hosts: [ratings], gateways: [mesh, in], http: [{match: [{gateways: [mesh]}], redirect: {uri: /x}}, {route: [{destination: {host: ratings}}]}]}")}, nil, "no http route"},
+		{"one caller of two is not reached", []string{meshtest.VirtualService("prod/a", "{hosts: [ratings], http: [{match: [{sourceLabels: {app: reviews}}], route: [{destination: {host: ratings}}]}]}")}, []string{"callers: [{namespace: shop}]", "callers: [{namespace: shop, labels: {app: reviews}}, {namespace: shop, labels: {app: other}}]"}, "do not use the same routes"},
 		{"too many conditions", nil, []string{"callers: [{namespace: shop}]", "callers: [" + strings.Repeat("{namespace: shop, labels: {app: reviews}}, ", 33) + "]", "duration: 2m", "duration: 2m\n  match: [{headers: {a: {exact: b}}}, {headers: {a: {exact: c}}}]"}, "66 match conditions"},
-		{"nulls and odd shapes", []string{virtualService("prod/a", "{hosts: [ratings], http: [null, 7, {match: [null, {headers: null}], route: null}, {route: {}}]}")}, nil, "no http route"},
-		{"live run", []string{"{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {namespace: shop, name: " + mesh.ObjectName(host, "shop") + ", labels: {app.kubernetes.io/managed-by: squall, squall.dev/run: other}, annotations: {squall.dev/host: " + host + ", squall.dev/callers: shop}}, spec: {hosts: [" + host + "]}}"}, nil, "run other already disturbs"},
+		{"nulls and odd shapes", []string{meshtest.VirtualService("prod/a", "{hosts: [ratings], http: [null, 7, {match: [null, {headers: null}], route: null}, {route: {}}]}")}, nil, "no http route"},
+		{"live run", []string{"{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {namespace: shop, name: " + objects.Name(host, "shop") + ", labels: {app.kubernetes.io/managed-by: squall, squall.dev/run: other}, annotations: {squall.dev/host: " + host + ", squall.dev/callers: shop}}, spec: {hosts: [" + host + "]}}"}, nil, "run other already disturbs"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			plan := decide(snapshot(t, test.objects...), experiment(t, test.edits...))
+			plan := decide(meshtest.Snapshot(t, test.objects...), meshtest.Experiment(t, test.edits...))
 			refusal, refused := plan.Refusal()
 			if !refused || !strings.Contains(refusal.Reason, test.want) {
 				t.Fatalf("decision %+v", plan.Decisions)
@@ -357,7 +284,7 @@ func TestRefusals(t *testing.T) {
 
 func TestOtherRoutersAreRefused(t *testing.T) {
 	route := func(parent string) *unstructured.Unstructured {
-		return object(t, "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {namespace: prod, name: canary}, spec: {parentRefs: [null, "+parent+"]}}")
+		return meshtest.Object(t, "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {namespace: prod, name: canary}, spec: {parentRefs: [null, "+parent+"]}}")
 	}
 	for _, test := range []struct {
 		name string
@@ -368,7 +295,7 @@ func TestOtherRoutersAreRefused(t *testing.T) {
 			s.Routes = append(s.Routes, route("{group: '', kind: Service, name: ratings}"))
 		}, "HTTPRoute prod/canary of the Gateway API"},
 		{"HTTPRoute of the ServiceEntry", func(s *mesh.Snapshot) {
-			s.ServiceEntries = append(s.ServiceEntries, object(t, "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {namespace: prod, name: entry}, spec: {hosts: ["+host+"]}}"))
+			s.ServiceEntries = append(s.ServiceEntries, meshtest.Object(t, "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {namespace: prod, name: entry}, spec: {hosts: ["+host+"]}}"))
 			s.Routes = append(s.Routes, route("{group: networking.istio.io, kind: ServiceEntry, name: entry}"))
 		}, "HTTPRoute prod/canary of the Gateway API"},
 		{"HTTPRoute of the host", func(s *mesh.Snapshot) {
@@ -389,9 +316,9 @@ func TestOtherRoutersAreRefused(t *testing.T) {
 		{"ambient callers", func(s *mesh.Snapshot) { s.Namespaces["shop"]["istio.io/dataplane-mode"] = "ambient" }, "shop is ambient"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := snapshot(t)
+			s := meshtest.Snapshot(t)
 			test.edit(&s)
-			refusal, refused := decide(s, experiment(t)).Refusal()
+			refusal, refused := decide(s, meshtest.Experiment(t)).Refusal()
 			if refused != (test.want != "") || !strings.Contains(refusal.Reason, test.want) {
 				t.Errorf("refused %v: %+v", refused, refusal)
 			}
@@ -401,14 +328,14 @@ func TestOtherRoutersAreRefused(t *testing.T) {
 
 // An installation may make VirtualServices private by default.
 func TestDefaultExportTo(t *testing.T) {
-	s := snapshot(t, virtualService("prod/ratings", public))
+	s := meshtest.Snapshot(t, meshtest.VirtualService("prod/ratings", public))
 	s.DefaultExportTo = []string{"."}
-	if d := decide(s, experiment(t)).Decisions[0]; d.Placement != mesh.Plain {
+	if d := decide(s, meshtest.Experiment(t)).Decisions[0]; d.Placement != mesh.Plain {
 		t.Errorf("one that is private elsewhere is in force: %+v", d)
 	}
-	s = snapshot(t, virtualService("shop/ratings", strings.ReplaceAll(public, "ratings", host)))
+	s = meshtest.Snapshot(t, meshtest.VirtualService("shop/ratings", strings.ReplaceAll(public, "ratings", host)))
 	s.DefaultExportTo = []string{"."}
-	if d := decide(s, experiment(t)).Decisions[0]; d.Placement != mesh.Refused {
+	if d := decide(s, meshtest.Experiment(t)).Decisions[0]; d.Placement != mesh.Refused {
 		t.Errorf("one that is private here is shadowed: %+v", d)
 	}
 }
@@ -416,10 +343,10 @@ func TestDefaultExportTo(t *testing.T) {
 // TestDecideLeavesTheSnapshotAlone guards the copies: a base that is changed
 // in place would be compared and rendered wrongly later.
 func TestDecideLeavesTheSnapshotAlone(t *testing.T) {
-	s := snapshot(t, virtualService("prod/ratings", public))
+	s := meshtest.Snapshot(t, meshtest.VirtualService("prod/ratings", public))
 	before := s.VirtualServices[0].DeepCopy()
-	first := decide(s, experiment(t))
-	second := decide(s, experiment(t))
+	first := decide(s, meshtest.Experiment(t))
+	second := decide(s, meshtest.Experiment(t))
 	if diff := cmp.Diff(before, s.VirtualServices[0]); diff != "" {
 		t.Error(diff)
 	}
@@ -429,22 +356,22 @@ func TestDecideLeavesTheSnapshotAlone(t *testing.T) {
 }
 
 func TestRevisionIsKeptAndNothingElse(t *testing.T) {
-	base := strings.Replace(virtualService("prod/ratings", public), "name: ratings", "name: ratings, labels: {istio.io/rev: canary, argocd.argoproj.io/instance: shop}, annotations: {a: b}", 1)
-	s := snapshot(t, base)
-	if refusal, refused := decide(s, experiment(t)).Refusal(); !refused || !strings.Contains(refusal.Reason, "for the control-plane revision canary only") {
+	base := strings.Replace(meshtest.VirtualService("prod/ratings", public), "name: ratings", "name: ratings, labels: {istio.io/rev: canary, argocd.argoproj.io/instance: shop}, annotations: {a: b}", 1)
+	s := meshtest.Snapshot(t, base)
+	if refusal, refused := decide(s, meshtest.Experiment(t)).Refusal(); !refused || !strings.Contains(refusal.Reason, "for the control-plane revision canary only") {
 		t.Errorf("callers of another revision: %+v", refusal)
 	}
 	s.Namespaces["shop"]["istio.io/rev"] = "canary"
-	plan := decide(s, experiment(t))
-	run := mesh.Run{ID: "run-1", Experiment: "outage", Owner: "ann@laptop", Expires: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
-	stamped := mesh.Stamp(plan.Objects[0], run)
-	wantLabels := map[string]string{"istio.io/rev": "canary", mesh.ManagedByLabel: "squall", mesh.RunLabel: "run-1"}
+	plan := decide(s, meshtest.Experiment(t))
+	run := objects.Run{ID: "run-1", Experiment: "outage", Owner: "ann@laptop", Expires: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	stamped := objects.Stamp(plan.Objects[0], run)
+	wantLabels := map[string]string{"istio.io/rev": "canary", objects.ManagedByLabel: "squall", objects.RunLabel: "run-1"}
 	if diff := cmp.Diff(wantLabels, stamped.GetLabels()); diff != "" {
 		t.Error(diff)
 	}
 	wantAnnotations := map[string]string{
-		mesh.ExperimentAnnotation: "outage", mesh.OwnerAnnotation: "ann@laptop", mesh.ExpiresAnnotation: "2026-01-02T03:04:05Z",
-		mesh.HostAnnotation: host, mesh.CallersAnnotation: "shop",
+		objects.ExperimentAnnotation: "outage", objects.OwnerAnnotation: "ann@laptop", objects.ExpiresAnnotation: "2026-01-02T03:04:05Z",
+		objects.HostAnnotation: host, objects.CallersAnnotation: "shop",
 	}
 	if diff := cmp.Diff(wantAnnotations, stamped.GetAnnotations()); diff != "" {
 		t.Error(diff)
@@ -457,7 +384,7 @@ func TestRevisionIsKeptAndNothingElse(t *testing.T) {
 }
 
 func TestSeveralCallerNamespaces(t *testing.T) {
-	plan := decide(snapshot(t), experiment(t, "callers: [{namespace: shop}]", "callers: [{namespace: shop}, {namespace: prod, labels: {app: a}}, {namespace: prod, labels: {app: b}}]"))
+	plan := decide(meshtest.Snapshot(t), meshtest.Experiment(t, "callers: [{namespace: shop}]", "callers: [{namespace: shop}, {namespace: prod, labels: {app: a}}, {namespace: prod, labels: {app: b}}]"))
 	if len(plan.Decisions) != 2 || len(plan.Objects) != 2 || plan.Objects[0].GetName() == plan.Objects[1].GetName() {
 		t.Fatalf("plan %+v", plan)
 	}

@@ -10,6 +10,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/mesh/meshtest"
 )
 
 const propertyHost = "ratings.prod.svc.cluster.local"
@@ -29,7 +32,7 @@ func drawBase(t *rapid.T) *unstructured.Unstructured {
 		}
 		var match []any
 		for range rapid.IntRange(0, 2).Draw(t, "matches") {
-			c := drawCondition(t, true)
+			c := meshtest.Condition(t, true)
 			c["unknownOfMatch"] = "kept"
 			match = append(match, c)
 		}
@@ -44,11 +47,11 @@ func drawBase(t *rapid.T) *unstructured.Unstructured {
 	}}
 }
 
-func propertySnapshot(base *unstructured.Unstructured) Snapshot {
-	return Snapshot{
+func propertySnapshot(base *unstructured.Unstructured) config.Snapshot {
+	return config.Snapshot{
 		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
 		VirtualServices: []*unstructured.Unstructured{base},
-		Services:        []Service{{Namespace: "prod", Name: "ratings", Ports: []Port{{Number: 80, Name: "http", OfService: true}, {Number: 90, Name: "grpc", OfService: true}}}},
+		Services:        []config.Service{{Namespace: "prod", Name: "ratings", Ports: []config.Port{{Number: 80, Name: "http", OfService: true}, {Number: 90, Name: "grpc", OfService: true}}}},
 		Namespaces:      map[string]map[string]string{"shop": {}, "prod": {}},
 	}
 }
@@ -96,13 +99,13 @@ func TestRenderingKeepsEverything(t *testing.T) {
 }
 
 func checkNothingLost(t *rapid.T, object, base *unstructured.Unstructured) {
-	spec := mapAt(object.Object, "spec")
-	if !reflect.DeepEqual(spec["unknownOfSpec"], mapAt(base.Object, "spec")["unknownOfSpec"]) {
+	spec := fields.Map(object.Object, "spec")
+	if !reflect.DeepEqual(spec["unknownOfSpec"], fields.Map(base.Object, "spec")["unknownOfSpec"]) {
 		t.Fatal("a field of the spec is lost")
 	}
-	originals := mapsAt(mapAt(base.Object, "spec"), "http")
+	originals := fields.Maps(fields.Map(base.Object, "spec"), "http")
 	next := 0
-	for _, route := range mapsAt(spec, "http") {
+	for _, route := range fields.Maps(spec, "http") {
 		for next < len(originals) && originals[next]["unknownOfRoute"] != route["unknownOfRoute"] {
 			next++ // narrowed to nothing
 		}
@@ -118,8 +121,8 @@ func checkNothingLost(t *rapid.T, object, base *unstructured.Unstructured) {
 		if !reflect.DeepEqual(stripped, original) {
 			t.Fatalf("route %v became %v", original, stripped)
 		}
-		for _, match := range mapsAt(route, "match") {
-			if len(mapsAt(originals[next], "match")) > 0 && match["unknownOfMatch"] != "kept" {
+		for _, match := range fields.Maps(route, "match") {
+			if len(fields.Maps(originals[next], "match")) > 0 && match["unknownOfMatch"] != "kept" {
 				t.Fatalf("match %v has lost a field", match)
 			}
 		}
@@ -134,7 +137,7 @@ func TestAFaultThatMeetsNothingIsRefused(t *testing.T) {
 		exact := "zzz" // no word that a base can ask for
 		e.Spec.Faults = e.Spec.Faults[:1]
 		e.Spec.Match = []experiments.Match{{Headers: map[string]experiments.StringMatch{"h1": {Exact: &exact}}}}
-		for _, route := range mapsAt(mapAt(base.Object, "spec"), "http") {
+		for _, route := range fields.Maps(fields.Map(base.Object, "spec"), "http") {
 			route["match"] = []any{map[string]any{"headers": map[string]any{"h1": map[string]any{"exact": "a"}}}}
 		}
 		plan := Decide(propertySnapshot(base), e, Options{})

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,55 +12,62 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/istio/host"
+	"github.com/squall-chaos/squall/istio/routing"
+	"github.com/squall-chaos/squall/mesh/match"
+	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/mesh/refusal"
 )
 
-// renderer draws the object that carries the faults of one group: the routes
-// that are in force, with each fault on exactly the requests that it is for.
+// renderer renders the VirtualService that carries the faults of one group: the
+// effective routes, with each fault on exactly the requests that it is for.
 type renderer struct {
-	Snapshot
-	*group
-	inForce
-	listener
-	place      placement
+	mesh       config.Snapshot
+	group      *group
+	now        routing.Effective
+	listener   config.Listener
+	place      place
 	experiment string
 	blackholes *blackholes
-	trace      Trace
-	clones     int    // how many names were given to clones of the object
-	aims       []*aim // the conditions of the state that is rendered
-	// diverted tells which injections, by their number, some rule for connections
-	// was diverted for in the state that is rendered.
+	signature  Signature
+
+	// The fields below are about the state that is being rendered.
+	clones int    // the number of routes that were added
+	aims   []*aim // the conditions of the active injections
+	// diverted has the numbers of the injections for which a TCP or TLS route was
+	// diverted.
 	diverted map[int]bool
 }
 
-// render gives the object in the state in which the given injections are active.
+// render returns the object in the state in which the given injections are active.
 //
 // A base for the exact host is rendered for the experiment's callers and ports
-// only: where the object has no route for a proxy, istiod uses the base as
-// before. Next to a wildcard that would not be so, and every route is kept.
+// only: where the object has no route for a proxy, istiod uses the base as before.
+// It would not do so for a wildcard, so then every route is kept.
 func (r *renderer) render(active []injection) (*unstructured.Unstructured, error) {
-	object := r.newVirtualService(r.host, r.callers, r.place.namespace)
+	object := r.newVirtualService()
 	r.diverted = map[int]bool{}
 	spec := map[string]any{}
-	if r.base != nil {
-		if revision := r.base.GetLabels()[revisionLabel]; revision != "" {
-			object.SetLabels(map[string]string{revisionLabel: revision})
+	if r.now.Base != nil {
+		if revision := r.now.Base.GetLabels()[config.RevisionLabel]; revision != "" {
+			object.SetLabels(map[string]string{config.RevisionLabel: revision})
 		}
-		for field, value := range mapAt(r.base.Object, "spec") {
-			// Rules for connections stay with the original, where istiod goes on
-			// to find them.
+		for field, value := range fields.Map(r.now.Base.Object, "spec") {
+			// istiod still finds the TCP and TLS routes in the base.
 			if !slices.Contains([]string{"http", "tcp", "tls", "gateways"}, field) {
 				spec[field] = runtime.DeepCopyJSONValue(value)
 			}
 		}
 	}
-	spec["hosts"] = []any{r.host}
+	spec["hosts"] = []any{r.group.host}
 	spec["exportTo"] = []any{r.place.exportTo}
 	spec["http"] = r.copyRoutes()
-	if r.base != nil && r.base.GetNamespace() != r.place.namespace {
-		qualifyDestinations(spec, r.base.GetNamespace(), r.ClusterDomain)
+	if r.now.Base != nil && r.now.Base.GetNamespace() != r.place.namespace {
+		routing.QualifyDestinations(spec, r.now.Base.GetNamespace(), r.mesh.ClusterDomain)
 	}
-	routes, err := r.guarded(mapsAt(spec, "http"))
+	routes, err := r.guarded(fields.Maps(spec, "http"))
 	if err != nil {
 		return nil, err
 	}
@@ -74,14 +80,14 @@ func (r *renderer) render(active []injection) (*unstructured.Unstructured, error
 	if err := r.checkReached(active); err != nil {
 		return nil, err
 	}
-	if len(mapsAt(spec, "http")) == 0 {
+	if len(fields.Maps(spec, "http")) == 0 {
 		delete(spec, "http")
 		if spec["tcp"] == nil && spec["tls"] == nil {
-			// Istio wants a route, and there is none to divert now: one that no
-			// request takes.
+			// Istio requires a route, and nothing is diverted now: add one that no
+			// request matches.
 			spec["http"] = []any{map[string]any{
-				"match": []any{map[string]any{"gateways": []any{meshGateway}, "port": unusedPort}},
-				"route": []any{map[string]any{"destination": map[string]any{"host": r.host}}},
+				"match": []any{map[string]any{"gateways": []any{routing.MeshGateway}, "port": unusedPort}},
+				"route": []any{map[string]any{"destination": map[string]any{"host": r.group.host}}},
 			}}
 		}
 	}
@@ -89,34 +95,45 @@ func (r *renderer) render(active []injection) (*unstructured.Unstructured, error
 	return object, nil
 }
 
-// unusedPort is a port that no Service has: what is for it is for nobody.
+// newVirtualService returns the object without a spec.
+func (r *renderer) newVirtualService() *unstructured.Unstructured {
+	object := &unstructured.Unstructured{Object: map[string]any{}}
+	object.SetAPIVersion(r.mesh.APIVersion)
+	object.SetKind(objects.KindVirtualService)
+	object.SetNamespace(r.place.namespace)
+	object.SetName(objects.Name(r.group.host, r.group.callers))
+	object.SetAnnotations(map[string]string{objects.HostAnnotation: r.group.host, objects.CallersAnnotation: r.group.callers})
+	return object
+}
+
+// unusedPort is a port that no Service has, so no request goes to it.
 const unusedPort = int64(65535)
 
-// copyRoutes gives the http routes in force, or the one that istiod makes by
-// default. That one names no port, so that each port goes to itself.
+// copyRoutes returns a copy of the effective HTTP routes, or istiod's default route.
+// That one has no port, so that requests keep theirs.
 func (r *renderer) copyRoutes() []any {
-	if r.base == nil {
+	if r.now.Base == nil {
 		return []any{map[string]any{
 			"name":  "default",
-			"route": []any{map[string]any{"destination": map[string]any{"host": r.host}}},
+			"route": []any{map[string]any{"destination": map[string]any{"host": r.group.host}}},
 		}}
 	}
-	copied := make([]any, len(r.routes))
-	for i, route := range r.routes {
+	copied := make([]any, len(r.now.Routes))
+	for i, route := range r.now.Routes {
 		copied[i] = runtime.DeepCopyJSON(route)
 	}
 	return copied
 }
 
-// shown gives http routes as a plan compares them: with hosts that mean the same
-// in every namespace.
-func (r *renderer) shown(routes []any, namespace string) []map[string]any {
+// qualified returns a copy of HTTP routes with fully qualified hosts, so that
+// routes of objects in different namespaces can be compared.
+func (r *renderer) qualified(routes []any, namespace string) []map[string]any {
 	copied := map[string]any{"http": runtime.DeepCopyJSONValue(routes)}
-	qualifyDestinations(copied, namespace, r.ClusterDomain)
-	return mapsAt(copied, "http")
+	routing.QualifyDestinations(copied, namespace, r.mesh.ClusterDomain)
+	return fields.Maps(copied, "http")
 }
 
-// guarded narrows routes to the callers and ports that the experiment means.
+// guarded narrows routes to the callers and ports that the experiment is for.
 func (r *renderer) guarded(routes []map[string]any) ([]map[string]any, error) {
 	guard, narrowed, err := r.guardHere()
 	if !narrowed || err != nil {
@@ -124,61 +141,63 @@ func (r *renderer) guarded(routes []map[string]any) ([]map[string]any, error) {
 	}
 	var kept []map[string]any
 	for _, route := range routes {
-		match, err := narrow(mapsAt(route, "match"), guard, r.callers)
+		match, err := match.Narrow(fields.Maps(route, "match"), guard, r.group.callers)
 		if err != nil {
 			return nil, err
 		}
 		if len(match) > 0 {
-			route["match"] = mapsToAny(match)
+			route["match"] = fields.List(match)
 			kept = append(kept, route)
 		}
 	}
 	return kept, nil
 }
 
-// guardHere gives the group's guard as far as the base lets it be used. Where
-// no base stands for the host, the target's ports belong to it: port 80 is the
-// one port on which istiod routes a VirtualService's hosts without a Service
-// there (httproute.go, BuildSidecarOutboundVirtualHosts), and calls that pass
-// through today must go on to do so. A guard that is narrowed to nothing leaves
-// no http route at all.
-func (r *renderer) guardHere() (guard []condition, narrowed bool, err error) {
-	guard = r.guard()
-	if r.base != nil {
-		return guard, len(guard) > 0 && !r.base.wildcard(), nil
+// guardHere returns the guard of the group for the object; narrowed is false if the
+// routes must not be narrowed. Without a base, the guard includes the target's
+// ports: port 80 is the only port on which istiod routes the hosts of a
+// VirtualService without a Service on it (httproute.go,
+// BuildSidecarOutboundVirtualHosts), and calls that pass through today must still do
+// so. An empty guard that is narrowed leaves no HTTP route at all.
+func (r *renderer) guardHere() (guard []match.Condition, narrowed bool, err error) {
+	guard = r.group.guard()
+	if r.now.Base != nil {
+		return guard, len(guard) > 0 && !r.now.Base.IsWildcard(), nil
 	}
-	var ports []condition
+	var ports []match.Condition
 	for _, port := range r.blackholes.known {
-		if port.hasHTTPRoutes() {
-			ports = append(ports, condition{"port": port.Number})
+		if port.HasHTTPRoutes() {
+			ports = append(ports, match.Condition{"port": port.Number})
 		}
 	}
-	on80 := slices.ContainsFunc(ports, func(c condition) bool { return c["port"] == int64(80) })
+	on80 := slices.ContainsFunc(ports, func(c match.Condition) bool { return c["port"] == int64(80) })
 	switch {
 	case on80:
 		return guard, len(guard) > 0, nil
 	case len(guard) == 0:
 		return ports, true, nil
 	default:
-		guard, err = intersect(guard, ports, r.callers)
+		guard, err = match.Intersect(guard, ports, r.group.callers)
 		return guard, true, err
 	}
 }
 
-// aim is one condition of an injection while the routes are gone through.
+// aim is one condition of an injection, and what the routes so far do with its
+// requests.
 type aim struct {
 	injection injection
-	condition condition
+	condition match.Condition
 	reached   bool // a route carries the fault for it
-	closed    bool // an earlier route takes all of its requests
+	closed    bool // an earlier route matches all of its requests
 }
 
-// aimsOf lists the conditions of injections; one without any takes everything.
+// aimsOf returns the conditions of injections; an injection without conditions has
+// one that matches every request.
 func aimsOf(active []injection) []*aim {
 	var aims []*aim
 	for _, one := range active {
 		if len(one.conditions) == 0 {
-			aims = append(aims, &aim{injection: one, condition: condition{}})
+			aims = append(aims, &aim{injection: one, condition: match.Condition{}})
 		}
 		for _, c := range one.conditions {
 			aims = append(aims, &aim{injection: one, condition: c})
@@ -187,18 +206,18 @@ func aimsOf(active []injection) []*aim {
 	return aims
 }
 
-// segment is a part of a route's requests, and the injections that are for it.
+// segment is a part of a route's requests, and the injections for it.
 type segment struct {
-	match      []condition
+	match      []match.Condition
 	injections []injection
 }
 
-// faulted gives routes with the injections on exactly the requests that their
-// conditions take, and everything else as it is.
+// faulted returns routes with the injections on exactly the requests that their
+// conditions match, and everything else unchanged.
 //
-// Routes are matched first to last, so a clone that carries a fault stands
-// directly before the original that it narrows: no clone takes a request that
-// an earlier original would have taken.
+// Routes are matched in order, so a clone that carries a fault comes directly
+// before the original that it narrows: no clone matches a request that an earlier
+// original would have matched.
 func (r *renderer) faulted(routes []map[string]any, active []injection) ([]any, error) {
 	aims := aimsOf(active)
 	r.clones = 0
@@ -214,33 +233,33 @@ func (r *renderer) faulted(routes []map[string]any, active []injection) ([]any, 
 			return nil, err
 		}
 		for i, s := range segments {
-			drawn := route
+			clone := route
 			if i < len(segments)-1 {
-				drawn = maps.Clone(route) // what is inside is replaced, never changed
-				drawn["match"] = mapsToAny(s.match)
-				drawn["name"] = r.cloneName(names)
+				clone = maps.Clone(route) // nested values are replaced, never changed
+				clone["match"] = fields.List(s.match)
+				clone["name"] = r.cloneName(names)
 			}
-			if err := r.apply(drawn, s.injections); err != nil {
+			if err := r.apply(clone, s.injections); err != nil {
 				return nil, err
 			}
-			out = append(out, drawn)
+			out = append(out, clone)
 		}
 		for _, aim := range aims {
-			aim.closed = aim.closed || takesAll(route, aim.condition, r.callers)
+			aim.closed = aim.closed || match.TakesAll(route, aim.condition, r.group.callers)
 		}
 	}
 	r.aims = aims
 	return out, nil
 }
 
-// checkReached refuses when a condition meets no route that can carry its
-// fault: the fault would silently do nothing there. A blackhole may be for
-// connections alone.
+// checkReached refuses if there is a condition without a route that can carry its
+// fault, which would silently have no effect there. A blackhole may be for
+// connections only.
 func (r *renderer) checkReached(active []injection) error {
 	for _, s := range active {
 		onHTTP := s.Fault.Blackhole == nil || r.blackholes.onHTTP(s)
 		if !onHTTP && !r.diverted[s.Number] {
-			return refuse(NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no rule for connections of %s forwards them to subset %s of %s", describeBase(r.base), s.Target.Subset, r.host)
+			return refusal.New(refusal.NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no TCP or TLS route of %s forwards connections to subset %s of %s", describeBase(r.now.Base), s.Target.Subset, r.group.host)
 		}
 	}
 	for _, aim := range r.aims {
@@ -248,22 +267,22 @@ func (r *renderer) checkReached(active []injection) error {
 			continue
 		}
 		if subset := aim.injection.Target.Subset; subset != "" {
-			return refuse(NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no http route of %s forwards requests to subset %s of %s", describeBase(r.base), subset, r.host)
+			return refusal.New(refusal.NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no http route of %s forwards requests to subset %s of %s", describeBase(r.now.Base), subset, r.group.host)
 		}
-		return refuse(NothingToCarry, "compare spec.match and spec.callers with the routes of the VirtualService",
-			"no http route of %s both forwards requests and meets %s", describeBase(r.base), describeCondition(aim.condition))
+		return refusal.New(refusal.NothingToCarry, "compare spec.match and spec.callers with the routes of the VirtualService",
+			"no http route of %s both forwards requests and meets %s", describeBase(r.now.Base), describeCondition(aim.condition))
 	}
 	return nil
 }
 
-// split cuts the requests of a route into those that different sets of injections
-// are for, the more specific first; the last segment is the route itself.
+// split divides the requests of a route by the sets of injections that are for
+// them, the more specific first; the last segment is the route itself.
 func (r *renderer) split(route map[string]any, active []injection, aims []*aim) ([]segment, error) {
-	matches := mapsAt(route, "match")
+	matches := fields.Maps(route, "match")
 	if len(matches) == 0 {
 		matches = []map[string]any{{}}
 	}
-	whole, err := intersect(matches, []condition{{}}, r.callers)
+	whole, err := match.Intersect(matches, []match.Condition{{}}, r.group.callers)
 	if err != nil {
 		return nil, err
 	}
@@ -281,40 +300,40 @@ func (r *renderer) split(route map[string]any, active []injection, aims []*aim) 
 				next = append(next, s)
 				continue
 			}
-			var hit []condition
+			var hit []match.Condition
 			for _, aim := range aims {
 				if aim.closed || !aim.injection.same(one) {
 					continue
 				}
-				both, err := intersect(s.match, []condition{aim.condition}, r.callers)
+				both, err := match.Intersect(s.match, []match.Condition{aim.condition}, r.group.callers)
 				if err != nil {
 					return nil, err
 				}
 				aim.reached = aim.reached || len(both) > 0
 				hit = append(hit, both...)
 			}
-			hit = simplify(hit)
+			hit = match.Simplify(hit)
 			with := append(slices.Clone(s.injections), one)
 			switch {
 			case len(hit) == 0:
 				next = append(next, s)
-			case sameConditions(hit, s.match):
-				next = append(next, segment{s.match, with})
+			case match.Same(hit, s.match):
+				next = append(next, segment{match: s.match, injections: with})
 			default:
-				next = append(next, segment{hit, with}, s)
+				next = append(next, segment{match: hit, injections: with}, s)
 			}
 		}
 		segments = next
-		if needed := countConditions(segments); needed > max(maxConditions, len(matches)) {
-			return nil, tooManyConditions(needed)
+		if needed := countConditions(segments); needed > max(match.Max, len(matches)) {
+			return nil, match.TooMany(needed)
 		}
 	}
 	return segments, nil
 }
 
-// addsNothingTo reports whether others already do all that an injection does. Of
-// two that would do the same to a request, the first of the file does it, as
-// the first of Istio's routes would.
+// addsNothingTo reports whether others already do everything that an injection does.
+// Of two that would do the same to a request, the first one in the file does it, as
+// with Istio's routes.
 func (s injection) addsNothingTo(others []injection) bool {
 	has := func(does func(injection) bool) bool { return slices.ContainsFunc(others, does) }
 	return s.Fault.Blackhole == nil &&
@@ -330,79 +349,31 @@ func countConditions(segments []segment) int {
 	return needed
 }
 
-// same reports whether two injections are the same one.
+// same reports whether two injections are the same.
 func (s injection) same(other injection) bool { return s.Number == other.Number }
 
-func sameConditions(a, b []condition) bool {
-	return len(a) == len(b) && !slices.ContainsFunc(a, func(c condition) bool {
-		return !slices.ContainsFunc(b, func(other condition) bool { return reflect.DeepEqual(c, other) })
-	})
-}
-
-// takesAll reports whether a route takes every request that a condition takes,
-// so that none of them gets past it.
-func takesAll(route map[string]any, c condition, namespace string) bool {
-	matches := mapsAt(route, "match")
-	return len(matches) == 0 || slices.ContainsFunc(matches, func(m map[string]any) bool {
-		m = withoutTruisms(m, namespace)
-		for field := range m {
-			if field != "gateways" && c[field] == nil {
-				return false
-			}
-		}
-		// One that was not expressible is not known to take all.
-		both, ok, err := conjoin(m, c, namespace)
-		return err == nil && ok && reflect.DeepEqual(withoutTruisms(both, namespace), withoutTruisms(c, namespace))
-	})
-}
-
-// withoutTruisms gives a match without the conditions that every request of the
-// callers meets. Istiod reads the same uris as a catch-all
-// (istio.io/istio/pilot/pkg/networking/core/route, IsCatchAllRoute).
-func withoutTruisms(m map[string]any, namespace string) map[string]any {
-	m = maps.Clone(m)
-	for _, label := range []string{"name", "statPrefix"} {
-		delete(m, label)
-	}
-	if uri := mapAt(m, "uri"); m["uri"] != nil && (len(uri) == 0 || uri["prefix"] == "/" || uri["regex"] == ".*") {
-		delete(m, "uri")
-	}
-	if m["uri"] == nil {
-		delete(m, "ignoreUriCase")
-	}
-	if m["sourceNamespace"] == namespace && m["gateways"] == nil {
-		delete(m, "sourceNamespace")
-	}
-	for field, value := range m {
-		if all, is := value.(map[string]any); is && len(all) == 0 {
-			delete(m, field)
-		}
-	}
-	return m
-}
-
-// canHit reports whether a route can carry a one. Redirects and direct
-// responses refuse a fault (istio.io/istio/pkg/config/validation,
-// validateHTTPRouteConflict) and have no destination.
+// canHit reports whether a route can carry an injection. Redirects and direct
+// responses cannot have a fault (istio.io/istio/pkg/config/validation,
+// validateHTTPRouteConflict), and have no destination.
 func (r *renderer) canHit(s injection, route map[string]any) bool {
-	if len(mapsAt(route, "route")) == 0 || route["redirect"] != nil || route["directResponse"] != nil {
+	if len(fields.Maps(route, "route")) == 0 || route["redirect"] != nil || route["directResponse"] != nil {
 		return false
 	}
 	if s.Fault.Blackhole != nil && !r.blackholes.onHTTP(s) {
 		return false
 	}
-	return s.Target.Subset == "" || slices.ContainsFunc(mapsAt(route, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) })
+	return s.Target.Subset == "" || slices.ContainsFunc(fields.Maps(route, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) })
 }
 
-// apply puts the injections on a route.
+// apply adds the injections to a route.
 func (r *renderer) apply(route map[string]any, injections []injection) error {
-	own := mapAt(route, "fault")
+	own := fields.Map(route, "fault")
 	fault := maps.Clone(own)
 	for _, s := range injections {
 		for kind, rendered := range renderFault(s.Injection) {
 			switch {
 			case own[kind] != nil:
-				return refuse(ExistingFault, "remove that fault first; two of a kind cannot be told apart", "an http route of %s carries a fault already (%s)", describeBase(r.base), kind)
+				return refusal.New(refusal.ExistingFault, "remove that fault first; two of a kind cannot be told apart", "an http route of %s already has a fault (%s)", describeBase(r.now.Base), kind)
 			case fault[kind] != nil:
 				continue // the first of the file
 			case fault == nil:
@@ -410,7 +381,7 @@ func (r *renderer) apply(route map[string]any, injections []injection) error {
 			}
 			fault[kind] = rendered
 		}
-		r.traceInjection(s, route)
+		r.sign(s, route)
 	}
 	if fault != nil {
 		route["fault"] = fault
@@ -418,32 +389,32 @@ func (r *renderer) apply(route map[string]any, injections []injection) error {
 	return r.blackholes.divert(route, injections, r.isTarget)
 }
 
-// isTarget reports whether an injection means a destination of a route: any, unless
+// isTarget reports whether an injection is for a destination of a route: any, unless
 // the experiment names a subset.
 func (r *renderer) isTarget(s injection, weighted map[string]any) bool {
 	if s.Target.Subset == "" {
 		return true
 	}
-	destination := mapAt(weighted, "destination")
+	destination := fields.Map(weighted, "destination")
 	name, _ := destination["host"].(string)
-	return destination["subset"] == s.Target.Subset && strings.EqualFold(host.Qualify(name, r.place.namespace, r.ClusterDomain), r.host)
+	return destination["subset"] == s.Target.Subset && strings.EqualFold(host.Qualify(name, r.place.namespace, r.mesh.ClusterDomain), r.group.host)
 }
 
-// traceInjection notes how the requests of an injection look in telemetry.
-func (r *renderer) traceInjection(s injection, route map[string]any) {
-	r.trace.Aborts = r.trace.Aborts || s.Fault.Abort != nil
-	r.trace.Delays = r.trace.Delays || s.Fault.Delay != nil
-	for _, weighted := range mapsAt(route, "route") {
-		name, _ := mapAt(weighted, "destination")["host"].(string)
-		name = host.Normalize(host.Qualify(name, r.place.namespace, r.ClusterDomain))
-		if !slices.Contains(r.trace.Destinations, name) {
-			r.trace.Destinations = append(r.trace.Destinations, name)
+// sign adds to the signature how the requests of an injection look in telemetry.
+func (r *renderer) sign(s injection, route map[string]any) {
+	r.signature.Aborts = r.signature.Aborts || s.Fault.Abort != nil
+	r.signature.Delays = r.signature.Delays || s.Fault.Delay != nil
+	for _, weighted := range fields.Maps(route, "route") {
+		name, _ := fields.Map(weighted, "destination")["host"].(string)
+		name = host.Normalize(host.Qualify(name, r.place.namespace, r.mesh.ClusterDomain))
+		if !slices.Contains(r.signature.Destinations, name) {
+			r.signature.Destinations = append(r.signature.Destinations, name)
 		}
 	}
 }
 
-// describeCondition says in words which requests are meant.
-func describeCondition(c condition) string {
+// describeCondition returns a condition in words.
+func describeCondition(c match.Condition) string {
 	if len(c) == 0 {
 		return "the experiment's callers"
 	}
@@ -454,45 +425,45 @@ func describeCondition(c condition) string {
 	return string(encoded)
 }
 
-// checkForeignFaults refuses faults of others that telemetry could not tell
-// from the experiment's own, when its effect must be proven: those on routes
-// that the callers' proxies have.
-func checkForeignFaults(now inForce, g *group, callers []proxies) error {
-	for i, route := range now.routes {
-		own := mapAt(route, "fault")
+// checkForeignFaults refuses faults of other users that telemetry could not tell
+// from the experiment's, if its effect must be proven: those on routes that the
+// callers' requests can reach.
+func checkForeignFaults(now routing.Effective, g *group, callers []routing.Proxies) error {
+	for i, route := range now.Routes {
+		own := fields.Map(route, "fault")
 		for _, s := range g.injections {
 			if own["abort"] == nil || s.Fault.Abort == nil {
 				if own["delay"] == nil || s.Fault.Delay == nil {
 					continue
 				}
 			}
-			if !now.reaches(i, callers) {
+			if !reaches(now, i, callers) {
 				continue
 			}
-			return refuse(ExistingFault, "remove that fault first, or set effect.minRequests to 0", "VirtualService %s carries a fault of the same kind, so telemetry could not tell whose requests were hit", now.name())
+			return refusal.New(refusal.ExistingFault, "remove that fault first, or set effect.minRequests to 0", "VirtualService %s has a fault of the same kind, so telemetry could not tell which of the two hit a request", now.Base.Name())
 		}
 	}
 	return nil
 }
 
-// reaches reports whether some of the callers may have a request that gets to a
-// route in force: istiod makes it for them, and no route before it takes
-// everything of theirs.
-func (f inForce) reaches(route int, callers []proxies) bool {
-	return slices.ContainsFunc(callers, func(p proxies) bool {
-		if p.coveredBy(f.routes[route:route+1]) == none {
+// reaches reports whether requests of some of the callers can reach an effective
+// route: istiod generates it for them, and no route before it matches all of their
+// requests.
+func reaches(now routing.Effective, route int, callers []routing.Proxies) bool {
+	return slices.ContainsFunc(callers, func(p routing.Proxies) bool {
+		if p.CoveredBy(now.Routes[route:route+1]) == routing.None {
 			return false
 		}
-		c := condition{}
-		if len(p.labels) > 0 {
-			c["sourceLabels"] = jsonMap(p.labels)
+		c := match.Condition{}
+		if len(p.Labels) > 0 {
+			c["sourceLabels"] = fields.FromStrings(p.Labels)
 		}
-		return !slices.ContainsFunc(f.routes[:route], func(earlier map[string]any) bool { return takesAll(earlier, c, p.namespace) })
+		return !slices.ContainsFunc(now.Routes[:route], func(earlier map[string]any) bool { return match.TakesAll(earlier, c, p.Namespace) })
 	})
 }
 
-// renderFault writes an abort and a delay in Istio's words. The percentage is
-// always explicit: Istio reads an omitted one as 0.
+// renderFault returns an abort and a delay as the fault of an HTTP route. The
+// percentage is always explicit, because Istio reads an omitted one as 0.
 func renderFault(i experiments.Injection) map[string]any {
 	f := i.Fault
 	percentage := func() map[string]any { return map[string]any{"value": i.Percentage} }
@@ -507,16 +478,16 @@ func renderFault(i experiments.Injection) map[string]any {
 		fault["abort"] = abort
 	}
 	if f.Delay != nil {
-		// Protobuf's JSON knows seconds only. Whole numbers, because a float
-		// would not always come out as whole milliseconds.
+		// The JSON of protobuf has seconds only. The digits come from whole numbers,
+		// because a float is not always exact to the millisecond.
 		delay := f.Delay.FixedDelay.Milliseconds()
 		fault["delay"] = map[string]any{"fixedDelay": fmt.Sprintf("%d.%03ds", delay/1000, delay%1000), "percentage": percentage()}
 	}
 	return fault
 }
 
-// cloneName gives a route name that stands for the experiment in access logs
-// and that no other route has.
+// cloneName returns a route name that names the experiment in access logs, and that
+// no other route has.
 func (r *renderer) cloneName(taken map[string]bool) string {
 	for {
 		r.clones++
@@ -526,40 +497,6 @@ func (r *renderer) cloneName(taken map[string]bool) string {
 		}
 		if !taken[name] {
 			return name
-		}
-	}
-}
-
-func mapsToAny(maps []map[string]any) []any {
-	out := make([]any, len(maps))
-	for i, m := range maps {
-		out[i] = m
-	}
-	return out
-}
-
-// qualifyDestinations completes the short host names of a spec that moves to
-// another namespace, where they would mean other Services.
-func qualifyDestinations(spec map[string]any, namespace, domain string) {
-	qualifyHost := func(destination map[string]any) {
-		if name, ok := destination["host"].(string); ok {
-			destination["host"] = host.Qualify(name, namespace, domain)
-		}
-	}
-	for _, protocol := range []string{"http", "tcp", "tls"} {
-		for _, route := range mapsAt(spec, protocol) {
-			for _, weighted := range mapsAt(route, "route") {
-				qualifyHost(mapAt(weighted, "destination"))
-			}
-			if protocol != "http" {
-				continue
-			}
-			if mirror := mapAt(route, "mirror"); mirror != nil {
-				qualifyHost(mirror)
-			}
-			for _, mirror := range mapsAt(route, "mirrors") {
-				qualifyHost(mapAt(mirror, "destination"))
-			}
 		}
 	}
 }

@@ -177,7 +177,7 @@ func hostile(t *testing.T) []journal.Line {
 		Experiment: experiment.Metadata.Name,
 		Decisions: []mesh.Decision{{
 			Host: "payments-provider-gateway.payments-and-invoices-production.svc.cluster.local", Callers: "shop-frontend-production",
-			InForce: &inForce, Placement: mesh.Shadow, Reason: "shadow in shop-frontend-production, outranks " + inForce + " (public)",
+			Effective: &inForce, Placement: mesh.Shadow, Reason: "shadow in shop-frontend-production, outranks " + inForce + " (public)",
 		}},
 		Objects: []*unstructured.Unstructured{shadow},
 	}})

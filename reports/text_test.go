@@ -45,7 +45,7 @@ spec:
 	all := []event.Event{
 		event.Started{Run: mesh.Run{ID: "20260102-030405-outage-abcdef"}, Experiment: loaded[0]},
 		event.Planned{Plan: mesh.Plan{Experiment: "outage", Decisions: []mesh.Decision{
-			{Host: "ratings.prod.svc.cluster.local", Callers: "shop", InForce: &inForce, Placement: mesh.Shadow, Reason: "shadow in shop, outranks prod/ratings (public)"},
+			{Host: "ratings.prod.svc.cluster.local", Callers: "shop", Effective: &inForce, Placement: mesh.Shadow, Reason: "shadow in shop, outranks prod/ratings (public)"},
 		}}},
 	}
 	var lines []journal.Line

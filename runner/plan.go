@@ -45,14 +45,14 @@ func (r Runner) Plan(ctx context.Context, e experiments.Experiment) (Planned, er
 	if err != nil {
 		return Planned{}, fmt.Errorf("the mesh configuration cannot be read: %w", err)
 	}
-	if hosts := snapshot.Callerless(e.Spec); len(hosts) > 0 {
+	if hosts := mesh.Callerless(snapshot, e.Spec); len(hosts) > 0 {
 		callers, err := effect.Callers(ctx, effect.QueryOf(r.Querier), hosts)
 		if err != nil {
 			return Planned{}, fmt.Errorf("the callers, which the experiment does not name, cannot be found: %w", err)
 		}
-		e.Spec = snapshot.WithCallers(e.Spec, callers)
+		e.Spec = mesh.WithCallers(snapshot, e.Spec, callers)
 	}
-	planned := Planned{Snapshot: snapshot.Narrow(e.Spec), Experiment: e, Options: r.Options}
+	planned := Planned{Snapshot: mesh.Narrow(snapshot, e.Spec), Experiment: e, Options: r.Options}
 	planned.Options.Denied = maps.Clone(r.Options.Denied)
 	asked := map[string]bool{}
 	for {

@@ -25,6 +25,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/refusal"
 	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -252,7 +253,7 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 		end.hint = "check --kubeconfig, --context and the permissions; nothing was injected"
 		return planned, end
 	}
-	if refusal, refused := planned.Refusal(); refused && refusal.Cause == mesh.LiveRun && s.sweep(ctx) {
+	if first, refused := planned.Refusal(); refused && first.Cause == refusal.LiveRun && s.sweep(ctx) {
 		if planned, err = s.Plan(ctx, s.experiment); err != nil {
 			return planned, s.fail(ctx, event.StatusRefused, err)
 		}
@@ -329,7 +330,7 @@ func (s *session) unchanged(ctx context.Context, planned *Planned) *ending {
 		return s.fail(ctx, event.StatusRefused, fmt.Errorf("the mesh configuration cannot be read again: %w", err))
 	}
 	now := *planned
-	now.Snapshot = snapshot.Narrow(planned.Experiment.Spec)
+	now.Snapshot = mesh.Narrow(snapshot, planned.Experiment.Spec)
 	now.Plan = mesh.Decide(now.Snapshot, now.Experiment, now.Options)
 	if end := s.refusalOf(now.Plan); end != nil {
 		return end

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
@@ -99,7 +100,7 @@ func (c *fakeCluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 	return mesh.Snapshot{
 		VirtualServices: routes,
 		APIVersion:      "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
-		Services:   []mesh.Service{{Namespace: "prod", Name: "ratings", Ports: []mesh.Port{{Number: 80, Name: "http", OfService: true}}}},
+		Services:   []config.Service{{Namespace: "prod", Name: "ratings", Ports: []config.Port{{Number: 80, Name: "http", OfService: true}}}},
 		Namespaces: map[string]map[string]string{"shop": {}, "prod": {}},
 	}, err
 }
@@ -452,7 +453,7 @@ func TestEndings(t *testing.T) {
 		},
 		{
 			name: "unknown host", edit: func(e *experiments.Experiment) { e.Spec.Target.Host = "raitngs" },
-			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the mesh knows no host raitngs.prod", took: 0,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the mesh does not know the host raitngs.prod", took: 0,
 		},
 		{
 			name: "API server down", cluster: func(c *fakeCluster) { c.failures["snapshot"] = []error{boom} },
@@ -902,7 +903,7 @@ func TestAFaultFollowsOnlyWhereItMay(t *testing.T) {
 		})
 		e := experiment(t)
 		r := runner.Runner{Mesh: c, Querier: healthy(), Timing: runner.DefaultTiming(), Permit: func(p mesh.Plan) string {
-			if slices.ContainsFunc(p.Decisions, func(d mesh.Decision) bool { return slices.Contains(d.Trace.Destinations, payments) }) {
+			if slices.ContainsFunc(p.Decisions, func(d mesh.Decision) bool { return slices.Contains(d.Signature.Destinations, payments) }) {
 				return "payments is protected"
 			}
 			return ""

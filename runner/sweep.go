@@ -2,32 +2,39 @@ package runner
 
 import (
 	"context"
+	"slices"
 	"time"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/internal/clock"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 )
 
-// sweep deletes what runs have left whose time is over, and reports whether
-// there was anything. Kubernetes does so by itself, unless a run went without a
-// heartbeat.
+// sweep deletes the objects of runs that have expired, and reports whether it has
+// deleted any. Kubernetes does so itself, unless a run has no heartbeat.
 func (s *session) sweep(ctx context.Context) bool {
 	snapshot, err := s.Mesh.Snapshot(ctx)
 	if err != nil {
 		return false
 	}
+	owned := objects.Owned{Objects: slices.Concat(snapshot.VirtualServices, snapshot.ServiceEntries)}
 	swept := false
-	for _, expired := range snapshot.Expired(time.Now()) {
-		deletion := event.Deleted{Object: mesh.RefTo(expired)}
-		s.record.add(event.Deleting{Ref: deletion.Object})
-		if s.record.sync(ctx) != nil {
-			return swept // the preflight says why
+	for _, run := range objects.ActiveRuns(owned, time.Now().Add(-clock.Skew)) {
+		if !run.Expired {
+			continue
 		}
-		if err := s.Mesh.Delete(ctx, deletion.Object, expired.GetLabels()[mesh.RunLabel]); err != nil {
-			deletion.Error = err.Error()
+		for _, ref := range run.Objects {
+			deletion := event.Deleted{Object: ref}
+			s.record.add(event.Deleting{Ref: ref})
+			if s.record.sync(ctx) != nil {
+				return swept // the preflight reports why
+			}
+			if err := s.Mesh.Delete(ctx, ref, run.ID); err != nil {
+				deletion.Error = err.Error()
+			}
+			swept = swept || deletion.Error == ""
+			s.record.add(deletion)
 		}
-		swept = swept || deletion.Error == ""
-		s.record.add(deletion)
 	}
 	return swept
 }

@@ -32,13 +32,13 @@ type edge struct {
 
 func newEdge(d mesh.Decision) edge {
 	e := edge{
-		host: d.Host, callers: d.Callers, hosts: append([]string{d.Host}, d.Trace.Destinations...), blackholes: d.Trace.Blackholes,
+		host: d.Host, callers: d.Callers, hosts: append([]string{d.Host}, d.Signature.Destinations...), blackholes: d.Signature.Blackholes,
 		wanted: d.Injections.Peak().Hit, noShare: noShare(d),
 	}
-	if d.Trace.Aborts {
+	if d.Signature.Aborts {
 		e.flags = append(e.flags, telemetry.FlagAborted)
 	}
-	if d.Trace.Delays {
+	if d.Signature.Delays {
 		e.flags = append(e.flags, telemetry.FlagDelayed)
 	}
 	for _, i := range d.Injections {
@@ -52,7 +52,7 @@ func newEdge(d mesh.Decision) edge {
 // noShare returns why telemetry cannot tell which calls the faults should have
 // hit; empty if it can.
 func noShare(d mesh.Decision) string {
-	if slices.ContainsFunc(d.Trace.Destinations, func(host string) bool { return host != d.Host }) {
+	if slices.ContainsFunc(d.Signature.Destinations, func(host string) bool { return host != d.Host }) {
 		return "the routes lead to other hosts, which may have other calls too"
 	}
 	for _, i := range d.Injections {

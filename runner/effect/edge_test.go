@@ -26,7 +26,7 @@ func TestEdgesThatOverlap(t *testing.T) {
 func TestConnectionsThatABlackholeSpares(t *testing.T) {
 	queries := newEdges([]mesh.Decision{{
 		Host: "db.prod.svc.cluster.local", Callers: "shop",
-		Trace: mesh.Trace{Destinations: []string{"db.prod.svc.cluster.local"}, Blackholes: []string{"nowhere.squall"}},
+		Signature: mesh.Signature{Destinations: []string{"db.prod.svc.cluster.local"}, Blackholes: []string{"nowhere.squall"}},
 	}}).queries()
 	for _, query := range []string{queries.counters, queries.times} {
 		_, connections, _ := strings.Cut(query, "istio_tcp_connections_opened_total")

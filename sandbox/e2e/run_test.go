@@ -49,7 +49,7 @@ func TestPlainTakesEffectAndEnds(t *testing.T) {
 		target: "{host: details, namespace: prod}", callers: "[{namespace: shop}]", duration: "4s",
 		faults: "[{delay: {fixedDelay: 300ms}, percentage: 100}]", more: "effect: {minRequests: 10}",
 	})
-	s.says("no VirtualService is in force for " + details + " in shop")
+	s.says("no VirtualService is effective for " + details + " in shop")
 	s.says("observe")
 	inForce(t, page, details, true)
 	delayed := call(t, page, details)
@@ -294,7 +294,7 @@ func TestNothingIsCreatedWhenRefused(t *testing.T) {
 		{"stale markers", spec{probes: "[{name: gone, query: 'up{job=\"gone\"}', min: 1, noData: fail}]"}, nil, "gone: no series"},
 		{"a query that Prometheus refuses", spec{probes: "[{name: bad, query: 'sum by (instance) (up) / on () sum by (instance) (up)', min: 1}]"}, nil, "refuses the query: "},
 		{"Prometheus down", spec{}, []string{"--prometheus", "http://127.0.0.1:1"}, "prometheus: http://127.0.0.1:1 does not answer: dial tcp 127.0.0.1:1: connect: connection refused"},
-		{"unknown host", spec{target: "{host: raitngs, namespace: prod}"}, nil, "the mesh knows no host raitngs.prod.svc.cluster.local"},
+		{"unknown host", spec{target: "{host: raitngs, namespace: prod}"}, nil, "the mesh does not know the host raitngs.prod.svc.cluster.local"},
 		{"unknown namespace", spec{callers: "[{namespace: shops}]"}, nil, "there is no namespace shops"},
 		{"API server down", spec{}, []string{"--server", "https://127.0.0.1:1"}, "does not answer: dial tcp 127.0.0.1:1: connect: connection refused"},
 		{"not permitted", spec{}, []string{"--context", "restricted"}, "is forbidden"},

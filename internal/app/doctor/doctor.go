@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -276,9 +277,9 @@ func (d Doctor) injection(ctx context.Context) []Check {
 	var injected, ambient []string
 	for namespace, labels := range namespaces {
 		switch {
-		case mesh.IsAmbient(labels):
+		case config.IsAmbient(labels):
 			ambient = append(ambient, namespace)
-		case mesh.Injected(labels):
+		case config.Injected(labels):
 			injected = append(injected, namespace)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/advice"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/effect"
 )
@@ -52,7 +53,7 @@ func New(ctx context.Context, planner Planner, traffic *Traffic, e experiments.E
 	if err != nil {
 		return Preview{}, err
 	}
-	p := Preview{Experiment: plan.Plan.Experiment, Objects: []*unstructured.Unstructured{}, Warnings: mesh.Warnings(plan.Snapshot, plan.Experiment, plan.Plan)}
+	p := Preview{Experiment: plan.Plan.Experiment, Objects: []*unstructured.Unstructured{}, Warnings: advice.Warnings(plan.Snapshot, plan.Experiment, plan.Plan)}
 	if p.Warnings == nil {
 		p.Warnings = []string{}
 	}

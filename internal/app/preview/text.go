@@ -16,6 +16,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/advice"
 	"github.com/squall-chaos/squall/reports"
 )
 
@@ -38,7 +39,7 @@ func WriteDiff(out io.Writer, p Preview) error {
 	fmt.Fprint(out, describe(p))
 	for _, d := range p.Decisions {
 		if d.Placement != mesh.Refused {
-			fmt.Fprintf(out, "\nroutes from %s to %s (+ new, - gone, ~ changed, = as before)\n%s", d.Callers, d.Host, indented(mesh.DiffRoutes(d.Before, d.During)))
+			fmt.Fprintf(out, "\nroutes from %s to %s (+ new, - gone, ~ changed, = as before)\n%s", d.Callers, d.Host, indented(advice.DiffRoutes(d.Before, d.During)))
 		}
 	}
 	return writeManifests(out, p)
@@ -109,8 +110,8 @@ func describeDecision(b *strings.Builder, p Preview, d Decision) {
 		printLine(b, "  %-9s  %s", name, fmt.Sprintf(format, args...))
 	}
 	printLine(b, "%s: %s -> %s", p.Experiment, callersInWords(d), d.Host)
-	if d.InForce != nil {
-		line("in force", "%s", *d.InForce)
+	if d.Effective != nil {
+		line("in force", "%s", *d.Effective)
 	} else {
 		line("in force", "none")
 	}

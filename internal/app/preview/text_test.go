@@ -11,7 +11,7 @@ import (
 func TestYAMLCommentsStayComments(t *testing.T) {
 	var out strings.Builder
 	inForce := "prod/ratings\nkind: Secret\rkind: Secret\u2028kind: Secret"
-	p := Preview{Experiment: "x", Decisions: []Decision{{Decision: mesh.Decision{Host: "h", InForce: &inForce, Placement: mesh.Refused, Reason: "no\nkind: Secret"}}}}
+	p := Preview{Experiment: "x", Decisions: []Decision{{Decision: mesh.Decision{Host: "h", Effective: &inForce, Placement: mesh.Refused, Reason: "no\nkind: Secret"}}}}
 	if err := WriteYAML(&out, p); err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,7 @@ func (l Limits) forbids(spec experiments.Spec) obstacle {
 // knows them, whatever a file calls them.
 func (l Limits) ForbidsPlan(plan mesh.Plan) string {
 	for _, d := range plan.Decisions {
-		for _, name := range append([]string{d.Host}, d.Trace.Destinations...) {
+		for _, name := range append([]string{d.Host}, d.Signature.Destinations...) {
 			if reason := l.protects(host.Parse(name, "")); reason != "" {
 				return reason
 			}

@@ -51,7 +51,7 @@ func TestProtectedInEverySpelling(t *testing.T) {
 				l := Limits{Protected: []string{pattern}}
 				for _, plan := range []mesh.Plan{
 					{Decisions: []mesh.Decision{{Host: "a.b.svc.cluster.local"}, {Host: host}}},
-					{Decisions: []mesh.Decision{{Host: "c.d.svc.cluster.local", Trace: mesh.Trace{Destinations: []string{"a.b.svc.cluster.local", host}}}}},
+					{Decisions: []mesh.Decision{{Host: "c.d.svc.cluster.local", Signature: mesh.Signature{Destinations: []string{"a.b.svc.cluster.local", host}}}}},
 				} {
 					if pattern == "*" {
 						continue // it protects the other, too

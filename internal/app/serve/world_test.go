@@ -22,6 +22,7 @@ import (
 
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/internal/sleep"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
@@ -103,7 +104,7 @@ func (p port) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 		Namespaces: map[string]map[string]string{"shop": {}, "cart": {}, "prod": {}, "payments": {}},
 	}
 	for _, name := range []string{"ratings", "reviews", "details"} {
-		snapshot.Services = append(snapshot.Services, mesh.Service{Namespace: "prod", Name: name, Ports: []mesh.Port{{Number: 80, Name: "http", OfService: true}}})
+		snapshot.Services = append(snapshot.Services, config.Service{Namespace: "prod", Name: name, Ports: []config.Port{{Number: 80, Name: "http", OfService: true}}})
 	}
 	for _, key := range slices.Sorted(maps.Keys(p.objects)) {
 		if object := p.objects[key]; object.GetKind() == "VirtualService" {

@@ -29,7 +29,7 @@ func journals(t *testing.T) map[string]string {
 		"deviated":  read(t, "v1-deviated.jsonl"),
 		"hostile":   read(t, "hostile.jsonl"),
 		"cut-short": held[:len(held)/2],
-		"refused":   lines[0] + lines[1] + `{"time":"2026-11-23T00:11:23.46Z","type":"finished","data":{"status":"refused","verdict":"inconclusive","reason":"the mesh knows no host","hint":"check the spelling"}}`,
+		"refused":   lines[0] + lines[1] + `{"time":"2026-11-23T00:11:23.46Z","type":"finished","data":{"status":"refused","verdict":"inconclusive","reason":"the mesh does not know the host","hint":"check the spelling"}}`,
 	}
 }
 

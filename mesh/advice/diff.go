@@ -1,4 +1,4 @@
-package mesh
+package advice
 
 import (
 	"bytes"
@@ -10,12 +10,11 @@ import (
 	"strings"
 )
 
-// DiffRoutes tells how the http routes of a host change while a fault is in
-// force: + is a route that comes in, - one that goes, ~ one that changes, and =
-// one that stays as it is. Below each stand its fields that differ, a route
-// that comes in compared with the one that it is a copy of. The routes are
-// numbered from 1 in the order in which they are matched, those that go as they
-// were before.
+// DiffRoutes returns how the HTTP routes of a host change while a fault is active,
+// as text: + is an added route, - a removed one, ~ a changed one, and = an unchanged
+// one. The fields that differ follow; an added route is compared with its original.
+// Routes are numbered from 1 in the order in which they are matched, removed ones by
+// their old numbers.
 func DiffRoutes(before, during []map[string]any) string {
 	var b strings.Builder
 	steps := align(before, during)
@@ -35,14 +34,14 @@ func DiffRoutes(before, during []map[string]any) string {
 	return b.String()
 }
 
-// original is the route that another one is a copy of.
+// original is the route of which another one is a copy.
 type original struct {
 	route  map[string]any
 	number int
 }
 
-// originalOf finds the route that an added one narrows: the next one that was
-// there before, if they have more in common than not.
+// originalOf returns the route of which an added one is a narrowed copy: the next one
+// that existed before, if they have more in common than not.
 func originalOf(following []step, added map[string]any, before []map[string]any) *original {
 	for _, s := range following {
 		if s.before < 0 {
@@ -51,7 +50,7 @@ func originalOf(following []step, added map[string]any, before []map[string]any)
 		if s.during < 0 || distance(before[s.before], added) >= len(flatten(added)) {
 			return nil
 		}
-		return &original{before[s.before], s.during}
+		return &original{route: before[s.before], number: s.during}
 	}
 	return nil
 }
@@ -90,11 +89,11 @@ func unionOfKeys(a, b map[string]string) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// step pairs a route with the one that it becomes; -1 stands for none.
+// step pairs a route before the change with one during it; -1 is none.
 type step struct{ before, during int }
 
-// align pairs the routes of two lists in order. Routes that stay as they are
-// pair with themselves; what lies between them comes in, goes or changes.
+// align pairs the routes of two lists in order. Unchanged routes pair with
+// themselves; those between them are added, removed or changed.
 func align(before, during []map[string]any) []step {
 	was, is := textsOf(before), textsOf(during)
 	var steps []step
@@ -102,33 +101,33 @@ func align(before, during []map[string]any) []step {
 	for i < len(was) && j < len(is) {
 		switch {
 		case was[i] == is[j]:
-			steps = append(steps, step{i, j})
+			steps = append(steps, step{before: i, during: j})
 			i, j = i+1, j+1
 		case slices.Contains(is[j:], was[i]):
-			steps = append(steps, step{-1, j})
+			steps = append(steps, step{before: -1, during: j})
 			j++
 		case slices.Contains(was[i:], is[j]):
-			steps = append(steps, step{i, -1})
+			steps = append(steps, step{before: i, during: -1})
 			i++
-		// The next one is more like it: this one is a copy that comes in.
+		// The next one is more similar: this one is an added copy.
 		case j+1 < len(is) && distance(before[i], during[j+1]) < distance(before[i], during[j]):
-			steps = append(steps, step{-1, j})
+			steps = append(steps, step{before: -1, during: j})
 			j++
 		default:
-			steps = append(steps, step{i, j})
+			steps = append(steps, step{before: i, during: j})
 			i, j = i+1, j+1
 		}
 	}
 	for ; i < len(was); i++ {
-		steps = append(steps, step{i, -1})
+		steps = append(steps, step{before: i, during: -1})
 	}
 	for ; j < len(is); j++ {
-		steps = append(steps, step{-1, j})
+		steps = append(steps, step{before: -1, during: j})
 	}
 	return steps
 }
 
-// textsOf gives each route as text that only the same route has.
+// textsOf returns each route as JSON.
 func textsOf(routes []map[string]any) []string {
 	texts := make([]string, len(routes))
 	for i, route := range routes {
@@ -137,7 +136,7 @@ func textsOf(routes []map[string]any) []string {
 	return texts
 }
 
-// distance is in how many fields two routes differ.
+// distance returns the number of fields in which two routes differ.
 func distance(a, b map[string]any) int {
 	was, is := flatten(a), flatten(b)
 	differ := 0
@@ -151,7 +150,7 @@ func distance(a, b map[string]any) int {
 	return differ
 }
 
-// flatten gives each value of a route, in JSON, by its path: route[0].weight.
+// flatten returns each value of a route, as JSON, by its path: route[0].weight.
 // Empty lists and maps are values, because {} is a condition too.
 func flatten(route map[string]any) map[string]string {
 	values := map[string]string{}
@@ -179,7 +178,7 @@ func flattenInto(values map[string]string, path string, value any) {
 	values[path] = inJSON(value)
 }
 
-// join appends a key to a path; one that would read like a path is quoted.
+// join appends a key to a path. A key that looks like a path is quoted.
 func join(path, key string) string {
 	switch {
 	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`.[]"`, r) }) || key == "":
@@ -191,13 +190,13 @@ func join(path, key string) string {
 	}
 }
 
-// inJSON gives a value in one line.
+// inJSON returns a value as one line of JSON.
 func inJSON(value any) string {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
-		return fmt.Sprint(value) // nothing that JSON or YAML can hold
+		return fmt.Sprint(value) // not a value of JSON or YAML
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

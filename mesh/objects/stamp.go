@@ -1,4 +1,4 @@
-package mesh
+package objects
 
 import (
 	"maps"
@@ -8,9 +8,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// The labels and annotations of Squall's own objects. None of the keys
-// contains istio.io, because istiod pushes configuration to proxies when such
-// a key changes.
+// The labels and annotations of Squall's objects. None of the keys contains
+// istio.io, because istiod pushes configuration to proxies when such a key
+// changes.
 const (
 	ManagedByLabel       = "app.kubernetes.io/managed-by"
 	ManagedByValue       = "squall"
@@ -20,23 +20,23 @@ const (
 	ExpiresAnnotation    = "squall.dev/expires"
 	HostAnnotation       = "squall.dev/host"
 	CallersAnnotation    = "squall.dev/callers"
-	// StoppedByAnnotation says, on a heartbeat Job, who has pulled the kill
+	// StoppedByAnnotation is set on the heartbeat Job by the user of the kill
 	// switch.
 	StoppedByAnnotation = "squall.dev/stopped-by"
 )
 
-// Run is what a run's objects say about it, for whoever finds them.
+// Run is what the objects of a run record about it.
 type Run struct {
 	ID         string `json:"id"`
 	Experiment string `json:"experiment"`
-	// Owner is who started it, such as alice@laptop.
+	// Owner is the user who started it, such as alice@laptop.
 	Owner string `json:"owner"`
-	// Expires is when the fault is gone at the latest.
+	// Expires is the time at which the fault is gone at the latest.
 	Expires time.Time `json:"expires"`
 }
 
-// Stamp gives a copy of an object that carries the run's labels and
-// annotations beside its own.
+// Stamp returns a copy of an object with the labels and annotations of a run added
+// to its own.
 func Stamp(object *unstructured.Unstructured, run Run) *unstructured.Unstructured {
 	stamped := object.DeepCopy()
 	labels := map[string]string{ManagedByLabel: ManagedByValue, RunLabel: run.ID}
@@ -52,7 +52,25 @@ func Stamp(object *unstructured.Unstructured, run Run) *unstructured.Unstructure
 	return stamped
 }
 
-// isOurs reports whether an object was made by a run of Squall.
-func isOurs(object metav1.Object) bool {
+// IsOurs reports whether a run of Squall created an object.
+func IsOurs(object metav1.Object) bool {
 	return object.GetLabels()[ManagedByLabel] == ManagedByValue && object.GetLabels()[RunLabel] != ""
+}
+
+// LiveRun returns the run among whose objects there is one for the calls from a
+// namespace to a host; live is false if there is none.
+func LiveRun(all []*unstructured.Unstructured, host, callers string) (run string, live bool) {
+	for _, object := range all {
+		annotations := object.GetAnnotations()
+		if IsOurs(object) && annotations[HostAnnotation] == host && annotations[CallersAnnotation] == callers {
+			return object.GetLabels()[RunLabel], true
+		}
+	}
+	return "", false
+}
+
+// LiveRunHint returns the next step for a user whose run meets a live run on the
+// same calls.
+func LiveRunHint(run string) string {
+	return "wait until it has ended, or end it: squall rollback " + run
 }

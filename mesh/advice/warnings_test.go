@@ -1,4 +1,4 @@
-package mesh_test
+package advice_test
 
 import (
 	"testing"
@@ -7,20 +7,23 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/advice"
+	"github.com/squall-chaos/squall/mesh/meshtest"
 )
 
 // decided plans an experiment against a snapshot, with what it warns of.
-func decided(s mesh.Snapshot, e experiments.Experiment) (plan mesh.Plan, warnings []string) {
+func decided(s config.Snapshot, e experiments.Experiment) (plan mesh.Plan, warnings []string) {
 	plan = mesh.Decide(s, e, mesh.Options{})
-	return plan, mesh.Warnings(s, e, plan)
+	return plan, advice.Warnings(s, e, plan)
 }
 
 const (
 	probeUp  = "{name: up, query: up, min: 1}"
 	analysis = "VirtualService shop/squall-ratings-a093b15a takes the place of VirtualService prod/ratings on purpose: expect istioctl analyze to report IST0109 (ConflictingMeshGatewayVirtualServiceHosts) for the two while the run lasts, and ignore it until then"
 	blind    = `counts what the destination reports, where aborted requests never arrive: select reporter=~"source|waypoint" instead`
-	grpcOnly = ", which proxyless gRPC callers do not honour, so the fault misses their requests: match uri or headers if there are such callers"
+	grpcOnly = ", which proxyless gRPC callers do not evaluate, so the fault misses their requests: match uri or headers if there are such callers"
 )
 
 func probe(query string) string { return "{name: p, query: '" + query + "', min: 1}" }
@@ -81,7 +84,7 @@ func TestWarnings(t *testing.T) {
 		{
 			name:     "on routes without the fault",
 			base:     "{hosts: [ratings], http: [{match: [{headers: {end-user: {exact: ann}}}], route: [{destination: {host: ratings}}], timeout: 5s}, {route: [{destination: {host: ratings}}], timeout: 0s, retries: {attempts: 0}}]}",
-			edits:    []string{"duration: 2m", headerMatch},
+			edits:    []string{"duration: 2m", "duration: 2m\n  match: [{headers: {end-user: {exact: jason}}}]"},
 			warnings: []string{analysis},
 		},
 		{
@@ -97,14 +100,14 @@ func TestWarnings(t *testing.T) {
 			edits:    []string{"duration: 2m", "duration: 2m\n  match: [{method: {exact: GET}}, {method: {exact: PUT}, queryParams: {a: {exact: b}}, scheme: {exact: http}, authority: {exact: a}, withoutHeaders: {x: {}}}]"},
 			warnings: []string{"spec.match names method, queryParams, scheme, authority, withoutHeaders" + grpcOnly},
 		},
-		{name: "usual matches", edits: []string{"duration: 2m", headerMatch}},
+		{name: "usual matches", edits: []string{"duration: 2m", "duration: 2m\n  match: [{headers: {end-user: {exact: jason}}}]"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var objects []string
 			if test.base != "" {
-				objects = append(objects, virtualService("prod/ratings", test.base))
+				objects = append(objects, meshtest.VirtualService("prod/ratings", test.base))
 			}
-			plan, warnings := decided(snapshot(t, objects...), experiment(t, test.edits...))
+			plan, warnings := decided(meshtest.Snapshot(t, objects...), meshtest.Experiment(t, test.edits...))
 			if refusal, refused := plan.Refusal(); refused {
 				t.Fatal(refusal.Reason)
 			}
@@ -128,13 +131,13 @@ func TestWarnsOfCallersWithoutInjection(t *testing.T) {
 		"disabled with revision": {labels: map[string]string{"istio-injection": "disabled", "istio.io/rev": "canary"}, warns: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := snapshot(t)
+			s := meshtest.Snapshot(t)
 			s.Namespaces["shop"] = test.labels
 			var want []string
 			if test.warns {
 				want = []string{"namespace shop is not labelled for sidecar injection (istio-injection=enabled or istio.io/rev), and a caller without a proxy is not disturbed: check that its pods are injected one by one"}
 			}
-			_, warnings := decided(s, experiment(t))
+			_, warnings := decided(s, meshtest.Experiment(t))
 			if diff := cmp.Diff(want, warnings); diff != "" {
 				t.Error(diff)
 			}
@@ -144,21 +147,21 @@ func TestWarnsOfCallersWithoutInjection(t *testing.T) {
 
 // A blackhole acts in the router, as timeout and retries do.
 func TestWarningsOfBlackholes(t *testing.T) {
-	e := experiment(t,
+	e := meshtest.Experiment(t,
 		"[{abort: {httpStatus: 503}, percentage: 50}]", "[{blackhole: {mode: drop}, percentage: 30}]",
 		"target: {host: ratings, namespace: prod}", "target: {host: ratings, namespace: prod, subset: v1}",
 		probeUp, probe(`istio_requests_total{reporter="destination"}`))
-	s := snapshot(t, virtualService("prod/ratings", "{hosts: [ratings], exportTo: [prod, shop], http: [{route: [{destination: {host: ratings, subset: v1}, weight: 50}, {destination: {host: ratings, subset: v2}, weight: 50}], timeout: 5s}]}"))
+	s := meshtest.Snapshot(t, meshtest.VirtualService("prod/ratings", "{hosts: [ratings], exportTo: [prod, shop], http: [{route: [{destination: {host: ratings, subset: v1}, weight: 50}, {destination: {host: ratings, subset: v2}, weight: 50}], timeout: 5s}]}"))
 	inForce := "prod/ratings"
 	plan := mesh.Plan{
-		Decisions: []mesh.Decision{{Host: host, Callers: "shop", InForce: &inForce, Placement: mesh.Shadow, Namespace: "shop", Injections: e.Spec.Injections()}},
-		Objects:   []*unstructured.Unstructured{object(t, virtualService("shop/squall-ratings-a093b15a", "{hosts: [ratings], http: [{route: [{destination: {host: squall-nowhere}}], timeout: 5s}]}"))},
+		Decisions: []mesh.Decision{{Host: meshtest.Host, Callers: "shop", Effective: &inForce, Placement: mesh.Shadow, Namespace: "shop", Injections: e.Spec.Injections()}},
+		Objects:   []*unstructured.Unstructured{meshtest.Object(t, meshtest.VirtualService("shop/squall-ratings-a093b15a", "{hosts: [ratings], http: [{route: [{destination: {host: squall-nowhere}}], timeout: 5s}]}"))},
 	}
 	want := []string{
 		`probe "p" counts what the destination reports, where blackholed requests never arrive: select reporter=~"source|waypoint" instead`,
 		"VirtualService prod/ratings splits requests by weight, so 30 % of subset v1 is less than 30 % of all requests: raise the percentage, or leave out target.subset, if all requests were meant",
 	}
-	if diff := cmp.Diff(want, mesh.Warnings(s, e, plan)); diff != "" {
+	if diff := cmp.Diff(want, advice.Warnings(s, e, plan)); diff != "" {
 		t.Error(diff)
 	}
 }

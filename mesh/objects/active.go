@@ -1,4 +1,4 @@
-package mesh
+package objects
 
 import (
 	"cmp"
@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Owned are the objects that runs of Squall have made, as far as a user may
+// Owned are the objects that runs of Squall have created, as far as the user may
 // read them.
 type Owned struct {
 	Objects []*unstructured.Unstructured
@@ -19,11 +19,11 @@ type Owned struct {
 	Unread []Unread
 }
 
-// Unread is a kind that a user may not list in a namespace, or in all of them
-// when it is empty.
+// Unread is a kind that the user may not list in a namespace, or in all namespaces
+// if it is empty.
 type Unread struct{ Kind, Resource, Namespace string }
 
-// String names the permission that is missing.
+// String returns the missing permission.
 func (u Unread) String() string {
 	where := "in the whole cluster"
 	if u.Namespace != "" {
@@ -32,66 +32,62 @@ func (u Unread) String() string {
 	return fmt.Sprintf("list %s %s", u.Resource, where)
 }
 
-// MarshalText gives the permission that is missing.
+// MarshalText returns the missing permission.
 func (u Unread) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
-// ActiveRun is what the cluster's objects say about one run.
+// ActiveRun is a run as the cluster's objects record it.
 type ActiveRun struct {
 	ID         string `json:"run"`
 	Experiment string `json:"experiment"`
-	// Owner is who started it.
+	// Owner is the user who started it.
 	Owner string `json:"owner"`
-	// StoppedBy is who has pulled the kill switch, if anybody has.
+	// StoppedBy is the user who has stopped it with the kill switch, if one has.
 	StoppedBy string `json:"stoppedBy,omitempty"`
-	// Created is when its oldest object was made.
+	// Created is when its oldest object was created.
 	Created time.Time `json:"created"`
-	// Expires is when its fault is to be gone at the latest, by what its
-	// objects say; zero when none says.
+	// Expires is when its fault is gone at the latest, by the annotations of its
+	// objects; zero if they have none.
 	Expires time.Time `json:"expires,omitzero"`
-	// Expired tells that a deadline has passed: Expires, or that of a heartbeat.
+	// Expired reports whether Expires or the deadline of a heartbeat has passed.
 	Expired bool          `json:"expired"`
 	Faults  []ActiveFault `json:"faults"`
-	// Objects are all of the run, in the order in which they are deleted.
+	// Objects are all objects of the run, in the order in which they are deleted.
 	Objects []Ref `json:"objects"`
 }
 
 // ActiveFault is one VirtualService of a run.
 type ActiveFault struct {
 	Object Ref `json:"object"`
-	// Host and Callers are whose calls from where are disturbed.
+	// The calls from the namespace Callers to Host are disturbed.
 	Host    string    `json:"host"`
 	Callers string    `json:"callers"`
 	Created time.Time `json:"created"`
-	// Heartbeat is when Kubernetes removes the fault, unless its run moves the
-	// deadline on; zero when that is not known.
+	// Heartbeat is when Kubernetes removes the fault unless its run extends the
+	// deadline; zero if it is not known.
 	Heartbeat time.Time `json:"heartbeat,omitzero"`
-	// Orphaned tells that no Job owns the fault, so that nothing ends it if its
-	// run has died.
+	// Orphaned reports that no Job owns the fault, so nothing ends it if its run
+	// has died.
 	Orphaned bool `json:"orphaned"`
 }
 
-// Heartbeats gives the Jobs of a run.
+// Heartbeats returns the Jobs of the run.
 func (r ActiveRun) Heartbeats() []Ref {
 	var jobs []Ref
 	for _, ref := range r.Objects {
-		if ref.Kind == jobKind {
+		if ref.Kind == KindJob {
 			jobs = append(jobs, ref)
 		}
 	}
 	return jobs
 }
 
-const (
-	serviceEntryKind = "ServiceEntry"
-	jobKind          = "Job"
-)
-
-// ActiveRuns sorts what a cluster holds of Squall by runs, the oldest first, as it
-// stands at a moment of the cluster's clock.
+// ActiveRuns groups the objects of Squall in a cluster by run, the oldest run
+// first. Whether a run has expired is decided for the given moment. By a clock
+// other than the cluster's, take off clock.Skew.
 func ActiveRuns(owned Owned, now time.Time) []ActiveRun {
 	objects := map[string][]*unstructured.Unstructured{}
 	for _, object := range owned.Objects {
-		if isOurs(object) {
+		if IsOurs(object) {
 			run := object.GetLabels()[RunLabel]
 			objects[run] = append(objects[run], object)
 		}
@@ -112,16 +108,16 @@ func newActiveRun(id string, objects []*unstructured.Unstructured, unread []Unre
 	deadlines := map[types.UID]time.Time{}
 	for _, object := range objects {
 		run.Objects = append(run.Objects, RefTo(object))
-		run.note(object)
-		if object.GetKind() == jobKind {
-			deadline := deadlineOf(object)
+		run.add(object)
+		if object.GetKind() == KindJob {
+			deadline := heartbeatDeadline(object)
 			deadlines[object.GetUID()] = deadline
 			run.Expired = run.Expired || passed(deadline, now)
 		}
 	}
 	run.Expired = run.Expired || passed(run.Expires, now)
 	for _, object := range objects {
-		if object.GetKind() == virtualServiceKind {
+		if object.GetKind() == KindVirtualService {
 			run.Faults = append(run.Faults, newActiveFault(object, deadlines, unread))
 		}
 	}
@@ -130,8 +126,8 @@ func newActiveRun(id string, objects []*unstructured.Unstructured, unread []Unre
 
 func passed(deadline, now time.Time) bool { return !deadline.IsZero() && deadline.Before(now) }
 
-// note takes what an object says about its run.
-func (r *ActiveRun) note(object *unstructured.Unstructured) {
+// add adds what an object records about its run.
+func (r *ActiveRun) add(object *unstructured.Unstructured) {
 	annotations := object.GetAnnotations()
 	r.Experiment = cmp.Or(r.Experiment, annotations[ExperimentAnnotation])
 	r.Owner = cmp.Or(r.Owner, annotations[OwnerAnnotation])
@@ -139,7 +135,7 @@ func (r *ActiveRun) note(object *unstructured.Unstructured) {
 	if created := object.GetCreationTimestamp().Time; r.Created.IsZero() || created.Before(r.Created) {
 		r.Created = created
 	}
-	// An expiry that cannot be read says nothing.
+	// An expiry that cannot be parsed is ignored.
 	if expires, err := time.Parse(time.RFC3339, annotations[ExpiresAnnotation]); err == nil && expires.After(r.Expires) {
 		r.Expires = expires
 	}
@@ -161,33 +157,16 @@ func newActiveFault(object *unstructured.Unstructured, deadlines map[types.UID]t
 
 func jobsUnread(unread []Unread, namespace string) bool {
 	return slices.ContainsFunc(unread, func(u Unread) bool {
-		return u.Kind == jobKind && (u.Namespace == "" || u.Namespace == namespace)
+		return u.Kind == KindJob && (u.Namespace == "" || u.Namespace == namespace)
 	})
 }
 
-// deadlineOf gives the moment at which the Job controller fails a Job; zero
-// when it has not started it.
-func deadlineOf(job *unstructured.Unstructured) time.Time {
-	text, _, _ := unstructured.NestedString(job.Object, "status", "startTime")
-	seconds, _, _ := unstructured.NestedInt64(job.Object, "spec", "activeDeadlineSeconds")
-	started, err := time.Parse(time.RFC3339, text)
-	if err != nil || seconds == 0 {
-		return time.Time{}
-	}
-	return started.Add(time.Duration(seconds) * time.Second)
-}
-
-// inDeletionOrder sorts objects as they are deleted: first the VirtualServices,
-// which are the fault, then the ServiceEntries that they divert requests to,
-// and last the Jobs that own both.
+// inDeletionOrder compares objects by the order in which they are deleted: first
+// the VirtualServices, which carry the fault, then the ServiceEntries that they
+// divert requests to, last the Jobs that own both.
 func inDeletionOrder(a, b *unstructured.Unstructured) int {
 	rank := func(object *unstructured.Unstructured) int {
-		return slices.Index([]string{virtualServiceKind, serviceEntryKind, jobKind}, object.GetKind())
+		return slices.Index([]string{KindVirtualService, KindServiceEntry, KindJob}, object.GetKind())
 	}
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(RefTo(a).String(), RefTo(b).String()))
-}
-
-// Removal is the command that deletes the object by hand.
-func (r Ref) Removal() string {
-	return fmt.Sprintf("kubectl -n %s delete %s %s", r.Namespace, strings.ToLower(r.Kind), r.Name)
 }

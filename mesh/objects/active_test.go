@@ -1,4 +1,4 @@
-package mesh_test
+package objects_test
 
 import (
 	"testing"
@@ -9,15 +9,15 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // noon is the cluster's time in these tests.
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 // found makes an object of a run as the API server gives it.
-func found(kind, name string, run mesh.Run, owner types.UID) *unstructured.Unstructured {
-	object := mesh.Stamp(&unstructured.Unstructured{Object: map[string]any{
+func found(kind, name string, run objects.Run, owner types.UID) *unstructured.Unstructured {
+	object := objects.Stamp(&unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "networking.istio.io/v1", "kind": kind,
 		"metadata": map[string]any{"namespace": "shop", "name": name, "uid": "uid-of-" + name},
 	}}, run)
@@ -29,8 +29,8 @@ func found(kind, name string, run mesh.Run, owner types.UID) *unstructured.Unstr
 }
 
 // beating makes a heartbeat that started some time ago.
-func beating(run mesh.Run, started string, deadline int64) *unstructured.Unstructured {
-	job := mesh.Heartbeat("shop", run, time.Duration(deadline)*time.Second, mesh.HeartbeatImage)
+func beating(run objects.Run, started string, deadline int64) *unstructured.Unstructured {
+	job := objects.Heartbeat("shop", run, time.Duration(deadline)*time.Second, objects.HeartbeatImage)
 	job.SetUID("uid-of-job")
 	job.SetCreationTimestamp(metav1.NewTime(noon.Add(-time.Minute)))
 	if started != "" {
@@ -40,63 +40,63 @@ func beating(run mesh.Run, started string, deadline int64) *unstructured.Unstruc
 }
 
 func TestActiveRunsSayWhenTheyEnd(t *testing.T) {
-	run := mesh.Run{ID: "run-1", Experiment: "outage", Owner: "ann@laptop", Expires: noon.Add(time.Minute)}
+	run := objects.Run{ID: "run-1", Experiment: "outage", Owner: "ann@laptop", Expires: noon.Add(time.Minute)}
 	late := run
 	late.Expires = noon.Add(-time.Second)
 	for _, test := range []struct {
 		name               string
-		owned              mesh.Owned
+		owned              objects.Owned
 		heartbeat, expires time.Time
 		expired, orphaned  bool
 	}{
 		{
 			"lives",
-			mesh.Owned{Objects: []*unstructured.Unstructured{beating(run, "2026-01-01T11:59:50Z", 25), found("VirtualService", "vs", run, "uid-of-job")}},
+			objects.Owned{Objects: []*unstructured.Unstructured{beating(run, "2026-01-01T11:59:50Z", 25), found("VirtualService", "vs", run, "uid-of-job")}},
 			noon.Add(15 * time.Second), noon.Add(time.Minute), false, false,
 		},
 		{
 			"its expiry has passed",
-			mesh.Owned{Objects: []*unstructured.Unstructured{beating(late, "2026-01-01T11:59:50Z", 25), found("VirtualService", "vs", late, "uid-of-job")}},
+			objects.Owned{Objects: []*unstructured.Unstructured{beating(late, "2026-01-01T11:59:50Z", 25), found("VirtualService", "vs", late, "uid-of-job")}},
 			noon.Add(15 * time.Second), noon.Add(-time.Second), true, false,
 		},
 		{
 			"its heartbeat has stopped",
-			mesh.Owned{Objects: []*unstructured.Unstructured{beating(run, "2026-01-01T11:59:00Z", 25), found("VirtualService", "vs", run, "uid-of-job")}},
+			objects.Owned{Objects: []*unstructured.Unstructured{beating(run, "2026-01-01T11:59:00Z", 25), found("VirtualService", "vs", run, "uid-of-job")}},
 			noon.Add(-35 * time.Second), noon.Add(time.Minute), true, false,
 		},
 		{
 			"its heartbeat has not started",
-			mesh.Owned{Objects: []*unstructured.Unstructured{beating(run, "", 25), found("VirtualService", "vs", run, "uid-of-job")}},
+			objects.Owned{Objects: []*unstructured.Unstructured{beating(run, "", 25), found("VirtualService", "vs", run, "uid-of-job")}},
 			time.Time{},
 			noon.Add(time.Minute), false, false,
 		},
 		{
 			"its Job is gone",
-			mesh.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}},
+			objects.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}},
 			time.Time{},
 			noon.Add(time.Minute), false, true,
 		},
 		{
 			"the Job is not its owner",
-			mesh.Owned{Objects: []*unstructured.Unstructured{beating(run, "2026-01-01T11:59:50Z", 25), found("VirtualService", "vs", run, "")}},
+			objects.Owned{Objects: []*unstructured.Unstructured{beating(run, "2026-01-01T11:59:50Z", 25), found("VirtualService", "vs", run, "")}},
 			time.Time{},
 			noon.Add(time.Minute), false, true,
 		},
 		{
 			"nobody may list its Job",
-			mesh.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}, Unread: []mesh.Unread{{Kind: "Job", Resource: "jobs.batch", Namespace: "shop"}}},
+			objects.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}, Unread: []objects.Unread{{Kind: "Job", Resource: "jobs.batch", Namespace: "shop"}}},
 			time.Time{},
 			noon.Add(time.Minute), false, false,
 		},
 		{
 			"nobody may list Jobs elsewhere",
-			mesh.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}, Unread: []mesh.Unread{{Kind: "Job", Resource: "jobs.batch", Namespace: "prod"}}},
+			objects.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}, Unread: []objects.Unread{{Kind: "Job", Resource: "jobs.batch", Namespace: "prod"}}},
 			time.Time{},
 			noon.Add(time.Minute), false, true,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			runs := mesh.ActiveRuns(test.owned, noon)
+			runs := objects.ActiveRuns(test.owned, noon)
 			if len(runs) != 1 || len(runs[0].Faults) != 1 {
 				t.Fatalf("runs %+v", runs)
 			}
@@ -112,12 +112,12 @@ func TestActiveRunsSayWhenTheyEnd(t *testing.T) {
 }
 
 func TestActiveRunsInTheirOrder(t *testing.T) {
-	older, younger := mesh.Run{ID: "b"}, mesh.Run{ID: "a"}
+	older, younger := objects.Run{ID: "b"}, objects.Run{ID: "a"}
 	job := beating(older, "2026-01-01T11:59:50Z", 25)
 	job.SetCreationTimestamp(metav1.NewTime(noon.Add(-time.Hour)))
-	job.SetAnnotations(map[string]string{mesh.StoppedByAnnotation: "bob@phone", mesh.ExpiresAnnotation: "soon"})
-	foreign := found("VirtualService", "foreign", mesh.Run{}, "")
-	runs := mesh.ActiveRuns(mesh.Owned{Objects: []*unstructured.Unstructured{
+	job.SetAnnotations(map[string]string{objects.StoppedByAnnotation: "bob@phone", objects.ExpiresAnnotation: "soon"})
+	foreign := found("VirtualService", "foreign", objects.Run{}, "")
+	runs := objects.ActiveRuns(objects.Owned{Objects: []*unstructured.Unstructured{
 		found("ServiceEntry", "se", younger, ""), found("VirtualService", "vs-2", younger, ""), foreign, job, found("VirtualService", "vs-1", younger, ""),
 	}}, noon)
 	var got []string

@@ -1,4 +1,4 @@
-package meshconfig_test
+package config_test
 
 import (
 	"strings"
@@ -7,24 +7,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/squall-chaos/squall/mesh/meshconfig"
+	"github.com/squall-chaos/squall/istio/config"
 )
 
 func TestApply(t *testing.T) {
 	for _, test := range []struct {
-		name, config  string
+		name, text    string
 		rootNamespace string
 		exportTo      []string
 		problem       string
 	}{
 		{name: "nothing", rootNamespace: "istio-system"},
-		{name: "others", config: "accessLogFile: /dev/stdout\n", rootNamespace: "istio-system"},
-		{name: "both", config: "rootNamespace: istio-config\ndefaultVirtualServiceExportTo: ['.']\n", rootNamespace: "istio-config", exportTo: []string{"."}},
-		{name: "no mapping", config: "a list of words", rootNamespace: "istio-system", problem: "ConfigMap istio-system/istio holds no MeshConfig"},
+		{name: "others", text: "accessLogFile: /dev/stdout\n", rootNamespace: "istio-system"},
+		{name: "both", text: "rootNamespace: istio-config\ndefaultVirtualServiceExportTo: ['.']\n", rootNamespace: "istio-config", exportTo: []string{"."}},
+		{name: "no mapping", text: "a list of words", rootNamespace: "istio-system", problem: "ConfigMap istio-system/istio does not hold a MeshConfig"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := meshconfig.Defaults()
-			err := meshconfig.Apply(&s, &unstructured.Unstructured{Object: map[string]any{"data": map[string]any{"mesh": test.config}}})
+			s := config.Defaults()
+			err := config.Apply(&s, &unstructured.Unstructured{Object: map[string]any{"data": map[string]any{"mesh": test.text}}})
 			if test.problem == "" && err != nil || test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)) {
 				t.Fatalf("%v instead of %q", err, test.problem)
 			}

@@ -1,7 +1,4 @@
-// Package meshconfig knows what everybody who fills a mesh.Snapshot must know:
-// the versions of Istio's API, its defaults, and the part of its MeshConfig that
-// changes which VirtualService is in force.
-package meshconfig
+package config
 
 import (
 	"cmp"
@@ -13,41 +10,35 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/istio/host"
 )
 
-// IstioGroup is the API of VirtualServices, ServiceEntries and Sidecars.
+// IstioGroup is the API group of VirtualServices, ServiceEntries and Sidecars.
 const IstioGroup = "networking.istio.io"
 
-// IstioVersions are the versions of Istio's API that Squall can use, newest
+// IstioVersions are the versions of Istio's API that are understood here, newest
 // first. Their schemas are the same.
 var IstioVersions = []string{"v1", "v1beta1", "v1alpha3"} //nolint:gochecknoglobals // a constant list
 
 // The ConfigMap that holds the MeshConfig.
 const (
-	Namespace = "istio-system"
-	Name      = "istio"
+	MeshConfigNamespace = "istio-system"
+	MeshConfigName      = "istio"
 )
 
-// The names that Istio and Kubernetes use unless an installation chooses
-// others.
-const (
-	defaultClusterDomain = "cluster.local"
-	defaultRootNamespace = Namespace
-)
-
-// Defaults gives the snapshot of a mesh that is configured as Istio is by
-// default, and that holds no object yet.
-func Defaults() mesh.Snapshot {
-	return mesh.Snapshot{
-		ClusterDomain: defaultClusterDomain,
-		RootNamespace: defaultRootNamespace,
+// Defaults returns the snapshot of a mesh with Istio's default settings and no
+// objects.
+func Defaults() Snapshot {
+	return Snapshot{
+		ClusterDomain: host.DefaultDomain,
+		RootNamespace: MeshConfigNamespace,
 		Namespaces:    map[string]map[string]string{},
 	}
 }
 
-// Apply takes over into a snapshot what the ConfigMap says.
-func Apply(s *mesh.Snapshot, configMap *unstructured.Unstructured) error {
+// Apply applies the MeshConfig in a ConfigMap to a snapshot. It returns an error,
+// and leaves the snapshot as it is, if the MeshConfig cannot be read.
+func Apply(s *Snapshot, configMap *unstructured.Unstructured) error {
 	text, _, _ := unstructured.NestedString(configMap.Object, "data", "mesh")
 	var config struct {
 		DefaultVirtualServiceExportTo []string `yaml:"defaultVirtualServiceExportTo"`
@@ -63,7 +54,7 @@ func Apply(s *mesh.Snapshot, configMap *unstructured.Unstructured) error {
 		} `yaml:"discoverySelectors"`
 	}
 	if err := yaml.Unmarshal([]byte(text), &config); err != nil {
-		return fmt.Errorf("ConfigMap %s/%s holds no MeshConfig: %w", Namespace, Name, err)
+		return fmt.Errorf("ConfigMap %s/%s does not hold a MeshConfig: %w", MeshConfigNamespace, MeshConfigName, err)
 	}
 	var selectors []labels.Selector
 	for _, d := range config.DiscoverySelectors {
@@ -73,7 +64,7 @@ func Apply(s *mesh.Snapshot, configMap *unstructured.Unstructured) error {
 		}
 		parsed, err := metav1.LabelSelectorAsSelector(selector)
 		if err != nil {
-			return fmt.Errorf("ConfigMap %s/%s has a discoverySelector that is none: %w", Namespace, Name, err)
+			return fmt.Errorf("ConfigMap %s/%s has an invalid discoverySelector: %w", MeshConfigNamespace, MeshConfigName, err)
 		}
 		selectors = append(selectors, parsed)
 	}

@@ -1,4 +1,4 @@
-package mesh_test
+package advice_test
 
 import (
 	"testing"
@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/advice"
 )
 
 func routes(t *testing.T, text string) []map[string]any {
@@ -95,7 +95,7 @@ func TestDiffRoutes(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want, mesh.DiffRoutes(routes(t, test.before), routes(t, test.during))); diff != "" {
+			if diff := cmp.Diff(test.want, advice.DiffRoutes(routes(t, test.before), routes(t, test.during))); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -1,4 +1,4 @@
-package mesh
+package match
 
 import (
 	"flag"
@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/mesh/meshtest"
 )
 
 // request is what a route's match can see of a call in these tests.
@@ -47,7 +50,7 @@ func takes(c map[string]any, r request) bool {
 		return false
 	}
 	if !bound {
-		for key, value := range mapAt(c, "sourceLabels") {
+		for key, value := range fields.Map(c, "sourceLabels") {
 			if r.labels[key] != value {
 				return false
 			}
@@ -59,13 +62,13 @@ func takes(c map[string]any, r request) bool {
 	if port, set := c["port"]; set && port != r.port {
 		return false
 	}
-	for name, m := range mapAt(c, "headers") {
+	for name, m := range fields.Map(c, "headers") {
 		value, there := r.header(name)
 		if !there || !satisfies(m, value) {
 			return false
 		}
 	}
-	for name, m := range mapAt(c, "withoutHeaders") {
+	for name, m := range fields.Map(c, "withoutHeaders") {
 		// istiod asks Envoy to treat a missing header as an empty one, except
 		// where only its presence matters (route.go, TranslateRouteMatch).
 		fields, _ := m.(map[string]any)
@@ -74,12 +77,12 @@ func takes(c map[string]any, r request) bool {
 			return false
 		}
 	}
-	for name, m := range mapAt(c, "queryParams") {
+	for name, m := range fields.Map(c, "queryParams") {
 		if value, there := r.query[name]; !there || !satisfies(m, value) {
 			return false
 		}
 	}
-	if m := mapAt(c, "uri"); m != nil {
+	if m := fields.Map(c, "uri"); m != nil {
 		uri := r.uri
 		if c["ignoreUriCase"] == true && m["regex"] == nil {
 			uri, m = strings.ToLower(uri), lowerCase(m)
@@ -88,7 +91,7 @@ func takes(c map[string]any, r request) bool {
 			return false
 		}
 	}
-	m := mapAt(c, "method")
+	m := fields.Map(c, "method")
 	return m == nil || satisfies(m, r.method)
 }
 
@@ -117,101 +120,23 @@ func contains(list []any, wanted string) bool {
 	return false
 }
 
-var (
-	words  = []string{"", "a", "ab", "abc", "b", "ba"}
-	header = []string{"h1", "h2"}
-	labels = []string{"l1", "l2"}
-)
-
-func drawStringMatch(t *rapid.T) map[string]any {
-	switch rapid.IntRange(0, 4).Draw(t, "kind") {
-	case 0:
-		return map[string]any{"exact": rapid.SampledFrom(words).Draw(t, "exact")}
-	case 1:
-		return map[string]any{"prefix": rapid.SampledFrom(words[1:]).Draw(t, "prefix")}
-	case 2:
-		return map[string]any{"regex": rapid.SampledFrom([]string{"a.*", "b?a", "*", "(a|b)+"}).Draw(t, "regex")}
-	default:
-		return map[string]any{}
-	}
-}
-
-func drawHeaders(t *rapid.T, allowPresence bool) map[string]any {
-	headers := map[string]any{}
-	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(header), rapid.ID[string]).Draw(t, "headers") {
-		m := drawStringMatch(t)
-		if len(m) == 0 && !allowPresence {
-			m = map[string]any{"exact": "a"}
-		}
-		headers[name] = m
-	}
-	return headers
-}
-
-func drawLabels(t *rapid.T) map[string]any {
-	drawn := map[string]any{}
-	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(labels), rapid.ID[string]).Draw(t, "labels") {
-		drawn[name] = rapid.SampledFrom([]string{"x", "y"}).Draw(t, "label")
-	}
-	return drawn
-}
-
-// drawCondition draws the match of a route, or of a fault, which has no
-// gateways and no namespace.
-func drawCondition(t *rapid.T, ofRoute bool) map[string]any {
-	c := map[string]any{}
-	if headers := drawHeaders(t, ofRoute); len(headers) > 0 {
-		c["headers"] = headers
-	}
-	if l := drawLabels(t); len(l) > 0 {
-		c["sourceLabels"] = l
-	}
-	if without := drawHeaders(t, true); len(without) > 0 && rapid.Bool().Draw(t, "hasWithout") {
-		c["withoutHeaders"] = without
-	}
-	if query := drawHeaders(t, false); len(query) > 0 && rapid.Bool().Draw(t, "hasQuery") {
-		c["queryParams"] = query
-	}
-	if rapid.Bool().Draw(t, "hasURI") {
-		c["uri"] = rapid.SampledFrom([]map[string]any{{"prefix": "/"}, {"prefix": "/a"}, {"prefix": "/A"}, {"exact": "/ab"}, {"exact": "/AB"}, {"regex": "/a.*"}, {"regex": "/.*b"}}).Draw(t, "uri")
-	}
-	// Istio takes it on any match, though it means nothing without a uri or
-	// beside a regex; Load refuses it there.
-	if m := mapAt(c, "uri"); (ofRoute || m != nil && m["regex"] == nil) && rapid.Bool().Draw(t, "ignoreCase") {
-		c["ignoreUriCase"] = true
-	}
-	if rapid.Bool().Draw(t, "hasMethod") {
-		c["method"] = rapid.SampledFrom([]map[string]any{{"exact": "GET"}, {"prefix": "P"}, {"regex": "GET|PUT"}}).Draw(t, "method")
-	}
-	if rapid.Bool().Draw(t, "hasPort") {
-		c["port"] = rapid.SampledFrom([]int64{80, 90}).Draw(t, "port")
-	}
-	if ofRoute && rapid.Bool().Draw(t, "hasNamespace") {
-		c["sourceNamespace"] = rapid.SampledFrom([]string{"shop", "prod"}).Draw(t, "namespace")
-	}
-	if ofRoute && rapid.Bool().Draw(t, "hasGateways") {
-		c["gateways"] = rapid.SampledFrom([][]any{{"mesh"}, {"ingress"}, {"mesh", "ingress"}}).Draw(t, "gateways")
-	}
-	return c
-}
-
 func drawRequest(t *rapid.T) request {
 	r := request{
 		uri:    rapid.SampledFrom([]string{"/", "/a", "/A", "/ab", "/AB", "/aB", "/abc", "/b"}).Draw(t, "requestURI"),
 		method: rapid.SampledFrom([]string{"GET", "PUT", "POST"}).Draw(t, "requestMethod"),
 		query:  map[string]string{}, headers: map[string]string{}, labels: map[string]string{}, port: rapid.SampledFrom([]int64{80, 90}).Draw(t, "requestPort"), namespace: "shop",
 	}
-	for _, name := range header {
+	for _, name := range meshtest.Headers {
 		if rapid.Bool().Draw(t, "hasHeader") {
-			r.headers[name] = rapid.SampledFrom(words).Draw(t, "header")
+			r.headers[name] = rapid.SampledFrom(meshtest.Words).Draw(t, "header")
 		}
 	}
-	for _, name := range header {
+	for _, name := range meshtest.Headers {
 		if rapid.Bool().Draw(t, "hasParam") {
-			r.query[name] = rapid.SampledFrom(words).Draw(t, "param")
+			r.query[name] = rapid.SampledFrom(meshtest.Words).Draw(t, "param")
 		}
 	}
-	for _, name := range labels {
+	for _, name := range meshtest.Labels {
 		if rapid.Bool().Draw(t, "hasLabel") {
 			r.labels[name] = rapid.SampledFrom([]string{"x", "y"}).Draw(t, "requestLabel")
 		}
@@ -223,12 +148,12 @@ func drawRequest(t *rapid.T) request {
 func intersectIsExact(t *rapid.T) {
 	var matches, fault []map[string]any
 	for range rapid.IntRange(0, 2).Draw(t, "matches") {
-		matches = append(matches, drawCondition(t, true))
+		matches = append(matches, meshtest.Condition(t, true))
 	}
 	for range rapid.IntRange(1, 2).Draw(t, "conditions") {
-		fault = append(fault, drawCondition(t, false))
+		fault = append(fault, meshtest.Condition(t, false))
 	}
-	both, err := intersect(matches, fault, "shop")
+	both, err := Intersect(matches, fault, "shop")
 	if err != nil {
 		return // refused, which is always honest
 	}
@@ -264,9 +189,9 @@ func FuzzIntersect(f *testing.F) { f.Fuzz(rapid.MakeFuzz(intersectIsExact)) }
 
 func TestIntersectLeavesItsInputAlone(t *testing.T) {
 	match := map[string]any{"headers": map[string]any{"h1": map[string]any{"prefix": "a"}}, "sourceLabels": map[string]any{"l1": "x"}}
-	fault := condition{"headers": map[string]any{"h1": map[string]any{"exact": "ab"}, "h2": map[string]any{"exact": "b"}}, "sourceLabels": map[string]any{"l2": "y"}}
+	fault := Condition{"headers": map[string]any{"h1": map[string]any{"exact": "ab"}, "h2": map[string]any{"exact": "b"}}, "sourceLabels": map[string]any{"l2": "y"}}
 	matchBefore, faultBefore := fmt.Sprint(match), fmt.Sprint(fault)
-	if _, err := intersect([]map[string]any{maps.Clone(match)}, []condition{fault}, "shop"); err != nil {
+	if _, err := Intersect([]map[string]any{maps.Clone(match)}, []Condition{fault}, "shop"); err != nil {
 		t.Fatal(err)
 	}
 	if fmt.Sprint(match) != matchBefore || fmt.Sprint(fault) != faultBefore {

@@ -1,4 +1,6 @@
-package mesh
+// Package advice tells users about a plan: what may be wrong with it although it is
+// not refused, and how it changes the routes.
+package advice
 
 import (
 	"fmt"
@@ -14,13 +16,18 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/promql"
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/istio/host"
+	"github.com/squall-chaos/squall/istio/telemetry"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
-// Warnings says what a plan that is not refused may still get wrong, one
-// sentence each: first about the experiment, then about each namespace of
-// callers and the object that is made for it.
-func Warnings(s Snapshot, e experiments.Experiment, p Plan) []string {
+// Warnings returns what may be wrong with a plan that is not refused, one sentence
+// each: first about the experiment, then about each namespace of callers and the
+// object for it.
+func Warnings(s config.Snapshot, e experiments.Experiment, p mesh.Plan) []string {
 	w := &warnings{s: s, e: e, p: p}
 	w.blindQueries()
 	w.unusualMatches()
@@ -29,7 +36,7 @@ func Warnings(s Snapshot, e experiments.Experiment, p Plan) []string {
 		w.notInjected(d)
 	}
 	for _, object := range slices.Concat(p.Objects, statesOf(p)) {
-		if object.GetKind() != virtualServiceKind {
+		if object.GetKind() != objects.KindVirtualService {
 			continue
 		}
 		w.unexercised(object)
@@ -39,8 +46,8 @@ func Warnings(s Snapshot, e experiments.Experiment, p Plan) []string {
 	return w.found
 }
 
-// statesOf gives the later states of a plan's objects.
-func statesOf(p Plan) []*unstructured.Unstructured {
+// statesOf returns the later states of a plan's objects.
+func statesOf(p mesh.Plan) []*unstructured.Unstructured {
 	states := make([]*unstructured.Unstructured, len(p.Steps))
 	for i, step := range p.Steps {
 		states[i] = step.Object
@@ -48,13 +55,11 @@ func statesOf(p Plan) []*unstructured.Unstructured {
 	return states
 }
 
-const virtualServiceKind = "VirtualService"
-
-// warnings collects.
+// warnings collects the warnings about a plan.
 type warnings struct {
-	s     Snapshot
+	s     config.Snapshot
 	e     experiments.Experiment
-	p     Plan
+	p     mesh.Plan
 	found []string
 }
 
@@ -64,13 +69,13 @@ func (w *warnings) add(format string, args ...any) {
 	}
 }
 
-// blindQueries names what is measured at the target's own proxies, where a
-// request that the callers' proxies have answered or lost never arrives.
+// blindQueries warns of measures at the target's proxies, where requests that the
+// callers' proxies abort or divert never arrive.
 func (w *warnings) blindQueries() {
 	check := func(what string, probe experiments.Probe) {
 		for _, d := range w.p.Decisions {
 			lost := lostRequests(d.Injections)
-			if lost != "" && probe.In(experiments.During) && seesDestinationOnly(probe.PromQL(), w.s.destinationLabels(d.Host)) {
+			if lost != "" && probe.In(experiments.During) && seesDestinationOnly(probe.PromQL(), destinationLabels(w.s, d.Host)) {
 				w.add(`%s %q counts what the destination reports, where %s requests never arrive: select reporter=~"source|waypoint" instead`, what, probe.Name, lost)
 			}
 		}
@@ -83,7 +88,7 @@ func (w *warnings) blindQueries() {
 	}
 }
 
-// lostRequests names the requests that never reach the target.
+// lostRequests returns in words which requests never reach the target.
 func lostRequests(injections experiments.Injections) string {
 	var lost []string
 	if slices.ContainsFunc(injections, func(i experiments.Injection) bool { return i.Fault.Abort != nil }) {
@@ -95,20 +100,20 @@ func lostRequests(injections experiments.Injections) string {
 	return strings.Join(lost, " and ")
 }
 
-// destinationLabels gives the labels by which Istio's metrics name a host.
-func (s Snapshot) destinationLabels(host string) map[string]string {
-	named := map[string]string{"destination_service": host, "destination_service_name": host}
+// destinationLabels returns the labels by which Istio's metrics name a host.
+func destinationLabels(s config.Snapshot, host string) map[string]string {
+	named := map[string]string{telemetry.LabelDestination: host, telemetry.LabelDestinationName: host}
 	for _, service := range s.Services {
-		if strings.EqualFold(host, s.serviceHost(service)) {
-			named["destination_service_name"] = service.Name
-			named["destination_service_namespace"] = service.Namespace
+		if strings.EqualFold(host, s.HostOf(service)) {
+			named[telemetry.LabelDestinationName] = service.Name
+			named[telemetry.LabelDestinationNamespace] = service.Namespace
 		}
 	}
 	return named
 }
 
-// seesDestinationOnly reports whether a part of a query selects metrics of
-// Istio about the host, from no reporter but the destination.
+// seesDestinationOnly reports whether a part of a query selects Istio's metrics
+// about the host from no reporter other than the destination.
 func seesDestinationOnly(query string, host map[string]string) bool {
 	expression, err := promql.Parse(query)
 	if err != nil {
@@ -116,28 +121,26 @@ func seesDestinationOnly(query string, host map[string]string) bool {
 	}
 	for _, matchers := range parser.ExtractSelectors(expression) {
 		about := slices.ContainsFunc(matchers, func(m *promlabels.Matcher) bool {
-			return m.Name == model.MetricNameLabel && m.Type == promlabels.MatchEqual && strings.HasPrefix(m.Value, "istio_")
+			return m.Name == model.MetricNameLabel && m.Type == promlabels.MatchEqual && strings.HasPrefix(m.Value, telemetry.Prefix)
 		})
 		for label, value := range host {
 			about = about && accepts(matchers, label, value)
 		}
-		if about && accepts(matchers, reporterLabel, "destination") && !accepts(matchers, reporterLabel, "source") && !accepts(matchers, reporterLabel, "waypoint") {
+		if about && accepts(matchers, telemetry.LabelReporter, telemetry.ReporterDestination) &&
+			!accepts(matchers, telemetry.LabelReporter, telemetry.ReporterSource) && !accepts(matchers, telemetry.LabelReporter, telemetry.ReporterWaypoint) {
 			return true
 		}
 	}
 	return false
 }
 
-// reporterLabel tells at whose proxy a request was counted.
-const reporterLabel = "reporter"
-
-// accepts reports whether a series with that label may be selected.
+// accepts reports whether the matchers accept a value of a label.
 func accepts(matchers []*promlabels.Matcher, label, value string) bool {
 	return !slices.ContainsFunc(matchers, func(m *promlabels.Matcher) bool { return m.Name == label && !m.Matches(value) })
 }
 
-// unusualMatches names conditions that proxyless gRPC callers do not evaluate
-// as Envoy does (google.golang.org/grpc/internal/xds/xdsclient/xdsresource and
+// unusualMatches warns of conditions that proxyless gRPC callers do not evaluate as
+// Envoy does (google.golang.org/grpc/internal/xds/xdsclient/xdsresource and
 // its matchers: routes with query parameters are skipped, pseudo headers and
 // the absence of a header never match).
 func (w *warnings) unusualMatches() {
@@ -155,11 +158,11 @@ func (w *warnings) unusualMatches() {
 		note("withoutHeaders", len(m.WithoutHeaders) > 0)
 	}
 	if len(fields) > 0 {
-		w.add("spec.match names %s, which proxyless gRPC callers do not honour, so the fault misses their requests: match uri or headers if there are such callers", strings.Join(fields, ", "))
+		w.add("spec.match names %s, which proxyless gRPC callers do not evaluate, so the fault misses their requests: match uri or headers if there are such callers", strings.Join(fields, ", "))
 	}
 }
 
-// allMatches gives the matches of an experiment and of its faults.
+// allMatches returns the matches of an experiment and of its faults.
 func allMatches(s experiments.Spec) []experiments.Match {
 	all := slices.Clone(s.Match)
 	for _, f := range s.Faults {
@@ -168,60 +171,61 @@ func allMatches(s experiments.Spec) []experiments.Match {
 	return all
 }
 
-// shareOfSubset explains the percentage of a fault on one subset.
+// shareOfSubset warns that the percentage of a fault is that of one subset.
 func (w *warnings) shareOfSubset() {
 	for _, d := range w.p.Decisions {
-		base := w.s.objectInForce(d)
+		base := baseOf(w.s, d)
 		for _, i := range d.Injections {
 			if base != nil && i.Target.Subset != "" && i.Percentage < 100 && splits(base, i.Target.Subset) {
 				w.add("VirtualService %s splits requests by weight, so %g %% of subset %s is less than %g %% of all requests: raise the percentage, or leave out target.subset, if all requests were meant",
-					*d.InForce, i.Percentage, i.Target.Subset, i.Percentage)
+					*d.Effective, i.Percentage, i.Target.Subset, i.Percentage)
 			}
 		}
 	}
 }
 
-// objectInForce finds the VirtualService in force for the callers of a decision.
-func (s Snapshot) objectInForce(d Decision) *unstructured.Unstructured {
-	if d.InForce == nil {
+// baseOf returns the effective VirtualService of a decision, or nil if there is none.
+func baseOf(s config.Snapshot, d mesh.Decision) *unstructured.Unstructured {
+	if d.Effective == nil {
 		return nil
 	}
 	for _, vs := range s.VirtualServices {
-		if vs.GetNamespace()+"/"+vs.GetName() == *d.InForce {
+		if vs.GetNamespace()+"/"+vs.GetName() == *d.Effective {
 			return vs
 		}
 	}
 	return nil
 }
 
-// splits reports whether a route sends only a part of its requests to a subset.
+// splits reports whether a VirtualService has a route that sends only a part of its
+// requests to a subset.
 func splits(vs *unstructured.Unstructured, subset string) bool {
-	for _, route := range mapsAt(mapAt(vs.Object, "spec"), "http") {
-		weighted := mapsAt(route, "route")
-		if len(weighted) > 1 && slices.ContainsFunc(weighted, func(w map[string]any) bool { return mapAt(w, "destination")["subset"] == subset }) {
+	for _, route := range fields.Maps(fields.Map(vs.Object, "spec"), "http") {
+		weighted := fields.Maps(route, "route")
+		if len(weighted) > 1 && slices.ContainsFunc(weighted, func(w map[string]any) bool { return fields.Map(w, "destination")["subset"] == subset }) {
 			return true
 		}
 	}
 	return false
 }
 
-// notInjected names callers that may have no proxy to inject the fault. A
-// namespace without any label is known by name only, because the API server
-// labels each.
-func (w *warnings) notInjected(d Decision) {
+// notInjected warns of callers that may have no proxy to inject the fault. Of a
+// namespace without labels only the name is known, because the API server labels
+// every namespace.
+func (w *warnings) notInjected(d mesh.Decision) {
 	labels, exists := w.s.Namespaces[d.Callers]
-	if !exists || len(labels) == 0 || Injected(labels) {
+	if !exists || len(labels) == 0 || config.Injected(labels) {
 		return
 	}
 	w.add("namespace %s is not labelled for sidecar injection (istio-injection=enabled or istio.io/rev), and a caller without a proxy is not disturbed: check that its pods are injected one by one", d.Callers)
 }
 
-// unexercised names routes whose timeout or retries the fault comes before:
-// Envoy's fault filter acts ahead of the router, which has both.
+// unexercised warns of routes with a timeout or retries, which abort and delay do
+// not exercise: Envoy's fault filter acts before the router, which has both.
 func (w *warnings) unexercised(object *unstructured.Unstructured) {
 	var carriers, unused []string
-	for i, route := range mapsAt(mapAt(object.Object, "spec"), "http") {
-		if fault := mapAt(route, "fault"); fault["abort"] == nil && fault["delay"] == nil {
+	for i, route := range fields.Maps(fields.Map(object.Object, "spec"), "http") {
+		if fault := fields.Map(route, "fault"); fault["abort"] == nil && fault["delay"] == nil {
 			continue
 		}
 		own := resilience(route)
@@ -237,7 +241,7 @@ func (w *warnings) unexercised(object *unstructured.Unstructured) {
 	}
 }
 
-// resilience names what a route has against a target that fails or is slow.
+// resilience returns what a route has against a target that fails or is slow.
 func resilience(route map[string]any) []string {
 	var names []string
 	if hasTimeout(route) {
@@ -256,16 +260,16 @@ func hasTimeout(route map[string]any) bool {
 }
 
 func hasRetries(route map[string]any) bool {
-	retries := mapAt(route, "retries")
-	attempts, _ := asInt(retries["attempts"])
+	retries := fields.Map(route, "retries")
+	attempts, _ := fields.Int(retries["attempts"])
 	return retries != nil && (attempts > 0 || retries["perTryTimeout"] != nil)
 }
 
-// crossOrigin names routes that proxyless gRPC callers do not take, with all
-// others of the same configuration: the filter that corsPolicy configures is
-// unknown to them.
+// crossOrigin warns of routes that proxyless gRPC callers reject together with all
+// others of the same configuration, because they do not know the filter of
+// corsPolicy.
 func (w *warnings) crossOrigin(object *unstructured.Unstructured) {
-	for i, route := range mapsAt(mapAt(object.Object, "spec"), "http") {
+	for i, route := range fields.Maps(fields.Map(object.Object, "spec"), "http") {
 		if route["corsPolicy"] != nil {
 			w.add("%s of %s has a corsPolicy, because of which proxyless gRPC callers reject the whole route configuration and keep their old one: name only callers with sidecars",
 				routeInWords(i, route), nameInWords(object))
@@ -274,31 +278,31 @@ func (w *warnings) crossOrigin(object *unstructured.Unstructured) {
 	}
 }
 
-// analysis tells which findings of istioctl analyze belong to the run. The
-// analyzer compares the hosts of what is visible in the same namespaces
+// analysis warns of findings of istioctl analyze that the run causes. The analyzer
+// compares the hosts of the VirtualServices that are visible in the same namespaces
 // (istio.io/istio/pkg/config/analysis/analyzers/virtualservice,
 // ConflictingMeshGatewayHostsAnalyzer).
 func (w *warnings) analysis(object *unstructured.Unstructured) {
 	annotations := object.GetAnnotations()
 	for _, d := range w.p.Decisions {
-		if d.Placement != Shadow || d.Host != annotations[HostAnnotation] || d.Callers != annotations[CallersAnnotation] {
+		if d.Placement != mesh.Shadow || d.Host != annotations[objects.HostAnnotation] || d.Callers != annotations[objects.CallersAnnotation] {
 			continue
 		}
-		if base := w.s.objectInForce(d); base != nil && w.s.conflicts(base, d.Host) {
+		if base := baseOf(w.s, d); base != nil && conflicts(w.s, base, d.Host) {
 			w.add("%s takes the place of VirtualService %s on purpose: expect istioctl analyze to report IST0109 (ConflictingMeshGatewayVirtualServiceHosts) for the two while the run lasts, and ignore it until then",
-				nameInWords(object), *d.InForce)
+				nameInWords(object), *d.Effective)
 		}
 	}
 }
 
-// conflicts reports whether the analyzer compares a VirtualService with a
-// shadow of the host: a public one in any case, another only by the same name.
-func (s Snapshot) conflicts(base *unstructured.Unstructured, name string) bool {
-	exportTo := stringsAt(base.Object, "spec", "exportTo")
+// conflicts reports whether the analyzer compares a VirtualService with a shadow of
+// the host: a public one always, another one only if it has the same host.
+func conflicts(s config.Snapshot, base *unstructured.Unstructured, name string) bool {
+	exportTo := fields.Strings(base.Object, "spec", "exportTo")
 	if len(exportTo) == 0 || slices.Contains(exportTo, "*") {
 		return true
 	}
-	return slices.ContainsFunc(stringsAt(base.Object, "spec", "hosts"), func(h string) bool {
+	return slices.ContainsFunc(fields.Strings(base.Object, "spec", "hosts"), func(h string) bool {
 		return strings.EqualFold(name, host.Qualify(h, base.GetNamespace(), s.ClusterDomain))
 	})
 }
@@ -307,7 +311,7 @@ func nameInWords(object *unstructured.Unstructured) string {
 	return fmt.Sprintf("%s %s/%s", object.GetKind(), object.GetNamespace(), object.GetName())
 }
 
-// routeInWords names a route by its number, counted from 1, and its name.
+// routeInWords returns a route's number, counted from 1, and its name.
 func routeInWords(i int, route map[string]any) string {
 	words := fmt.Sprintf("http route %d", i+1)
 	if name, _ := route["name"].(string); name != "" {

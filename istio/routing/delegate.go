@@ -1,4 +1,4 @@
-package mesh
+package routing
 
 import (
 	"cmp"
@@ -8,31 +8,35 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/istio/host"
 )
 
-// httpRoutes gives the http routes of a VirtualService as istiod uses them: each route that delegates is replaced by the routes of its child,
-// and left out when there is none that it may have
-// (istio.io/istio/pilot/pkg/model, mergeVirtualServices). The hosts of a child
-// are made fully qualified. The children are given too: they are part of what
-// is in force.
-func (s Snapshot) httpRoutes(root *unstructured.Unstructured) (routes []map[string]any, children []*unstructured.Unstructured) {
-	for _, route := range mapsAt(mapAt(root.Object, "spec"), "http") {
+// httpRoutes returns the HTTP routes of a VirtualService as istiod uses them: each
+// route that delegates is replaced by the routes of its child, and left out if
+// there is no child that it may delegate to (istio.io/istio/pilot/pkg/model,
+// mergeVirtualServices). The hosts of a child are made fully qualified. It also
+// returns the children, whose changes change the routes.
+func httpRoutes(s config.Snapshot, root *unstructured.Unstructured) (routes []map[string]any, children []*unstructured.Unstructured) {
+	for _, route := range fields.Maps(fields.Map(root.Object, "spec"), "http") {
 		route = withoutEmpty(route)
-		delegate := mapAt(route, "delegate")
+		delegate := fields.Map(route, "delegate")
 		if delegate == nil {
 			routes = append(routes, route)
 			continue
 		}
 		name, _ := delegate["name"].(string)
 		namespace, _ := delegate["namespace"].(string)
-		child := s.delegate(cmp.Or(namespace, root.GetNamespace()), name, root.GetNamespace())
+		child := delegateOf(s, cmp.Or(namespace, root.GetNamespace()), name, root.GetNamespace())
 		if child == nil {
 			continue
 		}
 		children = append(children, child)
-		spec := runtime.DeepCopyJSON(mapAt(child.Object, "spec"))
-		qualifyDestinations(spec, child.GetNamespace(), s.ClusterDomain)
-		for _, own := range mapsAt(spec, "http") {
+		spec := runtime.DeepCopyJSON(fields.Map(child.Object, "spec"))
+		QualifyDestinations(spec, child.GetNamespace(), s.ClusterDomain)
+		for _, own := range fields.Maps(spec, "http") {
 			if merged, ok := mergeRoutes(route, withoutEmpty(own)); ok {
 				routes = append(routes, merged)
 			}
@@ -42,12 +46,12 @@ func (s Snapshot) httpRoutes(root *unstructured.Unstructured) (routes []map[stri
 }
 
 // delegate finds the VirtualService without hosts that a root may delegate to.
-func (s Snapshot) delegate(namespace, name, rootNamespace string) *unstructured.Unstructured {
+func delegateOf(s config.Snapshot, namespace, name, rootNamespace string) *unstructured.Unstructured {
 	for _, vs := range s.VirtualServices {
-		if vs.GetNamespace() != namespace || vs.GetName() != name || len(stringsAt(vs.Object, "spec", "hosts")) > 0 {
+		if vs.GetNamespace() != namespace || vs.GetName() != name || len(fields.Strings(vs.Object, "spec", "hosts")) > 0 {
 			continue
 		}
-		if s.bucketFor(vs, rootNamespace) == hidden {
+		if s.VisibilityOf(vs, rootNamespace) == config.Hidden {
 			return nil
 		}
 		return vs
@@ -59,10 +63,10 @@ func (s Snapshot) delegate(namespace, name, rootNamespace string) *unstructured.
 // has none of its own (istio.io/istio/pilot/pkg/model, mergeHTTPRoute).
 var inherited = []string{"rewrite", "directResponse", "timeout", "retries", "fault", "mirror", "mirrorPercent", "mirrorPercentage", "mirrors", "corsPolicy", "headers"} //nolint:gochecknoglobals // a constant list
 
-// mergeRoutes gives a child's route as the root's route lets it be; ok is false
-// when the root's match leaves nothing of it.
+// mergeRoutes returns a child's route within the root's route; ok is false if no
+// request can match both.
 func mergeRoutes(root, child map[string]any) (merged map[string]any, ok bool) {
-	match, ok := mergeMatches(mapsAt(root, "match"), mapsAt(child, "match"))
+	match, ok := mergeMatches(fields.Maps(root, "match"), fields.Maps(child, "match"))
 	if !ok {
 		return nil, false
 	}
@@ -80,8 +84,8 @@ func mergeRoutes(root, child map[string]any) (merged map[string]any, ok bool) {
 	return merged, true
 }
 
-// joinNames names what is merged of two: root-child, or as the one that has a
-// name.
+// joinNames sets the name of a merged route or match: root-child, or the name of
+// the one that has a name.
 func joinNames(merged, root, child map[string]any) {
 	outer, _ := root["name"].(string)
 	inner, _ := child["name"].(string)
@@ -94,14 +98,14 @@ func joinNames(merged, root, child map[string]any) {
 	}
 }
 
-// mergeMatches gives the matches of a child within those of its root. Each of
-// the child's must be within one of the root's at least.
+// mergeMatches returns the matches of a child within those of its root; ok is
+// false if one of the child's is within none of the root's.
 func mergeMatches(root, child []map[string]any) (merged []any, ok bool) {
 	switch {
 	case len(root) == 0:
-		return mapsToAny(child), true
+		return fields.List(child), true
 	case len(child) == 0:
-		return mapsToAny(root), true
+		return fields.List(root), true
 	}
 	for _, inner := range child {
 		found := false
@@ -117,7 +121,7 @@ func mergeMatches(root, child []map[string]any) (merged []any, ok bool) {
 	return merged, true
 }
 
-// mergeMatch gives a child's match with what only the root's says.
+// mergeMatch returns a child's match with the fields that only the root's has.
 func mergeMatch(outer, inner map[string]any) map[string]any {
 	merged := runtime.DeepCopyJSON(inner)
 	joinNames(merged, outer, inner)
@@ -127,26 +131,26 @@ func mergeMatch(outer, inner map[string]any) map[string]any {
 		}
 	}
 	for _, field := range []string{"headers", "withoutHeaders", "queryParams", "sourceLabels"} {
-		if own := mapAt(outer, field); own != nil {
+		if own := fields.Map(outer, field); own != nil {
 			all := runtime.DeepCopyJSON(own)
-			maps.Copy(all, mapAt(inner, field))
+			maps.Copy(all, fields.Map(inner, field))
 			merged[field] = all
 		}
 	}
 	return merged
 }
 
-// conflict reports whether a child's match is not within the root's, with all
-// of istiod's asymmetries (istio.io/istio/pilot/pkg/model, hasConflict).
+// conflict reports whether a child's match is not within the root's. The
+// asymmetries are istiod's (istio.io/istio/pilot/pkg/model, hasConflict).
 func conflict(outer, inner map[string]any) bool {
-	for _, field := range textFields {
-		if textsConflict(mapAt(outer, field), mapAt(inner, field)) {
+	for _, field := range TextFields {
+		if textsConflict(fields.Map(outer, field), fields.Map(inner, field)) {
 			return true
 		}
 	}
 	for _, field := range []string{"headers", "withoutHeaders", "queryParams"} {
-		for key := range mapAt(inner, field) {
-			if textsConflict(mapAt(mapAt(outer, field), key), mapAt(mapAt(inner, field), key)) {
+		for key := range fields.Map(inner, field) {
+			if textsConflict(fields.Map(fields.Map(outer, field), key), fields.Map(fields.Map(inner, field), key)) {
 				return true
 			}
 		}
@@ -154,20 +158,20 @@ func conflict(outer, inner map[string]any) bool {
 	if (outer["ignoreUriCase"] == true) != (inner["ignoreUriCase"] == true) {
 		return true
 	}
-	outerPort, _ := asInt(outer["port"])
-	innerPort, _ := asInt(inner["port"])
+	outerPort, _ := fields.Int(outer["port"])
+	innerPort, _ := fields.Int(inner["port"])
 	if outerPort > 0 && innerPort > 0 && outerPort != innerPort {
 		return true
 	}
 	if namespace, _ := outer["sourceNamespace"].(string); namespace != "" && inner["sourceNamespace"] != namespace {
 		return true
 	}
-	for key, value := range mapAt(inner, "sourceLabels") {
-		if own, has := mapAt(outer, "sourceLabels")[key]; has && own != value {
+	for key, value := range fields.Map(inner, "sourceLabels") {
+		if own, has := fields.Map(outer, "sourceLabels")[key]; has && own != value {
 			return true
 		}
 	}
-	outerGateways, innerGateways := stringsAt(outer, "gateways"), stringsAt(inner, "gateways")
+	outerGateways, innerGateways := fields.Strings(outer, "gateways"), fields.Strings(inner, "gateways")
 	if len(outerGateways) == 0 || len(innerGateways) == 0 {
 		return false
 	}
@@ -175,7 +179,7 @@ func conflict(outer, inner map[string]any) bool {
 }
 
 // textsConflict compares two string matches as istiod does: a regex conflicts
-// with anything, and so does a root that asks for presence only
+// with everything, and so does a root that only requires presence
 // (istio.io/istio/pilot/pkg/model, stringMatchConflict).
 func textsConflict(outer, inner map[string]any) bool {
 	if outer == nil || inner == nil {
@@ -192,7 +196,7 @@ func textsConflict(outer, inner map[string]any) bool {
 	return true
 }
 
-// withoutEmpty gives a route without the conditions that hold nothing, such as
+// withoutEmpty returns a route without the empty fields of its matches, such as
 // gateways: [] and port: 0. Istio reads them as omitted, because protobuf does.
 func withoutEmpty(route map[string]any) map[string]any {
 	matches, _ := route["match"].([]any)
@@ -222,7 +226,7 @@ func hasEmpty(c map[string]any) bool {
 	return false
 }
 
-// isEmpty reports whether a field of a match holds nothing.
+// isEmpty reports whether a field of a match is empty.
 func isEmpty(field string, value any) bool {
 	switch field {
 	case "gateways":
@@ -231,7 +235,7 @@ func isEmpty(field string, value any) bool {
 	case "sourceNamespace", "name", "statPrefix":
 		return value == ""
 	case "port":
-		number, is := asInt(value)
+		number, is := fields.Int(value)
 		return is && number == 0
 	case "sourceLabels", "headers", "withoutHeaders", "queryParams":
 		all, is := value.(map[string]any)
@@ -240,5 +244,34 @@ func isEmpty(field string, value any) bool {
 		return value == false
 	default:
 		return value == nil
+	}
+}
+
+// TextFields are the fields of a match that hold one string match.
+var TextFields = []string{"uri", "scheme", "method", "authority"} //nolint:gochecknoglobals // a constant list
+
+// QualifyDestinations completes the short host names of a spec that moves to
+// another namespace, where they would mean other Services.
+func QualifyDestinations(spec map[string]any, namespace, domain string) {
+	qualifyHost := func(destination map[string]any) {
+		if name, ok := destination["host"].(string); ok {
+			destination["host"] = host.Qualify(name, namespace, domain)
+		}
+	}
+	for _, protocol := range []string{"http", "tcp", "tls"} {
+		for _, route := range fields.Maps(spec, protocol) {
+			for _, weighted := range fields.Maps(route, "route") {
+				qualifyHost(fields.Map(weighted, "destination"))
+			}
+			if protocol != "http" {
+				continue
+			}
+			if mirror := fields.Map(route, "mirror"); mirror != nil {
+				qualifyHost(mirror)
+			}
+			for _, mirror := range fields.Maps(route, "mirrors") {
+				qualifyHost(fields.Map(mirror, "destination"))
+			}
+		}
 	}
 }

@@ -1,13 +1,11 @@
-package meshconfig
+package config
 
 import (
 	"strings"
-
-	"github.com/squall-chaos/squall/mesh"
 )
 
-// Service is the manifest of a Kubernetes Service, as far as it matters.
-type Service struct {
+// ServiceManifest is the manifest of a Kubernetes Service, without the fields that do not matter here.
+type ServiceManifest struct {
 	Metadata struct {
 		Namespace   string            `json:"namespace"`
 		Name        string            `json:"name"`
@@ -26,9 +24,9 @@ type Service struct {
 	} `json:"spec"`
 }
 
-// Known gives what a plan needs of it.
-func (s Service) Known() mesh.Service {
-	service := mesh.Service{Namespace: s.Metadata.Namespace, Name: s.Metadata.Name, Labels: s.Metadata.Labels}
+// Service returns the parts of the manifest that a Snapshot holds.
+func (s ServiceManifest) Service() Service {
+	service := Service{Namespace: s.Metadata.Namespace, Name: s.Metadata.Name, Labels: s.Metadata.Labels}
 	if exportTo := s.Metadata.Annotations[exportToAnnotation]; exportTo != "" {
 		for namespace := range strings.SplitSeq(exportTo, ",") {
 			service.ExportTo = append(service.ExportTo, strings.TrimSpace(namespace))
@@ -38,10 +36,10 @@ func (s Service) Known() mesh.Service {
 		service.ExternalName = s.Spec.ExternalName
 	}
 	for _, port := range s.Spec.Ports {
-		service.Ports = append(service.Ports, mesh.Port{Number: port.Port, Name: port.Name, Protocol: port.Protocol, AppProtocol: port.AppProtocol, OfService: true})
+		service.Ports = append(service.Ports, Port{Number: port.Port, Name: port.Name, Declared: port.Protocol, AppProtocol: port.AppProtocol, OfService: true})
 	}
 	return service
 }
 
-// exportToAnnotation is a Service's exportTo.
+// exportToAnnotation is the exportTo of a Service.
 const exportToAnnotation = "networking.istio.io/exportTo"

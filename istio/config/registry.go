@@ -1,0 +1,107 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/istio/host"
+)
+
+// Entry is an entry of the service registry for a host: a Service or a
+// ServiceEntry.
+type Entry struct {
+	Kind, Namespace, Name string
+	Labels                map[string]string
+	// ExportTo is empty where the default applies.
+	ExportTo []string
+	Ports    []Port
+	// Addressed reports whether proxies listen at an address that only this entry
+	// has.
+	Addressed bool
+	// ExternalName is the host that the entry is an alias of; empty if it is not an
+	// alias.
+	ExternalName string
+}
+
+// HostOf returns the host name of a Service.
+func (s Snapshot) HostOf(service Service) string {
+	return host.Service(service.Name, service.Namespace, s.ClusterDomain)
+}
+
+// Entries returns the entries of the registry for a host, Services first. Hosts
+// compare without regard to case.
+func (s Snapshot) Entries(name string) []Entry {
+	var found []Entry
+	for _, service := range s.Services {
+		if strings.EqualFold(name, s.HostOf(service)) {
+			found = append(found, Entry{
+				Kind: "Service", Namespace: service.Namespace, Name: service.Name, Labels: service.Labels,
+				ExportTo: service.ExportTo, Ports: service.Ports, Addressed: true, ExternalName: service.ExternalName,
+			})
+		}
+	}
+	for _, entry := range s.ServiceEntries {
+		if HasHost(entry, name) {
+			found = append(found, Entry{
+				Kind: "ServiceEntry", Namespace: entry.GetNamespace(), Name: entry.GetName(), Labels: entry.GetLabels(),
+				ExportTo: fields.Strings(entry.Object, "spec", "exportTo"), Ports: entryPorts(entry),
+				Addressed: len(fields.Strings(entry.Object, "spec", "addresses")) > 0,
+			})
+		}
+	}
+	return found
+}
+
+// HasHost reports whether a ServiceEntry names a host.
+func HasHost(entry *unstructured.Unstructured, name string) bool {
+	return slices.ContainsFunc(fields.Strings(entry.Object, "spec", "hosts"), func(own string) bool { return strings.EqualFold(own, name) })
+}
+
+// Resolve returns the name by which the mesh knows a host: the first of its
+// candidates that has an entry. If none has, it returns the first candidate, and
+// known is false.
+func (s Snapshot) Resolve(h host.Host) (name string, known bool) {
+	candidates := h.Candidates(s.ClusterDomain)
+	for _, candidate := range candidates {
+		if len(s.Entries(candidate)) > 0 {
+			return candidate, true
+		}
+	}
+	return candidates[0], false
+}
+
+// Ports returns the ports of a host that the proxies of a namespace can see, in
+// the order of their numbers, those of Services first. Of a number that UDP and
+// TCP share, the TCP port counts: Istio routes no other.
+func (s Snapshot) Ports(name, namespace string) []Port {
+	var ports []Port
+	for _, entry := range s.Entries(name) {
+		if !s.CanSee(entry, namespace) {
+			continue
+		}
+		for _, p := range entry.Ports {
+			at := slices.IndexFunc(ports, func(have Port) bool { return have.Number == p.Number })
+			switch {
+			case at < 0:
+				ports = append(ports, p)
+			case ports[at].Protocol() == UDP:
+				ports[at] = p
+			}
+		}
+	}
+	slices.SortStableFunc(ports, func(a, b Port) int { return int(a.Number - b.Number) })
+	return ports
+}
+
+// entryPorts returns the ports of a ServiceEntry.
+func entryPorts(entry *unstructured.Unstructured) []Port {
+	var ports []Port
+	for _, port := range fields.Maps(fields.Map(entry.Object, "spec"), "ports") {
+		number, _ := fields.Int(port["number"])
+		ports = append(ports, Port{Number: number, Name: fields.String(port, "name"), Declared: fields.String(port, "protocol")})
+	}
+	return ports
+}

@@ -1,0 +1,88 @@
+// Package config holds Istio's configuration as data: the objects of a mesh, the
+// settings of its MeshConfig, and what the proxies of a namespace can see of
+// them.
+//
+// It is pure. Packages kube and manifests fill a Snapshot.
+package config
+
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Snapshot is the configuration of a mesh at one moment. Its methods only read
+// it.
+type Snapshot struct {
+	// APIVersion is the newest version of networking.istio.io that the cluster
+	// serves, such as networking.istio.io/v1.
+	APIVersion string
+	// ClusterDomain ends the host name of every Kubernetes Service: cluster.local.
+	ClusterDomain string
+	// RootNamespace is the namespace whose Sidecar without a selector applies to
+	// the whole mesh: istio-system.
+	RootNamespace string
+
+	VirtualServices []*unstructured.Unstructured
+	ServiceEntries  []*unstructured.Unstructured
+	Sidecars        []*unstructured.Unstructured
+	// Routes are the HTTPRoutes and GRPCRoutes of the Gateway API.
+	Routes   []*unstructured.Unstructured
+	Services []Service
+	// Namespaces has the labels of each namespace.
+	Namespaces map[string]map[string]string
+	// DefaultExportTo is the value of an omitted exportTo of a VirtualService;
+	// empty means every namespace (MeshConfig, defaultVirtualServiceExportTo).
+	DefaultExportTo []string
+	// DefaultServiceExportTo is the same for Services and ServiceEntries.
+	DefaultServiceExportTo []string
+	// Discovered reports whether istiod watches a namespace with the given labels
+	// (MeshConfig, discoverySelectors); nil means that it watches all.
+	Discovered func(labels map[string]string) bool
+}
+
+// Service is a Kubernetes Service.
+type Service struct {
+	Namespace, Name string
+	Labels          map[string]string
+	// ExportTo are the namespaces that its annotation networking.istio.io/exportTo
+	// names; empty means the default.
+	ExportTo []string
+	Ports    []Port
+	// ExternalName is the host that a Service of that type is an alias of.
+	ExternalName string
+}
+
+// Watches reports whether istiod watches a namespace.
+func (s Snapshot) Watches(namespace string) bool {
+	return s.Discovered == nil || s.Discovered(s.Namespaces[namespace])
+}
+
+// With returns a copy of the snapshot with one VirtualService replaced.
+func (s Snapshot) With(vs *unstructured.Unstructured) Snapshot {
+	s.VirtualServices = slices.Clone(s.VirtualServices)
+	for i, old := range s.VirtualServices {
+		if old.GetNamespace() == vs.GetNamespace() && old.GetName() == vs.GetName() {
+			s.VirtualServices[i] = vs
+		}
+	}
+	return s
+}
+
+// Only returns a copy of the snapshot with those VirtualServices and
+// ServiceEntries for which keep returns true.
+func (s Snapshot) Only(keep func(*unstructured.Unstructured) bool) Snapshot {
+	s.VirtualServices = filter(s.VirtualServices, keep)
+	s.ServiceEntries = filter(s.ServiceEntries, keep)
+	return s
+}
+
+func filter(objects []*unstructured.Unstructured, keep func(*unstructured.Unstructured) bool) []*unstructured.Unstructured {
+	var kept []*unstructured.Unstructured
+	for _, object := range objects {
+		if keep(object) {
+			kept = append(kept, object)
+		}
+	}
+	return kept
+}

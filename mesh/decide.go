@@ -1,0 +1,187 @@
+package mesh
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/istio/routing"
+	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/mesh/refusal"
+)
+
+// planner plans one experiment.
+type planner struct {
+	// mesh has no objects of runs: a plan is the same with and without live runs,
+	// but that it is refused where one of them disturbs the same calls.
+	mesh config.Snapshot
+	// runs are the VirtualServices of runs.
+	runs       []*unstructured.Unstructured
+	experiment experiments.Experiment
+	options    Options
+}
+
+// Decide plans an experiment against a snapshot, for each host and namespace of
+// callers. A refusal is a decision, not an error.
+func Decide(s config.Snapshot, e experiments.Experiment, o Options) Plan {
+	p := &planner{
+		mesh:       s.Only(func(object *unstructured.Unstructured) bool { return !objects.IsOurs(object) }),
+		runs:       s.Only(func(object *unstructured.Unstructured) bool { return objects.IsOurs(object) }).VirtualServices,
+		experiment: e, options: o,
+	}
+	plan := Plan{Experiment: e.Metadata.Name}
+	groups, err := groupsOf(p.mesh, e.Spec)
+	for _, g := range groups {
+		decision := Decision{Host: g.host, Callers: g.callers, Injections: g.resolved()}
+		var made rendered
+		if err == nil {
+			made, err = p.decide(&decision, g)
+		}
+		if err != nil {
+			decision = refused(decision, err)
+		}
+		plan.Objects = append(plan.Objects, made.objects...)
+		plan.Steps = append(plan.Steps, made.steps...)
+		plan.Decisions = append(plan.Decisions, decision)
+		err = nil
+	}
+	// The destinations of diverted requests must exist before a route diverts to
+	// them, and until none does: a rollback deletes in the reverse order.
+	slices.SortStableFunc(plan.Objects, func(a, b *unstructured.Unstructured) int {
+		return cmp.Compare(creationOrder(a), creationOrder(b))
+	})
+	slices.SortStableFunc(plan.Steps, func(a, b Step) int { return cmp.Compare(a.After.Duration, b.After.Duration) })
+	return plan
+}
+
+// creationOrder puts VirtualServices last.
+func creationOrder(object *unstructured.Unstructured) int {
+	if object.GetKind() == objects.KindVirtualService {
+		return 1
+	}
+	return 0
+}
+
+// refused returns a decision that refuses with an error.
+func refused(d Decision, err error) Decision {
+	r := Decision{Host: d.Host, Callers: d.Callers, Injections: d.Injections, Effective: d.Effective, Placement: Refused, Reason: err.Error()}
+	if known, ok := errors.AsType[*refusal.Error](err); ok {
+		r.Cause, r.Hint = known.Cause, known.NextStep
+	}
+	return r
+}
+
+// rendered are the objects that a decision creates, and their later states.
+type rendered struct {
+	objects []*unstructured.Unstructured
+	steps   []Step
+}
+
+// decide decides where the faults of a group are placed, and renders the objects
+// that carry them.
+func (p *planner) decide(d *Decision, g *group) (rendered, error) {
+	if err := p.checkCalls(g); err != nil {
+		return rendered{}, err
+	}
+	ports := p.mesh.Ports(g.host, g.callers)
+	if err := checkPorts(g, ports); err != nil {
+		return rendered{}, err
+	}
+	views, err := p.views(g, ports)
+	if len(views) > 0 && views[0].Base != nil {
+		name := views[0].Base.Name()
+		d.Effective = &name
+	}
+	if err != nil {
+		return rendered{}, err
+	}
+	now := views[0].Effective
+	if p.experiment.Spec.Effect.MinRequests > 0 {
+		if err := checkForeignFaults(now, g, g.proxies(ports)); err != nil {
+			return rendered{}, err
+		}
+	}
+	place, err := p.choose(g, now.Base, views)
+	if err != nil {
+		return rendered{}, err
+	}
+	if err := p.checkBystanders(g, now.Base, place); err != nil {
+		return rendered{}, err
+	}
+	d.explain(now, place)
+	return p.render(d, g, views, place, ports)
+}
+
+// explain fills in why the placement takes effect.
+func (d *Decision) explain(now routing.Effective, p place) {
+	d.Namespace, d.ExportTo = p.namespace, []string{p.exportTo}
+	if now.Base == nil {
+		d.Placement = Plain
+		d.Reason = fmt.Sprintf("no VirtualService is effective for %s in %s", d.Host, d.Callers)
+		if len(now.Skipped) > 0 {
+			d.Reason = fmt.Sprintf("VirtualService %s has no route for these callers, so istiod's default route is effective", now.Skipped[0].Name())
+		}
+		if p.namespace != d.Callers {
+			d.Reason += "; the new one is in " + p.namespace
+		}
+		return
+	}
+	d.Placement = Shadow
+	d.Bases = []Version{{Ref: objects.RefTo(now.Base.Unstructured), Generation: now.Base.GetGeneration()}}
+	for _, child := range now.Delegates {
+		d.Bases = append(d.Bases, Version{Ref: objects.RefTo(child), Generation: child.GetGeneration()})
+	}
+	kind := now.Base.Visibility.String()
+	if now.Base.IsWildcard() {
+		kind = "for " + now.Base.Pattern
+	}
+	d.Reason = fmt.Sprintf("shadow in %s, outranks %s (%s)", p.namespace, now.Base.Name(), kind)
+	for _, skipped := range now.Skipped {
+		d.Reason += fmt.Sprintf("; %s has no route for these callers", skipped.Name())
+	}
+}
+
+// render renders the objects of a group, and their later states if its faults have
+// times of their own.
+func (p *planner) render(d *Decision, g *group, views []view, at place, ports []config.Port) (rendered, error) {
+	r := &renderer{
+		mesh: p.mesh, group: g, now: views[0].Effective, listener: views[0].listener, place: at, experiment: p.experiment.Metadata.Name,
+		blackholes: newBlackholes(p.mesh, g, at, ports, p.options.BlackholeAddress),
+	}
+	if err := r.checkConnections(views); err != nil {
+		return rendered{}, err
+	}
+	home := at.namespace
+	if r.now.Base != nil {
+		home = r.now.Base.GetNamespace()
+	}
+	d.Before = r.qualified(r.copyRoutes(), home)
+	var states []*unstructured.Unstructured
+	times := append([]time.Duration{0}, g.resolved().Steps(p.experiment.Spec.Duration.Duration)...)
+	for _, t := range times {
+		active := g.active(t)
+		object, err := r.render(active)
+		if err != nil {
+			return rendered{}, err
+		}
+		if len(active) > 0 && d.During == nil {
+			routes, _ := fields.Map(object.Object, "spec")["http"].([]any)
+			d.During = r.qualified(routes, at.namespace)
+		}
+		states = append(states, object)
+	}
+	d.Signature = r.signature
+	d.Signature.Blackholes = r.blackholes.hosts()
+	made := rendered{objects: append(r.blackholes.objects(), states[0])}
+	for i, state := range states[1:] {
+		made.steps = append(made.steps, Step{After: experiments.Duration{Duration: times[i+1]}, Object: state})
+	}
+	return made, nil
+}
