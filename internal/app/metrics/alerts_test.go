@@ -19,7 +19,7 @@ const (
 	alertTestsFile = "../../../deploy/prometheus/alerts.test.yaml"
 )
 
-// alerts are the alerting rules.
+// alerts reads the alerting rules.
 func alerts(t *testing.T) []rulefmt.Rule {
 	t.Helper()
 	file, errs := rulefmt.ParseFile(alertsFile, false, model.LegacyValidation, parser.NewParser(parser.Options{}))
@@ -32,7 +32,7 @@ func alerts(t *testing.T) []rulefmt.Rule {
 	return file.Groups[0].Rules
 }
 
-// alertTests are the tests that promtool makes of them.
+// alertTests reads promtool's tests of the alerts, by name.
 func alertTests(t *testing.T) map[string]alertTest {
 	t.Helper()
 	content, err := os.ReadFile(alertTestsFile)
@@ -92,7 +92,7 @@ func TestAlertsAreWhole(t *testing.T) {
 	}
 }
 
-// The series of the alerts' tests are such as Squall exposes.
+// The tests of the alerts use only series that Squall exposes.
 func TestAlertsAreTestedOnWhatIsExposed(t *testing.T) {
 	all, tests := exposed(t), alertTests(t)
 	if len(tests["healthy"].Checks) == 0 {
@@ -112,8 +112,7 @@ func TestAlertsAreTestedOnWhatIsExposed(t *testing.T) {
 	}
 }
 
-// Prometheus' own tool accepts the alerts, and evaluates them over the series
-// of their tests.
+// promtool accepts the alerts, and their tests pass.
 func TestAlertsFire(t *testing.T) {
 	promtool := program(t, "sandbox-promtool")
 	for _, args := range [][]string{

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// dashboard is what the tests look at of Grafana's model of a dashboard.
+// dashboard is the part of Grafana's dashboard model that the tests use.
 type dashboard struct {
 	UID        string
 	Panels     []panel
@@ -49,7 +49,7 @@ func loadDashboard(t *testing.T) dashboard {
 	return d
 }
 
-// query fills in what Grafana does.
+// query replaces Grafana's variables in a query.
 func query(expression string) string {
 	return strings.NewReplacer("$__rate_interval", "1m", "$__range", "1m", "$job", ".+", "$experiment", ".+").Replace(expression)
 }

@@ -19,8 +19,8 @@ var (
 	heading = regexp.MustCompile(`(?m)^### (.*)$`)
 )
 
-// The tables of the documentation are those of the registry and of the rules.
-// With -update they are written anew.
+// The tables of the documentation match the registry and the rules. With
+// -update they are written again.
 func TestDocumentedTablesAreCurrent(t *testing.T) {
 	content := readPage(t)
 	tables := map[string]string{"metrics": metricsTable(t), "alerts": alertsTable(t)}
@@ -55,7 +55,7 @@ func metricsTable(t *testing.T) string {
 	t.Helper()
 	all := exposed(t)
 	var b strings.Builder
-	b.WriteString("| metric | kind | labels | what it is |\n|---|---|---|---|\n")
+	b.WriteString("| metric | kind | labels | description |\n|---|---|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if m := all[name]; strings.HasPrefix(name, "squall_") {
 			labels := slices.Sorted(maps.Keys(m.labels))
@@ -68,7 +68,7 @@ func metricsTable(t *testing.T) string {
 func alertsTable(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
-	b.WriteString("| alert | severity | after | says |\n|---|---|---|---|\n")
+	b.WriteString("| alert | severity | after | summary |\n|---|---|---|---|\n")
 	for _, alert := range alerts(t) {
 		after := "at once"
 		if alert.For != 0 {
@@ -94,7 +94,7 @@ func TestAlertsAreExplained(t *testing.T) {
 	}
 }
 
-// Every value of the labels that Squall gives is explained.
+// Every value of the label reason is explained.
 func TestReasonsAreExplained(t *testing.T) {
 	content := readPage(t)
 	reasons := exposed(t)["squall_starts_skipped_total"].labels["reason"]

@@ -20,8 +20,8 @@ type metric struct {
 	labels map[string][]string
 }
 
-// exposed are the metrics that a process exposes to which everything has
-// happened.
+// exposed returns the metrics of a process that has called every method of
+// Metrics, by name.
 func exposed(t *testing.T) map[string]metric {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
@@ -44,12 +44,12 @@ func exposed(t *testing.T) map[string]metric {
 	return all
 }
 
-// chosen are labels whose values are not Squall's to choose: Prometheus gives
+// chosen lists labels whose values Squall does not choose: Prometheus sets
 // some, and users name experiments and targets.
 var chosen = []string{"job", "namespace", "instance", "experiment", "target", "version", "goversion"}
 
-// asks says what is wrong with a query: it must parse, and ask for nothing but
-// what is exposed.
+// asks returns an error if a query does not parse, or selects series that are
+// not exposed.
 func asks(exposed map[string]metric, query string) error {
 	expression, err := parser.NewParser(parser.Options{}).ParseExpr(query)
 	if err != nil {
@@ -77,7 +77,7 @@ func asks(exposed map[string]metric, query string) error {
 	return err
 }
 
-// selects says what keeps matchers from selecting a series that is exposed.
+// selects returns an error if matchers select no exposed series.
 func selects(exposed map[string]metric, matchers []*labels.Matcher) error {
 	name := ""
 	for _, m := range matchers {

@@ -1,7 +1,7 @@
-// Package metrics is what `squall serve` tells Prometheus about itself.
+// Package metrics has the Prometheus metrics of `squall serve`.
 //
-// It counts what it is told. It never reads a clock for anything but the
-// moment of a start, and it decides nothing.
+// Its methods record what happened. They decide nothing, and only Started reads
+// the clock.
 package metrics
 
 import (
@@ -19,20 +19,20 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// Why a start was not made.
+// The reasons for which a start is skipped.
 const (
-	SkippedDeadline    = "deadline"    // it was later than the schedule's startingDeadline
-	SkippedWindow      = "window"      // outside the schedule's windows, or on an excepted date
+	SkippedDeadline    = "deadline"    // later than the schedule's startingDeadline
+	SkippedWindow      = "window"      // outside the schedule's windows, or on an excluded date
 	SkippedConcurrency = "concurrency" // another run disturbed the same host
-	SkippedLimit       = "limit"       // as many runs were live as there may be until its deadline
-	SkippedHost        = "host"        // its target is protected
-	SkippedPercentage  = "percentage"  // it would hit a larger share than is permitted
-	SkippedDuration    = "duration"    // it would last longer than is permitted
-	SkippedPaused      = "paused"      // somebody had paused all starts
-	SkippedError       = "error"       // the run could not be begun
+	SkippedLimit       = "limit"       // too many runs were live until its deadline
+	SkippedHost        = "host"        // the target is protected
+	SkippedPercentage  = "percentage"  // the share exceeds the limit
+	SkippedDuration    = "duration"    // the duration exceeds the limit
+	SkippedPaused      = "paused"      // the schedules were paused
+	SkippedError       = "error"       // the run could not begin
 )
 
-// skipReasons are all of them.
+// skipReasons lists all reasons.
 var skipReasons = []string{ //nolint:gochecknoglobals // a constant list
 	SkippedDeadline, SkippedWindow, SkippedConcurrency, SkippedLimit, SkippedHost,
 	SkippedPercentage, SkippedDuration, SkippedPaused, SkippedError,
@@ -68,8 +68,8 @@ type Metrics struct {
 	seen sync.Map // the experiments whose counters exist
 }
 
-// New makes the metrics of a process of this version of Squall, which include
-// what Go and the operating system know of the process.
+// New returns the metrics of a process, including the metrics of the Go runtime
+// and of the operating system. version is the version of Squall.
 func New(version string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(
@@ -77,7 +77,7 @@ func New(version string) *Metrics {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	auto := promauto.With(m.registry)
-	auto.NewGaugeVec(prometheus.GaugeOpts{Name: "squall_build_info", Help: "Always 1; the labels say what is running."}, []string{"version", "goversion"}).
+	auto.NewGaugeVec(prometheus.GaugeOpts{Name: "squall_build_info", Help: "Always 1; the labels are the versions of Squall and of Go."}, []string{"version", "goversion"}).
 		WithLabelValues(version, runtime.Version()).Set(1)
 	m.aboutRuns(auto)
 	m.aboutSchedule(auto)
@@ -86,39 +86,39 @@ func New(version string) *Metrics {
 }
 
 func (m *Metrics) aboutRuns(auto promauto.Factory) {
-	m.runs = auto.NewCounterVec(prometheus.CounterOpts{Name: "squall_runs_total", Help: "Runs that have ended, by how and with which verdict."}, []string{"experiment", "status", "verdict"})
+	m.runs = auto.NewCounterVec(prometheus.CounterOpts{Name: "squall_runs_total", Help: "Ended runs, by status and verdict."}, []string{"experiment", "status", "verdict"})
 	m.duration = auto.NewHistogram(prometheus.HistogramOpts{
-		Name: "squall_run_duration_seconds", Help: "How long runs took, from the start to the last report.",
+		Name: "squall_run_duration_seconds", Help: "Duration of runs, from the start to the last report.",
 		Buckets: []float64{1, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200},
 	})
 	m.liveRuns = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_runs_live", Help: "Runs in progress."})
-	m.liveFaults = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_faults_live", Help: "Faults in force."})
-	m.objectsLeft = auto.NewCounter(prometheus.CounterOpts{Name: "squall_objects_left_total", Help: "Objects that a run could not remove at its end."})
+	m.liveFaults = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_faults_live", Help: "Active faults."})
+	m.objectsLeft = auto.NewCounter(prometheus.CounterOpts{Name: "squall_objects_left_total", Help: "Objects that runs could not remove when they ended."})
 }
 
 func (m *Metrics) aboutSchedule(auto promauto.Factory) {
-	m.nextStart = auto.NewGaugeVec(prometheus.GaugeOpts{Name: "squall_experiment_next_start_timestamp_seconds", Help: "When the experiment starts next; absent when it does not."}, []string{"experiment"})
-	m.lastStart = auto.NewGaugeVec(prometheus.GaugeOpts{Name: "squall_experiment_last_start_timestamp_seconds", Help: "When this process last started the experiment by schedule."}, []string{"experiment"})
+	m.nextStart = auto.NewGaugeVec(prometheus.GaugeOpts{Name: "squall_experiment_next_start_timestamp_seconds", Help: "Time of the next scheduled start of the experiment; absent if there is none."}, []string{"experiment"})
+	m.lastStart = auto.NewGaugeVec(prometheus.GaugeOpts{Name: "squall_experiment_last_start_timestamp_seconds", Help: "Time of the last scheduled start of the experiment by this process."}, []string{"experiment"})
 	m.lag = auto.NewHistogram(prometheus.HistogramOpts{
-		Name: "squall_schedule_lag_seconds", Help: "How late after its planned time a run was started.",
+		Name: "squall_schedule_lag_seconds", Help: "Delay of scheduled starts after their planned time.",
 		Buckets: []float64{0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600},
 	})
-	m.skipped = auto.NewCounterVec(prometheus.CounterOpts{Name: "squall_starts_skipped_total", Help: "Starts that were due and not made, by why."}, []string{"experiment", "reason"})
+	m.skipped = auto.NewCounterVec(prometheus.CounterOpts{Name: "squall_starts_skipped_total", Help: "Scheduled starts skipped, by reason."}, []string{"experiment", "reason"})
 }
 
 func (m *Metrics) aboutProcess(auto promauto.Factory) {
-	m.sweeps = auto.NewCounterVec(prometheus.CounterOpts{Name: "squall_sweeps_total", Help: "Searches for objects whose run's time is over, by result."}, []string{"result"})
+	m.sweeps = auto.NewCounterVec(prometheus.CounterOpts{Name: "squall_sweeps_total", Help: "Sweeps for objects of expired runs, by result."}, []string{"result"})
 	for _, result := range []string{"success", "failure"} {
 		m.sweeps.WithLabelValues(result)
 	}
-	m.swept = auto.NewCounter(prometheus.CounterOpts{Name: "squall_swept_objects_total", Help: "Objects that sweeps have removed."})
-	m.experiments = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_experiments", Help: "Experiments that are loaded."})
-	m.brokenFiles = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_config_broken_files", Help: "Experiment files that do not load; of each, the last good version is kept."})
-	m.reloadWorked = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_config_last_reload_successful", Help: "1 when every experiment file loaded at the last reload, otherwise 0."})
-	m.reloadedAt = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_config_last_reload_success_timestamp_seconds", Help: "When every experiment file loaded last."})
-	m.leader = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_leader", Help: "1 in the process that starts runs, 0 in one that waits to."})
-	m.paused = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_paused", Help: "1 while somebody has paused all starts, otherwise 0."})
-	m.notifications = auto.NewCounterVec(prometheus.CounterOpts{Name: "squall_notification_failures_total", Help: "Notifications that could not be sent, by where to."}, []string{"target"})
+	m.swept = auto.NewCounter(prometheus.CounterOpts{Name: "squall_swept_objects_total", Help: "Objects removed by sweeps."})
+	m.experiments = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_experiments", Help: "Loaded experiments."})
+	m.brokenFiles = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_config_broken_files", Help: "Experiment files that do not load; the last good version of each is kept."})
+	m.reloadWorked = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_config_last_reload_successful", Help: "1 if every experiment file loaded at the last reload, otherwise 0."})
+	m.reloadedAt = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_config_last_reload_success_timestamp_seconds", Help: "Time of the last reload at which every experiment file loaded."})
+	m.leader = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_leader", Help: "1 in the leader, which starts runs, 0 in a standby."})
+	m.paused = auto.NewGauge(prometheus.GaugeOpts{Name: "squall_paused", Help: "1 while the schedules are paused, otherwise 0."})
+	m.notifications = auto.NewCounterVec(prometheus.CounterOpts{Name: "squall_notification_failures_total", Help: "Notifications not delivered, by target."}, []string{"target"})
 }
 
 // Handler serves the metrics.
@@ -126,7 +126,7 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// Started counts a run that the schedule has started now, lag after its
+// Started records a scheduled run that starts now. lag is the delay after its
 // planned time.
 func (m *Metrics) Started(experiment string, lag time.Duration) {
 	m.see(experiment)
@@ -134,7 +134,7 @@ func (m *Metrics) Started(experiment string, lag time.Duration) {
 	m.lag.Observe(lag.Seconds())
 }
 
-// Finished counts a run that has ended.
+// Finished records a run that has ended and its duration.
 func (m *Metrics) Finished(experiment string, result event.Result, took time.Duration) {
 	m.see(experiment)
 	m.runs.WithLabelValues(experiment, string(result.Status), result.Verdict.String()).Inc()
@@ -142,14 +142,15 @@ func (m *Metrics) Finished(experiment string, result event.Result, took time.Dur
 	m.objectsLeft.Add(float64(len(result.Left)))
 }
 
-// Skipped counts a start that was due and not made. The reason is one of the
-// constants of this package: any other is a label value without bound.
+// Skipped records a skipped start. The reason must be one of the constants of
+// this package, so that the number of label values is bounded.
 func (m *Metrics) Skipped(experiment, reason string) {
 	m.see(experiment)
 	m.skipped.WithLabelValues(experiment, reason).Inc()
 }
 
-// NextStart says when an experiment starts next; not ok says that it does not.
+// NextStart records the next start of an experiment. If ok is false, there is
+// none.
 func (m *Metrics) NextStart(experiment string, at time.Time, ok bool) {
 	m.see(experiment)
 	if !ok {
@@ -159,8 +160,9 @@ func (m *Metrics) NextStart(experiment string, at time.Time, ok bool) {
 	m.nextStart.WithLabelValues(experiment).Set(seconds(at))
 }
 
-// see makes an experiment's counters when it is first heard of. A counter that
-// appears with a value of 1 has not increased, as far as Prometheus can tell.
+// see creates the counters of an experiment on first use. For Prometheus a
+// counter that appears with the value 1 has not increased, so it must be exported
+// as 0 first.
 func (m *Metrics) see(experiment string) {
 	if _, known := m.seen.LoadOrStore(experiment, true); known {
 		return
@@ -175,21 +177,21 @@ func (m *Metrics) see(experiment string) {
 	}
 }
 
-// Forget says that there is no such experiment any more. What was counted of
-// it stays.
+// Forget removes the timestamps of an experiment that no longer exists. Its
+// counters are kept.
 func (m *Metrics) Forget(experiment string) {
 	m.nextStart.DeleteLabelValues(experiment)
 	m.lastStart.DeleteLabelValues(experiment)
 }
 
-// Live says how many runs are in progress, and how many faults in force.
+// Live records the number of runs in progress and of active faults.
 func (m *Metrics) Live(runs, faults int) {
 	m.liveRuns.Set(float64(runs))
 	m.liveFaults.Set(float64(faults))
 }
 
-// Swept counts a sweep that has removed this many objects. An error says that
-// it could not look everywhere, or not remove everything.
+// Swept records a sweep and the number of objects that it removed. err is not
+// nil if some objects could not be listed or removed.
 func (m *Metrics) Swept(objects int, err error) {
 	result := "success"
 	if err != nil {
@@ -199,7 +201,7 @@ func (m *Metrics) Swept(objects int, err error) {
 	m.swept.Add(float64(objects))
 }
 
-// Reloaded says what there is after the experiment files were read.
+// Reloaded records the result of reading the experiment files.
 func (m *Metrics) Reloaded(at time.Time, experiments, brokenFiles int) {
 	m.experiments.Set(float64(experiments))
 	m.brokenFiles.Set(float64(brokenFiles))
@@ -209,18 +211,18 @@ func (m *Metrics) Reloaded(at time.Time, experiments, brokenFiles int) {
 	}
 }
 
-// Leading says whether this process starts runs. A process that is alone leads.
+// Leading records whether this process starts runs. A process without replicas
+// always leads.
 func (m *Metrics) Leading(leads bool) { m.leader.Set(number(leads)) }
 
-// Paused says whether somebody has paused all starts.
+// Paused records whether the schedules are paused.
 func (m *Metrics) Paused(paused bool) { m.paused.Set(number(paused)) }
 
-// Notifies makes the counter of a target of notifications, so that its zero is
-// seen. A target is named by its kind and place among the others: its URL is a
-// secret.
+// Notifies creates the counter of a notification target, so that it is exported
+// as 0. The target must be a name without secrets, not a URL.
 func (m *Metrics) Notifies(target string) { m.notifications.WithLabelValues(target) }
 
-// NotificationFailed counts a notification that could not be sent.
+// NotificationFailed records a notification that was not delivered.
 func (m *Metrics) NotificationFailed(target string) { m.notifications.WithLabelValues(target).Inc() }
 
 func number(yes bool) float64 {
@@ -230,5 +232,5 @@ func number(yes bool) float64 {
 	return 0
 }
 
-// seconds gives a time as Prometheus writes it.
+// seconds returns a time as seconds since the epoch, with milliseconds.
 func seconds(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }

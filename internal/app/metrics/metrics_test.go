@@ -25,7 +25,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files and the tables of the documentation")
 
-// eventful tells metrics of everything that they can be told of.
+// eventful calls every method of Metrics.
 func eventful() *metrics.Metrics {
 	m := metrics.New("v1.2.3")
 	now := time.Now()
@@ -56,7 +56,7 @@ func eventful() *metrics.Metrics {
 	return m
 }
 
-// expose gives what Prometheus reads.
+// expose returns the metrics in Prometheus' text format.
 func expose(t *testing.T, m *metrics.Metrics) string {
 	t.Helper()
 	response := httptest.NewRecorder()
@@ -67,7 +67,7 @@ func expose(t *testing.T, m *metrics.Metrics) string {
 	return response.Body.String()
 }
 
-// ours leaves out the metrics that are not Squall's own.
+// ours removes the metrics of Go and of the process.
 func ours(exposition string) string {
 	var b strings.Builder
 	for line := range strings.Lines(exposition) {
@@ -88,7 +88,7 @@ func TestExposition(t *testing.T) {
 
 var goVersion = regexp.MustCompile(`goversion="[^"]*"`)
 
-// golden compares with a file. The version of Go is not ours to fix.
+// golden compares with a file, except for the version of Go.
 func golden(t *testing.T, file, got string) {
 	t.Helper()
 	got = goVersion.ReplaceAllString(got, `goversion="go"`)
@@ -125,7 +125,7 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// What many goroutines tell at once is all counted, while others read.
+// Concurrent calls are all counted, while other goroutines read.
 func TestConcurrentUse(t *testing.T) {
 	const tellers, times = 8, 100
 	m := metrics.New("v1.2.3")

@@ -25,7 +25,7 @@ import (
 
 var built = flag.Bool("built", false, "fail, rather than skip, when a program that a test needs is not built")
 
-// program gives the path of a program that the Makefile builds.
+// program returns the path of a program that the Makefile builds.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join("../../../bin", name))
@@ -94,7 +94,7 @@ scrape_configs:
 	return promv1.NewAPI(client)
 }
 
-// eventually tries until it succeeds, and fails the test when it does not.
+// eventually retries until try succeeds, and fails the test after a timeout.
 func eventually(t *testing.T, try func() error) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
@@ -137,7 +137,7 @@ func TestPrometheusUnderstands(t *testing.T) {
 	eventually(t, func() error { return evaluated(t.Context(), server, len(alerts(t))) })
 }
 
-// hasData says why a query gives no number.
+// hasData returns an error if a query returns no number.
 func hasData(ctx context.Context, server promv1.API, query string) error {
 	result, warnings, err := server.Query(ctx, query, time.Time{})
 	if err != nil || len(warnings) > 0 {
@@ -155,7 +155,7 @@ func hasData(ctx context.Context, server promv1.API, query string) error {
 	return nil
 }
 
-// evaluated says why not every rule is in good health.
+// evaluated returns an error if a rule is not healthy.
 func evaluated(ctx context.Context, server promv1.API, want int) error {
 	rules, err := server.Rules(ctx)
 	if err != nil {
