@@ -1,6 +1,6 @@
 // Command helm renders a Helm chart to stdout with Helm's own library, as helm
-// template does. It fails when helm lint would find anything, or when the
-// chart's schema is none or does not take the values.
+// template does. It fails if helm lint would report anything, if the chart has no
+// valid JSON schema, or if the schema refuses the values.
 package main
 
 import (
@@ -31,7 +31,7 @@ func main() {
 	}
 }
 
-// request is what is to be rendered.
+// request has the parameters of a rendering.
 type request struct {
 	chart, release, namespace string
 	values                    []string
@@ -48,13 +48,13 @@ func run(args []string, stdout, stderr io.Writer) error {
 	}
 	flags.StringVar(&r.release, "release", "squall", "name of the release")
 	flags.StringVar(&r.namespace, "n", "default", "namespace of the release")
-	flags.BoolVar(&r.notes, "notes", false, "print what helm install would say instead of the objects")
+	flags.BoolVar(&r.notes, "notes", false, "print the notes of helm install instead of the objects")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() == 0 {
 		flags.Usage()
-		return errors.New("no chart is named")
+		return errors.New("missing argument: CHART")
 	}
 	r.chart, r.values = flags.Arg(0), flags.Args()[1:]
 	rendered, err := r.render()
@@ -65,9 +65,9 @@ func run(args []string, stdout, stderr io.Writer) error {
 	return err
 }
 
-// render gives the objects, in the order in which Helm installs them.
+// render returns the objects, in the order in which Helm installs them.
 func (r request) render() (string, error) {
-	log.SetOutput(io.Discard) // Helm mentions each symbolic link, and ours are meant
+	log.SetOutput(io.Discard) // Helm logs each symbolic link; the links of the chart are intended
 	values, err := merged(r.values)
 	if err != nil {
 		return "", err
@@ -79,7 +79,7 @@ func (r request) render() (string, error) {
 	if err := checkSchema(r.chart); err != nil {
 		return "", err
 	}
-	// Before lint, which renders too, and says less well what is wrong.
+	// Before lint, which renders too, but with less precise errors.
 	files, err := r.files(loaded, values)
 	if err != nil {
 		return "", err
@@ -101,7 +101,7 @@ func (r request) render() (string, error) {
 	return ordered(files)
 }
 
-// merged reads files of values; later ones win.
+// merged reads files of values; later files take precedence.
 func merged(files []string) (map[string]any, error) {
 	values := map[string]any{}
 	for _, file := range files {
@@ -114,7 +114,7 @@ func merged(files []string) (map[string]any, error) {
 	return values, nil
 }
 
-// checkSchema fails unless the chart has a schema that is a valid one itself.
+// checkSchema returns an error unless the chart has a valid schema.
 func checkSchema(dir string) error {
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft7)
@@ -124,7 +124,7 @@ func checkSchema(dir string) error {
 	return nil
 }
 
-// files renders every template. The values are held against the schema.
+// files renders every template. The values are validated against the schema.
 func (r request) files(loaded *chart.Chart, values map[string]any) (map[string]string, error) {
 	options := chartutil.ReleaseOptions{Name: r.release, Namespace: r.namespace, Revision: 1, IsInstall: true}
 	all, err := chartutil.ToRenderValues(loaded, values, options, chartutil.DefaultCapabilities)
@@ -134,7 +134,7 @@ func (r request) files(loaded *chart.Chart, values map[string]any) (map[string]s
 	return engine.Render(loaded, all)
 }
 
-// lint fails when helm lint finds an error or warns of anything.
+// lint returns an error if helm lint reports an error or a warning.
 func (r request) lint(values map[string]any) error {
 	linter := lint.AllWithKubeVersion(r.chart, values, r.namespace, nil)
 	var problems []error
@@ -152,7 +152,7 @@ func ordered(files map[string]string) (string, error) {
 		return "", err
 	}
 	if len(hooks) > 0 {
-		return "", fmt.Errorf("hook %s: what a hook makes is not rendered", hooks[0].Name)
+		return "", fmt.Errorf("hook %s: hooks are not rendered", hooks[0].Name)
 	}
 	var out strings.Builder
 	for _, manifest := range manifests {

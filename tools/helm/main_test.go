@@ -29,7 +29,7 @@ import (
 
 const squall = "../../deploy/helm/squall"
 
-// object is a rendered one, still undecoded.
+// object is a rendered object before decoding.
 type object struct {
 	Kind     string
 	Metadata struct{ Name, Namespace string }
@@ -92,7 +92,7 @@ func write(t *testing.T, values string) string {
 	return file
 }
 
-// only gives the object of a kind, of which there must be one.
+// only returns the one object of a kind.
 func only(t *testing.T, objects []object, kind string) object {
 	t.Helper()
 	i := slices.IndexFunc(objects, func(o object) bool { return o.Kind == kind })
@@ -104,8 +104,8 @@ func only(t *testing.T, objects []object, kind string) object {
 
 func ci(name string) string { return filepath.Join(squall, "ci", name+"-values.yaml") }
 
-// grants gives the rules that are bound to the chart's ServiceAccount, by
-// namespace; those in the whole cluster are in namespace "*".
+// grants returns the rules that are bound to the chart's ServiceAccount, by
+// namespace. The namespace of rules for the whole cluster is "*".
 func grants(t *testing.T, objects []object) map[string][]rbacv1.PolicyRule {
 	t.Helper()
 	rules := map[string][]rbacv1.PolicyRule{}
@@ -147,8 +147,8 @@ func grants(t *testing.T, objects []object) map[string][]rbacv1.PolicyRule {
 	return granted
 }
 
-// The chart grants what deploy/rbac.yaml tells people to grant, and beside that
-// what only squall serve needs. Nothing else.
+// The chart grants the permissions of deploy/rbac.yaml, and in addition only the
+// permissions that squall serve needs.
 func TestChartGrantsTheDocumentedRoles(t *testing.T) {
 	content, err := os.ReadFile("../../deploy/rbac.yaml")
 	if err != nil {
@@ -262,8 +262,8 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
-// A rule that names no peer is for everybody, so nobody in the values must not
-// become one: only the replicas reach each other.
+// A rule without peers allows everyone. An empty list in the values must not
+// become such a rule: then only the replicas reach each other.
 func TestNetworkPolicyOfNobodyLetsNobodyIn(t *testing.T) {
 	replicas := func(policy networkingv1.NetworkPolicy, peers []networkingv1.NetworkPolicyPeer) bool {
 		return len(peers) > 0 && peers[0].NamespaceSelector == nil && peers[0].IPBlock == nil && peers[0].PodSelector != nil &&
@@ -296,7 +296,7 @@ func TestServiceMonitorFindsTheService(t *testing.T) {
 	}
 }
 
-// The rules are those of deploy/prometheus/alerts.yaml, templates and all.
+// The rules equal deploy/prometheus/alerts.yaml, including their templates.
 func TestPrometheusRuleHasTheAlerts(t *testing.T) {
 	content, err := os.ReadFile("../../deploy/prometheus/alerts.yaml")
 	if err != nil {
@@ -341,7 +341,7 @@ func TestRefusedValues(t *testing.T) {
 	}
 }
 
-// A chart that contains this one gives it values of its own.
+// A parent chart sets the values of this chart.
 func TestGlobalValuesAreTaken(t *testing.T) {
 	if len(render(t, write(t, "global: {region: eu}"))) == 0 {
 		t.Error("nothing is rendered")
@@ -357,7 +357,7 @@ func TestNotesSayWhatIsMissing(t *testing.T) {
 		}
 		return out.String()
 	}
-	missing := []string{"There are no experiments yet", "Page and API are read-only", "go with the pods"}
+	missing := []string{"There are no experiments yet", "The page and the API are read-only", "are deleted with the pods"}
 	for _, text := range append(missing, "squall doctor -n chaos\n") {
 		if !strings.Contains(notes(), text) {
 			t.Errorf("the notes do not say %q", text)
@@ -376,7 +376,7 @@ func TestNotesSayWhatIsMissing(t *testing.T) {
 	}
 }
 
-// schemaNode is the part of a JSON Schema that counts here.
+// schemaNode is the part of a JSON Schema that the tests use.
 type schemaNode struct {
 	Description          string
 	Type                 any
@@ -388,10 +388,10 @@ type schemaNode struct {
 	Definitions          map[string]*schemaNode
 }
 
-// anything are the values whose fields only Kubernetes knows, or nobody.
+// anything lists the values whose fields are defined by Kubernetes, or free.
 var anything = []string{"global", "affinity.nodeAffinity", "affinity.podAffinity", "affinity.podAntiAffinity"}
 
-// loose finds the objects of a schema that would take a misspelt field.
+// loose returns the objects of a schema that accept unknown fields.
 func (n *schemaNode) loose(path string) (found []string) {
 	if n.Type == "object" && (n.AdditionalProperties == nil || n.Properties != nil && string(n.AdditionalProperties) != "false") {
 		found = append(found, path)
@@ -430,8 +430,8 @@ func TestSchemaIsStrict(t *testing.T) {
 	}
 }
 
-// leaves gives each value of the chart with its default. A map or list without
-// entries is a value too.
+// leaves collects the values of the chart with their defaults. An empty map or
+// list is a value too.
 func leaves(schema *schemaNode, definitions map[string]*schemaNode, path string, value any, found map[string]any) {
 	if len(schema.AllOf) == 1 {
 		schema = definitions[strings.TrimPrefix(schema.AllOf[0].Ref, "#/definitions/")]
@@ -478,7 +478,7 @@ func TestREADMEHasEveryValue(t *testing.T) {
 	}
 }
 
-// A package has no links: it holds what they lead to.
+// A package has no links: it contains their targets.
 func TestPackageHoldsRulesAndAlerts(t *testing.T) {
 	loaded, err := loader.Load(squall)
 	if err != nil {
@@ -507,7 +507,7 @@ func TestPackageHoldsRulesAndAlerts(t *testing.T) {
 	}
 }
 
-// The values that docs/install.md tells to write are taken.
+// The chart accepts the values in docs/install.md.
 func TestDocumentedValues(t *testing.T) {
 	content, err := os.ReadFile("../../docs/install.md")
 	if err != nil {
@@ -545,7 +545,7 @@ func TestUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "no chart is named"},
+		{nil, "missing argument: CHART"},
 		{[]string{"no-such-chart"}, "no-such-chart"},
 		{[]string{squall, "no-such-values"}, "values no-such-values"},
 		{[]string{"-x"}, "flag provided but not defined"},

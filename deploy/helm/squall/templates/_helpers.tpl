@@ -30,7 +30,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* The home of the temporary objects; empty when they go to the listed namespaces only. */}}
+{{/* The home namespace of the temporary objects; empty if only the listed namespaces are used. */}}
 {{- define "squall.home" -}}
 {{- default (ternary "" .Release.Namespace (gt (len .Values.namespaces) 0)) .Values.homeNamespace }}
 {{- end }}
@@ -41,14 +41,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{/*
-Roles of other names than those of deploy/rbac.yaml, which people may have
-applied, and than those of a release in another namespace.
+The prefix of role names. It prevents conflicts with the roles of deploy/rbac.yaml
+and with a release in another namespace.
 */}}
 {{- define "squall.role" -}}
 {{- printf "%s:%s" .Release.Namespace (include "squall.fullname" .) }}
 {{- end }}
 
-{{/* The secrets that are mounted, and the flag that names the file of each. */}}
+{{/* The secrets to mount, and for each the flag for its file. */}}
 {{- define "squall.secrets" -}}
 {{- with .Values -}}
 {{- $all := list
