@@ -43,7 +43,7 @@ type Cluster struct {
 	http     *http.Client
 }
 
-var _ runner.Mesh = (*Cluster)(nil)
+var _ runner.Cluster = (*Cluster)(nil)
 
 // Connect makes a client; nothing is sent yet.
 func Connect(config *rest.Config) (*Cluster, error) {

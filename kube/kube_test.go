@@ -148,7 +148,7 @@ func TestCreateNamesTheWinner(t *testing.T) {
 		want   string
 	}{
 		{"another run", exchange{"GET " + item, "", 200, object("run-2")}, "run run-2 already disturbs"},
-		{"nobody may look", exchange{"GET " + item, "", 403, status(403, "Forbidden", "no")}, "no run of Squall can be seen"},
+		{"nobody may look", exchange{"GET " + item, "", 403, status(403, "Forbidden", "no")}, "its run is not known"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := serve(t, exists, test.second).Create(t.Context(), virtualService(t))
@@ -191,7 +191,7 @@ func TestArmed(t *testing.T) {
 	started := `"startTime":"2026-01-01T00:00:00Z"`
 	for _, test := range []struct{ name, events, want string }{
 		{"started", event("ADDED", "u-2", "") + event("MODIFIED", "u-2", started), ""},
-		{"deleted", event("ADDED", "u-2", "") + event("DELETED", "u-2", started), "does not exist any more"},
+		{"deleted", event("ADDED", "u-2", "") + event("DELETED", "u-2", started), "no longer exists"},
 		{"only another Job started", event("ADDED", "u-9", started), "ended before the Job controller started it"},
 		{"refused", `{"type":"ERROR","object":` + status(410, "Expired", "too old") + "}\n", "too old"},
 	} {

@@ -91,12 +91,12 @@ func TestADiskThatHangsDelaysNoRollback(t *testing.T) {
 				well := healthy()
 				e := experiment(t)
 				disk := &slowDisk{takes: test.takes}
-				r := runner.Runner{Mesh: newFakeCluster(t), Querier: fakePrometheus(func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+				r := newRunner(t, runner.Config{Cluster: newFakeCluster(t), Querier: fakePrometheus(func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 					if since := time.Since(start); promql == "up" && since > 8*time.Second && since < 12*time.Second {
 						return []steadystate.Sample{{Value: 0}}, nil
 					}
 					return well(ctx, promql)
-				}), Timing: runner.DefaultTiming()}
+				})})
 				result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, disk)
 				if result.Status != test.status || result.Verdict != steadystate.Deviated || result.Injected.Duration > 7*time.Second || result.Rollback.Duration > time.Second || len(result.Left) > 0 {
 					t.Errorf("result %+v", result)
@@ -143,7 +143,7 @@ func TestADiskThatHangsEndsTheRun(t *testing.T) {
 				c, e := newFakeCluster(t), experiment(t)
 				created := false
 				c.on["create VirtualService"] = func() { created = true }
-				r := runner.Runner{Mesh: c, Querier: healthy(), Timing: runner.DefaultTiming()}
+				r := newRunner(t, runner.Config{Cluster: c, Querier: healthy()})
 				result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, &hungDisk{from: test.from})
 				if result.Status != test.status || !strings.Contains(result.Reason, "nothing could be recorded for 10s") || result.Injected.Duration > 15*time.Second || created != test.created || len(result.Left) > 0 {
 					t.Errorf("created %t, result %+v", created, result)

@@ -4,53 +4,50 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner/event"
 )
 
-// heartbeat moves the deadline of a run's Jobs on while the run lives.
+// Heartbeats moves the deadlines of the Jobs that own the objects of a run.
+type Heartbeats interface {
+	// Armed waits until the cluster counts the deadline of a Job.
+	Armed(ctx context.Context, job mesh.Ref) error
+	// Extend sets the deadline of a Job, counted from the start of the Job. The error
+	// wraps ErrGone if the Job no longer exists.
+	Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error
+}
+
+// heartbeatHint is the next step when the cluster does not accept a heartbeat Job.
+const heartbeatHint = "the Job has no pod; a quota must leave room for it, a policy may require --heartbeat-image, and with --heartbeat=off nothing removes the fault if Squall dies"
+
+// heartbeatJob returns the Job that owns the run's objects in a namespace.
+func (s *session) heartbeatJob(namespace string) *unstructured.Unstructured {
+	return mesh.Heartbeat(namespace, s.run, s.config.Timing.Deadline, s.config.HeartbeatImage)
+}
+
+// armTimeout limits how long a cluster takes until it counts the deadline of a Job.
+// A slower cluster could not be relied on to remove the fault.
+const armTimeout = 10 * time.Second
+
+func (s *session) arm(ctx context.Context, job mesh.Ref) error {
+	ctx, cancel := context.WithTimeout(ctx, armTimeout)
+	defer cancel()
+	return s.config.Cluster.Armed(ctx, job)
+}
+
+// beat extends the deadline of a Job until ctx is done. It calls failed when a
+// heartbeat cannot come in time.
 //
-// A Job's deadline counts from its start by the cluster's clock. The runner
-// measures the same time by its own monotonic clock from the moment at which it
-// knew that the Job had started, so that neither clock's date matters.
-type heartbeat struct {
-	session *session
-	fail    context.CancelCauseFunc
-	stopped chan struct{}
-	running sync.WaitGroup
-}
-
-// newHeartbeat makes a heartbeat that calls fail when the cluster can not be
-// told in time that the run is alive.
-func (s *session) newHeartbeat(fail context.CancelCauseFunc) *heartbeat {
-	return &heartbeat{session: s, fail: fail, stopped: make(chan struct{})}
-}
-
-// start beats for a Job that has started, until ctx ends or stop is called.
-func (h *heartbeat) start(ctx context.Context, job mesh.Ref, started time.Time) {
-	ctx, cancel := context.WithCancel(ctx)
-	h.running.Go(func() { h.beat(ctx, job, started) })
-	h.running.Go(func() {
-		defer cancel()
-		select {
-		case <-h.stopped:
-		case <-ctx.Done():
-		}
-	})
-}
-
-// stop ends the heartbeat and waits until nothing of it runs.
-func (h *heartbeat) stop() {
-	close(h.stopped)
-	h.running.Wait()
-}
-
-func (h *heartbeat) beat(ctx context.Context, job mesh.Ref, started time.Time) {
-	timing := h.session.Timing
-	longest := h.session.experiment.Spec.Duration.Duration + timing.Grace
+// The deadline of a Job counts from its start by the cluster's clock. The runner
+// measures the same time by its own monotonic clock, from started, when it knew that
+// the Job had started. So the dates of the two clocks do not matter.
+func (s *session) beat(ctx context.Context, job mesh.Ref, started time.Time, failed context.CancelCauseFunc) {
+	timing := s.config.Timing
+	longest := s.experiment.Spec.Duration.Duration + timing.Grace
 	ticker := time.NewTicker(timing.Beat)
 	defer ticker.Stop()
 	for last := started; ; {
@@ -61,7 +58,7 @@ func (h *heartbeat) beat(ctx context.Context, job mesh.Ref, started time.Time) {
 		}
 		now := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, timing.Beat)
-		err := h.session.Mesh.Extend(attempt, job, min(now.Sub(started)+timing.Deadline, longest))
+		err := s.config.Cluster.Extend(attempt, job, min(now.Sub(started)+timing.Deadline, longest))
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -70,11 +67,11 @@ func (h *heartbeat) beat(ctx context.Context, job mesh.Ref, started time.Time) {
 			last = now
 			continue
 		}
-		h.session.record.add(event.HeartbeatFailed{Job: job, Error: err.Error()})
-		// The next beat must come before the deadline, else the cluster may
-		// remove the fault while the run still believes in it.
+		s.record.add(event.HeartbeatFailed{Job: job, Error: err.Error()})
+		// If the next heartbeat may come after the deadline, the cluster may remove the
+		// fault while the run still counts on it.
 		if errors.Is(err, ErrGone) || time.Since(last)+timing.Beat >= timing.Deadline {
-			h.fail(fmt.Errorf("heartbeat: %s: %w", job, err))
+			failed(fmt.Errorf("heartbeat: %s: %w", job, err))
 			return
 		}
 	}

@@ -13,40 +13,50 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner/event"
 )
 
-// ErrChanged says that an object has changed since it was read.
-var ErrChanged = errors.New("has changed")
+// Objects reads, watches and updates objects.
+type Objects interface {
+	// Get returns an object. The error wraps ErrGone if it no longer exists.
+	Get(ctx context.Context, object mesh.Ref) (*unstructured.Unstructured, error)
+	// Watch calls changed with the state of an object, at once and whenever it
+	// changes, until ctx is done; nil means that the object no longer exists. It waits
+	// while the cluster does not answer.
+	Watch(ctx context.Context, object mesh.Ref, changed func(*unstructured.Unstructured))
+	// Update gives an object of the run the spec of another object, if it still has
+	// the resource version. The error wraps ErrChanged if it has not, ErrGone if the
+	// object no longer exists, and ErrRejected if the cluster will never accept it.
+	Update(ctx context.Context, object *unstructured.Unstructured, ref mesh.Ref, resourceVersion string) (*unstructured.Unstructured, error)
+}
 
-// ErrRejected says that the cluster has refused a write and would do so again:
-// it is not permitted, or not valid.
-var ErrRejected = errors.New("the cluster refuses it")
-
-// keeper holds the fault in the state that is planned, while it is in force: at
-// its moments it brings the objects into their next state, and when the routes
-// that they were derived from change, it renders them again. What it cannot
-// follow ends the run.
+// keeper keeps the objects of an active fault in their planned state: it makes the
+// steps of the plan, and renders the objects again when their bases change. It ends
+// the observation when it cannot follow a change.
 type keeper struct {
-	*session
+	cluster   Objects
+	record    *record
+	permitted func(mesh.Plan) error
+	// patience is how long an update may fail.
+	patience time.Duration
+	end      context.CancelCauseFunc
+
 	planned Planned
-	since   time.Time
-	// made is the time, from the start of the fault, up to which the steps of
-	// the plan have been made.
-	made time.Duration
-	// failing is since when an update has not been answered; zero when none is
-	// due.
-	failing time.Time
-	// retry is when it is tried again.
-	retry time.Time
-	end   context.CancelCauseFunc
-	// owned are our objects as we last wrote them, in the order of the plan.
+	// since is when the fault began. made is the time from then up to which the steps
+	// of the plan are made.
+	since time.Time
+	made  time.Duration
+	// failing is when an update began to fail; zero if none does. retry is when it is
+	// tried again.
+	failing, retry time.Time
+	// owned are the objects of the run, in the order of the plan.
 	owned []*owned
 	jobs  []mesh.Ref
 }
 
-// owned is an object of ours as it was last written.
+// owned is an object of the run as it was last written.
 type owned struct {
 	mesh.Ref
 	generation      int64
@@ -54,25 +64,42 @@ type owned struct {
 	spec            any
 }
 
-// sighting is the state of an object that is watched, nil when it is gone.
-type sighting struct {
+// newOwned returns an object that was created from a planned one.
+func newOwned(created, planned *unstructured.Unstructured) *owned {
+	o := &owned{Ref: mesh.RefTo(created)}
+	o.wrote(created, planned)
+	return o
+}
+
+// wrote stores the state after a write of an object.
+func (o *owned) wrote(now, object *unstructured.Unstructured) {
+	o.generation, o.resourceVersion, o.spec = now.GetGeneration(), now.GetResourceVersion(), object.Object["spec"]
+}
+
+func (o *owned) isVirtualService() bool { return o.Kind == kindVirtualService }
+
+// watched is the state of a watched object; nil when it is gone.
+type watched struct {
 	mesh.Ref
 	object *unstructured.Unstructured
 }
 
-// keep runs until ctx ends.
+// gone reports whether the object is deleted, or about to be.
+func (w watched) gone() bool { return w.object == nil || w.object.GetDeletionTimestamp() != nil }
+
+// keep runs until ctx is done.
 func (k *keeper) keep(ctx context.Context) {
-	seen := make(chan sighting)
+	changes := make(chan watched)
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer cancel()
-	for _, ref := range k.watched() {
+	for _, ref := range k.refs() {
 		watching.Go(func() {
-			k.Mesh.Watch(ctx, ref, func(object *unstructured.Unstructured) {
+			k.cluster.Watch(ctx, ref, func(object *unstructured.Unstructured) {
 				select {
 				case <-ctx.Done():
-				case seen <- sighting{ref, object}:
+				case changes <- watched{Ref: ref, object: object}:
 				}
 			})
 		})
@@ -84,8 +111,8 @@ func (k *keeper) keep(ctx context.Context) {
 			return
 		case <-k.nextMoment():
 			end = k.bring(ctx)
-		case sighting := <-seen:
-			end = k.judge(ctx, sighting)
+		case change := <-changes:
+			end = k.judge(ctx, change)
 		}
 		if end != nil {
 			k.end(end)
@@ -94,8 +121,8 @@ func (k *keeper) keep(ctx context.Context) {
 	}
 }
 
-// watched gives our objects, those that they were derived from, and the Jobs.
-func (k *keeper) watched() []mesh.Ref {
+// refs returns what is watched: the objects of the run, their bases, and the Jobs.
+func (k *keeper) refs() []mesh.Ref {
 	var refs []mesh.Ref
 	for _, o := range k.owned {
 		refs = append(refs, o.Ref)
@@ -106,17 +133,8 @@ func (k *keeper) watched() []mesh.Ref {
 	return append(refs, k.jobs...)
 }
 
-// bases gives the objects that a plan's shadows were derived from.
-func (p Planned) bases() []mesh.Version {
-	var bases []mesh.Version
-	for _, d := range p.Decisions {
-		bases = append(bases, d.Bases...)
-	}
-	return bases
-}
-
-// nextMoment fires at the next step of the plan, or when an update that the
-// cluster did not answer is to be tried again.
+// nextMoment fires at the next step of the plan, or when a failed update is to be
+// tried again.
 func (k *keeper) nextMoment() <-chan time.Time {
 	if !k.failing.IsZero() {
 		return time.After(time.Until(k.retry))
@@ -129,13 +147,12 @@ func (k *keeper) nextMoment() <-chan time.Time {
 	return nil
 }
 
-// updatePause is how long an update that the cluster did not answer waits until
-// it is tried again.
+// updatePause is the pause before a failed update is tried again.
 const updatePause = 500 * time.Millisecond
 
-// bring brings the objects into the state that is planned for now. What the
-// cluster does not answer is tried again, for as long as a heartbeat lasts; what
-// it refuses ends the run.
+// bring updates the objects to the state that is planned for now. It tries again
+// what the cluster does not answer, for as long as patience. It returns an ending
+// when the cluster rejects an update.
 func (k *keeper) bring(ctx context.Context) *ending {
 	k.made = time.Since(k.since)
 	for i, object := range k.planned.At(k.made) {
@@ -154,8 +171,9 @@ func (k *keeper) bring(ctx context.Context) *ending {
 		}
 		k.retry = time.Now().Add(updatePause)
 		k.record.add(event.UpdateFailed{Object: k.owned[i].Ref, Error: err.Error()})
-		if errors.Is(err, ErrRejected) || time.Since(k.failing) > k.Timing.Deadline {
-			return &ending{event.StatusFailed, fmt.Sprintf("the fault could not be changed as planned: %v", err), "what was in force is rolled back; check the permissions and Istio's webhook"}
+		if errors.Is(err, ErrRejected) || time.Since(k.failing) > k.patience {
+			err = hint.With(fmt.Errorf("the fault could not be changed as planned: %w", err), "the fault was rolled back; check the permissions and Istio's webhook")
+			return &ending{status: event.StatusFailed, err: err}
 		}
 		return nil
 	}
@@ -163,7 +181,8 @@ func (k *keeper) bring(ctx context.Context) *ending {
 	return nil
 }
 
-// update writes an object of ours once, unless somebody else has done so.
+// update writes an object once. It returns an ending if someone else has changed the
+// object.
 func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unstructured) (*ending, error) {
 	k.record.add(event.Updating{Object: object})
 	if err := k.record.sync(ctx); err != nil {
@@ -171,7 +190,7 @@ func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unst
 	}
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	updated, err := k.Mesh.Update(ctx, object, o.Ref, o.resourceVersion)
+	updated, err := k.cluster.Update(ctx, object, o.Ref, o.resourceVersion)
 	switch {
 	case err == nil:
 		o.wrote(updated, object)
@@ -182,21 +201,17 @@ func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unst
 	case errors.Is(err, ErrRejected):
 		return nil, err
 	default:
-		// The answer may have been lost, and the resource version changes with
-		// the status too.
+		// The answer may be lost, and the resource version also changes with the
+		// status.
 		return k.refresh(ctx, o, object), err
 	}
 }
 
-// wrote takes over what was written.
-func (o *owned) wrote(now, object *unstructured.Unstructured) {
-	o.generation, o.resourceVersion, o.spec = now.GetGeneration(), now.GetResourceVersion(), object.Object["spec"]
-}
-
-// refresh reads how an object of ours is now: as it was written last, or as it
-// was just attempted, with the answer lost. Anything else is somebody's edit.
+// refresh reads the state of an object after an attempt to update it. It returns an
+// ending if the object has neither the spec that was last written nor the attempted
+// one.
 func (k *keeper) refresh(ctx context.Context, o *owned, attempted *unstructured.Unstructured) *ending {
-	now, err := k.Mesh.Get(ctx, o.Ref)
+	now, err := k.cluster.Get(ctx, o.Ref)
 	switch {
 	case errors.Is(err, ErrGone):
 		return k.deleted(ctx, o.Ref)
@@ -209,11 +224,11 @@ func (k *keeper) refresh(ctx context.Context, o *owned, attempted *unstructured.
 		o.wrote(now, attempted)
 		return nil
 	default:
-		return drifted(o.Ref, "was changed")
+		return drifted(o.Ref, "changed", "")
 	}
 }
 
-// sameJSON compares values that one may have come through JSON.
+// sameJSON compares values of which one may have been decoded from JSON.
 func sameJSON(a, b any) bool {
 	one, err := json.Marshal(a)
 	if err != nil {
@@ -223,95 +238,80 @@ func sameJSON(a, b any) bool {
 	return err == nil && bytes.Equal(one, other)
 }
 
-// deleted says why an object of ours is gone: because somebody has pulled the
-// kill switch, or deleted the run with its Job or its namespace, or because
-// somebody has deleted this one.
+// deleted returns the ending for an object of the run that is gone: the run was
+// rolled back or deleted with its Job, or only this object was deleted.
 func (k *keeper) deleted(ctx context.Context, ref mesh.Ref) *ending {
 	for _, job := range k.jobs {
 		attempt, cancel := context.WithTimeout(ctx, createTimeout)
-		object, err := k.Mesh.Get(attempt, job)
+		object, err := k.cluster.Get(attempt, job)
 		cancel()
 		if errors.Is(err, ErrGone) || err == nil {
-			if end := ended(object); end != nil {
+			if end := endedBy(watched{Ref: job, object: object}); end != nil {
 				return end
 			}
 		}
 	}
-	return drifted(ref, "was deleted")
+	return drifted(ref, "deleted", "")
 }
 
-// ended says what the state of a heartbeat Job, nil when it is gone, means for
-// its run: nil when nothing.
-func ended(job *unstructured.Unstructured) *ending {
-	switch {
-	case job != nil && job.GetAnnotations()[mesh.StoppedByAnnotation] != "":
-		return &ending{event.StatusInterrupted, "rolled back by " + job.GetAnnotations()[mesh.StoppedByAnnotation], ""}
-	case job == nil || job.GetDeletionTimestamp() != nil:
-		return &ending{event.StatusInterrupted, "the objects of the run were deleted from outside", ""}
-	default:
-		return nil
+// endedBy returns the ending for the state of a heartbeat Job, and nil while the Job
+// is as it should be.
+func endedBy(job watched) *ending {
+	if job.object != nil {
+		if by := job.object.GetAnnotations()[mesh.StoppedByAnnotation]; by != "" {
+			return &ending{status: event.StatusInterrupted, err: fmt.Errorf("rolled back by %s", by)}
+		}
 	}
+	if job.gone() {
+		return &ending{status: event.StatusInterrupted, err: errors.New("the objects of the run were deleted from outside")}
+	}
+	return nil
 }
 
-func drifted(ref mesh.Ref, what string) *ending {
-	return &ending{event.StatusStopped, fmt.Sprintf("%s %s while the fault was in force", ref, what), "start again when the change is done"}
+// drifted returns the ending for an object that was changed or deleted. and is what
+// follows from that, if anything does.
+func drifted(ref mesh.Ref, what, and string) *ending {
+	err := fmt.Errorf("%s was %s while the fault was active%s", ref, what, and)
+	return &ending{status: event.StatusStopped, err: hint.With(err, "start again when the change is done")}
 }
 
-// judge decides what a change means. An object of ours that somebody has
-// deleted or edited is no fault of ours any more. A shadow of routes that have
-// changed would bring the old ones back.
-func (k *keeper) judge(ctx context.Context, s sighting) *ending {
-	if i := slices.IndexFunc(k.owned, func(o *owned) bool { return o.Ref == s.Ref }); i >= 0 {
+// judge returns the ending for a change, and nil if the fault stays as planned. An
+// object of the run that someone else has changed is not the planned fault, and a
+// VirtualService whose base has changed would restore the old routes.
+func (k *keeper) judge(ctx context.Context, change watched) *ending {
+	if i := slices.IndexFunc(k.owned, func(o *owned) bool { return o.Ref == change.Ref }); i >= 0 {
 		switch {
-		case s.object == nil || s.object.GetDeletionTimestamp() != nil:
-			return k.deleted(ctx, s.Ref)
-		case s.object.GetGeneration() > k.owned[i].generation:
-			return drifted(s.Ref, "was changed")
+		case change.gone():
+			return k.deleted(ctx, change.Ref)
+		case change.object.GetGeneration() > k.owned[i].generation:
+			return drifted(change.Ref, "changed", "")
 		}
 		return nil
 	}
-	if slices.Contains(k.jobs, s.Ref) {
-		return ended(s.object)
+	if slices.Contains(k.jobs, change.Ref) {
+		return endedBy(change)
 	}
-	if s.object == nil || s.object.GetDeletionTimestamp() != nil {
-		return drifted(s.Ref, "was deleted")
+	if change.gone() {
+		return drifted(change.Ref, "deleted", "")
 	}
 	for _, base := range k.planned.bases() {
-		if base.Ref == s.Ref && base.Generation == s.object.GetGeneration() {
+		if base.Ref == change.Ref && base.Generation == change.object.GetGeneration() {
 			return nil
 		}
 	}
-	return k.follow(ctx, s)
+	return k.follow(ctx, change)
 }
 
-// follow renders the objects again after a change of what they were derived
-// from.
-func (k *keeper) follow(ctx context.Context, s sighting) *ending {
-	next := k.planned
-	next.Snapshot = k.planned.Snapshot.With(s.object)
-	next.Plan = mesh.Decide(next.Snapshot, next.Experiment, next.Options)
-	if end := k.refusalOf(next.Plan); end != nil {
-		return drifted(s.Ref, "was changed so that the fault cannot follow: "+end.reason+",")
+// follow renders the objects again after a change of a base.
+func (k *keeper) follow(ctx context.Context, change watched) *ending {
+	next := k.planned.again(k.planned.Snapshot.With(change.object))
+	if end := permit(k.permitted, next.Plan); end != nil {
+		return drifted(change.Ref, "changed", ", and it cannot follow: "+end.Error())
 	}
-	if !sameShape(k.planned, next) {
-		return drifted(s.Ref, "was changed so that other routes are in force")
+	if !k.planned.sameShape(next) {
+		return drifted(change.Ref, "changed", ", and other routes are effective now")
 	}
 	k.planned = next
 	k.record.add(event.Planned{Plan: next.Plan})
 	return k.bring(ctx)
-}
-
-// sameShape reports whether two plans have the same objects, derived from the
-// same ones.
-func sameShape(a, b Planned) bool {
-	refs := func(p Planned) (all []mesh.Ref) {
-		for _, object := range p.Objects {
-			all = append(all, mesh.RefTo(object))
-		}
-		for _, base := range p.bases() {
-			all = append(all, base.Ref)
-		}
-		return all
-	}
-	return slices.Equal(refs(a), refs(b))
 }

@@ -10,26 +10,25 @@ import (
 	"github.com/squall-chaos/squall/runner/event"
 )
 
-// How long an event may take to be recorded.
+// The limits on the time to record an event.
 const (
-	// recordPatience is how long the run waits for it: a disk that is slow must
-	// not keep a fault in force.
+	// recordPatience is how long a run waits for an event to be recorded: a slow disk
+	// must not keep a fault active.
 	recordPatience = 100 * time.Millisecond
-	// recordTimeout is when the record counts as failed.
+	// recordTimeout is the time after which the record counts as failed.
 	recordTimeout = 10 * time.Second
 )
 
-// record passes events on to a Recorder, in their order, and keeps its first
-// error: that error refuses a run that has not injected yet, and ends one that
-// has.
+// record passes events to a recorder in order, and keeps the first error. The error
+// refuses a run that has not injected yet, and ends one that has.
 type record struct {
 	recorder event.Recorder
 
 	mu      sync.Mutex
 	queue   []*pending
 	last    *pending
-	writing bool // somebody empties the queue
-	late    bool // the recorder is behind, so nobody waits for it
+	writing bool // a goroutine empties the queue
+	late    bool // the recorder is behind, so add does not wait
 	err     error
 	end     context.CancelCauseFunc
 	failing chan struct{} // closed at the first error
@@ -46,7 +45,8 @@ func newRecord(recorder event.Recorder) *record {
 	return &record{recorder: recorder, failing: make(chan struct{})}
 }
 
-// add records an event. It returns before that is done when it takes long.
+// add records an event. It returns earlier if that takes longer than
+// recordPatience.
 func (r *record) add(e event.Event) {
 	next := &pending{at: time.Now(), event: e, done: make(chan struct{})}
 	r.mu.Lock()
@@ -69,7 +69,7 @@ func (r *record) add(e event.Event) {
 	}
 }
 
-// write records what waits, and ends when nothing does.
+// write records the queued events until the queue is empty.
 func (r *record) write() {
 	for {
 		r.mu.Lock()
@@ -103,8 +103,8 @@ func (r *record) fail(err error) {
 	}
 }
 
-// sync waits until the last event is recorded, or an event cannot be, and gives
-// the first error, or that of ctx.
+// sync waits until the last event is recorded or the record has failed. It returns
+// the first error, or the error of ctx.
 func (r *record) sync(ctx context.Context) error {
 	select {
 	case <-r.latest().done:
@@ -114,7 +114,8 @@ func (r *record) sync(ctx context.Context) error {
 	return cmp.Or(r.failed(), ctx.Err())
 }
 
-// flush waits for the last event, also after an error, but not for ever.
+// flush waits until the last event is recorded, also after an error, but not longer
+// than recordTimeout. It returns the first error.
 func (r *record) flush() error {
 	select {
 	case <-r.latest().done:
@@ -129,14 +130,14 @@ func (r *record) latest() *pending {
 	return r.last
 }
 
-// failed gives the first error.
+// failed returns the first error.
 func (r *record) failed() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err
 }
 
-// onFailure calls end when an event cannot be recorded from now on.
+// onFailure sets a function that is called when an event cannot be recorded.
 func (r *record) onFailure(end context.CancelCauseFunc) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,57 +10,74 @@ import (
 	"github.com/squall-chaos/squall/runner/event"
 )
 
-// The pauses between attempts to delete an object.
+// Deleter deletes the objects of a run.
+type Deleter interface {
+	// Delete deletes an object of a run, and returns nil if it no longer exists. For a
+	// reference without a UID it deletes the object of that name only if it belongs
+	// to the run.
+	Delete(ctx context.Context, object mesh.Ref, run string) error
+}
+
+// The pauses between attempts to delete objects.
 const (
 	firstPause   = 100 * time.Millisecond
 	longestPause = 5 * time.Second
 )
 
-// rolledBack is how a rollback went.
-type rolledBack struct {
-	began   time.Time
-	took    time.Duration
-	objects []mesh.Ref // those that are left
+// remove rolls the injection back, and adds to the result how that went.
+func (s *session) remove(ctx context.Context, in *injection, end *ending) {
+	began := time.Now()
+	took, left := s.rollback(ctx, in.changes, end)
+	s.removed = time.Now()
+	if !in.since.IsZero() {
+		s.result.Injected.Duration = began.Sub(in.since).Round(time.Millisecond)
+	}
+	s.result.Rollback.Duration = took.Round(time.Millisecond)
+	s.result.Left = left
 }
 
-// rollback deletes what was created, newest first: the VirtualServices, then
-// what they diverted requests to, then the Jobs that own both. It outlives the
-// run's context, is bounded by a deadline of its own, and goes on past errors.
-func (s *session) rollback(ctx context.Context, changes []mesh.Ref, ended *ending) rolledBack {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timing.Rollback)
+// rollback deletes the objects that may exist, the newest first: VirtualServices,
+// then the ServiceEntries that they route to, then the Jobs that own both. It goes on
+// when ctx is done and after errors, until a deadline of its own. It returns how long
+// the last attempt was after the first, and the objects that are left.
+func (s *session) rollback(ctx context.Context, changes []mesh.Ref, end *ending) (took time.Duration, left []mesh.Ref) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timing.Rollback)
 	defer cancel()
 	phase := event.Phase{Name: event.PhaseRollback}
-	if ended != nil {
-		phase.Reason = ended.reason
+	if end != nil {
+		phase.Reason = end.Error()
 	}
-	done := rolledBack{began: time.Now()}
-	left := slices.Clone(changes)
+	began := time.Now()
+	left = slices.Clone(changes)
 	slices.Reverse(left)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		remaining := deleteAll(ctx, s.Mesh, s.run.ID, left, s.Timing.Settle)
-		if done.took == 0 {
-			// Recorded only now: nothing may stand between a deviation and
-			// the removal of the fault.
+		failed := deleteAll(ctx, s.config.Cluster, s.run.ID, left, s.config.Timing.Settle)
+		if pause == firstPause {
+			// The phase is recorded only now: nothing may delay the removal of the fault.
 			s.record.add(phase)
 		}
-		done.took = time.Since(done.began)
+		took = time.Since(began)
+		remaining := refsOf(failed)
 		for _, ref := range left {
-			if !slices.Contains(refsOf(remaining), ref) {
+			if !slices.Contains(remaining, ref) {
 				s.record.add(event.Deleted{Object: ref})
 			}
 		}
-		left = refsOf(remaining)
-		if len(left) == 0 {
-			return done
+		for _, deletion := range failed {
+			s.record.add(event.Deleted(deletion))
 		}
-		for _, failed := range remaining {
-			s.record.add(event.Deleted(failed))
-		}
-		if !sleep.For(ctx, pause) {
-			done.objects = left
-			return done
+		left = remaining
+		if len(left) == 0 || !sleep.For(ctx, pause) {
+			return took, left
 		}
 	}
+}
+
+// Deletion is the result of an attempt to delete an object.
+type Deletion struct {
+	Object mesh.Ref
+	// Error is empty when the object is gone.
+	Error string
 }
 
 func refsOf(deletions []Deletion) []mesh.Ref {
@@ -70,3 +87,36 @@ func refsOf(deletions []Deletion) []mesh.Ref {
 	}
 	return refs
 }
+
+// deleteAll tries to delete each object once, in the given order: the
+// VirtualServices of a run, its ServiceEntries, its Jobs. It returns the failures. It
+// keeps the ServiceEntries while a VirtualService is left, and for settle afterwards:
+// until then proxies may route to them.
+func deleteAll(ctx context.Context, from Deleter, run string, objects []mesh.Ref, settle time.Duration) []Deletion {
+	var failed []Deletion
+	routed, settled := false, true
+	for _, ref := range objects {
+		if ref.Kind == kindServiceEntry && routed {
+			failed = append(failed, Deletion{Object: ref, Error: "kept until the VirtualService is deleted"})
+			continue
+		}
+		if ref.Kind == kindServiceEntry && !settled {
+			settled = true
+			sleep.For(ctx, settle)
+		}
+		err := from.Delete(ctx, ref, run)
+		if err != nil {
+			failed = append(failed, Deletion{Object: ref, Error: err.Error()})
+		}
+		if ref.Kind == kindVirtualService {
+			routed, settled = routed || err != nil, false
+		}
+	}
+	return failed
+}
+
+// The kinds that the order of a rollback depends on.
+const (
+	kindVirtualService = "VirtualService"
+	kindServiceEntry   = "ServiceEntry"
+)

@@ -344,6 +344,17 @@ spec:
 	return loaded[0]
 }
 
+// newRunner returns a runner with the default timing.
+func newRunner(t *testing.T, config runner.Config) *runner.Runner {
+	t.Helper()
+	config.Timing = runner.DefaultTiming()
+	r, err := runner.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // run carries out the experiment in a bubble of fake time, and checks what
 // must be true whatever happens: nothing of the run is left.
 func run(t *testing.T, c *fakeCluster, p fakePrometheus, edit func(*experiments.Experiment), rec *record, deadline time.Duration) (result event.Result) {
@@ -354,7 +365,7 @@ func run(t *testing.T, c *fakeCluster, p fakePrometheus, edit func(*experiments.
 	if edit != nil {
 		edit(&e)
 	}
-	r := runner.Runner{Mesh: c, Querier: p, Timing: runner.DefaultTiming(), Owner: "ann@laptop"}
+	r := newRunner(t, runner.Config{Cluster: c, Querier: p, Owner: "ann@laptop"})
 	result = r.Run(ctx, r.NewRun(e, time.Now()), e, rec)
 	if len(result.Left) == 0 {
 		for name := range c.objects {
@@ -724,12 +735,12 @@ func TestDrift(t *testing.T) {
 		do   func(objects map[string]*unstructured.Unstructured, name string)
 		want string
 	}{
-		"deleted": {func(objects map[string]*unstructured.Unstructured, name string) { delete(objects, name) }, "was deleted while the fault was in force"},
-		"edited":  {func(objects map[string]*unstructured.Unstructured, name string) { objects[name].SetGeneration(2) }, "was changed while the fault was in force"},
+		"deleted": {func(objects map[string]*unstructured.Unstructured, name string) { delete(objects, name) }, "was deleted while the fault was active"},
+		"edited":  {func(objects map[string]*unstructured.Unstructured, name string) { objects[name].SetGeneration(2) }, "was changed while the fault was active"},
 		"replaced": {func(objects map[string]*unstructured.Unstructured, name string) {
 			objects[name].SetUID("other")
 			objects[name].SetLabels(nil)
-		}, "was deleted while the fault was in force"},
+		}, "was deleted while the fault was active"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -741,7 +752,7 @@ func TestDrift(t *testing.T) {
 				})
 				start := time.Now()
 				e := experiment(t)
-				r := runner.Runner{Mesh: c, Querier: healthy(), Timing: runner.DefaultTiming()}
+				r := newRunner(t, runner.Config{Cluster: c, Querier: healthy()})
 				result := r.Run(t.Context(), r.NewRun(e, start), e, &record{})
 				if result.Status != event.StatusStopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
 					t.Errorf("result %+v", result)
@@ -804,7 +815,7 @@ func TestWithoutHeartbeat(t *testing.T) {
 		c, rec := newFakeCluster(t), &record{}
 		c.withoutHeartbeat = true
 		e := experiment(t)
-		r := runner.Runner{Mesh: c, Querier: healthy(), Timing: runner.DefaultTiming(), WithoutHeartbeat: true}
+		r := newRunner(t, runner.Config{Cluster: c, Querier: healthy(), WithoutHeartbeat: true})
 		result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, rec)
 		if result.Verdict != steadystate.Held || len(c.objects) > 0 {
 			t.Errorf("result %+v, left %v", result, c.objects)
@@ -864,7 +875,7 @@ func TestABaseThatChangesIsFollowed(t *testing.T) {
 		"a redirect": {func(c *fakeCluster) {
 			c.baseSpec = map[string]any{"http": []any{map[string]any{"redirect": map[string]any{"uri": "/x"}}}}
 		}, "cannot follow: no http route"},
-		"for another host":   {func(c *fakeCluster) { c.baseSpec = map[string]any{"hosts": []any{"other"}} }, "so that other routes are in force"},
+		"for another host":   {func(c *fakeCluster) { c.baseSpec = map[string]any{"hosts": []any{"other"}} }, "other routes are effective now"},
 		"deleted":            {func(c *fakeCluster) { c.base = "" }, "was deleted"},
 		"our status changed": {func(c *fakeCluster) { c.base = "7s"; c.touched++ }, ""},
 	} {
@@ -902,12 +913,12 @@ func TestAFaultFollowsOnlyWhereItMay(t *testing.T) {
 			c.baseSpec = map[string]any{"http": []any{map[string]any{"route": []any{map[string]any{"destination": map[string]any{"host": payments}}}}}}
 		})
 		e := experiment(t)
-		r := runner.Runner{Mesh: c, Querier: healthy(), Timing: runner.DefaultTiming(), Permit: func(p mesh.Plan) string {
+		r := newRunner(t, runner.Config{Cluster: c, Querier: healthy(), Permit: func(p mesh.Plan) error {
 			if slices.ContainsFunc(p.Decisions, func(d mesh.Decision) bool { return slices.Contains(d.Signature.Destinations, payments) }) {
-				return "payments is protected"
+				return errors.New("payments is protected")
 			}
-			return ""
-		}}
+			return nil
+		}})
 		result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, &record{})
 		if result.Status != event.StatusStopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot follow: payments is protected") || result.Injected.Duration > 4*time.Second {
 			t.Errorf("result %+v", result)
@@ -981,7 +992,7 @@ func TestRollbackThatCannotFinishSaysWhatIsLeft(t *testing.T) {
 func TestRunIDsFitEverywhere(t *testing.T) {
 	e := experiment(t)
 	e.Metadata.Name = strings.Repeat("a", 63)
-	r := runner.Runner{Timing: runner.DefaultTiming()}
+	r := runner.Config{Timing: runner.DefaultTiming()}
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	one, two := r.NewRun(e, now), r.NewRun(e, now)
 	if job := mesh.Heartbeat("shop", one, time.Second, mesh.HeartbeatImage).GetName(); len(job) > 63 {

@@ -175,7 +175,7 @@ func TestRunEndsWhenItCannotFollow(t *testing.T) {
 	t.Cleanup(func() { patchBase(t, `[{"op": "remove", "path": "/spec/exportTo"}]`) })
 	patchBase(t, `[{"op": "add", "path": "/spec/exportTo", "value": ["."]}]`)
 	s.exits(3)
-	if !strings.Contains(s.stdout.String(), "VirtualService prod/ratings was changed so that other routes are in force while the fault was in force") {
+	if !strings.Contains(s.stdout.String(), "VirtualService prod/ratings was changed while the fault was active, and other routes are effective now") {
 		t.Error("the summary does not say what has changed")
 	}
 }
@@ -189,11 +189,11 @@ func TestRunEndsWhenItsObjectIsTouched(t *testing.T) {
 	}{
 		"deleted": {func(name string) error {
 			return mesh.Kube.Resource(virtualServices).Namespace("shop").Delete(t.Context(), name, metav1.DeleteOptions{})
-		}, "was deleted while the fault was in force"},
+		}, "was deleted while the fault was active"},
 		"edited": {func(name string) error {
 			_, err := mesh.Kube.Resource(virtualServices).Namespace("shop").Patch(t.Context(), name, types.JSONPatchType, []byte(`[{"op": "replace", "path": "/spec/http/0/fault/abort/percentage/value", "value": 1}]`), metav1.PatchOptions{})
 			return err
-		}, "was changed while the fault was in force"},
+		}, "was changed while the fault was active"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := runFile(t, spec{})

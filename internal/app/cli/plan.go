@@ -112,7 +112,14 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 	if err != nil {
 		return failed(ctx, err)
 	}
-	planner := runner.Runner{Mesh: stillMesh{live, snapshot}, Querier: traffic, Options: options}
+	still := stillMesh{snapshot: snapshot}
+	if live != nil {
+		still.permitted = live.Permitted
+	}
+	planner, err := runner.NewPlanner(runner.PlannerConfig{Mesh: still, Querier: traffic, Options: options})
+	if err != nil {
+		return err
+	}
 	return planAll(ctx, env, flags, planner, traffic, chosen)
 }
 
@@ -141,22 +148,24 @@ func (f planFlags) readMesh(ctx context.Context, live runner.Mesh) (mesh.Snapsho
 	return snapshot, err
 }
 
-// stillMesh is a mesh as it was at one moment, so that all experiments are
-// planned against the same state. Files permit everything.
+// stillMesh is a mesh at one moment, so that all experiments are planned for the
+// same state.
 type stillMesh struct {
-	runner.Mesh // nil when the mesh is known from files
-	snapshot    mesh.Snapshot
+	snapshot mesh.Snapshot
+	// permitted is the cluster's check of permissions; nil for a mesh from files,
+	// which permits everything.
+	permitted func(ctx context.Context, namespace string, kinds []string) error
 }
 
-// Snapshot gives the state.
+// Snapshot implements runner.Mesh.
 func (m stillMesh) Snapshot(context.Context) (mesh.Snapshot, error) { return m.snapshot, nil }
 
-// Permitted asks the cluster, if there is one.
+// Permitted implements runner.Mesh.
 func (m stillMesh) Permitted(ctx context.Context, namespace string, kinds []string) error {
-	if m.Mesh == nil {
+	if m.permitted == nil {
 		return nil
 	}
-	return m.Mesh.Permitted(ctx, namespace, kinds)
+	return m.permitted(ctx, namespace, kinds)
 }
 
 // planAll plans and prints experiments one after another.

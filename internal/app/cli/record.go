@@ -52,7 +52,7 @@ func addLogFormat(flags *pflag.FlagSet, format *terminal.Format, description str
 
 // runOne runs one experiment and prints its summary. The result is empty when
 // it could not be recorded, and so did not start.
-func runOne(ctx context.Context, env Env, flags recordFlags, r runner.Runner, e experiments.Experiment) (result event.Result, code int) {
+func runOne(ctx context.Context, env Env, flags recordFlags, r *runner.Runner, e experiments.Experiment) (result event.Result, code int) {
 	run := r.NewRun(e, time.Now())
 	folder := filepath.Join(flags.out, run.ID)
 	writer, err := journal.Create(folder)
@@ -88,7 +88,7 @@ func runOne(ctx context.Context, env Env, flags recordFlags, r runner.Runner, e 
 }
 
 // unrecordedHint is the next step when a journal cannot be written.
-const unrecordedHint = "a run that cannot be recorded does not start; choose another folder with --out"
+const unrecordedHint = "a run that cannot be recorded does not start; choose another directory with --out"
 
 // kept is an event.Recorder that keeps a run's events in memory as the lines of a
 // journal.

@@ -157,7 +157,7 @@ func remove(ctx context.Context, env Env, lister liveruns.Lister, cluster *kube.
 		Cluster: cluster,
 		Owner:   owner(env),
 		Settle:  runner.DefaultTiming().Settle,
-		Look: func(ctx context.Context) ([]mesh.ActiveRun, error) {
+		List: func(ctx context.Context) ([]mesh.ActiveRun, error) {
 			listing, err := lister.List(ctx)
 			return listing.Runs, err
 		},

@@ -85,7 +85,7 @@ func (f *runFlags) load(ctx context.Context, env Env, arguments []string) ([]loa
 }
 
 // runAll runs experiments one after another, and stops when ctx ends.
-func runAll(ctx context.Context, env Env, flags runFlags, r runner.Runner, chosen []loaded) (code int) {
+func runAll(ctx context.Context, env Env, flags runFlags, r *runner.Runner, chosen []loaded) (code int) {
 	for i, e := range chosen {
 		if i > 0 {
 			fmt.Fprintln(env.Stdout)

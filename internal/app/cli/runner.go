@@ -28,25 +28,34 @@ func (f *runnerFlags) add(flags *pflag.FlagSet, namespace string) {
 
 // newRunner wires a runner to the cluster and the Prometheus that the flags
 // name. Nothing is sent yet.
-func newRunner(env Env, flags runnerFlags) (runner.Runner, error) {
+func newRunner(env Env, flags runnerFlags) (*runner.Runner, error) {
+	config, err := runnerConfig(env, flags)
+	if err != nil {
+		return nil, err
+	}
+	return runner.New(config)
+}
+
+// runnerConfig returns the config of a runner. It sends nothing yet.
+func runnerConfig(env Env, flags runnerFlags) (runner.Config, error) {
 	querier, err := flags.prometheus.client(env)
 	if err != nil {
-		return runner.Runner{}, err
+		return runner.Config{}, err
 	}
 	options, err := flags.placement.options(env)
 	if err != nil {
-		return runner.Runner{}, err
+		return runner.Config{}, err
 	}
 	config, err := flags.kubernetes.config()
 	if err != nil {
-		return runner.Runner{}, err
+		return runner.Config{}, err
 	}
 	target, err := kube.Connect(config)
 	if err != nil {
-		return runner.Runner{}, err
+		return runner.Config{}, err
 	}
-	return runner.Runner{
-		Mesh: target, Querier: querier, Alerts: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: options,
+	return runner.Config{
+		Cluster: target, Querier: querier, Alerts: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: options,
 		WithoutHeartbeat: flags.heartbeat.mode == heartbeatOff, HeartbeatImage: flags.heartbeat.image,
 	}, nil
 }

@@ -124,7 +124,7 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 	if err != nil {
 		return err
 	}
-	r, err := newRunner(env, flags.runner)
+	r, err := runnerConfig(env, flags.runner)
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (f *serveFlags) notifier(telling *metrics.Metrics, log *slog.Logger) (*noti
 }
 
 // server wires a server to the cluster, and to its replicas if there are any.
-func (f *serveFlags) server(env Env, folder string, r runner.Runner, config serve.Config) (*serve.Server, *kube.Election, error) {
+func (f *serveFlags) server(env Env, folder string, r runner.Config, config serve.Config) (*serve.Server, *kube.Election, error) {
 	lister, cluster, err := newLister(&f.runner.kubernetes)
 	if err != nil {
 		return nil, nil, err
@@ -267,7 +267,7 @@ func removeQuietly(ctx context.Context, cluster *kube.Cluster, config serve.Conf
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
 	killSwitch := runner.KillSwitch{
-		Cluster: cluster, Look: config.Look, Owner: owner, Settle: runner.DefaultTiming().Settle,
+		Cluster: cluster, List: config.Look, Owner: owner, Settle: runner.DefaultTiming().Settle,
 		Report: func(run string, done runner.Deletion) {
 			if done.Error != "" {
 				config.Log.Warn("an object is left so far", "run", run, "object", done.Object.String(), "error", done.Error)

@@ -21,7 +21,7 @@ import (
 // slowMesh is a cluster that does not answer while it is read. It has no other
 // method: nothing may be created.
 type slowMesh struct {
-	runner.Mesh
+	runner.Cluster
 	reads chan time.Time
 }
 
@@ -44,7 +44,7 @@ func replica(t *testing.T, folder string, cluster slowMesh) *Server {
 	t.Helper()
 	unexpected := func(what string) { t.Errorf("unexpected: %s", what) }
 	return New(Config{
-		Folder: NewFolder(folder), Runner: runner.Runner{Mesh: cluster, Timing: runner.DefaultTiming()},
+		Folder: NewFolder(folder), Runner: runner.Config{Cluster: cluster, Querier: healthy{}, Timing: runner.DefaultTiming()},
 		Store: &StateFile{Path: filepath.Join(folder, "starts.json")}, Out: filepath.Join(folder, "runs"),
 		Look: func(context.Context) ([]mesh.ActiveRun, error) { return nil, nil },
 		Remove: func(context.Context, []mesh.ActiveRun, string) error {

@@ -152,7 +152,7 @@ func TestAFaultOfWhichHalfIsInForce(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "callers: [{namespace: shop}]", "callers: [{namespace: shop}, {namespace: cart}]", "* * * * *", "1 0 * * *"))
 		r := w.replica("a")
-		r.Runner.Mesh = newSharing(secondFails{port{w.mesh, r}, new(int)})
+		r.Runner.Cluster = newSharing(secondFails{port{w.mesh, r}, new(int)})
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		ended.Go(func() { r.Lead(ctx) })
@@ -188,7 +188,7 @@ func TestARunThatIsRefusedLate(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "* * * * *", "1 0 * * *"))
 		r := w.replica("a")
-		r.Runner.Mesh = newSharing(takenMesh{port{w.mesh, r}})
+		r.Runner.Cluster = newSharing(takenMesh{port{w.mesh, r}})
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		ended.Go(func() { r.Lead(ctx) })

@@ -57,9 +57,9 @@ type liveRun struct {
 
 // start begins a run. The lock is held, and this process leads.
 func (s *Server) start(e experiments.Experiment, nominal time.Time, owner by) string {
-	r := s.Runner
-	r.Owner = fmt.Sprintf("%s (squall serve, %s)", owner, s.Identity)
-	run := r.NewRun(e, time.Now())
+	config := s.Runner
+	config.Owner = fmt.Sprintf("%s (squall serve, %s)", owner, s.Identity)
+	run := config.NewRun(e, time.Now())
 	ctx, stop := context.WithCancelCause(s.leads)
 	live := &liveRun{
 		run: run, experiment: e, reach: reachOf(e.Spec), by: owner, nominal: nominal, began: time.Now(), stop: stop, over: s.leads.Err,
@@ -70,7 +70,7 @@ func (s *Server) start(e experiments.Experiment, nominal time.Time, owner by) st
 	s.Metrics.Live(len(s.live), s.faults())
 	s.runs.Go(func() {
 		defer stop(nil)
-		s.carryOut(ctx, r, live)
+		s.carryOut(ctx, config, live)
 	})
 	return run.ID
 }
@@ -91,10 +91,15 @@ func (s *Server) faults() int {
 }
 
 // carryOut carries out a run, records it, and tells everybody.
-func (s *Server) carryOut(ctx context.Context, r runner.Runner, live *liveRun) {
+func (s *Server) carryOut(ctx context.Context, config runner.Config, live *liveRun) {
 	folder := filepath.Join(s.Out, live.run.ID)
-	r.Permit = func(plan mesh.Plan) string { return s.permit(live, plan) }
-	result, err := s.recorded(ctx, r, live, folder)
+	config.Permit = func(plan mesh.Plan) error {
+		if reason := s.permit(live, plan); reason != "" {
+			return errors.New(reason)
+		}
+		return nil
+	}
+	result, err := s.recorded(ctx, config, live, folder)
 	if err != nil {
 		s.Log.Error("the run cannot be recorded, so it did not start", "run", live.run.ID, "error", err)
 		result = event.Result{Status: event.StatusRefused, Verdict: steadystate.Inconclusive, Reason: err.Error(), Finished: time.Now()}
@@ -118,12 +123,16 @@ func (s *Server) carryOut(ctx context.Context, r runner.Runner, live *liveRun) {
 
 // recorded carries out a run with a journal. An error means that it has none, and
 // so did not start.
-func (s *Server) recorded(ctx context.Context, r runner.Runner, live *liveRun, folder string) (event.Result, error) {
+func (s *Server) recorded(ctx context.Context, config runner.Config, live *liveRun, folder string) (event.Result, error) {
+	r, err := runner.New(config)
+	if err != nil {
+		return event.Result{}, err
+	}
 	writer, err := journal.Create(folder)
 	if err != nil {
 		return event.Result{}, err
 	}
-	result := r.Run(ctx, live.run, live.experiment, s.recorder(live, writer))
+	result := r.Run(ctx, live.run, live.experiment, s.recorder(live, writer)) //nolint:contextcheck // events are emitted when ctx is done, too
 	if err := writer.Close(); err != nil {
 		s.Log.Error("journal", "run", live.run.ID, "error", err)
 	}

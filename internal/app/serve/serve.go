@@ -29,8 +29,9 @@ import (
 type Config struct {
 	Folder *Folder
 	Limits Limits
-	// Runner carries out runs; its Permit is the server's own.
-	Runner runner.Runner
+	// Runner is what each run is carried out with. Its Owner and Permit are the
+	// server's.
+	Runner runner.Config
 	Store  Store
 	// Out is the folder of the records, of which KeepRuns and those of KeepFor
 	// are kept; 0 keeps all.
@@ -114,7 +115,7 @@ type entry struct {
 
 // New makes a server that has read its folder, and does nothing yet.
 func New(config Config) *Server {
-	config.Runner.Mesh = newSharing(config.Runner.Mesh)
+	config.Runner.Cluster = newSharing(config.Runner.Cluster)
 	s := &Server{
 		Config: config, entries: map[string]*entry{}, live: map[string]*liveRun{}, unsaved: map[string]time.Time{}, noting: map[string]time.Time{},
 		past: map[string]reports.Summary{}, records: records.NewIndex(config.Out), fresh: map[string]bool{}, awake: make(chan struct{}, 1), saving: make(chan struct{}, 1), stating: make(chan struct{}, 1),

@@ -18,7 +18,7 @@ import (
 // for a few at a time: HTTP/2 opens a connection for each request that finds no
 // free stream.
 type sharing struct {
-	runner.Mesh
+	runner.Cluster
 
 	asking  chan struct{}
 	mu      sync.Mutex
@@ -29,18 +29,18 @@ type sharing struct {
 // asked is for how many runs the cluster is asked at a time.
 const asked = 4
 
-func newSharing(shared runner.Mesh) *sharing {
-	return &sharing{Mesh: shared, asking: make(chan struct{}, asked)}
+func newSharing(shared runner.Cluster) *sharing {
+	return &sharing{Cluster: shared, asking: make(chan struct{}, asked)}
 }
 
 // Permitted implements runner.Mesh.
 func (s *sharing) Permitted(ctx context.Context, namespace string, kinds []string) error {
-	return s.inTurn(ctx, func() error { return s.Mesh.Permitted(ctx, namespace, kinds) })
+	return s.inTurn(ctx, func() error { return s.Cluster.Permitted(ctx, namespace, kinds) })
 }
 
 // Check implements runner.Mesh.
 func (s *sharing) Check(ctx context.Context, object *unstructured.Unstructured) error {
-	return s.inTurn(ctx, func() error { return s.Mesh.Check(ctx, object) })
+	return s.inTurn(ctx, func() error { return s.Cluster.Check(ctx, object) })
 }
 
 func (s *sharing) inTurn(ctx context.Context, ask func() error) error {
@@ -109,7 +109,7 @@ func (s *sharing) leave(r *reading) {
 // read makes reads until nobody waits for one.
 func (s *sharing) read() {
 	for r := s.take(); r != nil; r = s.take() {
-		r.snapshot, r.err = s.Mesh.Snapshot(r.ctx)
+		r.snapshot, r.err = s.Cluster.Snapshot(r.ctx)
 		close(r.done)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // busyMesh takes a second for each answer, and knows what it was asked. It
 // answers nothing else.
 type busyMesh struct {
-	runner.Mesh
+	runner.Cluster
 
 	mu          sync.Mutex
 	began       []time.Time // of the reads

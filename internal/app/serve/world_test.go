@@ -376,7 +376,7 @@ func (w *world) replica(identity string) *process {
 			}
 			return w.fate(write)
 		}}},
-		Runner: runner.Runner{Mesh: port{w.mesh, r}, Querier: healthy{}, Version: "test", Timing: runner.DefaultTiming()},
+		Runner: runner.Config{Cluster: port{w.mesh, r}, Querier: healthy{}, Version: "test", Timing: runner.DefaultTiming()},
 		Look: func(context.Context) ([]mesh.ActiveRun, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

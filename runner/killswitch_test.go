@@ -71,7 +71,7 @@ func (s *standing) pull(t *testing.T, runs ...mesh.ActiveRun) (left []mesh.Activ
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	left, err = runner.KillSwitch{
-		Cluster: s, Look: s.look, Owner: "ann", Settle: time.Second,
+		Cluster: s, List: s.look, Owner: "ann", Settle: time.Second,
 		Report: func(_ string, done runner.Deletion) { reported = append(reported, done) },
 	}.Pull(ctx, slices.Clone(runs))
 	return left, reported, err
@@ -111,7 +111,7 @@ func TestKillSwitchGoesOnPastErrors(t *testing.T) {
 		if err != nil || len(left) > 0 {
 			t.Errorf("left %v, error %v", left, err)
 		}
-		if i := slices.IndexFunc(reported, func(d runner.Deletion) bool { return strings.Contains(d.Error, "stays as long") }); i < 0 || reported[i].Object.Name != "se-a" {
+		if i := slices.IndexFunc(reported, func(d runner.Deletion) bool { return strings.Contains(d.Error, "kept until") }); i < 0 || reported[i].Object.Name != "se-a" {
 			t.Errorf("reported %v", reported)
 		}
 		if slices.Index(s.done, "delete vs-a") > slices.Index(s.done, "delete se-a") {

@@ -1,0 +1,53 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/squall-chaos/squall/mesh"
+)
+
+// The errors that a Cluster returns, alone or wrapped.
+var (
+	// ErrGone is the error for an object that no longer exists.
+	ErrGone = errors.New("no longer exists")
+	// ErrChanged is the error for an object that has changed since it was read.
+	ErrChanged = errors.New("has changed")
+	// ErrRejected is the error for a write that the cluster will never accept: it is
+	// not permitted, or not valid.
+	ErrRejected = errors.New("rejected by the cluster")
+)
+
+// TakenError is the error for an object whose name is taken. Run is the run that
+// the other object belongs to; empty if it is not known.
+type TakenError struct {
+	Object mesh.Ref
+	Run    string
+}
+
+func (e *TakenError) Error() string {
+	if e.Run == "" {
+		return fmt.Sprintf("%s already exists, and its run is not known", e.Object)
+	}
+	return fmt.Sprintf("run %s already disturbs the same calls, with %s", e.Run, e.Object)
+}
+
+// Hint returns the next step.
+func (e *TakenError) Hint() string {
+	if e.Run == "" {
+		return fmt.Sprintf("inspect it: kubectl -n %s get %s %s -o yaml", e.Object.Namespace, strings.ToLower(e.Object.Kind), e.Object.Name)
+	}
+	return mesh.LiveRunHint(e.Run)
+}
+
+// DeniedError is the error for a namespace in which a run may not do what it does.
+type DeniedError struct {
+	Namespace string
+	// Missing are the permissions, such as "create jobs.batch".
+	Missing []string
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("not permitted in namespace %s: %s", e.Namespace, strings.Join(e.Missing, ", "))
+}

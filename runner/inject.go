@@ -1,0 +1,160 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner/effect"
+	"github.com/squall-chaos/squall/runner/event"
+)
+
+// Creator creates the objects of a run.
+type Creator interface {
+	// Check returns an error if the cluster would not create an object. It creates
+	// nothing.
+	Check(ctx context.Context, object *unstructured.Unstructured) error
+	// Create creates an object and returns it as the cluster has it. An error of type
+	// *TakenError means that the name is taken. After any other error the object may
+	// exist.
+	Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error)
+}
+
+// injection is the fault of a run in the cluster.
+type injection struct {
+	planned Planned
+	// changes are the objects that may exist, in the order of their creation.
+	changes []mesh.Ref
+	// jobs maps a namespace to its heartbeat Job.
+	jobs map[string]mesh.Ref
+	// owned are the created objects of the plan, in its order.
+	owned []*owned
+	// since is when all of them existed; zero until then.
+	since time.Time
+}
+
+// disturb injects the fault, observes, and rolls back in any case.
+func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Meter) (end *ending) {
+	// observing is done when ctx is, and when the fault has to end early: a heartbeat
+	// has failed, an event cannot be recorded, or the keeper cannot follow a change.
+	observing, stop := context.WithCancelCause(ctx)
+	s.record.onFailure(stop)
+	in := &injection{planned: planned, jobs: map[string]mesh.Ref{}}
+	var writers, counting sync.WaitGroup
+	defer func() {
+		// Nothing may write to an object while it is deleted, so the heartbeats and
+		// the keeper end before the rollback begins. The meter only reads.
+		stop(nil)
+		writers.Wait()
+		s.remove(ctx, in, end)
+		counting.Wait()
+	}()
+	end = s.inject(ctx, in, func(job mesh.Ref, started time.Time) {
+		writers.Go(func() { s.beat(observing, job, started, stop) })
+	})
+	if end != nil {
+		return end
+	}
+	keeper := &keeper{
+		cluster: s.config.Cluster, record: s.record, permitted: s.config.Permit, patience: s.config.Timing.Deadline, end: stop,
+		planned: planned, since: in.since, owned: in.owned, jobs: slices.Collect(maps.Values(in.jobs)),
+	}
+	writers.Go(func() { keeper.keep(observing) })
+	if meter != nil {
+		counting.Go(func() { meter.Count(observing, in.since, func(c event.Counted) { s.record.add(c) }) })
+	}
+	return s.observe(ctx, observing)
+}
+
+// endingOf returns the ending for the cause with which an observation was stopped.
+func endingOf(cause error) *ending {
+	if end, ok := errors.AsType[*ending](cause); ok {
+		return end
+	}
+	return &ending{status: event.StatusFailed, err: cause}
+}
+
+// inject creates the heartbeat Jobs and then the planned objects. It calls beat for
+// each Job.
+func (s *session) inject(ctx context.Context, in *injection, beat func(job mesh.Ref, started time.Time)) *ending {
+	s.run.Expires = time.Now().Add(s.experiment.Spec.Duration.Duration + s.config.Timing.Grace)
+	s.record.add(event.Phase{Name: event.PhaseInject})
+	if end := s.createHeartbeats(ctx, in, beat); end != nil {
+		return end
+	}
+	for _, object := range in.planned.At(0) {
+		stamped := mesh.Stamp(object, s.run)
+		if job, has := in.jobs[object.GetNamespace()]; has {
+			stamped = mesh.Own(stamped, job)
+		}
+		created, err := s.create(ctx, stamped, &in.changes)
+		taken, isTaken := errors.AsType[*TakenError](err)
+		switch {
+		case isTaken && !slices.ContainsFunc(in.owned, (*owned).isVirtualService): // no fault is active yet
+			return &ending{status: event.StatusRefused, err: taken}
+		case err != nil:
+			return fail(ctx, event.StatusFailed, err)
+		}
+		in.owned = append(in.owned, newOwned(created, object))
+	}
+	in.since = time.Now()
+	return nil
+}
+
+// createTimeout limits one write to the cluster.
+const createTimeout = 10 * time.Second
+
+// create records an object and then creates it. It adds the object to changes before
+// the attempt, because after an error the object may exist.
+func (s *session) create(ctx context.Context, object *unstructured.Unstructured, changes *[]mesh.Ref) (*unstructured.Unstructured, error) {
+	s.record.add(event.Creating{Object: object})
+	if err := s.record.sync(ctx); err != nil {
+		return nil, err
+	}
+	*changes = append(*changes, mesh.RefTo(object))
+	// After a request that was cut off it is not known whether the object exists, so
+	// an interruption waits for the answer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
+	created, err := s.config.Cluster.Create(ctx, object)
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", mesh.RefTo(object), err)
+	}
+	ref := mesh.RefTo(created)
+	(*changes)[len(*changes)-1] = ref
+	s.record.add(event.Created{Ref: ref})
+	return created, nil
+}
+
+// createHeartbeats creates the heartbeat Job of each namespace with planned objects,
+// and calls beat for it.
+func (s *session) createHeartbeats(ctx context.Context, in *injection, beat func(job mesh.Ref, started time.Time)) *ending {
+	if s.config.WithoutHeartbeat {
+		return nil
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(kindsIn(in.planned.Objects))) {
+		job, err := s.create(ctx, s.heartbeatJob(namespace), &in.changes)
+		if err == nil {
+			err = s.arm(ctx, mesh.RefTo(job))
+		}
+		switch {
+		case err != nil && s.record.failed() != nil: // the error is not about the Job
+			return fail(ctx, event.StatusFailed, err)
+		case err != nil:
+			return fail(ctx, event.StatusFailed, hint.With(fmt.Errorf("heartbeat in %s: %w", namespace, err), heartbeatHint))
+		}
+		in.jobs[namespace] = mesh.RefTo(job)
+		// The cluster counts the deadline from a time before this one, so the runner
+		// never expects a later deadline than the cluster.
+		beat(in.jobs[namespace], time.Now())
+	}
+	return nil
+}

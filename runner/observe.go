@@ -1,0 +1,118 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/runner/effect"
+	"github.com/squall-chaos/squall/runner/event"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// watcher returns a watcher that records its measurements.
+func (s *session) watcher() steadystate.Watcher {
+	return steadystate.Watcher{
+		Querier:  s.config.Querier,
+		Alerts:   s.config.Alerts,
+		Interval: s.experiment.Spec.SteadyState.Interval.Duration,
+		Record:   func(m steadystate.Measurement) { s.record.add(event.Measured{Measurement: m}) },
+
+		Evaluated: s.evaluated,
+	}
+}
+
+// baseline measures before the fault. It returns an ending if the hypothesis does
+// not hold.
+func (s *session) baseline(ctx context.Context) *ending {
+	length := s.experiment.Spec.SteadyState.Before
+	s.record.add(event.Phase{Name: event.PhaseBaseline, Length: length})
+	watcher := s.watcher()
+	var baseline []steadystate.Measurement
+	watcher.Record = func(m steadystate.Measurement) {
+		baseline = append(baseline, m)
+		s.record.add(event.Measured{Measurement: m})
+	}
+	findings := watcher.Watch(ctx, s.probes, experiments.Before, length.Duration)
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
+	s.findings = append(s.findings, findings...)
+	if f, found := decisive(findings); found {
+		return refused(fmt.Sprintf("the hypothesis does not hold before the fault: %s: %s", f.Probe, f.Reason), "nothing was injected; fix the system or the probe first")
+	}
+	anchored, err := steadystate.Anchor(s.probes, baseline)
+	if err != nil {
+		return &ending{status: event.StatusRefused, err: hint.With(err, "nothing was injected; set min or max of the probe, or use a query that has data")}
+	}
+	s.probes = anchored
+	return nil
+}
+
+// observe measures while the fault is active, until observing is done or the
+// experiment's time has passed. It returns an ending if the fault has to end early.
+func (s *session) observe(ctx, observing context.Context) *ending {
+	s.record.add(event.Phase{Name: event.PhaseObserve, Length: s.experiment.Spec.Duration})
+	findings := s.watcher().Watch(observing, s.probes, experiments.During, s.experiment.Spec.Duration.Duration)
+	switch {
+	case ctx.Err() != nil:
+		return interrupted(ctx)
+	case observing.Err() != nil:
+		return endingOf(context.Cause(observing))
+	}
+	s.findings = append(s.findings, findings...)
+	if f, found := decisive(findings); found {
+		return &ending{status: event.StatusStopped, err: fmt.Errorf("%s: %s", f.Probe, f.Reason)}
+	}
+	return nil
+}
+
+// recover measures after the rollback until the hypothesis holds again.
+func (s *session) recover(ctx context.Context) *ending {
+	within := s.experiment.Spec.Recovery.Within
+	s.record.add(event.Phase{Name: event.PhaseRecover, Length: within})
+	findings, took := s.watcher().Recover(ctx, s.probes, within.Duration)
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
+	for i := range findings {
+		if findings[i].Verdict != steadystate.Held {
+			findings[i].Reason = fmt.Sprintf("not recovered within %s: %s", within, findings[i].Reason)
+		}
+	}
+	s.findings = append(s.findings, findings...)
+	if steadystate.Worst(findings) == steadystate.Held {
+		s.result.Recovery.Duration = took.Round(time.Millisecond)
+	}
+	return nil
+}
+
+// startMeter reads the counters of the requests hit before the fault. It returns
+// nil if the experiment sets no minimum.
+func (s *session) startMeter(ctx context.Context, planned Planned) (*effect.Meter, *ending) {
+	if s.experiment.Spec.Effect.MinRequests == 0 {
+		return nil, nil //nolint:nilnil // nothing is counted
+	}
+	meter, err := effect.Start(ctx, s.query, s.clock, s.experiment.Spec, planned.Decisions)
+	if err != nil {
+		return nil, fail(ctx, event.StatusRefused, err)
+	}
+	return meter, nil
+}
+
+// proveEffect records how many requests were hit.
+func (s *session) proveEffect(ctx context.Context, meter *effect.Meter) *ending {
+	if meter == nil {
+		return nil
+	}
+	s.record.add(event.Phase{Name: event.PhaseEffect})
+	proof, err := meter.Prove(ctx, s.removed)
+	if err != nil {
+		return interrupted(ctx)
+	}
+	s.effect = &proof
+	s.record.add(proof)
+	return nil
+}

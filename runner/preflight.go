@@ -1,0 +1,146 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/internal/clock"
+	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/mesh/refusal"
+	"github.com/squall-chaos/squall/runner/effect"
+	"github.com/squall-chaos/squall/runner/event"
+)
+
+// preflight plans, and checks everything that the run will need. It changes nothing
+// but objects of earlier runs that have expired.
+func (s *session) preflight(ctx context.Context) (Planned, *ending) {
+	s.record.add(event.Phase{Name: event.PhasePreflight})
+	if schedule := s.experiment.Spec.Schedule; schedule != nil {
+		if permitted, reason := schedule.Permits(time.Now()); !permitted {
+			return Planned{}, refused("the schedule permits no start now: "+reason, "wait, or change spec.schedule")
+		}
+	}
+	planned, err := s.planner.Plan(ctx, s.experiment)
+	if err != nil {
+		return planned, fail(ctx, event.StatusRefused, hint.With(err, "check --kubeconfig, --context and the permissions; nothing was injected"))
+	}
+	if first, is := planned.Refusal(); is && first.Cause == refusal.LiveRun && s.sweep(ctx) {
+		if planned, err = s.planner.Plan(ctx, s.experiment); err != nil {
+			return planned, fail(ctx, event.StatusRefused, err)
+		}
+	}
+	s.record.add(event.Planned{Plan: planned.Plan})
+	if end := permit(s.config.Permit, planned.Plan); end != nil {
+		return planned, end
+	}
+	if end := s.check(ctx, planned.Plan); end != nil {
+		return planned, end
+	}
+	if s.clock, err = effect.ReadClock(ctx, s.query); err != nil {
+		return planned, fail(ctx, event.StatusRefused, hint.With(fmt.Errorf("prometheus: %w", err), "check --prometheus or SQUALL_PROMETHEUS; nothing was injected"))
+	}
+	if err := s.record.sync(ctx); err != nil {
+		return planned, fail(ctx, event.StatusRefused, hint.With(err, "a run that cannot be recorded does not start; choose another directory with --out"))
+	}
+	return planned, nil
+}
+
+// permit returns the ending of a run whose plan is refused or not permitted, and
+// nil for any other plan.
+func permit(permitted func(mesh.Plan) error, plan mesh.Plan) *ending {
+	if first, is := plan.Refusal(); is {
+		return refused(first.Reason, first.Hint)
+	}
+	err := permitted(plan)
+	if err != nil && hint.Of(err) == "" {
+		err = hint.With(err, "this limit was set where Squall is deployed")
+	}
+	if err != nil {
+		return &ending{status: event.StatusRefused, err: err}
+	}
+	return nil
+}
+
+// sweep deletes the objects of earlier runs that have expired, and reports whether
+// any was deleted. Kubernetes deletes them by itself unless a run went without a
+// heartbeat.
+func (s *session) sweep(ctx context.Context) bool {
+	snapshot, err := s.config.Cluster.Snapshot(ctx)
+	if err != nil {
+		return false
+	}
+	owned := objects.Owned{Objects: slices.Concat(snapshot.VirtualServices, snapshot.ServiceEntries)}
+	swept := false
+	for _, run := range objects.ActiveRuns(owned, time.Now().Add(-clock.Skew)) {
+		if !run.Expired {
+			continue
+		}
+		for _, ref := range run.Objects {
+			deleted := event.Deleted{Object: ref}
+			s.record.add(event.Deleting{Ref: ref})
+			if s.record.sync(ctx) != nil {
+				return swept // preflight returns the error
+			}
+			if err := s.config.Cluster.Delete(ctx, ref, run.ID); err != nil {
+				deleted.Error = err.Error()
+			}
+			swept = swept || deleted.Error == ""
+			s.record.add(deleted)
+		}
+	}
+	return swept
+}
+
+// check lets the cluster check every object that the run will create, in each of
+// its states.
+func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
+	var objects []*unstructured.Unstructured
+	if !s.config.WithoutHeartbeat {
+		for _, namespace := range slices.Sorted(maps.Keys(kindsIn(plan.Objects))) {
+			objects = append(objects, s.heartbeatJob(namespace))
+		}
+	}
+	for _, object := range plan.Objects {
+		objects = append(objects, mesh.Stamp(object, s.run))
+	}
+	for _, step := range plan.Steps {
+		objects = append(objects, mesh.Stamp(step.Object, s.run))
+	}
+	for _, o := range objects {
+		if err := s.config.Cluster.Check(ctx, o); err != nil {
+			err = fmt.Errorf("the cluster would not create %s: %w", mesh.RefTo(o), err)
+			if o.GetKind() == "Job" {
+				err = hint.With(err, heartbeatHint)
+			}
+			return fail(ctx, event.StatusRefused, err)
+		}
+	}
+	return nil
+}
+
+// unchanged plans again after the baseline. It returns an ending if the plan is a
+// different one: its VirtualService would restore routes that are no longer
+// effective.
+func (s *session) unchanged(ctx context.Context, planned *Planned) *ending {
+	snapshot, err := s.config.Cluster.Snapshot(ctx)
+	if err != nil {
+		return fail(ctx, event.StatusRefused, fmt.Errorf("the mesh configuration cannot be read again: %w", err))
+	}
+	now := planned.again(mesh.Narrow(snapshot, planned.Experiment.Spec))
+	if end := permit(s.config.Permit, now.Plan); end != nil {
+		return end
+	}
+	if !reflect.DeepEqual(planned.Plan, now.Plan) {
+		return refused("the routes to the target have changed since the run was planned", "nothing was injected; start again when the change is done")
+	}
+	*planned = now
+	return nil
+}

@@ -1,0 +1,150 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner/effect"
+	"github.com/squall-chaos/squall/runner/event"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// session is one run in progress.
+type session struct {
+	config  Config
+	planner *Planner
+	query   effect.Query
+
+	run        mesh.Run
+	experiment experiments.Experiment
+	record     *record
+
+	// probes are everything that is measured. After the baseline their relative
+	// tolerances are absolute.
+	probes []experiments.Probe
+	// evaluated maps a probe to the server time of its last answer.
+	evaluated map[string]time.Time
+	clock     effect.Clock
+
+	// removed is when the rollback had deleted the fault.
+	removed  time.Time
+	findings []steadystate.Finding
+	effect   *event.Effect
+	result   event.Result
+}
+
+// ending is why a run ends early. The hint of its error is the hint of the result.
+type ending struct {
+	status event.Status
+	err    error
+}
+
+func (e *ending) Error() string { return e.err.Error() }
+
+func (e *ending) Unwrap() error { return e.err }
+
+// refused returns the ending of a run that injects nothing.
+func refused(reason, next string) *ending {
+	return &ending{status: event.StatusRefused, err: hint.With(fmt.Errorf("%s", reason), next)}
+}
+
+// interrupted returns the ending of a run whose context is done.
+func interrupted(ctx context.Context) *ending {
+	return &ending{status: event.StatusInterrupted, err: context.Cause(ctx)}
+}
+
+// fail returns the ending of a run with an error. If ctx is done, that is the
+// reason, and not the error that it has caused.
+func fail(ctx context.Context, status event.Status, err error) *ending {
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
+	return &ending{status: status, err: err}
+}
+
+// execute carries out the run. It returns nil if the run went to its end.
+func (s *session) execute(ctx context.Context) *ending {
+	s.record.add(event.Started{
+		Run: s.run, Experiment: s.experiment, Version: s.config.Version, Cluster: s.config.Cluster.Name(), Queries: queries(s.probes), Prometheus: s.config.Prometheus,
+		WithoutHeartbeat: s.config.WithoutHeartbeat,
+	})
+	planned, end := s.preflight(ctx)
+	if end != nil {
+		return end
+	}
+	if end := s.baseline(ctx); end != nil {
+		return end
+	}
+	meter, end := s.startMeter(ctx, planned)
+	if end != nil {
+		return end
+	}
+	if end := s.unchanged(ctx, &planned); end != nil {
+		return end
+	}
+	// After a deviation the run goes on to the recovery. After a signal or an error
+	// it does not: somebody waits, or the cluster does not answer.
+	ended := s.disturb(ctx, planned, meter)
+	if ended != nil && ended.status != event.StatusStopped {
+		return ended
+	}
+	if end := s.recover(ctx); end != nil {
+		return end
+	}
+	if end := s.proveEffect(ctx, meter); end != nil {
+		return end
+	}
+	return ended
+}
+
+func queries(probes []experiments.Probe) map[string]string {
+	all := map[string]string{}
+	for _, p := range probes {
+		all[p.Name] = p.PromQL()
+	}
+	return all
+}
+
+// conclude returns the result. The verdict is the worst of the findings before,
+// during and after the fault, and of the effect. A run that has ended early is at
+// best inconclusive.
+func (s *session) conclude(end *ending) event.Result {
+	result := s.result
+	result.Status, result.Findings = event.StatusCompleted, s.findings
+	result.Verdict = steadystate.Worst(s.findings)
+	if f, found := decisive(s.findings); found {
+		result.Reason = fmt.Sprintf("%s (%s): %s", f.Probe, f.Phase, f.Reason)
+	}
+	if s.effect != nil && s.effect.Verdict > result.Verdict {
+		result.Verdict, result.Reason = s.effect.Verdict, s.effect.Reason
+	}
+	if len(s.experiment.Spec.SteadyState.Probes) == 0 && result.Verdict == steadystate.Held {
+		result.Verdict, result.Reason, result.Untested = steadystate.Inconclusive, "no hypothesis was tested", true
+	}
+	if end == nil {
+		return result
+	}
+	result.Status, result.Reason, result.Hint = end.status, end.Error(), hint.Of(end)
+	switch end.status {
+	case event.StatusRefused:
+		result.Verdict = steadystate.Inconclusive
+	case event.StatusCompleted, event.StatusStopped, event.StatusInterrupted, event.StatusFailed:
+		result.Verdict = max(result.Verdict, steadystate.Inconclusive)
+	}
+	return result
+}
+
+// decisive returns the finding that decides the verdict, if it is not Held.
+func decisive(findings []steadystate.Finding) (steadystate.Finding, bool) {
+	worst := steadystate.Worst(findings)
+	for _, f := range findings {
+		if f.Verdict == worst && worst != steadystate.Held {
+			return f, true
+		}
+	}
+	return steadystate.Finding{}, false
+}
