@@ -4,14 +4,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 func TestAnnotation(t *testing.T) {
-	left := []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "a"}}
+	left := []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "a"}}
 	for _, test := range []struct {
 		result *event.Result
 		want   string

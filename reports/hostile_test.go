@@ -18,6 +18,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
@@ -53,7 +54,7 @@ func begin(t *testing.T, file string) (*recorder, experiments.Experiment) {
 		queries[probe.Name] = `histogram_quantile(0.99, sum by (le) (rate(istio_request_duration_milliseconds_bucket{reporter="source", destination_service="checkout.shop.svc.cluster.local"}[1m]))) > 0`
 	}
 	r.add(event.Started{
-		Run:        mesh.Run{ID: "20260102-030405-" + loaded[0].Metadata.Name + "-abcdef", Owner: "a user with  blanks@build-agent-17.internal.example.com"},
+		Run:        objects.Run{ID: "20260102-030405-" + loaded[0].Metadata.Name + "-abcdef", Owner: "a user with  blanks@build-agent-17.internal.example.com"},
 		Experiment: loaded[0], Version: "v1.2.3", Cluster: "https://" + strings.Repeat("0123456789abcdef", 4) + ".gr7.eu-central-1.eks.example.com:443",
 		Prometheus: "https://prometheus.example.com/" + strings.Repeat("tenant/", 20), Queries: queries,
 	})
@@ -187,11 +188,11 @@ func hostile(t *testing.T) []journal.Line {
 	r.add(event.Measured{Measurement: steadystate.Measurement{Probe: "measured once", Phase: experiments.Before, Time: r.now, Value: &one, Verdict: steadystate.Deviated, Reason: "4 is below 5"}})
 	r.add(event.Phase{Name: event.PhaseInject})
 	r.add(event.Creating{Object: shadow})
-	r.add(event.Created{Ref: mesh.RefTo(shadow)})
+	r.add(event.Created{Ref: objects.RefTo(shadow)})
 	r.now = r.now.Add(40 * time.Millisecond)
 	r.phase(event.PhaseObserve, experiments.During, 30, probes)
 	r.add(event.Phase{Name: event.PhaseRollback, Reason: nasty})
-	r.add(event.Deleted{Object: mesh.RefTo(shadow), Error: nasty})
+	r.add(event.Deleted{Object: objects.RefTo(shadow), Error: nasty})
 	r.now = r.now.Add(25 * time.Millisecond)
 	r.phase(event.PhaseRecover, experiments.After, 5, probes)
 	r.add(event.Phase{Name: event.PhaseEffect})
@@ -204,7 +205,7 @@ func hostile(t *testing.T) []journal.Line {
 	r.add(event.Finished{Result: event.Result{
 		Status: event.StatusStopped, Verdict: steadystate.Deviated, Reason: "checkout p99 in ms: 1000 is above 800 " + nasty, Hint: nasty, Findings: findings,
 		Injected: experiments.Duration{Duration: 90 * time.Second}, Rollback: experiments.Duration{Duration: 25 * time.Millisecond}, Recovery: experiments.Duration{Duration: 4 * time.Second},
-		Left: []mesh.Ref{mesh.RefTo(shadow)},
+		Left: []objects.Ref{objects.RefTo(shadow)},
 	}})
 	return r.events
 }

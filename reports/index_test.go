@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
@@ -42,7 +42,7 @@ func TestIndex(t *testing.T) {
 	deviated.Link = "javascript:alert(1)/journal.jsonl"
 	left := summaryOf(t, events(t, event.Finished{Result: event.Result{
 		Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Reason: "interrupt signal received",
-		Left: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
+		Left: []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
 	}}), 1)
 	for name, runs := range map[string][]reports.Summary{
 		"none": nil,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -36,10 +37,10 @@ type Phase struct {
 
 // Change is an action of the run on an object, or its outcome.
 type Change struct {
-	Time   time.Time `json:"time"`
-	What   string    `json:"what"` // the type of the event
-	Object mesh.Ref  `json:"object"`
-	Error  string    `json:"error,omitempty"`
+	Time   time.Time   `json:"time"`
+	What   string      `json:"what"` // the type of the event
+	Object objects.Ref `json:"object"`
+	Error  string      `json:"error,omitempty"`
 }
 
 // Fold returns the run that a journal records. It skips lines of types that this
@@ -61,7 +62,7 @@ func Fold(lines []journal.Line) (Run, error) {
 
 // add adds one event.
 func (r *Run) add(at time.Time, e event.Event) {
-	changed := func(object mesh.Ref, failure string) {
+	changed := func(object objects.Ref, failure string) {
 		r.Changes = append(r.Changes, Change{Time: at, What: e.Type(), Object: object, Error: failure})
 	}
 	switch e := e.(type) {
@@ -75,11 +76,11 @@ func (r *Run) add(at time.Time, e event.Event) {
 		r.Measurements = append(r.Measurements, e.Measurement)
 	case event.Creating:
 		if e.Object != nil { // a journal from elsewhere may lack it
-			changed(mesh.RefTo(e.Object), "")
+			changed(objects.RefTo(e.Object), "")
 		}
 	case event.Updating:
 		if e.Object != nil {
-			changed(mesh.RefTo(e.Object), "")
+			changed(objects.RefTo(e.Object), "")
 		}
 	case event.Created:
 		changed(e.Ref, "")

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -38,8 +38,8 @@ type Summary struct {
 	// Injected is for how long the fault was in force.
 	Injected experiments.Duration `json:"-"`
 	// Requests is how many were hit; it is absent when nobody has counted.
-	Requests *float64   `json:"requests,omitempty"`
-	Left     []mesh.Ref `json:"left,omitempty"`
+	Requests *float64      `json:"requests,omitempty"`
+	Left     []objects.Ref `json:"left,omitempty"`
 	// Link is the path of what tells more, as seen from the list. Whoever makes
 	// the list knows it.
 	Link string `json:"link,omitempty"`
@@ -106,7 +106,7 @@ func (r Run) news() string {
 	return news(r.Result.Verdict.String(), r.Result.Left)
 }
 
-func news(state string, left []mesh.Ref) string {
+func news(state string, left []objects.Ref) string {
 	if len(left) > 0 {
 		return steadystate.Deviated.String()
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
@@ -43,7 +44,7 @@ spec:
 	}
 	inForce := "prod/ratings"
 	all := []event.Event{
-		event.Started{Run: mesh.Run{ID: "20260102-030405-outage-abcdef"}, Experiment: loaded[0]},
+		event.Started{Run: objects.Run{ID: "20260102-030405-outage-abcdef"}, Experiment: loaded[0]},
 		event.Planned{Plan: mesh.Plan{Experiment: "outage", Decisions: []mesh.Decision{
 			{Host: "ratings.prod.svc.cluster.local", Callers: "shop", Effective: &inForce, Placement: mesh.Shadow, Reason: "shadow in shop, outranks prod/ratings (public)"},
 		}}},
@@ -79,9 +80,9 @@ func wholeRun(t *testing.T) []journal.Line {
 	return events(
 		t,
 		event.Phase{Name: event.PhaseBaseline}, at(2, "page p99", experiments.Before, 20, steadystate.Held, ""), at(3, "page p99", experiments.Before, 21, steadystate.Held, ""),
-		event.Phase{Name: event.PhaseInject}, event.Creating{Object: shadow}, event.Created{Ref: mesh.RefTo(shadow)},
+		event.Phase{Name: event.PhaseInject}, event.Creating{Object: shadow}, event.Created{Ref: objects.RefTo(shadow)},
 		event.Phase{Name: event.PhaseObserve}, at(8, "page p99", experiments.During, 700, steadystate.Held, ""), at(9, "page p99", experiments.During, 900, steadystate.Deviated, "900 is above 800 <script>alert(1)</script> | `x`"),
-		event.Phase{Name: event.PhaseRollback, Reason: "page p99: 900 is above 800"}, event.Deleted{Object: mesh.RefTo(shadow)},
+		event.Phase{Name: event.PhaseRollback, Reason: "page p99: 900 is above 800"}, event.Deleted{Object: objects.RefTo(shadow)},
 		event.Phase{Name: event.PhaseRecover}, at(14, "page p99", experiments.After, 30, steadystate.Held, ""),
 		event.Effect{Query: `sum(istio_requests_total{a="b"}) > 0`, Requests: 12, Verdict: steadystate.Held},
 		event.Finished{Result: event.Result{Status: event.StatusStopped, Verdict: steadystate.Deviated, Reason: "page p99: 900 is above 800 <script>alert(1)</script> | `x`", Findings: []steadystate.Finding{
@@ -114,11 +115,11 @@ func TestReports(t *testing.T) {
 		),
 		"left": events(t, event.Finished{Result: event.Result{
 			Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Reason: "interrupt signal received", Injected: seconds(4), Rollback: seconds(30),
-			Left: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
+			Left: []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
 		}}),
 		"held-left": events(t, event.Finished{Result: event.Result{
 			Status: event.StatusCompleted, Verdict: steadystate.Held, Injected: seconds(120), Rollback: seconds(30),
-			Left: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
+			Left: []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
 		}}),
 		"refused":   events(t, event.Finished{Result: event.Result{Status: event.StatusRefused, Verdict: steadystate.Inconclusive, Reason: "the mesh knows no host", Hint: "check the spelling"}}),
 		"whole":     wholeRun(t),

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // The errors that a Cluster returns, alone or wrapped.
@@ -22,7 +22,7 @@ var (
 // TakenError is the error for an object whose name is taken. Run is the run that
 // the other object belongs to; empty if it is not known.
 type TakenError struct {
-	Object mesh.Ref
+	Object objects.Ref
 	Run    string
 }
 
@@ -38,7 +38,7 @@ func (e *TakenError) Hint() string {
 	if e.Run == "" {
 		return fmt.Sprintf("inspect it: kubectl -n %s get %s %s -o yaml", e.Object.Namespace, strings.ToLower(e.Object.Kind), e.Object.Name)
 	}
-	return mesh.LiveRunHint(e.Run)
+	return objects.LiveRunHint(e.Run)
 }
 
 // DeniedError is the error for a namespace in which a run may not do what it does.

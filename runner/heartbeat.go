@@ -8,17 +8,17 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 )
 
 // Heartbeats moves the deadlines of the Jobs that own the objects of a run.
 type Heartbeats interface {
 	// Armed waits until the cluster counts the deadline of a Job.
-	Armed(ctx context.Context, job mesh.Ref) error
+	Armed(ctx context.Context, job objects.Ref) error
 	// Extend sets the deadline of a Job, counted from the start of the Job. The error
 	// wraps ErrGone if the Job no longer exists.
-	Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error
+	Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error
 }
 
 // heartbeatHint is the next step when the cluster does not accept a heartbeat Job.
@@ -26,14 +26,14 @@ const heartbeatHint = "the Job has no pod; a quota must leave room for it, a pol
 
 // heartbeatJob returns the Job that owns the run's objects in a namespace.
 func (s *session) heartbeatJob(namespace string) *unstructured.Unstructured {
-	return mesh.Heartbeat(namespace, s.run, s.config.Timing.Deadline, s.config.HeartbeatImage)
+	return objects.Heartbeat(namespace, s.run, s.config.Timing.Deadline, s.config.HeartbeatImage)
 }
 
 // armTimeout limits how long a cluster takes until it counts the deadline of a Job.
 // A slower cluster could not be relied on to remove the fault.
 const armTimeout = 10 * time.Second
 
-func (s *session) arm(ctx context.Context, job mesh.Ref) error {
+func (s *session) arm(ctx context.Context, job objects.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, armTimeout)
 	defer cancel()
 	return s.config.Cluster.Armed(ctx, job)
@@ -45,7 +45,7 @@ func (s *session) arm(ctx context.Context, job mesh.Ref) error {
 // The deadline of a Job counts from its start by the cluster's clock. The runner
 // measures the same time by its own monotonic clock, from started, when it knew that
 // the Job had started. So the dates of the two clocks do not matter.
-func (s *session) beat(ctx context.Context, job mesh.Ref, started time.Time, failed context.CancelCauseFunc) {
+func (s *session) beat(ctx context.Context, job objects.Ref, started time.Time, failed context.CancelCauseFunc) {
 	timing := s.config.Timing
 	longest := s.experiment.Spec.Duration.Duration + timing.Grace
 	ticker := time.NewTicker(timing.Beat)

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/internal/hint"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
 )
@@ -32,9 +32,9 @@ type Creator interface {
 type injection struct {
 	planned Planned
 	// changes are the objects that may exist, in the order of their creation.
-	changes []mesh.Ref
+	changes []objects.Ref
 	// jobs maps a namespace to its heartbeat Job.
-	jobs map[string]mesh.Ref
+	jobs map[string]objects.Ref
 	// owned are the created objects of the plan, in its order.
 	owned []*owned
 	// since is when all of them existed; zero until then.
@@ -47,7 +47,7 @@ func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Me
 	// has failed, an event cannot be recorded, or the keeper cannot follow a change.
 	observing, stop := context.WithCancelCause(ctx)
 	s.record.onFailure(stop)
-	in := &injection{planned: planned, jobs: map[string]mesh.Ref{}}
+	in := &injection{planned: planned, jobs: map[string]objects.Ref{}}
 	var writers, counting sync.WaitGroup
 	defer func() {
 		// Nothing may write to an object while it is deleted, so the heartbeats and
@@ -57,7 +57,7 @@ func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Me
 		s.remove(ctx, in, end)
 		counting.Wait()
 	}()
-	end = s.inject(ctx, in, func(job mesh.Ref, started time.Time) {
+	end = s.inject(ctx, in, func(job objects.Ref, started time.Time) {
 		writers.Go(func() { s.beat(observing, job, started, stop) })
 	})
 	if end != nil {
@@ -84,16 +84,16 @@ func endingOf(cause error) *ending {
 
 // inject creates the heartbeat Jobs and then the planned objects. It calls beat for
 // each Job.
-func (s *session) inject(ctx context.Context, in *injection, beat func(job mesh.Ref, started time.Time)) *ending {
+func (s *session) inject(ctx context.Context, in *injection, beat func(job objects.Ref, started time.Time)) *ending {
 	s.run.Expires = time.Now().Add(s.experiment.Spec.Duration.Duration + s.config.Timing.Grace)
 	s.record.add(event.Phase{Name: event.PhaseInject})
 	if end := s.createHeartbeats(ctx, in, beat); end != nil {
 		return end
 	}
 	for _, object := range in.planned.At(0) {
-		stamped := mesh.Stamp(object, s.run)
+		stamped := objects.Stamp(object, s.run)
 		if job, has := in.jobs[object.GetNamespace()]; has {
-			stamped = mesh.Own(stamped, job)
+			stamped = objects.Own(stamped, job)
 		}
 		created, err := s.create(ctx, stamped, &in.changes)
 		taken, isTaken := errors.AsType[*TakenError](err)
@@ -114,21 +114,21 @@ const createTimeout = 10 * time.Second
 
 // create records an object and then creates it. It adds the object to changes before
 // the attempt, because after an error the object may exist.
-func (s *session) create(ctx context.Context, object *unstructured.Unstructured, changes *[]mesh.Ref) (*unstructured.Unstructured, error) {
+func (s *session) create(ctx context.Context, object *unstructured.Unstructured, changes *[]objects.Ref) (*unstructured.Unstructured, error) {
 	s.record.add(event.Creating{Object: object})
 	if err := s.record.sync(ctx); err != nil {
 		return nil, err
 	}
-	*changes = append(*changes, mesh.RefTo(object))
+	*changes = append(*changes, objects.RefTo(object))
 	// After a request that was cut off it is not known whether the object exists, so
 	// an interruption waits for the answer.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
 	defer cancel()
 	created, err := s.config.Cluster.Create(ctx, object)
 	if err != nil {
-		return nil, fmt.Errorf("create %s: %w", mesh.RefTo(object), err)
+		return nil, fmt.Errorf("create %s: %w", objects.RefTo(object), err)
 	}
-	ref := mesh.RefTo(created)
+	ref := objects.RefTo(created)
 	(*changes)[len(*changes)-1] = ref
 	s.record.add(event.Created{Ref: ref})
 	return created, nil
@@ -136,14 +136,14 @@ func (s *session) create(ctx context.Context, object *unstructured.Unstructured,
 
 // createHeartbeats creates the heartbeat Job of each namespace with planned objects,
 // and calls beat for it.
-func (s *session) createHeartbeats(ctx context.Context, in *injection, beat func(job mesh.Ref, started time.Time)) *ending {
+func (s *session) createHeartbeats(ctx context.Context, in *injection, beat func(job objects.Ref, started time.Time)) *ending {
 	if s.config.WithoutHeartbeat {
 		return nil
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(kindsIn(in.planned.Objects))) {
 		job, err := s.create(ctx, s.heartbeatJob(namespace), &in.changes)
 		if err == nil {
-			err = s.arm(ctx, mesh.RefTo(job))
+			err = s.arm(ctx, objects.RefTo(job))
 		}
 		switch {
 		case err != nil && s.record.failed() != nil: // the error is not about the Job
@@ -151,7 +151,7 @@ func (s *session) createHeartbeats(ctx context.Context, in *injection, beat func
 		case err != nil:
 			return fail(ctx, event.StatusFailed, hint.With(fmt.Errorf("heartbeat in %s: %w", namespace, err), heartbeatHint))
 		}
-		in.jobs[namespace] = mesh.RefTo(job)
+		in.jobs[namespace] = objects.RefTo(job)
 		// The cluster counts the deadline from a time before this one, so the runner
 		// never expects a later deadline than the cluster.
 		beat(in.jobs[namespace], time.Now())

@@ -15,21 +15,22 @@ import (
 
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 )
 
 // Objects reads, watches and updates objects.
 type Objects interface {
 	// Get returns an object. The error wraps ErrGone if it no longer exists.
-	Get(ctx context.Context, object mesh.Ref) (*unstructured.Unstructured, error)
+	Get(ctx context.Context, object objects.Ref) (*unstructured.Unstructured, error)
 	// Watch calls changed with the state of an object, at once and whenever it
 	// changes, until ctx is done; nil means that the object no longer exists. It waits
 	// while the cluster does not answer.
-	Watch(ctx context.Context, object mesh.Ref, changed func(*unstructured.Unstructured))
+	Watch(ctx context.Context, object objects.Ref, changed func(*unstructured.Unstructured))
 	// Update gives an object of the run the spec of another object, if it still has
 	// the resource version. The error wraps ErrChanged if it has not, ErrGone if the
 	// object no longer exists, and ErrRejected if the cluster will never accept it.
-	Update(ctx context.Context, object *unstructured.Unstructured, ref mesh.Ref, resourceVersion string) (*unstructured.Unstructured, error)
+	Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error)
 }
 
 // keeper keeps the objects of an active fault in their planned state: it makes the
@@ -53,12 +54,12 @@ type keeper struct {
 	failing, retry time.Time
 	// owned are the objects of the run, in the order of the plan.
 	owned []*owned
-	jobs  []mesh.Ref
+	jobs  []objects.Ref
 }
 
 // owned is an object of the run as it was last written.
 type owned struct {
-	mesh.Ref
+	objects.Ref
 	generation      int64
 	resourceVersion string
 	spec            any
@@ -66,7 +67,7 @@ type owned struct {
 
 // newOwned returns an object that was created from a planned one.
 func newOwned(created, planned *unstructured.Unstructured) *owned {
-	o := &owned{Ref: mesh.RefTo(created)}
+	o := &owned{Ref: objects.RefTo(created)}
 	o.wrote(created, planned)
 	return o
 }
@@ -80,7 +81,7 @@ func (o *owned) isVirtualService() bool { return o.Kind == kindVirtualService }
 
 // watched is the state of a watched object; nil when it is gone.
 type watched struct {
-	mesh.Ref
+	objects.Ref
 	object *unstructured.Unstructured
 }
 
@@ -122,8 +123,8 @@ func (k *keeper) keep(ctx context.Context) {
 }
 
 // refs returns what is watched: the objects of the run, their bases, and the Jobs.
-func (k *keeper) refs() []mesh.Ref {
-	var refs []mesh.Ref
+func (k *keeper) refs() []objects.Ref {
+	var refs []objects.Ref
 	for _, o := range k.owned {
 		refs = append(refs, o.Ref)
 	}
@@ -240,7 +241,7 @@ func sameJSON(a, b any) bool {
 
 // deleted returns the ending for an object of the run that is gone: the run was
 // rolled back or deleted with its Job, or only this object was deleted.
-func (k *keeper) deleted(ctx context.Context, ref mesh.Ref) *ending {
+func (k *keeper) deleted(ctx context.Context, ref objects.Ref) *ending {
 	for _, job := range k.jobs {
 		attempt, cancel := context.WithTimeout(ctx, createTimeout)
 		object, err := k.cluster.Get(attempt, job)
@@ -258,7 +259,7 @@ func (k *keeper) deleted(ctx context.Context, ref mesh.Ref) *ending {
 // is as it should be.
 func endedBy(job watched) *ending {
 	if job.object != nil {
-		if by := job.object.GetAnnotations()[mesh.StoppedByAnnotation]; by != "" {
+		if by := job.object.GetAnnotations()[objects.StoppedByAnnotation]; by != "" {
 			return &ending{status: event.StatusInterrupted, err: fmt.Errorf("rolled back by %s", by)}
 		}
 	}
@@ -270,7 +271,7 @@ func endedBy(job watched) *ending {
 
 // drifted returns the ending for an object that was changed or deleted. and is what
 // follows from that, if anything does.
-func drifted(ref mesh.Ref, what, and string) *ending {
+func drifted(ref objects.Ref, what, and string) *ending {
 	err := fmt.Errorf("%s was %s while the fault was active%s", ref, what, and)
 	return &ending{status: event.StatusStopped, err: hint.With(err, "start again when the change is done")}
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/squall-chaos/squall/internal/sleep"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // KillSwitch ends runs from another process. It needs no journal: it reads what
@@ -18,10 +18,10 @@ type KillSwitch struct {
 	Cluster interface {
 		Deleter
 		// Annotate adds annotations to an object.
-		Annotate(ctx context.Context, object mesh.Ref, annotations map[string]string) error
+		Annotate(ctx context.Context, object objects.Ref, annotations map[string]string) error
 	}
 	// List returns the runs of which any object is left.
-	List func(ctx context.Context) ([]mesh.ActiveRun, error)
+	List func(ctx context.Context) ([]objects.ActiveRun, error)
 	// Owner is who ends the runs.
 	Owner string
 	// Settle is as in Timing.
@@ -42,7 +42,7 @@ const (
 // Pull deletes every object of the runs, and lists again, until nothing of them is
 // left or ctx is done. It goes on after errors. It returns the runs that are left. An
 // error means that they could not be listed; then it returns those listed last.
-func (k KillSwitch) Pull(ctx context.Context, runs []mesh.ActiveRun) (left []mesh.ActiveRun, err error) {
+func (k KillSwitch) Pull(ctx context.Context, runs []objects.ActiveRun) (left []objects.ActiveRun, err error) {
 	ids := make([]string, len(runs))
 	for i, run := range runs {
 		ids[i] = run.ID
@@ -60,7 +60,7 @@ func (k KillSwitch) Pull(ctx context.Context, runs []mesh.ActiveRun) (left []mes
 		}
 		if failure == nil {
 			listed = true
-			left = slices.DeleteFunc(all, func(run mesh.ActiveRun) bool { return !slices.Contains(ids, run.ID) })
+			left = slices.DeleteFunc(all, func(run objects.ActiveRun) bool { return !slices.Contains(ids, run.ID) })
 			if len(left) == 0 {
 				return nil, nil
 			}
@@ -73,7 +73,7 @@ func (k KillSwitch) Pull(ctx context.Context, runs []mesh.ActiveRun) (left []mes
 
 // announce annotates the heartbeat Jobs with who ends the runs, so that a runner
 // can report it. A failure does not matter.
-func (k KillSwitch) announce(ctx context.Context, runs []mesh.ActiveRun) {
+func (k KillSwitch) announce(ctx context.Context, runs []objects.ActiveRun) {
 	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
 	var group errgroup.Group
@@ -81,7 +81,7 @@ func (k KillSwitch) announce(ctx context.Context, runs []mesh.ActiveRun) {
 	for _, run := range runs {
 		for _, job := range run.Heartbeats() {
 			group.Go(func() error {
-				return k.Cluster.Annotate(ctx, job, map[string]string{mesh.StoppedByAnnotation: k.Owner})
+				return k.Cluster.Annotate(ctx, job, map[string]string{objects.StoppedByAnnotation: k.Owner})
 			})
 		}
 	}
@@ -89,7 +89,7 @@ func (k KillSwitch) announce(ctx context.Context, runs []mesh.ActiveRun) {
 }
 
 // deleteEach tries to delete every object of the runs once.
-func (k KillSwitch) deleteEach(ctx context.Context, runs []mesh.ActiveRun) {
+func (k KillSwitch) deleteEach(ctx context.Context, runs []objects.ActiveRun) {
 	var group errgroup.Group
 	group.SetLimit(runsAtOnce)
 	var reporting sync.Mutex

@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -20,24 +20,24 @@ import (
 // to it.
 type standing struct {
 	mu   sync.Mutex
-	runs []mesh.ActiveRun
+	runs []objects.ActiveRun
 	done []string
 	// refuse fails the deletion of some objects; nil never does.
-	refuse func(mesh.Ref) error
+	refuse func(objects.Ref) error
 	// blind fails the look at what is left.
 	blind error
 }
 
 var errRefused = errors.New("refused")
 
-func (s *standing) Annotate(_ context.Context, ref mesh.Ref, annotations map[string]string) error {
+func (s *standing) Annotate(_ context.Context, ref objects.Ref, annotations map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.done = append(s.done, "tell "+ref.Name+" of "+annotations[mesh.StoppedByAnnotation])
+	s.done = append(s.done, "tell "+ref.Name+" of "+annotations[objects.StoppedByAnnotation])
 	return errRefused // which must not matter
 }
 
-func (s *standing) Delete(_ context.Context, ref mesh.Ref, _ string) error {
+func (s *standing) Delete(_ context.Context, ref objects.Ref, _ string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refuse != nil {
@@ -46,27 +46,27 @@ func (s *standing) Delete(_ context.Context, ref mesh.Ref, _ string) error {
 		}
 	}
 	for i := range s.runs {
-		s.runs[i].Objects = slices.DeleteFunc(slices.Clone(s.runs[i].Objects), func(have mesh.Ref) bool { return have == ref })
+		s.runs[i].Objects = slices.DeleteFunc(slices.Clone(s.runs[i].Objects), func(have objects.Ref) bool { return have == ref })
 	}
 	s.done = append(s.done, "delete "+ref.Name)
 	return nil
 }
 
-func (s *standing) look(context.Context) ([]mesh.ActiveRun, error) {
+func (s *standing) look(context.Context) ([]objects.ActiveRun, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.runs), func(run mesh.ActiveRun) bool { return len(run.Objects) == 0 }), s.blind
+	return slices.DeleteFunc(slices.Clone(s.runs), func(run objects.ActiveRun) bool { return len(run.Objects) == 0 }), s.blind
 }
 
-func blackholeRun(id string) mesh.ActiveRun {
-	ref := func(kind, name string) mesh.Ref {
-		return mesh.Ref{Kind: kind, Namespace: "shop", Name: name + "-" + id}
+func blackholeRun(id string) objects.ActiveRun {
+	ref := func(kind, name string) objects.Ref {
+		return objects.Ref{Kind: kind, Namespace: "shop", Name: name + "-" + id}
 	}
-	return mesh.ActiveRun{ID: id, Objects: []mesh.Ref{ref("VirtualService", "vs"), ref("ServiceEntry", "se"), ref("Job", "job")}}
+	return objects.ActiveRun{ID: id, Objects: []objects.Ref{ref("VirtualService", "vs"), ref("ServiceEntry", "se"), ref("Job", "job")}}
 }
 
 // pull pulls the kill switch for some runs, within 30 seconds.
-func (s *standing) pull(t *testing.T, runs ...mesh.ActiveRun) (left []mesh.ActiveRun, reported []runner.Deletion, err error) {
+func (s *standing) pull(t *testing.T, runs ...objects.ActiveRun) (left []objects.ActiveRun, reported []runner.Deletion, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -79,7 +79,7 @@ func (s *standing) pull(t *testing.T, runs ...mesh.ActiveRun) (left []mesh.Activ
 
 func TestKillSwitchRemovesRunsInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &standing{runs: []mesh.ActiveRun{blackholeRun("a"), blackholeRun("b")}}
+		s := &standing{runs: []objects.ActiveRun{blackholeRun("a"), blackholeRun("b")}}
 		began := time.Now()
 		left, reported, err := s.pull(t, s.runs[0])
 		if err != nil || len(left) > 0 || len(reported) != 3 {
@@ -97,9 +97,9 @@ func TestKillSwitchRemovesRunsInOrder(t *testing.T) {
 
 func TestKillSwitchGoesOnPastErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &standing{runs: []mesh.ActiveRun{blackholeRun("a"), blackholeRun("b")}}
+		s := &standing{runs: []objects.ActiveRun{blackholeRun("a"), blackholeRun("b")}}
 		attempts := 0
-		s.refuse = func(ref mesh.Ref) error {
+		s.refuse = func(ref objects.Ref) error {
 			if ref.Name == "vs-a" {
 				if attempts++; attempts < 4 {
 					return errRefused
@@ -122,7 +122,7 @@ func TestKillSwitchGoesOnPastErrors(t *testing.T) {
 
 func TestKillSwitchSaysWhatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &standing{runs: []mesh.ActiveRun{blackholeRun("a")}, refuse: func(ref mesh.Ref) error {
+		s := &standing{runs: []objects.ActiveRun{blackholeRun("a")}, refuse: func(ref objects.Ref) error {
 			if ref.Kind == "VirtualService" {
 				return errRefused
 			}
@@ -138,7 +138,7 @@ func TestKillSwitchSaysWhatIsLeft(t *testing.T) {
 // Deleted is not yet gone: nobody can tell while the cluster does not answer.
 func TestKillSwitchLooksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &standing{runs: []mesh.ActiveRun{blackholeRun("a")}, blind: errRefused}
+		s := &standing{runs: []objects.ActiveRun{blackholeRun("a")}, blind: errRefused}
 		left, _, err := s.pull(t, s.runs...)
 		if !errors.Is(err, errRefused) || len(left) != 1 || len(left[0].Objects) != 3 {
 			t.Errorf("left %v, error %v", left, err)

@@ -10,7 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/effect"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -18,7 +20,7 @@ import (
 // Mesh is a mesh as a planner needs it.
 type Mesh interface {
 	// Snapshot returns the configuration of the mesh.
-	Snapshot(ctx context.Context) (mesh.Snapshot, error)
+	Snapshot(ctx context.Context) (config.Snapshot, error)
 	// Permitted returns an error if a run may not do what it does in a namespace in
 	// which it creates objects of these kinds. An error of type *DeniedError has the
 	// missing permissions.
@@ -59,7 +61,7 @@ func NewPlanner(config PlannerConfig) (*Planner, error) {
 type Planned struct {
 	mesh.Plan
 	// Snapshot is the part of the mesh that the plan depends on.
-	Snapshot mesh.Snapshot
+	Snapshot config.Snapshot
 	// Experiment is the experiment with its callers, also if its file names none.
 	Experiment experiments.Experiment
 	// Options include the namespaces in which objects may not be created.
@@ -138,7 +140,7 @@ func kindsIn(objects []*unstructured.Unstructured) map[string][]string {
 }
 
 // again plans the same experiment for another state of the mesh.
-func (p Planned) again(snapshot mesh.Snapshot) Planned {
+func (p Planned) again(snapshot config.Snapshot) Planned {
 	p.Snapshot = snapshot
 	p.Plan = mesh.Decide(snapshot, p.Experiment, p.Options)
 	return p
@@ -155,9 +157,9 @@ func (p Planned) bases() []mesh.Version {
 
 // sameShape reports whether two plans have the same objects with the same bases.
 func (p Planned) sameShape(other Planned) bool {
-	refs := func(p Planned) (all []mesh.Ref) {
+	refs := func(p Planned) (all []objects.Ref) {
 		for _, object := range p.Objects {
-			all = append(all, mesh.RefTo(object))
+			all = append(all, objects.RefTo(object))
 		}
 		for _, base := range p.bases() {
 			all = append(all, base.Ref)

@@ -102,21 +102,21 @@ func (s *session) sweep(ctx context.Context) bool {
 // check lets the cluster check every object that the run will create, in each of
 // its states.
 func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
-	var objects []*unstructured.Unstructured
+	var all []*unstructured.Unstructured
 	if !s.config.WithoutHeartbeat {
 		for _, namespace := range slices.Sorted(maps.Keys(kindsIn(plan.Objects))) {
-			objects = append(objects, s.heartbeatJob(namespace))
+			all = append(all, s.heartbeatJob(namespace))
 		}
 	}
 	for _, object := range plan.Objects {
-		objects = append(objects, mesh.Stamp(object, s.run))
+		all = append(all, objects.Stamp(object, s.run))
 	}
 	for _, step := range plan.Steps {
-		objects = append(objects, mesh.Stamp(step.Object, s.run))
+		all = append(all, objects.Stamp(step.Object, s.run))
 	}
-	for _, o := range objects {
+	for _, o := range all {
 		if err := s.config.Cluster.Check(ctx, o); err != nil {
-			err = fmt.Errorf("the cluster would not create %s: %w", mesh.RefTo(o), err)
+			err = fmt.Errorf("the cluster would not create %s: %w", objects.RefTo(o), err)
 			if o.GetKind() == "Job" {
 				err = hint.With(err, heartbeatHint)
 			}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/internal/sleep"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 )
 
@@ -15,7 +15,7 @@ type Deleter interface {
 	// Delete deletes an object of a run, and returns nil if it no longer exists. For a
 	// reference without a UID it deletes the object of that name only if it belongs
 	// to the run.
-	Delete(ctx context.Context, object mesh.Ref, run string) error
+	Delete(ctx context.Context, object objects.Ref, run string) error
 }
 
 // The pauses between attempts to delete objects.
@@ -40,7 +40,7 @@ func (s *session) remove(ctx context.Context, in *injection, end *ending) {
 // then the ServiceEntries that they route to, then the Jobs that own both. It goes on
 // when ctx is done and after errors, until a deadline of its own. It returns how long
 // the last attempt was after the first, and the objects that are left.
-func (s *session) rollback(ctx context.Context, changes []mesh.Ref, end *ending) (took time.Duration, left []mesh.Ref) {
+func (s *session) rollback(ctx context.Context, changes []objects.Ref, end *ending) (took time.Duration, left []objects.Ref) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timing.Rollback)
 	defer cancel()
 	phase := event.Phase{Name: event.PhaseRollback}
@@ -75,13 +75,13 @@ func (s *session) rollback(ctx context.Context, changes []mesh.Ref, end *ending)
 
 // Deletion is the result of an attempt to delete an object.
 type Deletion struct {
-	Object mesh.Ref
+	Object objects.Ref
 	// Error is empty when the object is gone.
 	Error string
 }
 
-func refsOf(deletions []Deletion) []mesh.Ref {
-	refs := make([]mesh.Ref, len(deletions))
+func refsOf(deletions []Deletion) []objects.Ref {
+	refs := make([]objects.Ref, len(deletions))
 	for i, d := range deletions {
 		refs[i] = d.Object
 	}
@@ -92,7 +92,7 @@ func refsOf(deletions []Deletion) []mesh.Ref {
 // VirtualServices of a run, its ServiceEntries, its Jobs. It returns the failures. It
 // keeps the ServiceEntries while a VirtualService is left, and for settle afterwards:
 // until then proxies may route to them.
-func deleteAll(ctx context.Context, from Deleter, run string, objects []mesh.Ref, settle time.Duration) []Deletion {
+func deleteAll(ctx context.Context, from Deleter, run string, objects []objects.Ref, settle time.Duration) []Deletion {
 	var failed []Deletion
 	routed, settled := false, true
 	for _, ref := range objects {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -88,7 +89,7 @@ type Config struct {
 	// runner dies. It is recorded.
 	WithoutHeartbeat bool
 	// HeartbeatImage is the image in the heartbeat Jobs, which have no pod; empty
-	// means mesh.HeartbeatImage.
+	// means objects.HeartbeatImage.
 	HeartbeatImage string
 }
 
@@ -112,7 +113,7 @@ func New(config Config) (*Runner, error) {
 	if err := config.Timing.check(); err != nil {
 		return nil, err
 	}
-	config.HeartbeatImage = cmp.Or(config.HeartbeatImage, mesh.HeartbeatImage)
+	config.HeartbeatImage = cmp.Or(config.HeartbeatImage, objects.HeartbeatImage)
 	if config.Permit == nil {
 		config.Permit = func(mesh.Plan) error { return nil }
 	}
@@ -121,19 +122,19 @@ func New(config Config) (*Runner, error) {
 
 // NewRun returns the next run of an experiment: its id, which no other run has,
 // and when its fault is gone at the latest.
-func (r *Runner) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
+func (r *Runner) NewRun(e experiments.Experiment, now time.Time) objects.Run {
 	return r.config.NewRun(e, now)
 }
 
 // NewRun returns the next run of an experiment, as a runner with this config does.
-func (c Config) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
+func (c Config) NewRun(e experiments.Experiment, now time.Time) objects.Run {
 	var random [3]byte
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
 	name := e.Metadata.Name
 	if len(name) > 32 {
 		name = name[:32]
 	}
-	return mesh.Run{
+	return objects.Run{
 		ID:         fmt.Sprintf("%s-%s-%s", now.UTC().Format(event.IDTime), name, hex.EncodeToString(random[:])),
 		Experiment: e.Metadata.Name,
 		Owner:      c.Owner,
@@ -143,7 +144,7 @@ func (c Config) NewRun(e experiments.Experiment, now time.Time) mesh.Run {
 
 // Run carries out an experiment and returns the result, which it also records as
 // the last event. When ctx is done, it rolls back and returns.
-func (r *Runner) Run(ctx context.Context, run mesh.Run, e experiments.Experiment, recorder event.Recorder) event.Result {
+func (r *Runner) Run(ctx context.Context, run objects.Run, e experiments.Experiment, recorder event.Recorder) event.Result {
 	s := &session{
 		config: r.config, planner: r.planner, query: r.query,
 		run: run, experiment: e, record: newRecord(recorder), probes: e.Spec.Measured(), evaluated: map[string]time.Time{},

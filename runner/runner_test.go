@@ -20,6 +20,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -88,7 +89,7 @@ func (c *fakeCluster) happen(ctx context.Context, operation string) error {
 
 func (c *fakeCluster) Name() string { return "fake" }
 
-func (c *fakeCluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+func (c *fakeCluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	err := c.happen(ctx, "snapshot")
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,7 +98,7 @@ func (c *fakeCluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 		routes = append(routes, c.baseObject())
 	}
 	routes = append(routes, c.foreign...)
-	return mesh.Snapshot{
+	return config.Snapshot{
 		VirtualServices: routes,
 		APIVersion:      "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
 		Services:   []config.Service{{Namespace: "prod", Name: "ratings", Ports: []config.Port{{Number: 80, Name: "http", OfService: true}}}},
@@ -106,7 +107,7 @@ func (c *fakeCluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
 }
 
 // baseRef names the VirtualService in force.
-var baseRef = mesh.Ref{APIVersion: "networking.istio.io/v1", Kind: "VirtualService", Namespace: "prod", Name: "ratings", UID: "base"}
+var baseRef = objects.Ref{APIVersion: "networking.istio.io/v1", Kind: "VirtualService", Namespace: "prod", Name: "ratings", UID: "base"}
 
 func (c *fakeCluster) baseObject() *unstructured.Unstructured {
 	object := &unstructured.Unstructured{Object: map[string]any{
@@ -136,7 +137,7 @@ func (c *fakeCluster) Check(ctx context.Context, object *unstructured.Unstructur
 func (c *fakeCluster) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	operation := "create " + object.GetKind()
 	err := c.happen(ctx, operation)
-	ref := mesh.RefTo(object)
+	ref := objects.RefTo(object)
 	if err != nil && !c.lost[operation] {
 		return nil, err
 	}
@@ -161,9 +162,9 @@ func (c *fakeCluster) Create(ctx context.Context, object *unstructured.Unstructu
 	return stored.DeepCopy(), err
 }
 
-func (c *fakeCluster) Armed(ctx context.Context, _ mesh.Ref) error { return c.happen(ctx, "armed") }
+func (c *fakeCluster) Armed(ctx context.Context, _ objects.Ref) error { return c.happen(ctx, "armed") }
 
-func (c *fakeCluster) Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error {
+func (c *fakeCluster) Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error {
 	c.mu.Lock()
 	stored := c.objects[job.String()]
 	c.mu.Unlock()
@@ -173,7 +174,7 @@ func (c *fakeCluster) Extend(ctx context.Context, job mesh.Ref, deadline time.Du
 	return c.happen(ctx, fmt.Sprintf("extend to %s", deadline))
 }
 
-func (c *fakeCluster) Get(ctx context.Context, ref mesh.Ref) (*unstructured.Unstructured, error) {
+func (c *fakeCluster) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstructured, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx.Err() != nil {
@@ -194,7 +195,7 @@ func (c *fakeCluster) Get(ctx context.Context, ref mesh.Ref) (*unstructured.Unst
 }
 
 // Watch looks every 10 ms, which in fake time costs nothing.
-func (c *fakeCluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstructured.Unstructured)) {
+func (c *fakeCluster) Watch(ctx context.Context, ref objects.Ref, changed func(*unstructured.Unstructured)) {
 	last := int64(-1)
 	for ctx.Err() == nil {
 		object, err := c.Get(ctx, ref)
@@ -213,7 +214,7 @@ func (c *fakeCluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*uns
 	}
 }
 
-func (c *fakeCluster) Update(ctx context.Context, object *unstructured.Unstructured, ref mesh.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
+func (c *fakeCluster) Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
 	failure := c.happen(ctx, "update "+ref.Kind)
 	if failure != nil && !c.lost["update "+ref.Kind] {
 		return nil, failure
@@ -236,18 +237,18 @@ func (c *fakeCluster) Update(ctx context.Context, object *unstructured.Unstructu
 	return c.Get(ctx, ref)
 }
 
-func (c *fakeCluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
+func (c *fakeCluster) Delete(ctx context.Context, ref objects.Ref, run string) error {
 	if err := c.happen(ctx, "delete "+ref.Kind); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.foreign = slices.DeleteFunc(c.foreign, func(o *unstructured.Unstructured) bool {
-		return mesh.RefTo(o) == ref && o.GetLabels()[mesh.RunLabel] == run
+		return objects.RefTo(o) == ref && o.GetLabels()[objects.RunLabel] == run
 	})
 	stored := c.objects[ref.String()]
 	switch {
-	case stored == nil, ref.UID != "" && stored.GetUID() != ref.UID, stored.GetLabels()[mesh.RunLabel] != run:
+	case stored == nil, ref.UID != "" && stored.GetUID() != ref.UID, stored.GetLabels()[objects.RunLabel] != run:
 	default:
 		delete(c.objects, ref.String())
 	}
@@ -529,7 +530,7 @@ func TestEndings(t *testing.T) {
 		},
 		{
 			name: "another run wins", cluster: func(c *fakeCluster) {
-				c.failures["create VirtualService"] = []error{&runner.TakenError{Object: mesh.Ref{Kind: "VirtualService"}, Run: "other"}}
+				c.failures["create VirtualService"] = []error{&runner.TakenError{Object: objects.Ref{Kind: "VirtualService"}, Run: "other"}}
 			},
 			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "run other already disturbs", creates: 2, took: 3 * time.Second,
 		},
@@ -777,18 +778,18 @@ func faults(c *fakeCluster) (timeout, fault any) {
 // Somebody ends the run from another machine.
 func TestTheKillSwitch(t *testing.T) {
 	for name, test := range map[string]struct {
-		pull func(objects map[string]*unstructured.Unstructured)
+		pull func(all map[string]*unstructured.Unstructured)
 		want string
 	}{
-		"by squall rollback": {func(objects map[string]*unstructured.Unstructured) {
-			for _, object := range objects {
+		"by squall rollback": {func(all map[string]*unstructured.Unstructured) {
+			for _, object := range all {
 				if object.GetKind() == "Job" {
-					object.SetAnnotations(map[string]string{mesh.StoppedByAnnotation: "bob@desk"})
+					object.SetAnnotations(map[string]string{objects.StoppedByAnnotation: "bob@desk"})
 				}
 			}
 		}, "rolled back by bob@desk"},
-		"with its Job": {func(objects map[string]*unstructured.Unstructured) {
-			maps.DeleteFunc(objects, func(_ string, o *unstructured.Unstructured) bool { return o.GetKind() == "Job" })
+		"with its Job": {func(all map[string]*unstructured.Unstructured) {
+			maps.DeleteFunc(all, func(_ string, o *unstructured.Unstructured) bool { return o.GetKind() == "Job" })
 		}, "were deleted from outside"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -837,10 +838,10 @@ func TestExpiredObjectsAreSwept(t *testing.T) {
 			left := c.baseObject()
 			left.SetNamespace("shop")
 			left.SetName("squall-ratings-a093b15a")
-			left.SetLabels(map[string]string{mesh.ManagedByLabel: mesh.ManagedByValue, mesh.RunLabel: "dead"})
+			left.SetLabels(map[string]string{objects.ManagedByLabel: objects.ManagedByValue, objects.RunLabel: "dead"})
 			left.SetAnnotations(map[string]string{
-				mesh.HostAnnotation: "ratings.prod.svc.cluster.local", mesh.CallersAnnotation: "shop",
-				mesh.ExpiresAnnotation: time.Now().Add(-expiredFor).Format(time.RFC3339),
+				objects.HostAnnotation: "ratings.prod.svc.cluster.local", objects.CallersAnnotation: "shop",
+				objects.ExpiresAnnotation: time.Now().Add(-expiredFor).Format(time.RFC3339),
 			})
 			c.foreign = append(c.foreign, left)
 			result := run(t, c, healthy(), nil, &record{}, forever)
@@ -995,7 +996,7 @@ func TestRunIDsFitEverywhere(t *testing.T) {
 	r := runner.Config{Timing: runner.DefaultTiming()}
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	one, two := r.NewRun(e, now), r.NewRun(e, now)
-	if job := mesh.Heartbeat("shop", one, time.Second, mesh.HeartbeatImage).GetName(); len(job) > 63 {
+	if job := objects.Heartbeat("shop", one, time.Second, objects.HeartbeatImage).GetName(); len(job) > 63 {
 		t.Errorf("%s has %d characters", job, len(job))
 	}
 	if one.ID == two.ID {

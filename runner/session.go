@@ -7,7 +7,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/hint"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -19,7 +19,7 @@ type session struct {
 	planner *Planner
 	query   effect.Query
 
-	run        mesh.Run
+	run        objects.Run
 	experiment experiments.Experiment
 	record     *record
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -28,7 +29,7 @@ type Event interface {
 
 // Started is the first event of a run.
 type Started struct {
-	Run        mesh.Run               `json:"run"`
+	Run        objects.Run            `json:"run"`
 	Experiment experiments.Experiment `json:"experiment"`
 	// Version is the version of Squall.
 	Version string `json:"version"`
@@ -80,7 +81,7 @@ type Creating struct {
 }
 
 // Created is recorded when the API server has created an object.
-type Created struct{ mesh.Ref }
+type Created struct{ objects.Ref }
 
 // Updating is recorded before an object of the run gets a new spec.
 type Updating struct {
@@ -88,20 +89,20 @@ type Updating struct {
 }
 
 // Updated is recorded when the API server has updated an object.
-type Updated struct{ mesh.Ref }
+type Updated struct{ objects.Ref }
 
 // UpdateFailed is an update that the API server has refused or not answered.
 type UpdateFailed struct {
-	Object mesh.Ref `json:"object"`
-	Error  string   `json:"error,omitempty"`
+	Object objects.Ref `json:"object"`
+	Error  string      `json:"error,omitempty"`
 }
 
 // Deleting is recorded before an expired object of an earlier run is deleted.
-type Deleting struct{ mesh.Ref }
+type Deleting struct{ objects.Ref }
 
 // Deleted is the result of an attempt to delete an object.
 type Deleted struct {
-	Object mesh.Ref `json:"object"`
+	Object objects.Ref `json:"object"`
 	// Error is empty when the object is gone.
 	Error string `json:"error,omitempty"`
 }
@@ -109,8 +110,8 @@ type Deleted struct {
 // HeartbeatFailed is an attempt to extend the deadline of a heartbeat Job that
 // failed.
 type HeartbeatFailed struct {
-	Job   mesh.Ref `json:"job"`
-	Error string   `json:"error"`
+	Job   objects.Ref `json:"job"`
+	Error string      `json:"error"`
 }
 
 // Counted is the number of requests since the counters were first read. It is

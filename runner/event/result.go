@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -39,7 +39,7 @@ type Result struct {
 	// Recovery is the time from the rollback until the hypothesis held again.
 	Recovery experiments.Duration `json:"recovery,omitzero"`
 	// Left are the objects that could not be deleted.
-	Left []mesh.Ref `json:"left,omitempty"`
+	Left []objects.Ref `json:"left,omitempty"`
 	// Finished is when the run ended.
 	Finished time.Time `json:"finished"`
 }

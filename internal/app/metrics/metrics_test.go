@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/squall-chaos/squall/internal/app/metrics"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -42,7 +42,7 @@ func eventful() *metrics.Metrics {
 	m.Live(2, 3)
 	m.Finished("outage", event.Result{Status: event.StatusCompleted}, 90*time.Second)
 	m.Finished("outage", event.Result{Status: event.StatusStopped, Verdict: steadystate.Deviated}, 20*time.Second)
-	m.Finished("removed", event.Result{Status: event.StatusFailed, Verdict: steadystate.Inconclusive, Left: make([]mesh.Ref, 2)}, 3*time.Hour)
+	m.Finished("removed", event.Result{Status: event.StatusFailed, Verdict: steadystate.Inconclusive, Left: make([]objects.Ref, 2)}, 3*time.Hour)
 	m.Started("outage", 2*time.Minute)
 	m.Skipped("outage", metrics.SkippedDeadline)
 	m.Skipped("never started", metrics.SkippedHost)

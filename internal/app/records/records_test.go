@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/internal/app/records"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 )
@@ -34,7 +34,7 @@ func ran(t testing.TB, folder, run string) {
 	must(t, err)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	journaled := event.ToJournal(w)
-	must(t, journaled.Record(at, event.Started{Run: mesh.Run{ID: run, Experiment: "outage"}}))
+	must(t, journaled.Record(at, event.Started{Run: objects.Run{ID: run, Experiment: "outage"}}))
 	must(t, journaled.Record(at.Add(time.Minute), event.Finished{Result: event.Result{Status: event.StatusCompleted, Finished: at.Add(time.Minute)}}))
 	must(t, w.Close())
 }

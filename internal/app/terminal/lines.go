@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -46,11 +46,11 @@ func (p *lines) paint(h happening) {
 	case event.Measured:
 		p.measured(e.Measurement, line)
 	case event.Creating:
-		line("  create %s", mesh.RefTo(e.Object))
+		line("  create %s", objects.RefTo(e.Object))
 	case event.Created:
 		p.done(e.Ref, line)
 	case event.Updating:
-		line("  update %s", mesh.RefTo(e.Object))
+		line("  update %s", objects.RefTo(e.Object))
 	case event.Updated:
 		p.done(e.Ref, line)
 	case event.UpdateFailed:
@@ -105,7 +105,7 @@ func (p *lines) measured(m steadystate.Measurement, line func(format string, arg
 }
 
 // done prints that a write to an object has succeeded.
-func (p *lines) done(ref mesh.Ref, line func(format string, args ...any)) {
+func (p *lines) done(ref objects.Ref, line func(format string, args ...any)) {
 	if p.verbose {
 		line("  done: %s with uid %s", ref, ref.UID)
 	}
