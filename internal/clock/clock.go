@@ -7,3 +7,7 @@ import "time"
 // machine has written down is compared with this machine's clock only with this
 // tolerance.
 const Skew = 10 * time.Minute
+
+// IsAhead reports whether a time lies further in the future than Skew, so that a
+// wrong clock must have written it down.
+func IsAhead(t, now time.Time) bool { return t.Sub(now) > Skew }

@@ -21,10 +21,12 @@ import (
 	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/internal/app/serve"
+	"github.com/squall-chaos/squall/internal/app/serve/history"
+	"github.com/squall-chaos/squall/internal/app/serve/leadership"
+	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
 	"github.com/squall-chaos/squall/internal/app/terminal"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
-	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -40,7 +42,7 @@ type serveFlags struct {
 	apiTokenFile string
 	keepRuns     int
 	keepFor      time.Duration
-	limits       serve.Limits
+	limits       scheduler.Limits
 	elect        bool
 	leaseSpace   string
 	leaseName    string
@@ -128,7 +130,7 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 	if err != nil {
 		return err
 	}
-	server, election, err := flags.server(env, folder, r, serve.Config{Notify: notifier.Notify, Metrics: telling, Log: log})
+	server, lead, err := flags.server(env, folder, r, serve.Config{Notify: notifier.Notify, Metrics: telling, Log: log})
 	if err != nil {
 		return err
 	}
@@ -136,7 +138,7 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 	if err != nil {
 		return hint.With(err, "--listen names a free address")
 	}
-	web := (&serve.Web{Server: server, Metrics: telling.Handler(), TokenFile: flags.apiTokenFile, Version: version()}).HTTPServer()
+	web := server.HTTPServer(telling.Handler(), flags.apiTokenFile, version())
 	log.Info("serving", "address", listener.Addr().String(), "folder", folder)
 	serving, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -147,7 +149,7 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 		}
 	})
 	all.Go(func() { server.Watch(serving) })
-	lead(serving, server, election, log)
+	lead(serving)
 	// The page shows how the last runs end.
 	_ = web.Close()
 	all.Wait()
@@ -167,18 +169,6 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 
 // notifyTimeout is how long the last notifications may take at the end.
 const notifyTimeout = 5 * time.Second
-
-// lead leads whenever it is elected, or at once where nobody else could.
-func lead(ctx context.Context, server *serve.Server, election *kube.Election, log *slog.Logger) {
-	if election == nil {
-		server.Observed(server.Identity)
-		server.Lead(ctx)
-		return
-	}
-	election.Observed = server.Observed
-	election.Failed = func(err error) { log.Error("the Lease of the leader", "error", err) }
-	election.Run(ctx, server.Lead)
-}
 
 func (f *serveFlags) notifier(telling *metrics.Metrics, log *slog.Logger) (*notify.Notifier, error) {
 	var urls []string
@@ -205,33 +195,32 @@ func (f *serveFlags) notifier(telling *metrics.Metrics, log *slog.Logger) (*noti
 	return notifier, nil
 }
 
-// server wires a server to the cluster, and to its replicas if there are any.
-func (f *serveFlags) server(env Env, folder string, r runner.Config, config serve.Config) (*serve.Server, *kube.Election, error) {
+// server connects a server to the cluster, and to its replicas if there are any.
+// Lead lets it lead until ctx ends, whenever it is elected.
+func (f *serveFlags) server(env Env, directory string, r runner.Config, config serve.Config) (server *serve.Server, lead func(ctx context.Context), err error) {
 	lister, cluster, err := newLister(&f.runner.kubernetes)
 	if err != nil {
 		return nil, nil, err
 	}
-	config.Folder, config.Runner, config.Limits = serve.NewFolder(folder), r, f.limits
-	config.Out, config.KeepRuns, config.KeepFor = f.out, f.keepRuns, f.keepFor
+	config.Directory, config.Runner, config.Limits = directory, r, f.limits
+	config.History = history.Config{Directory: f.out, KeepRuns: f.keepRuns, KeepFor: f.keepFor}
 	config.Identity, config.ExternalURL = identity(f.advertised(env)), f.externalURL
-	config.Store = &serve.StateFile{Path: filepath.Join(f.out, "starts.json")}
-	config.Look = func(ctx context.Context) ([]mesh.ActiveRun, error) {
-		seen, err := lister.List(ctx)
-		return seen.Runs, err
+	config.Store = leadership.NewFile(filepath.Join(f.out, "starts.json"))
+	served := servedCluster{lister: lister, cluster: cluster, identity: config.Identity, log: config.Log}
+	config.Cluster, config.Emit = served, served.Emit
+	if !f.elect {
+		server = serve.New(config)
+		server.Observe(config.Identity)
+		return server, server.Lead, nil
 	}
-	config.Remove = func(ctx context.Context, runs []mesh.ActiveRun, owner string) error {
-		return removeQuietly(ctx, cluster, config, runs, owner)
+	namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.placement.home, lister.Fallback)
+	config.Store = leadership.TextStore{Text: kube.Note{Cluster: cluster, Namespace: namespace, Name: f.leaseName + "-starts"}}
+	server = serve.New(config)
+	election := &kube.Election{
+		Cluster: cluster, Namespace: namespace, Name: f.leaseName, Identity: config.Identity, Observed: server.Observe,
+		Failed: func(err error) { config.Log.Error("the Lease of the leader", "error", err) },
 	}
-	config.Tell = func(ctx context.Context, about mesh.Ref, warning bool, reason, message string) error {
-		return cluster.Tell(ctx, kube.Event{About: about, Warning: warning, Reason: reason, Message: message, Reporter: config.Identity})
-	}
-	var election *kube.Election
-	if f.elect {
-		namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.placement.home, lister.Fallback)
-		election = &kube.Election{Cluster: cluster, Namespace: namespace, Name: f.leaseName, Identity: config.Identity}
-		config.Store = serve.NotedState{Note: kube.Note{Cluster: cluster, Namespace: namespace, Name: f.leaseName + "-starts"}}
-	}
-	return serve.New(config), election, nil
+	return server, func(ctx context.Context) { election.Run(ctx, server.Lead) }, nil
 }
 
 // advertised is where other replicas reach this one: at the pod's address. Empty
@@ -258,25 +247,4 @@ func identity(address string) string {
 		name += "@" + address
 	}
 	return name
-}
-
-// removeTimeout bounds one removal.
-const removeTimeout = 30 * time.Second
-
-func removeQuietly(ctx context.Context, cluster *kube.Cluster, config serve.Config, runs []mesh.ActiveRun, owner string) error {
-	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
-	defer cancel()
-	killSwitch := runner.KillSwitch{
-		Cluster: cluster, List: config.Look, Owner: owner, Settle: runner.DefaultTiming().Settle,
-		Report: func(run string, done runner.Deletion) {
-			if done.Error != "" {
-				config.Log.Warn("an object is left so far", "run", run, "object", done.Object.String(), "error", done.Error)
-			}
-		},
-	}
-	left, err := killSwitch.Pull(ctx, runs)
-	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("objects of %d runs are left", len(left))
-	}
-	return err
 }

@@ -15,28 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
-
-// The reasons for which a start is skipped.
-const (
-	SkippedDeadline    = "deadline"    // later than the schedule's startingDeadline
-	SkippedWindow      = "window"      // outside the schedule's windows, or on an excluded date
-	SkippedConcurrency = "concurrency" // another run disturbed the same host
-	SkippedLimit       = "limit"       // too many runs were live until its deadline
-	SkippedHost        = "host"        // the target is protected
-	SkippedPercentage  = "percentage"  // the share exceeds the limit
-	SkippedDuration    = "duration"    // the duration exceeds the limit
-	SkippedPaused      = "paused"      // the schedules were paused
-	SkippedError       = "error"       // the run could not begin
-)
-
-// skipReasons lists all reasons.
-var skipReasons = []string{ //nolint:gochecknoglobals // a constant list
-	SkippedDeadline, SkippedWindow, SkippedConcurrency, SkippedLimit, SkippedHost,
-	SkippedPercentage, SkippedDuration, SkippedPaused, SkippedError,
-}
 
 // Metrics are the metrics of one process. All methods are safe for concurrent
 // use.
@@ -142,11 +124,10 @@ func (m *Metrics) Finished(experiment string, result event.Result, took time.Dur
 	m.objectsLeft.Add(float64(len(result.Left)))
 }
 
-// Skipped records a skipped start. The reason must be one of the constants of
-// this package, so that the number of label values is bounded.
-func (m *Metrics) Skipped(experiment, reason string) {
+// Skipped records a scheduled start that was skipped.
+func (m *Metrics) Skipped(experiment string, reason scheduler.Reason) {
 	m.see(experiment)
-	m.skipped.WithLabelValues(experiment, reason).Inc()
+	m.skipped.WithLabelValues(experiment, string(reason)).Inc()
 }
 
 // NextStart records the next start of an experiment. If ok is false, there is
@@ -172,8 +153,8 @@ func (m *Metrics) see(experiment string) {
 			m.runs.WithLabelValues(experiment, string(status), verdict.String())
 		}
 	}
-	for _, reason := range skipReasons {
-		m.skipped.WithLabelValues(experiment, reason)
+	for _, reason := range scheduler.Reasons() {
+		m.skipped.WithLabelValues(experiment, string(reason))
 	}
 }
 

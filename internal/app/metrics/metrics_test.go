@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/squall-chaos/squall/internal/app/metrics"
+	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -44,8 +45,8 @@ func eventful() *metrics.Metrics {
 	m.Finished("outage", event.Result{Status: event.StatusStopped, Verdict: steadystate.Deviated}, 20*time.Second)
 	m.Finished("removed", event.Result{Status: event.StatusFailed, Verdict: steadystate.Inconclusive, Left: make([]objects.Ref, 2)}, 3*time.Hour)
 	m.Started("outage", 2*time.Minute)
-	m.Skipped("outage", metrics.SkippedDeadline)
-	m.Skipped("never started", metrics.SkippedHost)
+	m.Skipped("outage", scheduler.Deadline)
+	m.Skipped("never started", scheduler.Host)
 	m.NextStart("never started", now, true)
 	m.NextStart("never started", time.Time{}, false)
 	m.Swept(4, nil)
@@ -137,7 +138,7 @@ func TestConcurrentUse(t *testing.T) {
 				m.NextStart(experiment, time.Now(), true)
 				m.Started(experiment, time.Duration(i)*time.Second)
 				m.Finished(experiment, event.Result{Status: event.StatusCompleted}, time.Second)
-				m.Skipped(experiment, metrics.SkippedLimit)
+				m.Skipped(experiment, scheduler.Limit)
 				m.Swept(1, nil)
 				m.Live(j, j)
 				m.Forget(experiment)

@@ -14,6 +14,9 @@ import (
 
 	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/internal/app/notify"
+	"github.com/squall-chaos/squall/internal/app/serve/history"
+	"github.com/squall-chaos/squall/internal/app/serve/leadership"
+	"github.com/squall-chaos/squall/internal/app/serve/runs"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
 )
@@ -40,35 +43,44 @@ const everyTenMinutes = `{apiVersion: squall.dev/v1alpha1, kind: Experiment, met
   steadyState: {probes: [{name: up, query: up, min: 1}]},
   schedule: {cron: "*/10 * * * *", startingDeadline: 5m}}}`
 
-func replica(t *testing.T, folder string, cluster slowMesh) *Server {
+// unexpected is a cluster in which nothing may be removed.
+type unexpected struct{ t *testing.T }
+
+func (unexpected) ActiveRuns(context.Context) ([]mesh.ActiveRun, error) { return nil, nil }
+
+func (u unexpected) Remove(context.Context, []mesh.ActiveRun, string) error {
+	u.t.Error("unexpected: remove")
+	return nil
+}
+
+func replica(t *testing.T, directory string, cluster slowMesh, changes ...func(*Config)) *Server {
 	t.Helper()
-	unexpected := func(what string) { t.Errorf("unexpected: %s", what) }
-	return New(Config{
-		Folder: NewFolder(folder), Runner: runner.Config{Cluster: cluster, Querier: healthy{}, Timing: runner.DefaultTiming()},
-		Store: &StateFile{Path: filepath.Join(folder, "starts.json")}, Out: filepath.Join(folder, "runs"),
-		Look: func(context.Context) ([]mesh.ActiveRun, error) { return nil, nil },
-		Remove: func(context.Context, []mesh.ActiveRun, string) error {
-			unexpected("remove")
-			return nil
-		},
-		Tell: func(context.Context, mesh.Ref, bool, string, string) error {
-			unexpected("tell")
+	config := Config{
+		Directory: directory, Runner: runner.Config{Cluster: cluster, Querier: healthy{}, Timing: runner.DefaultTiming()},
+		Store: leadership.NewFile(filepath.Join(directory, "starts.json")), History: history.Config{Directory: filepath.Join(directory, "runs")},
+		Cluster: unexpected{t},
+		Emit: func(_ context.Context, event runs.Event) error {
+			t.Errorf("unexpected: Event %s", event.Reason)
 			return nil
 		},
 		Notify: func(e notify.Event) {
 			if e.Kind != notify.Finished {
-				unexpected(string(e.Kind))
+				t.Errorf("unexpected: %s", e.Kind)
 			}
 		},
 		Metrics: metrics.New("test"), Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, change := range changes {
+		change(&config)
+	}
+	return New(config)
 }
 
 // A run that ends before it has created anything, because its process does not
 // lead any more, is made again by whoever leads next.
 func TestHandoverBeforeTheFirstObject(t *testing.T) {
-	folder := t.TempDir()
-	if err := os.WriteFile(filepath.Join(folder, "outage.yaml"), []byte(everyTenMinutes), 0o600); err != nil {
+	directory := t.TempDir()
+	if err := os.WriteFile(filepath.Join(directory, "outage.yaml"), []byte(everyTenMinutes), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -78,7 +90,7 @@ func TestHandoverBeforeTheFirstObject(t *testing.T) {
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
-				replica(t, folder, cluster).Lead(ctx)
+				replica(t, directory, cluster).Lead(ctx)
 			}()
 			return func() {
 				cancel()
@@ -131,12 +143,14 @@ func TestGaugesOfAStandby(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "* * * * *", "0 * * * *"))
 		none := map[string]time.Time{}
-		replicas, told := []*process{w.replica("a"), w.replica("b")}, []*gauges{}
+		var replicas []*process
+		var shown []*gauges
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
-		for _, r := range replicas {
-			told = append(told, &gauges{Metrics: w.tally, next: map[string]time.Time{}})
-			r.Metrics = told[len(told)-1]
+		for _, identity := range []string{"a", "b"} {
+			gauges := &gauges{Metrics: w.tally, next: map[string]time.Time{}}
+			r := w.replica(identity, func(c *Config) { c.Metrics = gauges })
+			replicas, shown = append(replicas, r), append(shown, gauges)
 			ended.Go(func() { r.Watch(ctx) })
 		}
 		lead := func(r *process) (stop func()) {
@@ -150,18 +164,18 @@ func TestGaugesOfAStandby(t *testing.T) {
 		time.Sleep(reloadEvery + time.Second)
 		now := time.Now().Truncate(time.Hour)
 		next := map[string]time.Time{"outage": now.Add(time.Hour), "second": now.Add(time.Hour / 2)}
-		told[0].check(t, "it leads", next, false)
-		told[1].check(t, "it has never led", none, false)
+		shown[0].check(t, "it leads", next, false)
+		shown[1].check(t, "it has never led", none, false)
 		must(t, replicas[0].Pause(t.Context(), true, "ann"))
 		time.Sleep(refreshEvery)
-		told[0].check(t, "it has been paused", next, true)
-		told[1].check(t, "another has been paused", none, true)
+		shown[0].check(t, "it has been paused", next, true)
+		shown[1].check(t, "another has been paused", none, true)
 		stop()
 		stop = lead(replicas[1])
 		must(t, replicas[1].Pause(t.Context(), false, ""))
 		time.Sleep(refreshEvery)
-		told[0].check(t, "it leads no more", none, false)
-		told[1].check(t, "it leads now", next, false)
+		shown[0].check(t, "it leads no more", none, false)
+		shown[1].check(t, "it leads now", next, false)
 		if by := replicas[0].Status().Paused; by != "" {
 			t.Errorf("a former leader says that it is paused by %q", by)
 		}

@@ -12,7 +12,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
@@ -42,7 +41,7 @@ func TestWhatIsLeftAtTheEnd(t *testing.T) {
 
 // A replica is ready when it knows the experiments and who leads.
 func TestReady(t *testing.T) {
-	web, handler := site(t)
+	server, handler := site(t)
 	check := func(when string, code int, says string) {
 		t.Helper()
 		if got := request(t, handler, http.MethodGet, "/readyz", ""); got.Code != code || !strings.Contains(got.Body.String(), says) {
@@ -50,10 +49,10 @@ func TestReady(t *testing.T) {
 		}
 	}
 	check("nobody leads", http.StatusServiceUnavailable, "no replica leads")
-	web.Server.Observed("other")
+	server.Observe("other")
 	check("another leads", http.StatusOK, "ok")
-	must(t, os.RemoveAll(web.Server.Folder.path))
-	web.Server.reload()
+	must(t, os.RemoveAll(server.config.Directory))
+	server.reload()
 	check("the folder is gone", http.StatusServiceUnavailable, "the experiments cannot be read")
 }
 
@@ -83,53 +82,6 @@ func TestFaultsInForce(t *testing.T) {
 	})
 }
 
-// A fault that starts later is not in force before, and never was where the run
-// ends before.
-func TestAFaultThatStartsLater(t *testing.T) {
-	bubble(t, "", func(t *testing.T, w *world) {
-		r := w.lead("a")
-		live := &liveRun{experiment: experiments.Experiment{Spec: experiments.Spec{
-			Duration: experiments.Duration{Duration: time.Minute},
-			Faults:   []experiments.Fault{{StartAfter: experiments.Duration{Duration: 40 * time.Second}}, {StartAfter: experiments.Duration{Duration: 20 * time.Second}}},
-		}}}
-		r.mu.Lock()
-		r.live["a"] = live
-		r.mu.Unlock()
-		live.follow(time.Now(), event.Phase{Name: event.PhaseObserve})
-		time.Sleep(19 * time.Second)
-		if w.counted().faults != 0 {
-			t.Error("it is in force too early")
-		}
-		ended := &liveRun{experiment: live.experiment, from: live.from}
-		ended.follow(time.Now(), event.Phase{Name: event.PhaseRollback})
-		if message := ended.message(notify.Finished); !message.From.IsZero() || !message.To.IsZero() {
-			t.Errorf("it was in force from %s to %s", message.From, message.To)
-		}
-		// What is stuck of a run that ended before its faults started holds none.
-		stuck := &liveRun{experiment: live.experiment, from: live.from, to: time.Now(), stuck: map[mesh.Ref]bool{{Kind: "VirtualService"}: true}}
-		r.mu.Lock()
-		r.live["b"] = stuck
-		r.mu.Unlock()
-		time.Sleep(3 * time.Second)
-		if w.counted().faults != 1 {
-			t.Errorf("%d are in force", w.counted().faults)
-		}
-		r.mu.Lock()
-		delete(r.live, "b")
-		r.mu.Unlock()
-		over := event.Phase{Name: event.PhaseRollback}
-		live.follow(time.Now(), over)
-		r.tellPhase(live, over)
-		if event := live.message(notify.Finished); event.To.Sub(event.From) != 2*time.Second || w.counted().faults != 0 {
-			t.Errorf("it was in force from %s to %s, and %d are", event.From, event.To, w.counted().faults)
-		}
-		r.mu.Lock()
-		delete(r.live, "a")
-		r.mu.Unlock()
-		r.stop()
-	})
-}
-
 // secondFails is a way to the mesh on which the second VirtualService fails, late.
 type secondFails struct {
 	port
@@ -151,8 +103,7 @@ func (m secondFails) Create(ctx context.Context, object *unstructured.Unstructur
 func TestAFaultOfWhichHalfIsInForce(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "callers: [{namespace: shop}]", "callers: [{namespace: shop}, {namespace: cart}]", "* * * * *", "1 0 * * *"))
-		r := w.replica("a")
-		r.Runner.Cluster = newSharing(secondFails{port{w.mesh, r}, new(int)})
+		r := w.replica("a", func(c *Config) { c.Runner.Cluster = secondFails{port: c.Runner.Cluster.(port), created: new(int)} })
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		ended.Go(func() { r.Lead(ctx) })
@@ -166,7 +117,7 @@ func TestAFaultOfWhichHalfIsInForce(t *testing.T) {
 		if faults := w.counted().faults; faults != 0 {
 			t.Errorf("%d are in force after the run", faults)
 		}
-		last := w.told[len(w.told)-1]
+		last := w.sent[len(w.sent)-1]
 		if one := w.injections("outage")[0]; last.Kind != notify.Finished || !last.From.Equal(one.from) || last.To.Before(one.from.Add(4*time.Second)) {
 			t.Errorf("a fault was in force from %s to %s, and people are told %+v", one.from, one.to, last)
 		}
@@ -187,15 +138,14 @@ func (m takenMesh) Create(ctx context.Context, object *unstructured.Unstructured
 func TestARunThatIsRefusedLate(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "* * * * *", "1 0 * * *"))
-		r := w.replica("a")
-		r.Runner.Cluster = newSharing(takenMesh{port{w.mesh, r}})
+		r := w.replica("a", func(c *Config) { c.Runner.Cluster = takenMesh{port: c.Runner.Cluster.(port)} })
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		ended.Go(func() { r.Lead(ctx) })
 		time.Sleep(80 * time.Second)
 		cancel()
 		ended.Wait()
-		last := w.told[len(w.told)-1]
+		last := w.sent[len(w.sent)-1]
 		if last.Kind != notify.Finished || last.Status != string(event.StatusRefused) || !last.From.IsZero() || !last.To.IsZero() {
 			t.Errorf("%+v", last)
 		}

@@ -3,6 +3,7 @@ package serve
 import (
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,10 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/squall-chaos/squall/internal/app/records"
+	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
+	"github.com/squall-chaos/squall/runner/journal"
 )
 
 // However files change, leaders come, go and die, and the store fails: no host
@@ -23,7 +28,7 @@ func TestServeKeepsItsPromises(t *testing.T) {
 		var problems []string
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
-			w.limits = Limits{MaxConcurrent: 2, MaxPerNamespace: 1}
+			w.limits = scheduler.Limits{MaxConcurrent: 2, MaxPerNamespace: 1}
 			w.campaign(rand.New(rand.NewPCG(seed, 0)), steps)
 			problems = w.judge()
 		})
@@ -129,20 +134,29 @@ func (w *world) judge() []string {
 	}
 	seen := map[string]string{}
 	for _, one := range w.mesh.all {
-		if permitted, reason := one.by.experiment.Spec.Schedule.Permits(one.by.began); !permitted {
-			problems = append(problems, fmt.Sprintf("%s: %s", one.run, reason))
-		}
-		if one.by.nominal.IsZero() {
+		record, err := records.Read(filepath.Join(w.out, one.run, journal.FileName))
+		if err != nil {
+			problems = append(problems, err.Error())
 			continue
 		}
-		if late := one.by.began.Sub(one.by.nominal); late > startingDeadline+longestNap || late < 0 {
-			problems = append(problems, fmt.Sprintf("%s starts %s after %s", one.run, late, one.by.nominal))
+		start, known := w.began.runs[one.run]
+		if !known {
+			problems = append(problems, one.run+" is not in the log")
 		}
-		start := one.experiment + " at " + one.by.nominal.String()
-		if other := seen[start]; other != "" && other != one.run {
-			problems = append(problems, fmt.Sprintf("the start of %s injects in %s and %s", start, other, one.run))
+		if permitted, reason := record.Experiment.Spec.Schedule.Permits(start.at); !permitted {
+			problems = append(problems, fmt.Sprintf("%s: %s", one.run, reason))
 		}
-		seen[start] = one.run
+		if start.nominal.IsZero() {
+			continue
+		}
+		if late := start.at.Sub(start.nominal); late > startingDeadline+maxPause || late < 0 {
+			problems = append(problems, fmt.Sprintf("%s starts %s after %s", one.run, late, start.nominal))
+		}
+		name := one.experiment + " at " + start.nominal.String()
+		if other := seen[name]; other != "" && other != one.run {
+			problems = append(problems, fmt.Sprintf("the start of %s injects in %s and %s", name, other, one.run))
+		}
+		seen[name] = one.run
 	}
 	return problems
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,10 +15,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/internal/app/notify"
+	"github.com/squall-chaos/squall/internal/app/serve/directory"
+	"github.com/squall-chaos/squall/internal/app/serve/leadership"
+	"github.com/squall-chaos/squall/internal/app/serve/runs"
+	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/schedule"
 )
 
 // bubble runs a test in fake time, in a new world.
@@ -35,6 +38,27 @@ func bubble(t *testing.T, name string, test func(t *testing.T, w *world)) {
 			}
 		})
 	})
+}
+
+// compiled returns the schedule of the one experiment in a directory.
+func compiled(t *testing.T, dir string) schedule.Schedule {
+	t.Helper()
+	d := directory.New(dir)
+	d.Read()
+	for name, one := range d.Experiments() {
+		planned, err := schedule.New(name, *one.Spec.Schedule)
+		must(t, err)
+		return planned
+	}
+	t.Fatal("there is no experiment")
+	return schedule.Schedule{}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestEveryMinute(t *testing.T) {
@@ -91,14 +115,14 @@ func TestConcurrencyPolicies(t *testing.T) {
 func TestStartsWait(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		limits Limits
+		limits scheduler.Limits
 		change []string
 		waits  string
-		reason string
+		reason scheduler.Reason
 	}{
-		{"host", Limits{}, []string{"host: ratings, namespace: prod", "host: ratings.prod.svc.cluster.local", "namespace: shop}]", "namespace: cart}]"}, "another run disturbs ratings.prod.svc.cluster.local", "concurrency"},
-		{"namespace", Limits{MaxPerNamespace: 1}, []string{"host: ratings", "host: reviews"}, "1 runs disturb calls from shop, and no more are permitted here", "limit"},
-		{"place", Limits{MaxConcurrent: 1}, []string{"host: ratings", "host: reviews", "namespace: shop}]", "namespace: cart}]"}, "1 runs are live, and no more are permitted here", "limit"},
+		{"host", scheduler.Limits{}, []string{"host: ratings, namespace: prod", "host: ratings.prod.svc.cluster.local", "namespace: shop}]", "namespace: cart}]"}, "another run disturbs ratings.prod.svc.cluster.local", "concurrency"},
+		{"namespace", scheduler.Limits{MaxPerNamespace: 1}, []string{"host: ratings", "host: reviews"}, "1 runs disturb calls from shop; at most 1 are permitted here", "limit"},
+		{"place", scheduler.Limits{MaxConcurrent: 1}, []string{"host: ratings", "host: reviews", "namespace: shop}]", "namespace: cart}]"}, "1 runs are live; at most 1 are permitted here", "limit"},
 	} {
 		bubble(t, test.name, func(t *testing.T, w *world) {
 			w.limits = test.limits
@@ -128,7 +152,7 @@ func TestStartsThatAreOvertaken(t *testing.T) {
 		r := w.lead("a")
 		time.Sleep(10*time.Minute + 30*time.Second)
 		r.stop()
-		if w.skipped("short", metrics.SkippedDeadline) != 0 || w.skipped("short", metrics.SkippedConcurrency) != 4 || w.counted().starts["short"] != 6 {
+		if w.skipped("short", scheduler.Deadline) != 0 || w.skipped("short", scheduler.Concurrency) != 4 || w.counted().starts["short"] != 6 {
 			t.Errorf("%v %v", w.counted().skips, w.counted().starts)
 		}
 	})
@@ -138,7 +162,7 @@ func TestStartsThatAreOvertaken(t *testing.T) {
 // get round a limit: the plan says what it disturbs.
 func TestPlansAreLimited(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
-		w.limits = Limits{MaxPerNamespace: 1}
+		w.limits = scheduler.Limits{MaxPerNamespace: 1}
 		w.write("a.yaml", written("long", "10s", "60s"))
 		w.write("b.yaml", written("callerless", "host: ratings", "host: reviews", "  callers: [{namespace: shop}]\n", ""))
 		r := w.lead("a")
@@ -237,14 +261,15 @@ func TestSchedulesAreNotRetroactive(t *testing.T) {
 func TestTheNextStartWithJitter(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", `cron: "* * * * *"`, `cron: "0 * * * *", jitter: 30m, startingDeadline: 5m`))
+		planned := compiled(t, w.dir)
 		r, standby := w.lead("a"), w.replica("b")
 		for range 10 {
-			next, _ := r.entries["outage"].schedule.Next(time.Now())
+			next, _ := planned.Next(time.Now())
 			for _, at := range []time.Time{next.Nominal.Add(-time.Second), next.Nominal, next.Nominal.Add(time.Second), next.At.Add(-time.Second)} {
 				time.Sleep(time.Until(at))
 				for _, replica := range []*Server{r.Server, standby.Server} {
 					if shown := replica.Status().Experiments[0].Next; !shown.Equal(next.At) {
-						t.Errorf("%s says at %s that the start of %s comes at %s", replica.Identity, at, next.At, shown)
+						t.Errorf("%s says at %s that the start of %s comes at %s", replica.config.Identity, at, next.At, shown)
 					}
 				}
 			}
@@ -300,15 +325,15 @@ func TestAStartInTheFuture(t *testing.T) {
 	} {
 		bubble(t, test.noted, func(t *testing.T, w *world) {
 			w.write("a.yaml", written("outage"))
-			w.note.text = `{"starts":{"outage":"` + test.noted + `","gone":"` + test.noted + `"}}`
+			w.text.text = `{"starts":{"outage":"` + test.noted + `","gone":"` + test.noted + `"}}`
 			r := w.lead("a")
 			time.Sleep(5*time.Minute + 30*time.Second)
 			r.stop()
 			r = w.lead("b")
 			time.Sleep(5 * time.Minute)
 			r.stop()
-			if got := len(w.injections("outage")); got != test.injected || strings.Contains(w.note.text, "2030") {
-				t.Errorf("%d injections, and %s is noted", got, w.note.text)
+			if got := len(w.injections("outage")); got != test.injected || strings.Contains(w.text.text, "2030") {
+				t.Errorf("%d injections, and %s is noted", got, w.text.text)
 			}
 		})
 	}
@@ -468,21 +493,21 @@ func TestStartNowAndStop(t *testing.T) {
 		w.write("a.yaml", written("outage", "10s", "50s", `  schedule: {cron: "* * * * *"}`, ""))
 		w.write("b.yaml", written("too-long", "10s", "50h", "before: 3s", "before: 4s"))
 		standby := w.replica("s")
-		if _, err := standby.StartNow("outage", "me"); !errors.Is(err, errNotLeading) {
+		if _, err := standby.StartNow("outage", "me"); !errors.Is(err, leadership.ErrNotLeading) {
 			t.Errorf("error %v", err)
 		}
 		r := w.lead("a")
-		if _, err := r.StartNow("none", "me"); !errors.Is(err, errUnknown) {
+		if _, err := r.StartNow("none", "me"); !errors.Is(err, scheduler.ErrUnknown) {
 			t.Errorf("error %v", err)
 		}
-		if _, err := r.StartNow("too-long", "me"); !errors.Is(err, errForbidden) {
+		if _, err := r.StartNow("too-long", "me"); !errors.Is(err, scheduler.ErrForbidden) {
 			t.Errorf("error %v", err)
 		}
 		run, err := r.StartNow("outage", "me")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.StartNow("outage", "me"); !errors.Is(err, errBusy) {
+		if _, err := r.StartNow("outage", "me"); !errors.Is(err, scheduler.ErrBusy) {
 			t.Errorf("error %v", err)
 		}
 		time.Sleep(10 * time.Second)
@@ -496,7 +521,7 @@ func TestStartNowAndStop(t *testing.T) {
 				switch err := r.Stop(t.Context(), run, fmt.Sprintf("user %d", i)); {
 				case err == nil:
 					stops.Add(1)
-				case !errors.Is(err, errNotLive): // whoever comes last may find it ended
+				case !errors.Is(err, runs.ErrNotLive): // whoever comes last may find it ended
 					t.Error(err)
 				}
 			})
@@ -509,7 +534,7 @@ func TestStartNowAndStop(t *testing.T) {
 		if w.alive() != 0 || !strings.HasPrefix(w.counted().reasons[0], "stopped by user ") || w.ended("outage", event.StatusInterrupted) != 1 {
 			t.Errorf("%v %q", w.counted().finished, w.counted().reasons)
 		}
-		if err := r.Stop(t.Context(), run, "late"); !errors.Is(err, errNotLive) {
+		if err := r.Stop(t.Context(), run, "late"); !errors.Is(err, runs.ErrNotLive) {
 			t.Errorf("error %v", err)
 		}
 		r.stop()
@@ -521,15 +546,7 @@ func TestStartNowAndStop(t *testing.T) {
 func TestStopOfAnothersRun(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.active = []mesh.ActiveRun{{ID: "x"}, {ID: "y"}}
-		r := w.replica("s")
-		remove := r.Remove
-		r.Remove = func(ctx context.Context, runs []mesh.ActiveRun, owner string) error {
-			time.Sleep(time.Second)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return remove(ctx, runs, owner)
-		}
+		r := w.replica("s", func(c *Config) { c.Cluster = slowCluster{w} })
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
 		if err := r.Stop(ctx, "x", "me"); err != nil {
@@ -543,6 +560,17 @@ func TestStopOfAnothersRun(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// slowCluster takes a second to remove runs.
+type slowCluster struct{ *world }
+
+func (c slowCluster) Remove(ctx context.Context, active []mesh.ActiveRun, owner string) error {
+	time.Sleep(time.Second)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return c.world.Remove(ctx, active, owner)
 }
 
 func TestSweep(t *testing.T) {
@@ -565,28 +593,11 @@ func TestSweep(t *testing.T) {
 	})
 }
 
-// The log says that something was removed when it was, and only then.
-func TestWhatASweepLogs(t *testing.T) {
-	for _, failure := range []error{nil, errCut} {
-		bubble(t, fmt.Sprint(failure), func(t *testing.T, w *world) {
-			w.active = []mesh.ActiveRun{{ID: "old", Expired: true, Objects: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-x"}}}}
-			r := w.replica("a")
-			var log strings.Builder
-			r.Log = slog.New(slog.NewTextHandler(&log, nil))
-			r.Remove = func(context.Context, []mesh.ActiveRun, string) error { return failure }
-			r.sweep(t.Context())
-			if removed, failed := strings.Contains(log.String(), "removed"), strings.Contains(log.String(), errCut.Error()); removed != (failure == nil) || failed != (failure != nil) {
-				t.Error(log.String())
-			}
-		})
-	}
-}
-
 // Kubernetes Events that hang hold up neither a fault's end nor the next start,
 // and the end of the process by no more than their own time.
 func TestEventsThatHang(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
-		w.tell = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		w.emit = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 		w.write("a.yaml", written("outage"))
 		r := w.lead("a")
 		time.Sleep(2*time.Minute + 6*time.Second)
@@ -599,15 +610,15 @@ func TestEventsThatHang(t *testing.T) {
 	})
 }
 
-// People are told once of each thing that happens.
-func TestWhatIsTold(t *testing.T) {
+// Each thing that happens is notified once.
+func TestNotifications(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "* * * * *", "1 * * * *"))
 		r := w.lead("a")
 		time.Sleep(2 * time.Minute)
 		r.stop()
 		var kinds []notify.Kind
-		for _, e := range w.told {
+		for _, e := range w.sent {
 			kinds = append(kinds, e.Kind)
 			if e.Host != "ratings.prod.svc.cluster.local" || len(e.Callers) != 1 || e.Callers[0] != "shop" || e.From.IsZero() {
 				t.Errorf("%+v", e)
@@ -616,11 +627,11 @@ func TestWhatIsTold(t *testing.T) {
 		if diff := cmp.Diff([]notify.Kind{notify.Started, notify.Finished}, kinds); diff != "" {
 			t.Error(diff)
 		}
-		if len(w.events) != 2 || !strings.HasPrefix(w.events[0], "Namespace shop/shop FaultStarted outage: a fault is in force for 10s") {
+		if len(w.events) != 2 || !strings.HasPrefix(w.events[0], "Namespace shop/shop FaultStarted outage: a fault is active for 10s") {
 			t.Errorf("%q", w.events)
 		}
-		past := r.Past(10)
-		if len(past) != 1 || past[0].Status != event.StatusCompleted || r.Past(0) == nil {
+		past := r.history.Past(10)
+		if len(past) != 1 || past[0].Status != event.StatusCompleted || r.history.Past(0) == nil {
 			t.Errorf("%+v", past)
 		}
 	})

@@ -12,57 +12,56 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/internal/app/metrics"
+	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
 )
 
 // skips counts the starts that are skipped.
 type skips struct {
 	Metrics
-	reasons map[string]int
+	reasons map[scheduler.Reason]int
 }
 
-func (s skips) Skipped(_, reason string) { s.reasons[reason]++ }
+func (s skips) Skipped(_ string, reason scheduler.Reason) { s.reasons[reason]++ }
 
 // What keeps an experiment from starting is what its metric says.
 func TestWhyAStartIsSkipped(t *testing.T) {
 	for name, test := range map[string]struct {
-		limits Limits
+		limits scheduler.Limits
 		other  string // the host that a live run disturbs
-		reason string
+		reason scheduler.Reason
 	}{
-		"a protected host":  {limits: Limits{Protected: []string{"*.prod.svc.cluster.local"}}, reason: metrics.SkippedHost},
-		"a large share":     {limits: Limits{MaxPercentage: 10}, reason: metrics.SkippedPercentage},
-		"a long experiment": {limits: Limits{MaxDuration: time.Second}, reason: metrics.SkippedDuration},
-		"the same host":     {other: "ratings.prod", reason: metrics.SkippedConcurrency},
-		"many runs":         {limits: Limits{MaxConcurrent: 1}, other: "details.prod", reason: metrics.SkippedLimit},
-		"the namespace":     {limits: Limits{MaxPerNamespace: 1}, other: "details.prod", reason: metrics.SkippedLimit},
+		"a protected host":  {limits: scheduler.Limits{Protected: []string{"*.prod.svc.cluster.local"}}, reason: scheduler.Host},
+		"a large share":     {limits: scheduler.Limits{MaxPercentage: 10}, reason: scheduler.Percentage},
+		"a long experiment": {limits: scheduler.Limits{MaxDuration: time.Second}, reason: scheduler.Duration},
+		"the same host":     {other: "ratings.prod", reason: scheduler.Concurrency},
+		"many runs":         {limits: scheduler.Limits{MaxConcurrent: 1}, other: "details.prod", reason: scheduler.Limit},
+		"the namespace":     {limits: scheduler.Limits{MaxPerNamespace: 1}, other: "details.prod", reason: scheduler.Limit},
 	} {
 		t.Run(name, func(t *testing.T) {
-			folder := t.TempDir()
-			write(t, folder, "outage", everyTenMinutes)
+			directory := t.TempDir()
+			write(t, directory, "outage", everyTenMinutes)
 			if test.other != "" {
 				other := strings.NewReplacer("outage", "other", "ratings.prod", test.other, `schedule: {cron: "*/10 * * * *", startingDeadline: 5m}`, "").Replace(everyTenMinutes)
-				write(t, folder, "other", other)
+				write(t, directory, "other", other)
 			}
-			synctest.Test(t, func(t *testing.T) { skipped(t, folder, test.limits, test.other != "", test.reason) })
+			synctest.Test(t, func(t *testing.T) { skipped(t, directory, test.limits, test.other != "", test.reason) })
 		})
 	}
 }
 
-func write(t *testing.T, folder, name, content string) {
+func write(t *testing.T, directory, name, content string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(folder, name+".yaml"), []byte(content), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(directory, name+".yaml"), []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // skipped leads until the first start must have been skipped.
-func skipped(t *testing.T, folder string, limits Limits, beside bool, reason string) {
+func skipped(t *testing.T, directory string, limits scheduler.Limits, beside bool, reason scheduler.Reason) {
 	t.Helper()
 	cluster := slowMesh{reads: make(chan time.Time, 1)}
-	server := replica(t, folder, cluster)
-	counted := skips{server.Metrics, map[string]int{}}
-	server.Limits, server.Metrics = limits, counted
-	server.entries["outage"] = server.compile(Loaded{server.entries["outage"].experiment, "outage.yaml"})
+	counted := skips{Metrics: metrics.New("test"), reasons: map[scheduler.Reason]int{}}
+	server := replica(t, directory, cluster, func(c *Config) { c.Limits, c.Metrics = limits, counted })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -78,7 +77,7 @@ func skipped(t *testing.T, folder string, limits Limits, beside bool, reason str
 	time.Sleep(16 * time.Minute)
 	cancel()
 	<-ended
-	if diff := cmp.Diff(map[string]int{reason: 1}, counted.reasons); diff != "" {
+	if diff := cmp.Diff(map[scheduler.Reason]int{reason: 1}, counted.reasons); diff != "" {
 		t.Errorf("skipped (-want +got):\n%s", diff)
 	}
 }

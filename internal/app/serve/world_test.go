@@ -21,6 +21,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/squall-chaos/squall/internal/app/notify"
+	"github.com/squall-chaos/squall/internal/app/serve/history"
+	"github.com/squall-chaos/squall/internal/app/serve/leadership"
+	"github.com/squall-chaos/squall/internal/app/serve/runs"
+	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
 	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
@@ -33,7 +37,6 @@ import (
 type injection struct {
 	run, experiment, host, callers string
 	from, to                       time.Time
-	by                             *liveRun
 }
 
 // fakeMesh is a cluster in memory that several replicas share. It deletes what
@@ -122,9 +125,6 @@ func (p port) Create(ctx context.Context, object *unstructured.Unstructured) (*u
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
-	p.Server.mu.Lock()
-	by := p.Server.live[object.GetLabels()[mesh.RunLabel]]
-	p.Server.mu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := mesh.RefTo(object).String()
@@ -149,7 +149,7 @@ func (p port) Create(ctx context.Context, object *unstructured.Unstructured) (*u
 		}
 	}
 	experiment := run[len(event.IDTime)+1 : strings.LastIndex(run, "-")]
-	p.live[key] = &injection{run: run, experiment: experiment, host: hosts[0], callers: object.GetNamespace(), from: time.Now(), by: by}
+	p.live[key] = &injection{run: run, experiment: experiment, host: hosts[0], callers: object.GetNamespace(), from: time.Now()}
 	p.all = append(p.all, p.live[key])
 	return stored.DeepCopy(), nil
 }
@@ -216,15 +216,15 @@ func (p port) Delete(ctx context.Context, ref mesh.Ref, run string) error {
 	return nil
 }
 
-// memoryNote is a note that replicas share; wrong says what becomes of a call.
-type memoryNote struct {
+// sharedText is a text that replicas share.
+type sharedText struct {
 	mu   sync.Mutex
 	text string
 }
 
-// way is one replica's way to a note.
+// way is one replica's access to the text.
 type way struct {
-	*memoryNote
+	*sharedText
 	cut *atomic.Bool
 	// fate says how long a call takes, whether it takes effect, and its error.
 	fate func(write bool) (takes time.Duration, effect bool, err error)
@@ -302,10 +302,10 @@ func (y *tally) Finished(experiment string, result event.Result, _ time.Duration
 	y.reasons = append(y.reasons, result.Reason)
 }
 
-func (y *tally) Skipped(experiment, reason string) {
+func (y *tally) Skipped(experiment string, reason scheduler.Reason) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	y.skips[experiment+" "+reason]++
+	y.skips[experiment+" "+string(reason)]++
 }
 func (y *tally) NextStart(string, time.Time, bool) {}
 func (y *tally) Forget(string)                     {}
@@ -329,23 +329,24 @@ type world struct {
 	*tally
 	t       *testing.T
 	mesh    *fakeMesh
-	note    *memoryNote
+	text    *sharedText
 	dir     string
 	out     string
-	limits  Limits
-	active  []mesh.ActiveRun // what Look gives
+	limits  scheduler.Limits
+	active  []mesh.ActiveRun // in the cluster
 	removed []string
-	told    []notify.Event
+	sent    []notify.Event
 	events  []string
-	tell    func(ctx context.Context) error
+	emit    func(ctx context.Context) error
 	fate    func(write bool) (time.Duration, bool, error)
 	lookErr error
+	began   startLog
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	return &world{
-		t: t, dir: t.TempDir(), out: filepath.Join(t.TempDir(), "out"), note: &memoryNote{}, limits: Limits{MaxConcurrent: 4, MaxPerNamespace: 4},
+		t: t, dir: t.TempDir(), out: filepath.Join(t.TempDir(), "out"), text: &sharedText{}, limits: scheduler.Limits{MaxConcurrent: 4, MaxPerNamespace: 4},
 		mesh:  &fakeMesh{t: t, objects: map[string]*unstructured.Unstructured{}, until: map[types.UID]time.Time{}, live: map[string]*injection{}},
 		tally: &tally{counts: counts{starts: map[string]int{}, skips: map[string]int{}, finished: map[string]int{}}},
 	}
@@ -365,52 +366,100 @@ func (w *world) write(name, text string) {
 	}
 }
 
-// replica makes a process that does nothing yet.
-func (w *world) replica(identity string) *process {
+// ActiveRuns implements runs.Cluster.
+func (w *world) ActiveRuns(context.Context) ([]mesh.ActiveRun, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.active), w.lookErr
+}
+
+// Remove implements runs.Cluster.
+func (w *world) Remove(_ context.Context, active []mesh.ActiveRun, owner string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, run := range active {
+		w.removed = append(w.removed, run.ID+" by "+owner)
+		w.active = slices.DeleteFunc(w.active, func(a mesh.ActiveRun) bool { return a.ID == run.ID })
+	}
+	return nil
+}
+
+// replica returns a process that does nothing yet. Changes are made to its
+// configuration first.
+func (w *world) replica(identity string, changes ...func(*Config)) *process {
 	r := &process{stop: func() {}}
-	r.Server = New(Config{
-		Folder: NewFolder(w.dir), Limits: w.limits, Out: w.out, Identity: identity, Metrics: w.tally, Log: slog.New(slog.DiscardHandler),
-		Store: NotedState{&way{memoryNote: w.note, cut: &r.cut, fate: func(write bool) (time.Duration, bool, error) {
+	c := Config{
+		Directory: w.dir, Limits: w.limits, History: history.Config{Directory: w.out}, Identity: identity, Metrics: w.tally, Log: slog.New(&w.began),
+		Store: leadership.TextStore{Text: &way{sharedText: w.text, cut: &r.cut, fate: func(write bool) (time.Duration, bool, error) {
 			if w.fate == nil {
 				return 0, true, nil
 			}
 			return w.fate(write)
 		}}},
-		Runner: runner.Config{Cluster: port{w.mesh, r}, Querier: healthy{}, Version: "test", Timing: runner.DefaultTiming()},
-		Look: func(context.Context) ([]mesh.ActiveRun, error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			return slices.Clone(w.active), w.lookErr
-		},
-		Remove: func(_ context.Context, runs []mesh.ActiveRun, owner string) error {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			for _, run := range runs {
-				w.removed = append(w.removed, run.ID+" by "+owner)
-				w.active = slices.DeleteFunc(w.active, func(a mesh.ActiveRun) bool { return a.ID == run.ID })
-			}
-			return nil
-		},
-		Tell: func(ctx context.Context, about mesh.Ref, _ bool, reason, message string) error {
-			if w.tell != nil {
-				return w.tell(ctx)
+		Runner:  runner.Config{Cluster: port{w.mesh, r}, Querier: healthy{}, Version: "test", Timing: runner.DefaultTiming()},
+		Cluster: w,
+		Emit: func(ctx context.Context, event runs.Event) error {
+			if w.emit != nil {
+				return w.emit(ctx)
 			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.events = append(w.events, about.String()+" "+reason+" "+message)
+			w.events = append(w.events, event.About.String()+" "+event.Reason+" "+event.Message)
 			return nil
 		},
 		Notify: func(e notify.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.told = append(w.told, e)
+			w.sent = append(w.sent, e)
 		},
-	})
-	for _, b := range r.broken {
+	}
+	for _, change := range changes {
+		change(&c)
+	}
+	r.Server = New(c)
+	for _, b := range r.Status().Broken {
 		w.t.Errorf("%+v", b)
 	}
 	return r
 }
+
+// startLog is a log that keeps when runs were started, and their nominal times if
+// they were started by schedule.
+type startLog struct {
+	mu   sync.Mutex
+	runs map[string]runStart // by run
+}
+
+type runStart struct{ at, nominal time.Time }
+
+func (l *startLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l *startLog) Handle(_ context.Context, record slog.Record) error {
+	if !strings.HasPrefix(record.Message, "started by ") {
+		return nil
+	}
+	run, start := "", runStart{at: record.Time}
+	record.Attrs(func(a slog.Attr) bool {
+		switch a.Key {
+		case "run":
+			run = a.Value.String()
+		case "nominal":
+			start.nominal = a.Value.Time()
+		}
+		return true
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.runs == nil {
+		l.runs = map[string]runStart{}
+	}
+	l.runs[run] = start
+	return nil
+}
+
+func (l *startLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+func (l *startLog) WithGroup(string) slog.Handler { return l }
 
 // lead lets a replica lead until its stop is called.
 func (w *world) lead(identity string) *process {
@@ -468,10 +517,10 @@ func (y *tally) isPaused() bool {
 	return y.paused
 }
 
-func (y *tally) skipped(experiment, reason string) int {
+func (y *tally) skipped(experiment string, reason scheduler.Reason) int {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	return y.skips[experiment+" "+reason]
+	return y.skips[experiment+" "+string(reason)]
 }
 
 func (y *tally) ended(experiment string, status event.Status) int {

@@ -1,4 +1,4 @@
-package serve
+package runs
 
 import (
 	"context"
@@ -49,7 +49,7 @@ func TestSnapshotsAreShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		busy := &busyMesh{}
-		shared := newSharing(busy)
+		shared := share(busy)
 		var all sync.WaitGroup
 		for i := range 200 {
 			all.Go(func() {
@@ -78,7 +78,7 @@ func TestSnapshotsAreShared(t *testing.T) {
 func TestSharedSnapshotOutlivesWhoAskedFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		shared := newSharing(&busyMesh{})
+		shared := share(&busyMesh{})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		leave := errors.New("enough")
 		var all sync.WaitGroup
@@ -105,7 +105,7 @@ func TestSharedSnapshotFailsForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		busy := &busyMesh{err: errors.New("no")}
-		shared := newSharing(busy)
+		shared := share(busy)
 		var all sync.WaitGroup
 		for range 3 {
 			all.Go(func() {
@@ -122,9 +122,9 @@ func TestChecksTakeTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		busy := &busyMesh{}
-		shared := newSharing(busy)
+		shared := share(busy)
 		var all sync.WaitGroup
-		for range 3 * asked {
+		for range 3 * maxTurns {
 			all.Go(func() {
 				if err := shared.Check(t.Context(), nil); err != nil {
 					t.Error(err)
@@ -139,8 +139,8 @@ func TestChecksTakeTurns(t *testing.T) {
 			t.Errorf("%v instead of %v", err, leave)
 		}
 		all.Wait()
-		if busy.most != asked {
-			t.Errorf("%d at a time instead of %d", busy.most, asked)
+		if busy.most != maxTurns {
+			t.Errorf("%d at a time instead of %d", busy.most, maxTurns)
 		}
 	})
 }

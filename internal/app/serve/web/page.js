@@ -1,16 +1,15 @@
-// Keeps the page up to date, and lets its buttons act with a token that the user
-// gives. The page is complete without it, and then reads only.
+// Keeps the page up to date, and sends what its buttons do, with a token that the
+// user enters. Without this script the page is complete but read-only.
 "use strict";
 
 const said = (text) => { document.getElementById("said").textContent = text; };
 
-// twin finds what an element has become in another page: what has its label, and
-// leads or posts to where it does.
+// twin returns the same element in another version of the page: the one with the
+// same label and the same target of its link or post.
 const twin = (main, element) => [...main.querySelectorAll("[aria-label], [href], [data-post]")].find((other) =>
   ["aria-label", "href", "data-post"].every((name) => other.getAttribute(name) === element.getAttribute(name)));
 
-// replace shows a page in the place of the last one. Who reads with the keyboard, or
-// has scrolled a table, stays where he is.
+// replace replaces the page. The focus and the scroll position of tables stay.
 function replace(main) {
   const last = document.getElementById("main");
   const focused = last.contains(document.activeElement) ? document.activeElement : null;
@@ -23,7 +22,8 @@ function replace(main) {
   if (focused) twin(main, focused)?.focus({preventScroll: true});
 }
 
-// A button that is being pressed stays what it is.
+// pressing reports whether a button is being pressed or a dialog is open: then the
+// page must not be replaced.
 const pressing = () => document.querySelector("dialog[open], #main button:active");
 
 async function refresh() {
@@ -47,7 +47,7 @@ function askForToken() {
   dialog.showModal();
   const input = document.getElementById("token");
   return new Promise((resolve) => {
-    // Not at the close event, which waits for the next frame to be drawn.
+    // The close event would come only with the next frame.
     dialog.querySelector("form").onsubmit = (event) => {
       resolve(event.submitter?.value === "cancel" ? "" : input.value);
       input.value = "";

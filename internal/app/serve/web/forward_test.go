@@ -1,8 +1,7 @@
-package serve
+package web
 
 import (
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -10,24 +9,29 @@ import (
 	"testing"
 	"time"
 
-	"github.com/squall-chaos/squall/internal/app/metrics"
+	"github.com/squall-chaos/squall/internal/app/serve/runs"
 )
 
-// standby makes a replica that another leads, at an address.
+// standby serves a replica that is a standby of a leader at an address.
 func standby(t *testing.T, address string) *httptest.Server {
 	t.Helper()
-	replica := httptest.NewServer(standing(t, address).handler())
+	replica := httptest.NewServer(standbySite(t, address).handler())
 	t.Cleanup(replica.Close)
 	return replica
 }
 
-func standing(t *testing.T, address string) *Web {
+func standbySite(t *testing.T, address string) *Site {
 	t.Helper()
-	telling := metrics.New("test")
-	server := New(Config{Folder: NewFolder(t.TempDir()), Metrics: telling, Identity: "standby", Log: slog.New(slog.DiscardHandler)})
-	server.Observed("leader@" + address)
-	return &Web{Server: server, Metrics: telling.Handler()}
+	s, _ := site(t)
+	s.config.Identity = "standby"
+	s.config.Replica = &readyReplica{fakeReplica{leader: address, status: Status{Identity: "standby"}}}
+	return s
 }
+
+// readyReplica is ready.
+type readyReplica struct{ fakeReplica }
+
+func (*readyReplica) Ready() error { return nil }
 
 func ask(t *testing.T, method, url string) (code int, body string, header http.Header) {
 	t.Helper()
@@ -90,7 +94,7 @@ func TestAStandbyWhoseLeaderIsFrozen(t *testing.T) {
 	frozen, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // the kernel accepts
 	must(t, err)
 	defer frozen.Close() //nolint:errcheck // it is of no use any more
-	web := standing(t, frozen.Addr().String())
+	web := standbySite(t, frozen.Addr().String())
 	known := http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "what it knows") })
 	replica := httptest.NewServer(web.forwarding(known, toLeader(50*time.Millisecond), toLeader(100*time.Millisecond)))
 	defer replica.Close()
@@ -100,7 +104,7 @@ func TestAStandbyWhoseLeaderIsFrozen(t *testing.T) {
 	if code, body, _ := ask(t, http.MethodPost, replica.URL+"/api/v1/pause"); code != http.StatusBadGateway || !strings.Contains(body, "does not answer") {
 		t.Errorf("%d %s", code, body)
 	}
-	if dialTimeout+actTimeout >= writeTimeout || actTimeout <= stopTimeout {
+	if dialLeader+actLeader >= writeTimeout || actLeader <= runs.StopTimeout {
 		t.Error("no time is left for the answer, or the leader has less than it may take")
 	}
 	if toLeader(time.Second).Proxy != nil {

@@ -1,9 +1,9 @@
-package serve
+package web
 
 import (
 	"bufio"
 	"context"
-	"flag"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -13,48 +13,87 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
-	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/app/metrics"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/internal/app/serve/directory"
+	"github.com/squall-chaos/squall/internal/app/serve/history"
+	"github.com/squall-chaos/squall/internal/app/serve/leadership"
+	"github.com/squall-chaos/squall/internal/app/serve/runs"
+	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/event"
-	steadystate "github.com/squall-chaos/squall/steady-state"
+	"github.com/squall-chaos/squall/runner/journal"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 const (
 	token = "t0k3n"
 	past  = "20260102-030405-outage-aaaaaa"
 )
 
-// site is a server's page and API with a token, one past run, and nothing that
-// starts anything.
-func site(t *testing.T) (*Web, http.Handler) {
+func must(t *testing.T, err error) {
 	t.Helper()
-	dir, out := t.TempDir(), t.TempDir()
-	put(t, dir, "a.yaml", written("outage", `  schedule: {cron: "* * * * *"}`, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fakeReplica is the state of a replica that does not lead.
+type fakeReplica struct {
+	status Status
+	leader string // its address
+}
+
+func (r *fakeReplica) Status() Status { return r.status }
+
+func (r *fakeReplica) Ready() error { return errors.New("no replica leads") }
+
+func (r *fakeReplica) LeaderAddress() string { return r.leader }
+
+// fakeControls knows one run of another process.
+type fakeControls struct{}
+
+func (fakeControls) StartNow(string, string) (string, error) { return "", leadership.ErrNotLeading }
+
+func (fakeControls) Stop(_ context.Context, run, _ string) error {
+	if run != "theirs" {
+		return runs.ErrNotLive
+	}
+	return nil
+}
+
+func (fakeControls) Pause(context.Context, bool, string) error { return nil }
+
+// fakeRecords shows past runs.
+type fakeRecords struct {
+	*history.History
+	past []reports.Summary
+}
+
+func (r *fakeRecords) Past(int) []reports.Summary { return r.past }
+
+// site is a page and an API with a token, and one past run.
+func site(t *testing.T) (*Site, http.Handler) {
+	t.Helper()
+	out := t.TempDir()
+	log := slog.New(slog.DiscardHandler)
+	records := history.New(history.Config{Directory: out, Log: log})
+	writer, err := records.Create(past)
+	must(t, err)
+	must(t, writer.Close())
+	must(t, os.Remove(filepath.Join(out, past, journal.FileName)))
+	must(t, os.WriteFile(filepath.Join(out, past, "report.html"), []byte("<p>a report</p>"), 0o600))
+	must(t, os.WriteFile(filepath.Join(out, "starts.json"), []byte("not to be seen"), 0o600))
+	must(t, os.WriteFile(filepath.Join(filepath.Dir(out), "report.html"), []byte("not to be seen"), 0o600))
 	secret := filepath.Join(t.TempDir(), "token")
 	must(t, os.WriteFile(secret, []byte(token+"\n"), 0o600))
-	must(t, os.MkdirAll(filepath.Join(out, past), 0o750))
-	must(t, os.WriteFile(filepath.Join(out, past, "report.html"), []byte("<p>a report</p>"), 0o600))
-	must(t, os.WriteFile(filepath.Join(filepath.Dir(out), "report.html"), []byte("not to be seen"), 0o600))
-	telling := metrics.New("test")
-	server := New(Config{
-		Folder: NewFolder(dir), Out: out, Metrics: telling, Identity: "me", Log: slog.New(slog.DiscardHandler), Store: &StateFile{Path: filepath.Join(out, "starts.json")},
-		Look:   func(context.Context) ([]mesh.ActiveRun, error) { return []mesh.ActiveRun{{ID: "theirs"}}, nil },
-		Remove: func(context.Context, []mesh.ActiveRun, string) error { return nil },
+	s := New(Config{
+		Replica:  &fakeReplica{status: Status{Identity: "me", Experiments: []scheduler.Status{{Name: "outage", File: "a.yaml"}}}},
+		Records:  &fakeRecords{History: records, past: []reports.Summary{{Run: past, Experiment: "outage", Status: event.StatusCompleted, Link: past + "/report.html"}}},
+		Controls: fakeControls{}, Metrics: metrics.New("test").Handler(), Identity: "me", TokenFile: secret, Version: "squall v1",
 	})
-	server.past[past] = reports.Summary{Run: past, Experiment: "outage", Status: event.StatusCompleted, Link: past + "/report.html"}
-	web := &Web{Server: server, Metrics: telling.Handler(), TokenFile: secret, Version: "squall v1"}
-	return web, web.HTTPServer().Handler
+	return s, s.HTTPServer().Handler
 }
 
 func request(t *testing.T, handler http.Handler, method, target, body string, header ...string) *httptest.ResponseRecorder {
@@ -177,7 +216,7 @@ func TestRoutes(t *testing.T) {
 // with whatever token.
 func TestTokenFile(t *testing.T) {
 	web, handler := site(t)
-	name := web.TokenFile
+	name := web.config.TokenFile
 	for _, step := range []struct {
 		do    func()
 		given string
@@ -190,7 +229,7 @@ func TestTokenFile(t *testing.T) {
 		{func() {}, " ", 403},
 		{func() { must(t, os.Remove(name)) }, "another", 403},
 		{func() { must(t, os.Mkdir(name, 0o750)) }, "another", 403},
-		{func() { web.TokenFile = "" }, "", 403},
+		{func() { web.config.TokenFile = "" }, "", 403},
 	} {
 		step.do()
 		response := request(t, handler, http.MethodPost, "/api/v1/pause", "", "Authorization", "Bearer "+step.given)
@@ -229,14 +268,16 @@ const hostile = `</script><script>alert(1)</script>"'><img src=x onerror=alert(1
 // What others have written stays text.
 func TestHostileWordsAreEscaped(t *testing.T) {
 	web, handler := site(t)
-	s := web.Server
-	probe := experiments.Probe{Name: hostile}
-	s.live["x"] = &liveRun{run: mesh.Run{ID: hostile}, host: hostile, by: by(hostile), experiment: experiments.Experiment{Spec: experiments.Spec{Title: hostile, SteadyState: experiments.SteadyState{Probes: []experiments.Probe{probe}}}}, probes: map[string]steadystate.Measurement{hostile: {Reason: hostile}}}
-	s.entries[hostile] = &entry{experiment: experiments.Experiment{Spec: experiments.Spec{Title: hostile}}, file: hostile, forbidden: obstacle{words: hostile}, waiting: obstacle{words: hostile}}
-	s.entries["b"+hostile] = &entry{}
-	s.broken = []Broken{{hostile, hostile, false}}
-	s.past["y"] = reports.Summary{Run: hostile, Experiment: hostile, Reason: hostile, Link: `javascript:alert(1)//` + hostile}
-	s.paused = hostile
+	web.config.Replica = &fakeReplica{status: Status{
+		Paused: hostile,
+		Live: []runs.Status{{
+			Run: hostile, Experiment: hostile, Title: hostile, By: hostile, Host: hostile, Callers: []string{hostile}, Phase: hostile,
+			Probes: []runs.ProbeStatus{{Name: hostile, Tolerance: hostile, Value: hostile, Reason: hostile}},
+		}},
+		Experiments: []scheduler.Status{{Name: hostile, Title: hostile, File: hostile, Cron: hostile, TimeZone: hostile, Forbidden: hostile, Waiting: hostile}, {Name: "b" + hostile}},
+		Broken:      []directory.Broken{{File: hostile, Problem: hostile}},
+	}}
+	web.config.Records = &fakeRecords{past: []reports.Summary{{Run: hostile, Experiment: hostile, Reason: hostile, Link: `javascript:alert(1)//` + hostile}}}
 	page := request(t, handler, http.MethodGet, "/", "").Body.String()
 	for _, part := range []string{"<script>alert", "<img", `href="javascript:`, "onerror=alert(1)>"} {
 		if strings.Contains(page, part) {
@@ -251,52 +292,6 @@ func TestHostileWordsAreEscaped(t *testing.T) {
 		if body := response.Body.String(); strings.Contains(body, "<img") || response.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %s", path, body)
 		}
-	}
-}
-
-var changing = regexp.MustCompile(`"(time|began)": "[^"]*"`)
-
-// The JSON forms are a contract.
-func TestJSONForms(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.limits = Limits{MaxConcurrent: 1, MaxPercentage: 60}
-		w.write("a.yaml", written("outage", "spec:", "spec:\n  title: An outage", "duration: 10s", "duration: 40s"))
-		w.write("b.yaml", written("waits", "host: ratings", "host: reviews"))
-		w.write("c.yaml", written("forbidden", "percentage: 50", "percentage: 70"))
-		r := w.lead("a")
-		w.write("d.yaml", "kind: [")
-		time.Sleep(70*time.Second + 300*time.Millisecond) // between two readings
-		web := &Web{Server: r.Server, Metrics: http.NotFoundHandler()}
-		got := request(t, web.handler(), http.MethodGet, "/api/v1/status", "").Body.String()
-		time.Sleep(60 * time.Second)
-		runs := request(t, web.handler(), http.MethodGet, "/api/v1/runs", "").Body.String()
-		r.stop()
-		ids := regexp.MustCompile(`-[0-9a-f]{6}\b`)
-		golden(t, "testdata/status.json", ids.ReplaceAllString(got, "-RANDOM"))
-		golden(t, "testdata/runs.json", ids.ReplaceAllString(runs, "-RANDOM"))
-	})
-	web, handler := site(t)
-	web.Server.past = map[string]reports.Summary{}
-	if body := request(t, handler, http.MethodGet, "/api/v1/runs", "").Body.String(); body != "{\n  \"runs\": []\n}\n" {
-		t.Errorf("no runs: %s", body)
-	}
-	empty := changing.ReplaceAllString(request(t, handler, http.MethodGet, "/api/v1/status", "").Body.String(), `"$1": "T"`)
-	want := `{"time":"T","identity":"me","leader":"","leading":false,"live":[],"experiments":[{"name":"outage","file":"a.yaml"}],"broken":[]}`
-	if got := regexp.MustCompile(`\s`).ReplaceAllString(empty, ""); got != want {
-		t.Errorf("%s", got)
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	if *update {
-		must(t, os.WriteFile(name, []byte(got), 0o600))
-	}
-	want, err := os.ReadFile(name)
-	must(t, err)
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s: %s", name, diff)
 	}
 }
 
@@ -367,30 +362,5 @@ func TestOversizedAndMalformedRequests(t *testing.T) {
 			t.Errorf("%.30q: %q", request, line)
 		}
 		_ = connection.Close()
-	}
-}
-
-// Everybody may ask at once, while things change.
-func TestManyAtOnce(t *testing.T) {
-	web, handler := site(t)
-	var all sync.WaitGroup
-	for i := range 8 {
-		all.Go(func() {
-			for range 20 {
-				for _, path := range []string{"/", "/api/v1/status", "/api/v1/runs", "/runs/" + past + "/report.html", "/metrics"} {
-					_ = request(t, handler, http.MethodGet, path, "").Body.String()
-				}
-				_ = request(t, handler, http.MethodPost, "/api/v1/pause", `{"paused": false}`, bearer...).Body.String()
-				if i == 0 {
-					web.Server.scan(t.Context())
-					web.Server.reload()
-					web.Server.Observed("other")
-				}
-			}
-		})
-	}
-	all.Wait()
-	if got := request(t, handler, http.MethodGet, "/healthz", ""); got.Body.String() != "ok\n" {
-		t.Error("it is not well")
 	}
 }

@@ -1,23 +1,34 @@
-package serve
+package directory
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// titled is an experiment file that can be told from another of the same name.
-func titled(name, title string) string { return written(name, "spec:", "spec:\n  title: "+title) }
+// titled returns an experiment file. The title distinguishes it from others of the
+// same name.
+func titled(name, title string) string {
+	return `apiVersion: squall.dev/v1alpha1
+kind: Experiment
+metadata: {name: ` + name + `}
+spec:
+  title: ` + title + `
+  target: {host: ratings, namespace: prod}
+  callers: [{namespace: shop}]
+  faults: [{abort: {httpStatus: 503}, percentage: 50}]
+  duration: 10s
+  steadyState: {interval: 1s, before: 3s, probes: [{name: up, query: up, min: 1}]}
+  recovery: {within: 5s}
+`
+}
 
 func put(t *testing.T, dir, name, text string) {
 	t.Helper()
@@ -33,9 +44,9 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// use says what of a folder is in use, as "name=title of file", and what is
-// broken, as "file kept".
-func use(f *Folder) (used, broken []string) {
+// use returns what is in use, as "name=title of file", and what is broken, as "file
+// kept".
+func use(f *Directory) (used, broken []string) {
 	all := f.Experiments()
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		used = append(used, fmt.Sprintf("%s=%s of %s", name, all[name].Spec.Title, all[name].File))
@@ -46,8 +57,8 @@ func use(f *Folder) (used, broken []string) {
 	return used, broken
 }
 
-// What is in use after each step, and that a second look sees no change.
-func TestFolder(t *testing.T) {
+// After each step the right versions are in use, and a second Read sees no change.
+func TestRead(t *testing.T) {
 	type step struct {
 		do           func(t *testing.T, dir string)
 		used, broken []string
@@ -95,7 +106,7 @@ func TestFolder(t *testing.T) {
 			{do: write("c.yaml", titled("x", "late")), used: []string{"x=old of b.yaml"}, broken: []string{"c.yaml false"}, problem: "b.yaml names an experiment too: x"},
 			{do: write("a.yaml", titled("x", "early")), used: []string{"x=early of a.yaml"}, broken: []string{"b.yaml false", "c.yaml false"}},
 			{do: write("b.yaml", "kind: ["), used: []string{"x=early of a.yaml"}, broken: []string{"b.yaml false", "c.yaml false"}},
-			// The last good version of a file is not forgotten for a clash.
+			// A clash does not discard the last good version of a file.
 			{do: remove("a.yaml"), used: []string{"x=old of b.yaml"}, broken: []string{"b.yaml true", "c.yaml false"}},
 			{do: remove("b.yaml"), used: []string{"x=late of c.yaml"}},
 		}},
@@ -103,14 +114,14 @@ func TestFolder(t *testing.T) {
 			{do: write("a.yaml", titled("x", "one")), used: one},
 			{do: write("a.yaml", titled("x", "one")+`"b.yaml names an experiment too: x": 1`+"\n"), used: one, broken: []string{"a.yaml true"}},
 		}},
-		{"no regular file", []step{
+		{"not a regular file", []step{
 			{do: write("a.yaml", titled("x", "one")), used: one},
 			{
 				do: func(t *testing.T, dir string) {
 					t.Helper()
 					must(t, os.Remove(filepath.Join(dir, "a.yaml")))
 					must(t, syscall.Mkfifo(filepath.Join(dir, "a.yaml"), 0o600))
-				}, used: one, broken: []string{"a.yaml true"}, problem: "a.yaml is no regular file",
+				}, used: one, broken: []string{"a.yaml true"}, problem: "a.yaml is not a regular file",
 			},
 			{do: func(t *testing.T, dir string) { t.Helper(); must(t, os.Mkdir(filepath.Join(dir, "b.yaml"), 0o750)) }, used: one, broken: []string{"a.yaml true", "b.yaml false"}},
 			{do: func(t *testing.T, dir string) {
@@ -148,9 +159,9 @@ func TestFolder(t *testing.T) {
 				must(t, os.Symlink("..data/b.yaml", filepath.Join(dir, "b.yaml")))
 			}, used: []string{"x=two of a.yaml", "y=two of b.yaml"}},
 		}},
-		{"the folder vanishes, and comes back", []step{
+		{"the directory vanishes, and comes back", []step{
 			{do: write("a.yaml", titled("x", "one")), used: one},
-			{do: func(t *testing.T, dir string) { t.Helper(); must(t, os.Rename(dir, dir+".away")) }, used: one, broken: []string{"folder true"}},
+			{do: func(t *testing.T, dir string) { t.Helper(); must(t, os.Rename(dir, dir+".away")) }, used: one, broken: []string{"experiments true"}},
 			{do: func(t *testing.T, dir string) { t.Helper(); must(t, os.Rename(dir+".away", dir)) }, used: one},
 		}},
 		{"far too many files", []step{
@@ -160,13 +171,13 @@ func TestFolder(t *testing.T) {
 				for i := range maxFiles {
 					put(t, dir, fmt.Sprintf("b%d.yaml", i), "")
 				}
-			}, used: one, broken: []string{"folder true"}, problem: "more than 10000"},
+			}, used: one, broken: []string{"experiments true"}, problem: "more than 10000"},
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "folder")
+			dir := filepath.Join(t.TempDir(), "experiments")
 			must(t, os.Mkdir(dir, 0o750))
-			f := NewFolder(dir)
+			f := New(dir)
 			for i, step := range test.steps {
 				before := [2]string{}
 				used, broken := use(f)
@@ -178,73 +189,15 @@ func TestFolder(t *testing.T) {
 					t.Errorf("step %d: %s", i+1, diff)
 				}
 				if !changed && before != [2]string{fmt.Sprint(used), fmt.Sprint(broken)} {
-					t.Errorf("step %d: the change is not told", i+1)
+					t.Errorf("step %d: Read does not report the change", i+1)
 				}
 				if !strings.Contains(fmt.Sprint(f.Broken()), step.problem) {
 					t.Errorf("step %d: %v", i+1, f.Broken())
 				}
 				if f.Read() {
-					t.Errorf("step %d: a second look tells a change", i+1)
+					t.Errorf("step %d: a second Read reports a change", i+1)
 				}
 			}
 		})
-	}
-}
-
-func TestStateFile(t *testing.T) {
-	out := t.TempDir()
-	store := &StateFile{Path: filepath.Join(out, "deep", "starts.json")}
-	at := time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)
-	state, err := store.Load(t.Context())
-	if diff := cmp.Diff(State{}, state); diff != "" || err != nil {
-		t.Errorf("%s %v", diff, err)
-	}
-	want := State{Starts: map[string]time.Time{"x": at}, Paused: "me", Leader: "a"}
-	if _, err := store.Change(t.Context(), func(s *State) { *s = want }); err != nil {
-		t.Fatal(err)
-	}
-	state, err = (&StateFile{Path: store.Path}).Load(t.Context())
-	if diff := cmp.Diff(want, state); diff != "" || err != nil {
-		t.Errorf("%s %v", diff, err)
-	}
-	// A disk that is full spoils nothing.
-	must(t, os.Symlink("/dev/full", store.Path+".new"))
-	if _, err := store.Change(t.Context(), func(s *State) { s.Paused = "" }); err == nil {
-		t.Error("a full disk is no error")
-	}
-	state, err = store.Load(t.Context())
-	if diff := cmp.Diff(want, state); diff != "" || err != nil {
-		t.Errorf("%s %v", diff, err)
-	}
-	// What nobody can read is not taken for nothing, and not overwritten.
-	put(t, out, "deep/starts.json", "{")
-	if _, err := store.Load(t.Context()); err == nil {
-		t.Error("a broken state is no error")
-	}
-	if _, err := store.Change(t.Context(), func(*State) { t.Error("a broken state was changed") }); err == nil {
-		t.Error("a broken state is no error")
-	}
-}
-
-func TestNotedStateThatIsBroken(t *testing.T) {
-	store := NotedState{&way{memoryNote: &memoryNote{text: "{"}, cut: &atomic.Bool{}}}
-	if _, err := store.Load(context.WithoutCancel(t.Context())); err == nil {
-		t.Error("a broken state is no error")
-	}
-	if _, err := store.Change(t.Context(), func(*State) { t.Error("a broken state was changed") }); err == nil {
-		t.Error("a broken state is no error")
-	}
-}
-
-// The state remembers what is known, and what was known lately, and no time goes
-// back.
-func TestStateForgets(t *testing.T) {
-	now := time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC)
-	day := func(n int) time.Time { return now.AddDate(0, 0, -n) }
-	state := State{Starts: map[string]time.Time{"known": day(30), "gone": day(8), "lately": day(6), "back": day(1)}}
-	state.note(map[string]time.Time{"back": day(2), "new": day(0)}, map[string]bool{"known": true}, now)
-	want := map[string]time.Time{"known": day(30), "lately": day(6), "back": day(1), "new": day(0)}
-	if diff := cmp.Diff(want, state.Starts); diff != "" {
-		t.Error(diff)
 	}
 }

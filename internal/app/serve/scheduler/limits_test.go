@@ -1,4 +1,4 @@
-package serve
+package scheduler
 
 import (
 	"math"
@@ -10,16 +10,36 @@ import (
 	"github.com/squall-chaos/squall/mesh"
 )
 
+const experiment = `apiVersion: squall.dev/v1alpha1
+kind: Experiment
+metadata: {name: x}
+spec:
+  target: {host: ratings, namespace: prod}
+  callers: [{namespace: shop}]
+  faults: [{abort: {httpStatus: 503}, percentage: 50}]
+  duration: 10s
+  steadyState: {probes: [{name: up, query: up, min: 1}]}
+  schedule: {cron: "* * * * *"}
+`
+
+// spec returns an experiment; each pair of changes replaces text of its file.
 func spec(t *testing.T, changes ...string) experiments.Spec {
 	t.Helper()
-	loaded, err := experiments.Load("test.yaml", strings.NewReader(written("x", changes...)))
+	text := experiment
+	for i := 0; i < len(changes); i += 2 {
+		if !strings.Contains(text, changes[i]) {
+			t.Fatalf("there is no %q in the experiment", changes[i])
+		}
+		text = strings.Replace(text, changes[i], changes[i+1], 1)
+	}
+	loaded, err := experiments.Load("test.yaml", strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return loaded[0].Spec
 }
 
-// A host is protected by each of its names, however a file or the mesh spells it.
+// Each name of a host protects it, in every spelling of a file or of the mesh.
 func TestProtectedInEverySpelling(t *testing.T) {
 	patterns := []string{
 		"ratings", "ratings.prod", "ratings.prod.svc", "ratings.prod.svc.cluster.local", "RATINGS.Prod.svc.cluster.local", "ratings.prod.svc.cluster.local.",
@@ -32,13 +52,13 @@ func TestProtectedInEverySpelling(t *testing.T) {
 			s := spec(t)
 			s.Target = experiments.Target{Host: host, Namespace: namespace}
 			for _, pattern := range patterns {
-				if got := (Limits{Protected: []string{pattern}}).forbids(s); got.reason != "host" || !strings.Contains(got.words, "is protected here by") {
-					t.Errorf("%s does not protect %s: %q", pattern, host, got.words)
+				if got := (Limits{Protected: []string{pattern}}).permits(s); ReasonOf(got) != Host || !strings.Contains(got.Error(), "is protected here by") {
+					t.Errorf("%s does not protect %s: %v", pattern, host, got)
 				}
 			}
 			for _, pattern := range others {
-				if got := (Limits{Protected: []string{pattern}}).forbids(s); got != (obstacle{}) {
-					t.Errorf("%s protects %s: %s", pattern, host, got.words)
+				if got := (Limits{Protected: []string{pattern}}).permits(s); got != nil {
+					t.Errorf("%s protects %s: %v", pattern, host, got)
 				}
 			}
 		}
@@ -56,8 +76,8 @@ func TestProtectedInEverySpelling(t *testing.T) {
 					if pattern == "*" {
 						continue // it protects the other, too
 					}
-					if got := l.ForbidsPlan(plan); (got != "") != want {
-						t.Errorf("%s and a plan for %s: %q", pattern, host, got)
+					if got := l.permitsPlan(plan); (got != nil) != want {
+						t.Errorf("%s and a plan for %s: %v", pattern, host, got)
 					}
 				}
 			}
@@ -65,23 +85,23 @@ func TestProtectedInEverySpelling(t *testing.T) {
 	}
 }
 
-// A fault may have a target of its own, which counts.
+// The target of a fault counts, too.
 func TestProtectedTargetOfAFault(t *testing.T) {
 	s := spec(t, "percentage: 50}]", "percentage: 50}, {abort: {httpStatus: 503}, percentage: 50, target: {host: gold, namespace: payments}}]")
-	if got := (Limits{Protected: []string{"*.payments.svc.cluster.local"}}).forbids(s); got == (obstacle{}) {
+	if got := (Limits{Protected: []string{"*.payments.svc.cluster.local"}}).permits(s); got == nil {
 		t.Error("gold is not protected")
 	}
 	s.Target.Host = "api.example.com"
-	if got := (Limits{Protected: []string{"*.example.com"}}).forbids(s); got == (obstacle{}) {
+	if got := (Limits{Protected: []string{"*.example.com"}}).permits(s); got == nil {
 		t.Error("api.example.com is not protected")
 	}
 }
 
-func TestForbids(t *testing.T) {
+func TestPermits(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		limits Limits
-		kind   string
+		reason Reason
 	}{
 		{"none", Limits{}, ""},
 		{"longer", Limits{MaxDuration: 9 * time.Second}, "duration"},
@@ -90,19 +110,20 @@ func TestForbids(t *testing.T) {
 		{"as much", Limits{MaxPercentage: 50}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := test.limits.forbids(spec(t)); got.reason != test.kind || (got.words == "") != (test.kind == "") {
-				t.Errorf("%+v", got)
+			got := test.limits.permits(spec(t))
+			if (got != nil) != (test.reason != "") || got != nil && ReasonOf(got) != test.reason {
+				t.Errorf("error %v", got)
 			}
 		})
 	}
-	all := spec(t, "faults: [{abort: {httpStatus: 503}, percentage: 50}]", "faults: [{blackhole: {mode: drop}}]")
-	if got := (Limits{MaxPercentage: 99}).forbids(all); got.reason != "percentage" {
+	everything := spec(t, "faults: [{abort: {httpStatus: 503}, percentage: 50}]", "faults: [{blackhole: {mode: drop}}]")
+	if got := (Limits{MaxPercentage: 99}).permits(everything); got == nil || ReasonOf(got) != Percentage {
 		t.Error("a blackhole takes all requests")
 	}
 }
 
-// Shares of several faults add up as chances do.
-func TestForbidsFaultsTogether(t *testing.T) {
+// The shares of several faults combine like independent probabilities.
+func TestPermitsFaultsTogether(t *testing.T) {
 	const fault = "faults: [{abort: {httpStatus: 503}, percentage: 50}"
 	for name, test := range map[string]struct {
 		more    string
@@ -125,11 +146,11 @@ func TestForbidsFaultsTogether(t *testing.T) {
 				changes = append(changes, "  callers: [{namespace: shop}]\n", "")
 			}
 			s := spec(t, changes...)
-			if got := (Limits{MaxPercentage: test.share}).forbids(s); got != (obstacle{}) {
-				t.Errorf("as much: %+v", got)
+			if got := (Limits{MaxPercentage: test.share}).permits(s); got != nil {
+				t.Errorf("as much: %v", got)
 			}
-			if got := (Limits{MaxPercentage: test.share - 0.1}).forbids(s); got.reason != "percentage" {
-				t.Errorf("more: %+v", got)
+			if got := (Limits{MaxPercentage: test.share - 0.1}).permits(s); got == nil || ReasonOf(got) != Percentage {
+				t.Errorf("more: %v", got)
 			}
 		})
 	}
@@ -147,25 +168,10 @@ func TestCheckLimits(t *testing.T) {
 		{MaxPercentage: math.NaN()},
 	} {
 		if l.Check() == nil {
-			t.Errorf("%+v is no mistake", l)
+			t.Errorf("%+v is accepted", l)
 		}
 	}
 	if err := (Limits{Protected: []string{"*.payments.svc.cluster.local", "ratings."}, MaxPercentage: 100, MaxConcurrent: 4, MaxPerNamespace: 1, MaxDuration: time.Hour}).Check(); err != nil {
 		t.Error(err)
-	}
-}
-
-// An Event is about the Service when that is where the callers are.
-func TestAboutOf(t *testing.T) {
-	for _, test := range []struct{ host, callers, want string }{
-		{"ratings.prod.svc.cluster.local", "prod", "Service prod/ratings"},
-		{"ratings.prod.svc.corp.example", "prod", "Service prod/ratings"},
-		{"ratings.prod.svc.cluster.local", "shop", "Namespace shop/shop"},
-		{"ratings.prod.svc.cluster.local", "local", "Namespace local/local"},
-		{"api.example.com", "com", "Namespace com/com"},
-	} {
-		if got := aboutOf(mesh.Decision{Host: test.host, Callers: test.callers}).String(); got != test.want {
-			t.Errorf("%s from %s: %s", test.host, test.callers, got)
-		}
 	}
 }

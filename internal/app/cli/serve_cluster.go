@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/squall-chaos/squall/internal/app/liveruns"
+	"github.com/squall-chaos/squall/internal/app/serve/runs"
+	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// servedCluster is the cluster of a squall serve.
+type servedCluster struct {
+	lister   liveruns.Lister
+	cluster  *kube.Cluster
+	identity string
+	log      *slog.Logger
+}
+
+var _ runs.Cluster = servedCluster{}
+
+// ActiveRuns implements runs.Cluster.
+func (c servedCluster) ActiveRuns(ctx context.Context) ([]mesh.ActiveRun, error) {
+	seen, err := c.lister.List(ctx)
+	return seen.Runs, err
+}
+
+// removeTimeout bounds one removal.
+const removeTimeout = 30 * time.Second
+
+// Remove implements runs.Cluster.
+func (c servedCluster) Remove(ctx context.Context, active []mesh.ActiveRun, owner string) error {
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
+	defer cancel()
+	killSwitch := runner.KillSwitch{
+		Cluster: c.cluster, List: c.ActiveRuns, Owner: owner, Settle: runner.DefaultTiming().Settle,
+		Report: func(run string, done runner.Deletion) {
+			if done.Error != "" {
+				c.log.Warn("cannot delete an object yet", "run", run, "object", done.Object.String(), "error", done.Error)
+			}
+		},
+	}
+	left, err := killSwitch.Pull(ctx, active)
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("objects of %d runs are left", len(left))
+	}
+	return err
+}
+
+// Emit writes a Kubernetes Event.
+func (c servedCluster) Emit(ctx context.Context, event runs.Event) error {
+	return c.cluster.Tell(ctx, kube.Event{
+		About: event.About, Warning: event.Warning, Reason: event.Reason, Message: event.Message, Reporter: c.identity,
+	})
+}
