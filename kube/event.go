@@ -13,7 +13,7 @@ import (
 	"github.com/squall-chaos/squall/mesh"
 )
 
-// Event is a Kubernetes Event about an object: what `kubectl get events` shows.
+// Event is a Kubernetes Event about an object, as `kubectl get events` lists them.
 type Event struct {
 	About           mesh.Ref
 	Warning         bool
@@ -21,11 +21,11 @@ type Event struct {
 	Reporter        string // the instance that reports
 }
 
-// maxEventMessage is how many bytes of a message the API server takes.
+// maxEventMessage is the API server's limit for a message, in bytes.
 const maxEventMessage = 1024
 
-// Tell writes an Event into the namespace of the object that it is about.
-func (c *Cluster) Tell(ctx context.Context, e Event) error {
+// Emit creates an Event in the namespace of the object that it is about.
+func (c *Cluster) Emit(ctx context.Context, e Event) error {
 	now := time.Now().UTC()
 	kind := "Normal"
 	if e.Warning {
@@ -49,7 +49,7 @@ func (c *Cluster) Tell(ctx context.Context, e Event) error {
 	return nil
 }
 
-// cut gives the first so many bytes of a text at most, in whole characters.
+// cut returns at most the first bytes of a text, without splitting a character.
 func cut(text string, most int) string {
 	if len(text) > most {
 		text = text[:most]

@@ -15,13 +15,13 @@ import (
 	"github.com/squall-chaos/squall/mesh"
 )
 
-// trip is a connection to a server that is a function.
+// trip is an http.RoundTripper that is a function.
 type trip func(*http.Request) (*http.Response, error)
 
 func (f trip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// told gives what is sent for an Event.
-func told(t *testing.T, e kube.Event) *unstructured.Unstructured {
+// sent returns the body of the request for an Event.
+func sent(t *testing.T, e kube.Event) *unstructured.Unstructured {
 	t.Helper()
 	sent := &unstructured.Unstructured{}
 	c, err := kube.Connect(&rest.Config{Host: "http://memory", Transport: trip(func(r *http.Request) (*http.Response, error) {
@@ -37,7 +37,7 @@ func told(t *testing.T, e kube.Event) *unstructured.Unstructured {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Tell(t.Context(), e); err != nil {
+	if err := c.Emit(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
 	return sent
@@ -46,7 +46,7 @@ func told(t *testing.T, e kube.Event) *unstructured.Unstructured {
 func TestTell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		about := mesh.Ref{APIVersion: "v1", Kind: "Service", Namespace: "shop", Name: "ratings"}
-		got, err := told(t, kube.Event{About: about, Warning: true, Reason: "FaultStoppedEarly", Message: "outage: up fell", Reporter: "squall-0"}).MarshalJSON()
+		got, err := sent(t, kube.Event{About: about, Warning: true, Reason: "FaultStoppedEarly", Message: "outage: up fell", Reporter: "squall-0"}).MarshalJSON()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,11 +60,11 @@ func TestTell(t *testing.T) {
 	})
 }
 
-// The API server refuses a message of more than 1024 bytes, and JSON makes three
-// bytes of each half character.
+// The API server refuses a message of more than 1024 bytes, and JSON uses three
+// bytes for each invalid byte.
 func TestTellTakesNoMoreThanFits(t *testing.T) {
 	for _, message := range []string{strings.Repeat("x", 5000), strings.Repeat("x", 1023) + "é", strings.Repeat("€", 1000), "a\xff" + strings.Repeat("\xfe", 1022)} {
-		text, _, _ := unstructured.NestedString(told(t, kube.Event{About: mesh.Ref{Namespace: "shop"}, Message: message}).Object, "message")
+		text, _, _ := unstructured.NestedString(sent(t, kube.Event{About: mesh.Ref{Namespace: "shop"}, Message: message}).Object, "message")
 		if len(text) > 1024 || !utf8.ValidString(text) || strings.ContainsRune(text, utf8.RuneError) || text == "" {
 			t.Errorf("%d bytes: %q", len(text), text)
 		}

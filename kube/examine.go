@@ -14,16 +14,16 @@ import (
 	"github.com/squall-chaos/squall/istio/config"
 )
 
-// APIs are the versions that an API server serves of what Squall reads.
+// APIs are the versions that an API server serves of the APIs that Squall uses.
 type APIs struct {
 	Istio   []string
 	Gateway []string
-	// Used is the one of Istio's that Squall writes.
+	// Used is the version of Istio's API that Squall writes.
 	Used schema.GroupVersion
 }
 
-// APIs asks which versions the cluster serves. It is an error when it serves
-// none of Istio's that Squall knows.
+// APIs reads the versions that the cluster serves. It returns an error if the
+// cluster serves no version of Istio's API that Squall supports.
 func (c *Cluster) APIs(ctx context.Context) (apis APIs, err error) {
 	if apis.Used, err = c.istioVersion(ctx); err != nil {
 		return apis, err
@@ -40,7 +40,7 @@ func (c *Cluster) APIs(ctx context.Context) (apis APIs, err error) {
 	return apis, nil
 }
 
-// Istiods gives the versions of the control planes in Istio's own namespace.
+// Istiods returns the versions of the control planes in istio-system.
 func (c *Cluster) Istiods(ctx context.Context) ([]string, error) {
 	var versions []string
 	err := c.pages("deployments", func(options metav1.ListOptions) (string, error) {
@@ -58,14 +58,14 @@ func (c *Cluster) Istiods(ctx context.Context) ([]string, error) {
 	return slices.Compact(versions), err
 }
 
-// istiodVersion reads the tag of a Deployment's image, or else its label.
+// istiodVersion returns the tag of a Deployment's image, or else its version label.
 func istiodVersion(deployment *unstructured.Unstructured) string {
 	label := deployment.GetLabels()["app.kubernetes.io/version"]
 	containers, _, _ := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
 	for _, container := range containers {
 		c, _ := container.(map[string]any)
 		image, _ := c["image"].(string)
-		image, _, _ = strings.Cut(image, "@") // a digest says nothing
+		image, _, _ = strings.Cut(image, "@") // a digest is not a version
 		if _, tag, tagged := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":"); tagged {
 			return tag
 		}
@@ -73,7 +73,7 @@ func istiodVersion(deployment *unstructured.Unstructured) string {
 	return cmp.Or(label, "of an unknown version")
 }
 
-// Namespaces gives the labels of every namespace.
+// Namespaces returns the labels of every namespace by its name.
 func (c *Cluster) Namespaces(ctx context.Context) (map[string]map[string]string, error) {
 	labels := map[string]map[string]string{}
 	err := c.names(ctx, "namespaces", func(item metav1.PartialObjectMetadata) { labels[item.Name] = item.Labels })

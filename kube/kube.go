@@ -1,6 +1,7 @@
-// Package kube reads the mesh configuration from a Kubernetes API server
-// and creates and deletes a run's objects there. It writes no object that was
-// not made by Squall.
+// Package kube is the adapter to the Kubernetes API server: it reads the mesh
+// configuration, creates and deletes the objects of runs, and has the Leases,
+// Events and permission checks of Squall. It never writes an object that Squall
+// has not created.
 package kube
 
 import (
@@ -31,7 +32,7 @@ import (
 	"github.com/squall-chaos/squall/runner"
 )
 
-// requestTimeout bounds one request; the slowest is a page of a list.
+// requestTimeout bounds one request. The slowest one is a page of a list.
 const requestTimeout = 10 * time.Second
 
 // Cluster is one Kubernetes API server. It is safe for concurrent use.
@@ -45,15 +46,15 @@ type Cluster struct {
 
 var _ runner.Cluster = (*Cluster)(nil)
 
-// Connect makes a client; nothing is sent yet.
+// Connect returns a client. It sends no request.
 func Connect(config *rest.Config) (*Cluster, error) {
 	config = rest.CopyConfig(config)
 	config.Timeout = cmp.Or(config.Timeout, requestTimeout)
-	// The client's own throttle is off: the server has a fair one, and a
-	// rollback must not wait in a queue of ours.
+	// The throttling of the client is disabled: the server has priority and
+	// fairness, and a rollback must not wait in a queue of the client.
 	config.QPS = -1
 	config.WarningHandler = rest.NoWarnings{}
-	config.UserAgent = rest.DefaultKubernetesUserAgent() // before the client is made, else it has none
+	config.UserAgent = rest.DefaultKubernetesUserAgent() // read when the client is created
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
@@ -79,11 +80,11 @@ func Connect(config *rest.Config) (*Cluster, error) {
 	return &Cluster{host: strings.TrimSuffix(base.String(), "/"), objects: objects, watches: watches, metadata: partial, http: client}, nil
 }
 
-// Name gives the address of the API server.
+// Name returns the address of the API server.
 func (c *Cluster) Name() string { return c.host }
 
-// Check asks the API server to validate and admit an object without storing
-// it.
+// Check lets the API server validate and admit an object without storing it
+// (a dry run).
 func (c *Cluster) Check(ctx context.Context, object *unstructured.Unstructured) error {
 	_, err := c.resource(mesh.RefTo(object)).Create(ctx, object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict})
 	if apierrors.IsAlreadyExists(err) {
@@ -92,10 +93,11 @@ func (c *Cluster) Check(ctx context.Context, object *unstructured.Unstructured) 
 	return c.explain(err)
 }
 
-// fieldManager is the name under which the API server knows our writes.
+// fieldManager is the field manager of Squall's writes.
 const fieldManager = "squall"
 
-// Get reads an object of a certain UID.
+// Get returns an object. The error wraps runner.ErrGone if the object does not
+// exist, or another one has its name.
 func (c *Cluster) Get(ctx context.Context, ref mesh.Ref) (*unstructured.Unstructured, error) {
 	object, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
 	switch {
@@ -107,7 +109,7 @@ func (c *Cluster) Get(ctx context.Context, ref mesh.Ref) (*unstructured.Unstruct
 	return object, nil
 }
 
-// Create creates an object. When the name is taken the error is of type
+// Create creates an object. If the name is taken, the error is a
 // *runner.TakenError.
 func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	created, err := c.resource(mesh.RefTo(object)).Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
@@ -117,7 +119,8 @@ func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured)
 	return created, c.explain(err)
 }
 
-// taken says whose object stands in the way.
+// taken returns the error for a name that is taken, with the run of the object
+// that has the name.
 func (c *Cluster) taken(ctx context.Context, ref mesh.Ref) error {
 	taken := &runner.TakenError{Object: ref}
 	if existing, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{}); err == nil {
@@ -126,8 +129,8 @@ func (c *Cluster) taken(ctx context.Context, ref mesh.Ref) error {
 	return taken
 }
 
-// Armed waits until the Job controller has started the Job, from which moment
-// its deadline counts.
+// Armed waits until the Job controller has started the Job. The deadline counts
+// from that moment.
 func (c *Cluster) Armed(ctx context.Context, job mesh.Ref) error {
 	watcher, err := c.resource(job).Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", job.Name).String()})
 	if err != nil {
@@ -159,14 +162,14 @@ func (c *Cluster) Armed(ctx context.Context, job mesh.Ref) error {
 	}
 }
 
-// Update gives an object of ours a new spec, unless it has changed since the
-// resource version. The error wraps runner.ErrChanged when it has, and
-// runner.ErrGone when it does not exist any more.
+// Update replaces the spec of an object, unless the object has changed since the
+// resource version. The error wraps runner.ErrChanged if it has changed, and
+// runner.ErrGone if it no longer exists.
 func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured, ref mesh.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
 	patch, err := json.Marshal([]map[string]any{
 		{"op": "test", "path": "/metadata/uid", "value": ref.UID},
-		// The server compares a resource version that is written, and refuses
-		// with a conflict.
+		// The server compares the resource version in the patch with the current
+		// one, and returns a conflict if they differ.
 		{"op": "replace", "path": "/metadata/resourceVersion", "value": resourceVersion},
 		{"op": "replace", "path": "/spec", "value": object.Object["spec"]},
 	})
@@ -187,8 +190,8 @@ func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured,
 	return patched, nil
 }
 
-// refusesForGood reports whether the server would give the same answer again:
-// not permitted, not valid. What it is too busy for may pass.
+// refusesForGood reports whether an error is final: a retry would get the same
+// answer, such as not permitted or not valid.
 func refusesForGood(err error) bool {
 	status := apierrors.APIStatus(nil)
 	if !errors.As(err, &status) {
@@ -198,17 +201,17 @@ func refusesForGood(err error) bool {
 	return code >= http.StatusBadRequest && code < http.StatusInternalServerError && code != http.StatusTooManyRequests && code != http.StatusRequestTimeout
 }
 
-// watchPause is how long a watch that has ended waits before it starts again.
+// watchPause is the pause before a watch that has ended is started again.
 const watchPause = 200 * time.Millisecond
 
-// Watch tells the state of an object, now and whenever it changes, until ctx
-// ends; nil says that the object does not exist any more. Errors of the cluster
-// are waited out.
+// Watch calls changed with the object, now and whenever it changes, until ctx is
+// done; with nil if the object no longer exists. Errors of the cluster are
+// retried.
 func (c *Cluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstructured.Unstructured)) {
 	named := fields.OneTermEqualSelector("metadata.name", ref.Name).String()
 	for ctx.Err() == nil {
-		// The resource version of a list is of now. That of an object is of its
-		// last change, which the server may have forgotten.
+		// A list has the current resource version. The object has the version of
+		// its last change, which the server may have compacted.
 		list, err := c.resource(ref).List(ctx, metav1.ListOptions{FieldSelector: named})
 		if apierrors.IsNotFound(err) { // the kind itself is gone, and its objects
 			changed(nil)
@@ -227,11 +230,11 @@ func (c *Cluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstruc
 	}
 }
 
-// follow tells an object's states after a resource version, until the watch
-// ends.
+// follow calls changed for the states of an object after a resource version,
+// until the watch ends.
 func (c *Cluster) follow(ctx context.Context, ref mesh.Ref, named, resourceVersion string, changed func(*unstructured.Unstructured)) {
-	// Without a timeout the server chooses one of some minutes, which the
-	// client's own would cut short.
+	// The server chooses a timeout of some minutes. The timeout of the normal
+	// client is shorter.
 	watcher, err := c.watches.Resource(gvr(ref)).Namespace(ref.Namespace).Watch(ctx, metav1.ListOptions{
 		FieldSelector: named, ResourceVersion: resourceVersion,
 	})
@@ -246,7 +249,7 @@ func (c *Cluster) follow(ctx context.Context, ref mesh.Ref, named, resourceVersi
 		case event, open := <-watcher.ResultChan():
 			object, ok := event.Object.(*unstructured.Unstructured)
 			if !open || !ok {
-				return // ended, or an error: look again
+				return // ended, or an error: list again
 			}
 			if event.Type == watch.Deleted || object.GetUID() != ref.UID {
 				return
@@ -256,10 +259,10 @@ func (c *Cluster) follow(ctx context.Context, ref mesh.Ref, named, resourceVersi
 	}
 }
 
-// Extend sets the Job's deadline, counted from its start.
+// Extend sets the Job's deadline, which counts from its start.
 func (c *Cluster) Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error {
 	patch, err := json.Marshal(map[string]any{
-		// The UID makes the server refuse the patch for any other Job.
+		// With the UID the server refuses the patch for any other Job.
 		"metadata": map[string]any{"uid": job.UID},
 		"spec":     map[string]any{"activeDeadlineSeconds": mesh.DeadlineSeconds(deadline)},
 	})
@@ -276,7 +279,9 @@ func (c *Cluster) Extend(ctx context.Context, job mesh.Ref, deadline time.Durati
 	return nil
 }
 
-// Delete deletes exactly the object that the run created.
+// Delete deletes an object of a run by its UID. Without a UID it deletes the
+// object only if it has the label of the run. The object is gone when Delete
+// returns nil.
 func (c *Cluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
 	if ref.UID == "" {
 		existing, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
@@ -302,15 +307,15 @@ func (c *Cluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
 	case err == nil:
 		return c.gone(ctx, ref)
 	case apierrors.IsConflict(err) && c.gone(ctx, ref) == nil:
-		// As a rule the name now belongs to another object, and ours is gone. But
-		// an admission webhook may say the same.
+		// Usually the name now belongs to another object, and this one is gone. But an
+		// admission webhook may return the same error.
 		return nil
 	}
 	return fmt.Errorf("delete %s: %w", ref, c.explain(err))
 }
 
-// gone makes sure that an object does not exist any more: one with a finalizer
-// stays, and stays in force, though the cluster has agreed to delete it.
+// gone returns an error if an object still exists: an object with a finalizer
+// stays effective although the cluster has accepted its deletion.
 func (c *Cluster) gone(ctx context.Context, ref mesh.Ref) error {
 	left, err := c.Get(ctx, ref)
 	switch {
@@ -319,14 +324,14 @@ func (c *Cluster) gone(ctx context.Context, ref mesh.Ref) error {
 	case err != nil:
 		return err
 	case len(left.GetFinalizers()) > 0:
-		return fmt.Errorf("%s is kept by finalizers that somebody has set: %s", ref, strings.Join(left.GetFinalizers(), ", "))
+		return fmt.Errorf("%s is kept by finalizers: %s", ref, strings.Join(left.GetFinalizers(), ", "))
 	default:
 		return fmt.Errorf("%s is still there", ref)
 	}
 }
 
-// explain shortens an error of the transport, which names a whole URL, to
-// what it means.
+// explain shortens an error of the HTTP client, which contains a whole URL, to
+// its cause.
 func (c *Cluster) explain(err error) error {
 	var transport *url.Error
 	if !errors.As(err, &transport) {
@@ -335,7 +340,7 @@ func (c *Cluster) explain(err error) error {
 	return fmt.Errorf("the API server %s does not answer: %w", c.host, transport.Err)
 }
 
-// resource gives the client for an object's kind.
+// resource returns the client for an object's kind.
 func (c *Cluster) resource(ref mesh.Ref) dynamic.ResourceInterface {
 	return c.objects.Resource(gvr(ref)).Namespace(ref.Namespace)
 }
@@ -344,5 +349,5 @@ func gvr(ref mesh.Ref) schema.GroupVersionResource {
 	return schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind).GroupVersion().WithResource(plurals[ref.Kind])
 }
 
-// plurals are the resource names of the kinds that Squall creates.
+// plurals has the resource names of the kinds that Squall creates.
 var plurals = map[string]string{"VirtualService": "virtualservices", "ServiceEntry": "serviceentries", "Job": "jobs"} //nolint:gochecknoglobals // a constant table

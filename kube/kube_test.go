@@ -28,9 +28,9 @@ type exchange struct {
 	answer  string
 }
 
-// serve scripts an API server: what the real one cannot be made to do. It
-// fails the test for a request that is not expected next, and for one that
-// never comes.
+// serve is an API server with scripted answers, for cases that a real one does
+// not have. It fails the test for an unexpected request, and for an expected one
+// that is not sent.
 func serve(t *testing.T, script ...exchange) *kube.Cluster {
 	t.Helper()
 	next := 0
@@ -49,7 +49,7 @@ func serve(t *testing.T, script ...exchange) *kube.Cluster {
 		next++
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(this.code)
-		_, _ = io.WriteString(w, this.answer) // the client's error is the test's
+		_, _ = io.WriteString(w, this.answer) // the client reports the error
 	}))
 	t.Cleanup(func() {
 		server.Close()
@@ -64,7 +64,7 @@ func serve(t *testing.T, script ...exchange) *kube.Cluster {
 	return c
 }
 
-// status is the API server's answer to a request that it refuses.
+// status is the API server's answer to a refused request.
 func status(code int, reason, message string) string {
 	encoded, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message})
 	if err != nil {
@@ -114,7 +114,7 @@ func TestDeleteIsOfExactlyOurs(t *testing.T) {
 		{"kept by a finalizer", ref, []exchange{
 			{"DELETE " + item, precondition, 200, object("run-1")},
 			{"GET " + item, "", 200, strings.Replace(object("run-1"), `"uid"`, `"finalizers":["example.com/stay"],"uid"`, 1)},
-		}, "is kept by finalizers that somebody has set: example.com/stay"},
+		}, "is kept by finalizers: example.com/stay"},
 		{"nobody knows whether it is gone", ref, []exchange{{"DELETE " + item, precondition, 200, `{}`}, {"GET " + item, "", 500, status(500, "InternalError", "etcd is away")}}, "etcd is away"},
 		{"gone already", ref, []exchange{{"DELETE " + item, precondition, 404, status(404, "NotFound", "not found")}}, ""},
 		{"another object of that name", ref, []exchange{
@@ -267,7 +267,7 @@ func TestGet(t *testing.T) {
 	}
 }
 
-// A CustomResourceDefinition that is deleted takes its objects along.
+// Deleting a CustomResourceDefinition deletes its objects.
 func TestWatchOfAKindThatIsGone(t *testing.T) {
 	gone := false
 	c := serve(t, exchange{"GET " + collection, "", 404, status(404, "NotFound", "the server could not find the requested resource")})
@@ -277,7 +277,7 @@ func TestWatchOfAKindThatIsGone(t *testing.T) {
 	}
 }
 
-// A watch that ends is taken up again, and what happened meanwhile is told.
+// A watch that ends is started again, and changes between are reported.
 func TestWatchGoesOn(t *testing.T) {
 	at := func(generation string) string {
 		return strings.Replace(object("run-1"), `"uid"`, `"generation":`+generation+`,"resourceVersion":"`+generation+`","uid"`, 1)
@@ -307,7 +307,7 @@ func TestWatchGoesOn(t *testing.T) {
 	}
 }
 
-// A Gateway API that is older than its v1 routes calls all the same.
+// In an old Gateway API without v1 the routes still apply.
 func TestOldGatewayAPI(t *testing.T) {
 	var mu sync.Mutex
 	asked := map[string]bool{}

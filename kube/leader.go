@@ -15,29 +15,29 @@ import (
 	"github.com/squall-chaos/squall/mesh"
 )
 
-// Election elects one of several processes by a Lease. The package of client-go
-// that does the same brings the types of every Kubernetes API along, which costs
-// each squall command half again as much memory.
+// Election elects one of several processes by a Lease. client-go's package
+// leaderelection imports the types of every Kubernetes API, which would increase
+// the memory of each squall command by half.
 //
-// No clocks are compared: a Lease has expired when a process has seen it
-// unchanged for its whole duration.
+// The clocks of processes are not compared: for a process a Lease has expired
+// when it has seen the Lease unchanged for its whole duration.
 type Election struct {
 	Cluster         *Cluster
 	Namespace, Name string
-	// Identity is this process, unlike any other.
+	// Identity identifies this process. It must be unique.
 	Identity string
-	// Observed is told who leads whenever that changes; empty for nobody.
+	// Observed is called with the leader whenever it changes; empty if there is none.
 	Observed func(leader string)
-	// Failed is told what keeps it from the Lease, whenever that changes; nil
-	// when nobody wants to know.
+	// Failed, if not nil, is called when the Lease cannot be read or written, once
+	// for each different error.
 	Failed func(err error)
 
 	observed string
 	failed   string
 }
 
-// The times of an election: whoever has not renewed the Lease for renewDeadline
-// stops, well before anybody else may lead.
+// The times of an election. A leader that has not renewed the Lease for
+// renewDeadline stops, before another process can acquire it.
 const (
 	leaseDuration = 12 * time.Second
 	renewDeadline = 8 * time.Second
@@ -46,11 +46,12 @@ const (
 
 var leases = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"} //nolint:gochecknoglobals // a constant
 
-// errLost is why the context of a leader ends whose process goes on.
+// errLost is the cause when leadership is lost but the process keeps running.
 var errLost = errors.New("another process leads, or the Lease of the leader cannot be renewed")
 
-// Run calls lead whenever the Lease is ours, until ctx ends. The context of lead
-// ends when the Lease is lost; lead is waited for, and the Lease given back.
+// Run calls lead whenever this process holds the Lease, until ctx is done. The
+// context of lead is canceled when the Lease is lost. Run waits until lead has
+// returned, and then releases the Lease.
 func (e *Election) Run(ctx context.Context, lead func(context.Context)) {
 	for ctx.Err() == nil {
 		held, since := e.acquire(ctx)
@@ -61,10 +62,10 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context)) {
 	}
 }
 
-// acquire waits until the Lease is ours, and gives when it was asked for; it
-// gives nil when ctx ends before.
-func (e *Election) acquire(ctx context.Context) (held *unstructured.Unstructured, asked time.Time) {
-	var seen string // the version of the Lease that was seen last
+// acquire waits until this process holds the Lease. It returns the Lease and the
+// time at which it was requested, or nil if ctx is done first.
+func (e *Election) acquire(ctx context.Context) (held *unstructured.Unstructured, requested time.Time) {
+	var seen string // the last seen version of the Lease
 	var since time.Time
 	for {
 		held = nil
@@ -72,7 +73,7 @@ func (e *Election) acquire(ctx context.Context) (held *unstructured.Unstructured
 		if err == nil && lease != nil && lease.GetResourceVersion() != seen {
 			seen, since = lease.GetResourceVersion(), time.Now()
 		}
-		asked = time.Now()
+		requested = time.Now()
 		switch {
 		case err != nil:
 		case lease == nil:
@@ -82,8 +83,8 @@ func (e *Election) acquire(ctx context.Context) (held *unstructured.Unstructured
 		default:
 			e.observe(holder(lease))
 		}
-		if e.tell(ctx, err); err == nil && held != nil {
-			return held, asked
+		if e.report(ctx, err); err == nil && held != nil {
+			return held, requested
 		}
 		if !sleep.For(ctx, retryPeriod) {
 			return nil, time.Time{}
@@ -91,9 +92,9 @@ func (e *Election) acquire(ctx context.Context) (held *unstructured.Unstructured
 	}
 }
 
-// hold leads for as long as the Lease can be renewed. It counts from when a
-// renewal was asked for: others count from when it was done, which they may see
-// long before the answer comes.
+// hold leads for as long as the Lease can be renewed. The deadline counts from
+// the request of a renewal, because other processes may see the renewal long
+// before its response arrives.
 func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, since time.Time, lead func(context.Context)) {
 	e.observe(e.Identity)
 	leading, stop := context.WithCancelCause(ctx)
@@ -105,17 +106,17 @@ func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, s
 		lead(leading)
 	}()
 	for sleep.For(leading, retryPeriod) {
-		asked := time.Now()
+		requested := time.Now()
 		next, err := e.update(leading, e.claim(lease, false))
 		if err == nil {
 			lease = next
-			deadline.Reset(time.Until(asked.Add(renewDeadline)))
-			e.tell(leading, nil)
+			deadline.Reset(time.Until(requested.Add(renewDeadline)))
+			e.report(leading, nil)
 			continue
 		}
-		e.tell(leading, err)
-		// The Lease may be another's, or only changed: by an answer that we
-		// have not got, or by an administrator.
+		e.report(leading, err)
+		// Another process may hold the Lease, or it has only changed: by a request
+		// whose response was lost, or by an administrator.
 		next, err = e.get(leading)
 		if err == nil && (next == nil || holder(next) != e.Identity) {
 			break
@@ -130,8 +131,8 @@ func (e *Election) hold(ctx context.Context, lease *unstructured.Unstructured, s
 	e.release(ctx)
 }
 
-// release gives the Lease back if it is still ours, so that nobody waits for its
-// end. It is a courtesy: a failure does not matter.
+// release clears the holder of the Lease if it is still this process, so that
+// another one can lead at once. Errors are ignored: the Lease expires anyway.
 func (e *Election) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), retryPeriod)
 	defer cancel()
@@ -143,13 +144,14 @@ func (e *Election) release(ctx context.Context) {
 	_, _ = e.update(ctx, lease)
 }
 
-// claim puts our name into a Lease, for the first time or again.
-func (e *Election) claim(lease *unstructured.Unstructured, anew bool) *unstructured.Unstructured {
+// claim returns the Lease with this process as its holder. first reports whether
+// the process acquires the Lease, rather than renews it.
+func (e *Election) claim(lease *unstructured.Unstructured, first bool) *unstructured.Unstructured {
 	claimed := lease.DeepCopy()
 	now := time.Now().UTC().Format(metav1.RFC3339Micro)
 	spec := map[string]any{"holderIdentity": e.Identity, "leaseDurationSeconds": int64(leaseDuration / time.Second), "renewTime": now, "acquireTime": now}
 	transitions, _, _ := unstructured.NestedInt64(lease.Object, "spec", "leaseTransitions")
-	if !anew {
+	if !first {
 		spec["acquireTime"], _, _ = unstructured.NestedString(lease.Object, "spec", "acquireTime")
 	} else if holder(lease) != e.Identity {
 		transitions++
@@ -171,16 +173,17 @@ func (e *Election) observe(leader string) {
 	}
 }
 
-// tell tells of an error, once. That somebody else was quicker is none.
-func (e *Election) tell(ctx context.Context, err error) {
-	words := ""
+// report calls Failed once for each different error. A conflict is not an
+// error: another process was faster.
+func (e *Election) report(ctx context.Context, err error) {
+	text := ""
 	if err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
-		words = err.Error()
+		text = err.Error()
 	}
-	if words != "" && words != e.failed && e.Failed != nil {
+	if text != "" && text != e.failed && e.Failed != nil {
 		e.Failed(err)
 	}
-	e.failed = words
+	e.failed = text
 }
 
 func (e *Election) get(ctx context.Context) (*unstructured.Unstructured, error) {
@@ -188,7 +191,7 @@ func (e *Election) get(ctx context.Context) (*unstructured.Unstructured, error) 
 }
 
 func (e *Election) update(ctx context.Context, lease *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2) // one that hangs must leave time for another
+	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2) // leaves time for a second attempt
 	defer cancel()
 	return e.Cluster.leases(e.Namespace).Update(ctx, lease, metav1.UpdateOptions{FieldManager: fieldManager})
 }
@@ -199,24 +202,24 @@ func (e *Election) create(ctx context.Context, lease *unstructured.Unstructured)
 	return e.Cluster.leases(e.Namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
 }
 
-// lease gives a Lease of ours; nil when there is none.
+// lease returns a Lease of Squall, or nil if there is none.
 func (c *Cluster) lease(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {
 	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2)
 	defer cancel()
 	lease, err := c.leases(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // there is none, and nothing went wrong
+		return nil, nil //nolint:nilnil // a missing Lease is not an error
 	}
 	if err != nil {
 		return nil, fmt.Errorf("get Lease %s/%s: %w", namespace, name, c.explain(err))
 	}
 	if lease.GetLabels()[mesh.ManagedByLabel] != mesh.ManagedByValue {
-		return nil, fmt.Errorf("Lease %s/%s is not Squall's, which does not touch it; --lease-name names another", namespace, name) //nolint:staticcheck // a kind
+		return nil, fmt.Errorf("Lease %s/%s does not belong to Squall; use another --lease-name", namespace, name) //nolint:staticcheck // a kind
 	}
 	return lease, nil
 }
 
-// newLease makes a Lease that nobody holds.
+// newLease returns a Lease without a holder.
 func newLease(namespace, name string) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": map[string]any{},

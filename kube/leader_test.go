@@ -24,8 +24,8 @@ import (
 	"github.com/squall-chaos/squall/kube"
 )
 
-// leaseServer is an API server that knows Leases, in memory, so that a bubble's
-// time passes in it.
+// leaseServer is an API server for Leases, in memory, so that it can be used in
+// a synctest bubble.
 type leaseServer struct {
 	mu      sync.Mutex
 	leases  map[string]*unstructured.Unstructured
@@ -41,7 +41,7 @@ func newLeaseServer() *leaseServer {
 	return &leaseServer{leases: map[string]*unstructured.Unstructured{}}
 }
 
-// put stores a Lease in any case; an empty one is deleted.
+// put stores a Lease unconditionally; an empty one is deleted.
 func (s *leaseServer) put(path, lease string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,13 +104,13 @@ func (s *leaseServer) answer(method, path string, body []byte) (code int, answer
 	return http.StatusOK, string(encoded)
 }
 
-// fate is what becomes of a request on its way.
+// fate is how a request is delayed, refused or lost.
 type fate struct {
-	before, after time.Duration // the way there, and back
-	refused       int           // the code of an answer that is not the server's
-	lost          bool          // the answer is
+	before, after time.Duration // on the way there, and back
+	refused       int           // the code of an answer by a proxy
+	lost          bool          // the answer is lost
 	hangs         bool
-	meanwhile     func() // before it arrives
+	meanwhile     func() // before the request arrives
 }
 
 // line is one candidate's connection to the server.
@@ -166,13 +166,13 @@ func (s *leaseServer) connect(t *testing.T, fates func(request string) fate) *ku
 
 func untroubled(string) fate { return fate{} }
 
-// term is a time for which a candidate led.
+// term is a time during which a candidate led.
 type term struct {
 	who      string
 	from, to time.Time
 }
 
-// candidate runs an election, and keeps its terms and what it observes.
+// candidate runs an election, and records its terms and observations.
 type candidate struct {
 	mu       sync.Mutex
 	terms    []term
@@ -197,13 +197,13 @@ func (c *candidate) run(ctx context.Context, e kube.Election) {
 	})
 }
 
-// held is a Lease that somebody holds, whose clock is years behind.
+// held is a Lease with a holder whose clock is years behind.
 func held(by string) string {
 	return `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"chaos","name":"squall","labels":{"app.kubernetes.io/managed-by":"squall","team":"chaos"}},"spec":{"holderIdentity":"` + by + `","leaseTransitions":3,"renewTime":"1999-01-01T00:00:00.000000Z","acquireTime":"1999-01-01T00:00:00.000000Z"}}`
 }
 
-// When a candidate begins to lead, and when it ends, on a line with troubles: of
-// each test the first term. Nothing is ever waited for that is not named.
+// The start and the end of the first term of a candidate, with disturbed
+// requests.
 func TestElection(t *testing.T) {
 	const never = -1
 	type at = time.Duration
@@ -219,7 +219,7 @@ func TestElection(t *testing.T) {
 		name   string
 		lease  string
 		fate   func(now at, request string) fate
-		events map[at]string // what the Lease becomes; empty is deleted
+		events map[at]string // changes of the Lease; empty deletes it
 		from   at
 		// earliest and latest bound the end; the test itself ends after 60 s.
 		earliest, latest at
@@ -349,7 +349,7 @@ func TestElection(t *testing.T) {
 }
 
 // Two create the Lease, or update it, at the same moment: one leads, the other
-// hears of it.
+// observes it.
 func TestElectionRaces(t *testing.T) {
 	for _, test := range []struct{ name, lease, request string }{
 		{"create", "", http.MethodPost},
@@ -383,8 +383,8 @@ func TestElectionRaces(t *testing.T) {
 	}
 }
 
-// What a Lease says is what Kubernetes and its tools expect, and what others have
-// written on it stays.
+// The fields of the Lease are those that Kubernetes and its tools expect, and
+// fields of others are kept.
 func TestLeaseInWords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newLeaseServer()
@@ -411,8 +411,7 @@ func TestLeaseInWords(t *testing.T) {
 	})
 }
 
-// The Lease is given back only when lead has returned, and is waited for no
-// longer than a moment.
+// The Lease is released only after lead has returned.
 func TestElectionEnds(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -452,8 +451,8 @@ func TestElectionEnds(t *testing.T) {
 	}
 }
 
-// However requests fail, are late or lost: nobody leads while another does, and
-// when the troubles are over somebody leads.
+// Regardless of failed, late and lost requests, there is never more than one
+// leader, and there is one after the disturbances.
 func TestNeverTwoLeaders(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
@@ -472,7 +471,7 @@ const (
 	campaigned = troubled + time.Minute
 )
 
-// campaign lets candidates run for a while, and says what was wrong.
+// campaign lets candidates run for a while, and returns the violations.
 func campaign(t *testing.T, seed uint64, candidates int, trouble float64) string {
 	began := time.Now()
 	server := newLeaseServer()
@@ -503,7 +502,7 @@ func campaign(t *testing.T, seed uint64, candidates int, trouble float64) string
 		}
 		c := server.connect(t, fates)
 		running.Go(func() {
-			// Some leave, and come back as another process.
+			// Some stop, and return as another process.
 			for life := 0; time.Since(began) < campaigned; life++ {
 				mu.Lock()
 				lifetime := time.Duration(random.Int64N(int64(3 * time.Minute)))
@@ -543,8 +542,7 @@ func appending(word string) func(string) (string, error) {
 	return func(text string) (string, error) { return text + word, nil }
 }
 
-// A note survives those who write at the same time, and no others' fields are
-// lost.
+// A text survives concurrent changes, and the fields of others are kept.
 func TestNote(t *testing.T) {
 	for _, test := range []struct {
 		name, stored, want, problem string
@@ -574,11 +572,11 @@ func TestNote(t *testing.T) {
 				}
 				return test.fate(attempt, request)
 			}
-			err := kube.Note{Cluster: server.connect(t, fates), Namespace: "chaos", Name: "squall-starts"}.Change(t.Context(), appending("new"))
+			err := kube.LeaseStore{Cluster: server.connect(t, fates), Namespace: "chaos", Name: "squall-starts"}.Change(t.Context(), appending("new"))
 			if (err == nil) != (test.problem == "") || err != nil && !strings.Contains(err.Error(), test.problem) {
 				t.Errorf("error %v", err)
 			}
-			got, err := kube.Note{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}.Read(t.Context())
+			got, err := kube.LeaseStore{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}.Read(t.Context())
 			if err != nil || got != test.want {
 				t.Errorf("%q, %v", got, err)
 			}
@@ -594,11 +592,11 @@ func note(text string) string {
 	return `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"chaos","name":"squall-starts","labels":{"app.kubernetes.io/managed-by":"squall"},"annotations":{"squall.dev/state":` + string(encoded) + `,"team":"chaos"}},"spec":{"holderIdentity":"somebody"}}`
 }
 
-// A change that is refused by who asked for it writes nothing.
+// If change returns an error, nothing is written.
 func TestNoteThatIsNotChanged(t *testing.T) {
 	server := newLeaseServer()
 	server.put(notePath, note("broken"))
-	n := kube.Note{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}
+	n := kube.LeaseStore{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}
 	before := server.get(notePath)
 	mine := errors.New("no state")
 	if err := n.Change(t.Context(), func(string) (string, error) { return "", mine }); !errors.Is(err, mine) {
@@ -609,8 +607,8 @@ func TestNoteThatIsNotChanged(t *testing.T) {
 	}
 }
 
-// Those who write a note at the same time lose no word of each other; whoever
-// always comes too late says so in the end.
+// Concurrent changes are all applied; a change that always conflicts returns an
+// error.
 func TestNoteConflicts(t *testing.T) {
 	for _, test := range []struct {
 		rivals int
@@ -618,7 +616,7 @@ func TestNoteConflicts(t *testing.T) {
 	}{{1, false}, {4, false}, {5, true}} {
 		t.Run(fmt.Sprint(test.rivals), func(t *testing.T) {
 			server := newLeaseServer()
-			rival := kube.Note{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}
+			rival := kube.LeaseStore{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}
 			left := test.rivals
 			n := rival
 			n.Cluster = server.connect(t, func(request string) fate {
@@ -644,8 +642,8 @@ func TestNoteConflicts(t *testing.T) {
 	}
 }
 
-// A Lease that somebody else has made is not touched, however long nobody has
-// renewed it, and why nobody leads is said once.
+// A Lease of another owner is not touched, however old it is, and the error is
+// reported once.
 func TestALeaseOfOthersIsNotTouched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newLeaseServer()
@@ -658,11 +656,11 @@ func TestALeaseOfOthersIsNotTouched(t *testing.T) {
 		var said []string
 		c := candidate{}
 		c.run(ctx, kube.Election{Cluster: server.connect(t, untroubled), Identity: "us", Failed: func(err error) { said = append(said, err.Error()) }})
-		if len(c.terms) > 0 || len(said) != 1 || !strings.Contains(said[0], "Lease chaos/squall is not Squall's") {
+		if len(c.terms) > 0 || len(said) != 1 || !strings.Contains(said[0], "Lease chaos/squall does not belong to Squall") {
 			t.Errorf("terms %v, said %q", c.terms, said)
 		}
-		err := kube.Note{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}.Change(t.Context(), appending("ours"))
-		if err == nil || !strings.Contains(err.Error(), "is not Squall's") {
+		err := kube.LeaseStore{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}.Change(t.Context(), appending("ours"))
+		if err == nil || !strings.Contains(err.Error(), "does not belong to Squall") {
 			t.Errorf("error %v", err)
 		}
 		if diff := cmp.Diff(before, []map[string]any{server.get(leasePath).Object, server.get(notePath).Object}); diff != "" {
@@ -671,11 +669,11 @@ func TestALeaseOfOthersIsNotTouched(t *testing.T) {
 	})
 }
 
-// What is not a note's own stays as it is.
+// Other annotations are kept.
 func TestNoteKeepsOthersFields(t *testing.T) {
 	server := newLeaseServer()
 	server.put(notePath, note("old"))
-	if err := (kube.Note{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}).Change(t.Context(), appending("er")); err != nil {
+	if err := (kube.LeaseStore{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}).Change(t.Context(), appending("er")); err != nil {
 		t.Fatal(err)
 	}
 	got, err := server.get(notePath).MarshalJSON()

@@ -15,51 +15,51 @@ func (c *Cluster) leases(namespace string) leaseClient {
 	return c.objects.Resource(leases).Namespace(namespace)
 }
 
-// StateAnnotation is where a Lease keeps text.
+// StateAnnotation is the annotation of a Lease that holds a LeaseStore's text.
 const StateAnnotation = "squall.dev/state"
 
-// Note keeps a text in the annotation of a Lease, which whoever elects leaders may
-// write anyway.
-type Note struct {
+// LeaseStore stores a text in the annotation of a Lease. Leader election needs
+// permissions for Leases anyway.
+type LeaseStore struct {
 	Cluster         *Cluster
 	Namespace, Name string
 }
 
-// Read gives the text; empty when there is none yet.
-func (n Note) Read(ctx context.Context) (string, error) {
-	lease, err := n.Cluster.lease(ctx, n.Namespace, n.Name)
+// Read returns the text, or an empty one if the Lease does not exist.
+func (s LeaseStore) Read(ctx context.Context) (string, error) {
+	lease, err := s.Cluster.lease(ctx, s.Namespace, s.Name)
 	if err != nil || lease == nil {
 		return "", err
 	}
 	return lease.GetAnnotations()[StateAnnotation], nil
 }
 
-// attempts is how often a change is tried while others change the same.
+// attempts limits how often a change is tried if others change the Lease too.
 const attempts = 5
 
-// Change changes the text that is stored, again when somebody else has changed
-// it meanwhile.
-func (n Note) Change(ctx context.Context, change func(string) (string, error)) error {
+// Change replaces the text by the result of change. It is repeated if the Lease
+// has changed meanwhile.
+func (s LeaseStore) Change(ctx context.Context, change func(string) (string, error)) error {
 	for attempt := 1; ; attempt++ {
-		err := n.try(ctx, change)
+		err := s.try(ctx, change)
 		if attempt < attempts && (apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err)) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("write Lease %s/%s: %w", n.Namespace, n.Name, n.Cluster.explain(err))
+			return fmt.Errorf("write Lease %s/%s: %w", s.Namespace, s.Name, s.Cluster.explain(err))
 		}
 		return nil
 	}
 }
 
-func (n Note) try(ctx context.Context, change func(string) (string, error)) error {
-	lease, err := n.Cluster.lease(ctx, n.Namespace, n.Name)
+func (s LeaseStore) try(ctx context.Context, change func(string) (string, error)) error {
+	lease, err := s.Cluster.lease(ctx, s.Namespace, s.Name)
 	if err != nil {
 		return err
 	}
 	isNew := lease == nil
 	if isNew {
-		lease = newLease(n.Namespace, n.Name)
+		lease = newLease(s.Namespace, s.Name)
 	}
 	annotations := lease.GetAnnotations()
 	if annotations == nil {
@@ -70,9 +70,9 @@ func (n Note) try(ctx context.Context, change func(string) (string, error)) erro
 	}
 	lease.SetAnnotations(annotations)
 	if isNew {
-		_, err = n.Cluster.leases(n.Namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
+		_, err = s.Cluster.leases(s.Namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
 	} else {
-		_, err = n.Cluster.leases(n.Namespace).Update(ctx, lease, metav1.UpdateOptions{FieldManager: fieldManager})
+		_, err = s.Cluster.leases(s.Namespace).Update(ctx, lease, metav1.UpdateOptions{FieldManager: fieldManager})
 	}
 	return err
 }

@@ -20,19 +20,23 @@ import (
 	"github.com/squall-chaos/squall/runner"
 )
 
-// ours selects what a run of Squall has made, and nothing else.
+// ours selects the objects of runs.
 const ours = mesh.ManagedByLabel + "=" + mesh.ManagedByValue + "," + mesh.RunLabel
 
-// List gives the objects that runs have made in a namespace, or in all of them
-// when it is empty. Who may list Jobs in some namespaces only sees those that
-// belong to what stands there.
+// List returns the objects of runs in a namespace, or in all namespaces if it is
+// empty. If Jobs can be listed in some namespaces only, it lists them in the
+// namespaces of the other objects.
 func (c *Cluster) List(ctx context.Context, namespace string) (mesh.Owned, error) {
 	version, err := c.istioVersion(ctx)
 	if err != nil {
 		return mesh.Owned{}, err
 	}
-	jobs := ownedKind{"Job", schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}}
-	owned, err := c.listOwned(ctx, []ownedKind{{"VirtualService", version.WithResource("virtualservices")}, {"ServiceEntry", version.WithResource("serviceentries")}, jobs}, namespace)
+	jobs := ownedKind{kind: "Job", resource: schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}}
+	owned, err := c.listOwned(ctx, []ownedKind{
+		{kind: "VirtualService", resource: version.WithResource("virtualservices")},
+		{kind: "ServiceEntry", resource: version.WithResource("serviceentries")},
+		jobs,
+	}, namespace)
 	everyJob := mesh.Unread{Kind: jobs.kind, Resource: jobs.resource.GroupResource().String()}
 	denied := slices.Index(owned.Unread, everyJob)
 	if err != nil || denied < 0 {
@@ -50,14 +54,14 @@ func (c *Cluster) List(ctx context.Context, namespace string) (mesh.Owned, error
 	return owned, nil
 }
 
-// ownedKind is a kind of objects that runs make.
+// ownedKind is a kind of object that runs create.
 type ownedKind struct {
 	kind     string
 	resource schema.GroupVersionResource
 }
 
-// listOwned lists kinds at the same time, and names those that may not be
-// listed.
+// listOwned lists several kinds at the same time. Kinds that may not be listed
+// are in Unread.
 func (c *Cluster) listOwned(ctx context.Context, kinds []ownedKind, namespace string) (mesh.Owned, error) {
 	found := make([]mesh.Owned, len(kinds))
 	group, ctx := errgroup.WithContext(ctx)
@@ -98,7 +102,7 @@ func (c *Cluster) listOurs(ctx context.Context, resource schema.GroupVersionReso
 	return objects, err
 }
 
-// namespacesOf gives the namespaces in which objects stand.
+// namespacesOf returns the namespaces of objects, sorted.
 func namespacesOf(objects []*unstructured.Unstructured) []string {
 	namespaces := map[string]bool{}
 	for _, object := range objects {
@@ -107,10 +111,10 @@ func namespacesOf(objects []*unstructured.Unstructured) []string {
 	return slices.Sorted(maps.Keys(namespaces))
 }
 
-// Annotate adds annotations to exactly the object that is named. The error
-// wraps runner.ErrGone when it does not exist any more.
+// Annotate adds annotations to an object. The error wraps runner.ErrGone if it
+// no longer exists.
 func (c *Cluster) Annotate(ctx context.Context, ref mesh.Ref, annotations map[string]string) error {
-	// The UID makes the server refuse the patch for any other object.
+	// With the UID the server refuses the patch for any other object.
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": ref.UID, "annotations": annotations}})
 	if err != nil {
 		return fmt.Errorf("patch of %s: %w", ref, err)
@@ -125,16 +129,15 @@ func (c *Cluster) Annotate(ctx context.Context, ref mesh.Ref, annotations map[st
 	return nil
 }
 
-// Server is what an API server says about itself.
+// Server is the version and the time of an API server.
 type Server struct {
-	// Version is empty when the user may not ask for it.
+	// Version is empty if the user may not read it.
 	Version string
-	// Time is its clock, which deadlines are to be compared with; in whole
-	// seconds.
+	// Time is the server's clock, in whole seconds. Deadlines are compared with it.
 	Time time.Time
 }
 
-// Server asks the API server for its version and its time.
+// Server reads the version and the time of the API server.
 func (c *Cluster) Server(ctx context.Context) (Server, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.host+"/version", http.NoBody)
 	if err != nil {
@@ -147,7 +150,7 @@ func (c *Cluster) Server(ctx context.Context) (Server, error) {
 	defer response.Body.Close() //nolint:errcheck // read to the end or dropped
 	now, err := http.ParseTime(response.Header.Get("Date"))
 	if err != nil {
-		return Server{}, fmt.Errorf("%s tells no time: %w", c.host, err)
+		return Server{}, fmt.Errorf("%s sends no valid Date header: %w", c.host, err)
 	}
 	if response.StatusCode != http.StatusOK {
 		return Server{Time: now}, nil
@@ -158,5 +161,5 @@ func (c *Cluster) Server(ctx context.Context) (Server, error) {
 	if err := json.NewDecoder(response.Body).Decode(&version); err != nil {
 		return Server{}, fmt.Errorf("%s/version: %w", c.host, err)
 	}
-	return Server{version.GitVersion, now}, nil
+	return Server{Version: version.GitVersion, Time: now}, nil
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/squall-chaos/squall/runner"
 )
 
-// lists serves lists of objects by path, each only for the selector of what is
-// ours; any other path is forbidden.
+// lists serves lists of objects by path, only for the selector of Squall's
+// objects; any other path is forbidden.
 func lists(t *testing.T, items map[string]string) *kube.Cluster {
 	t.Helper()
 	items["/apis/networking.istio.io"] = ""
@@ -137,7 +137,7 @@ func TestServer(t *testing.T) {
 	if err != nil || got.Version != "v1.36.3" || got.Time.IsZero() {
 		t.Errorf("%+v, error %v", got, err)
 	}
-	// The time is told to everybody.
+	// The time is readable without permissions.
 	got, err = serve(t, exchange{"GET /version", "", 403, status(403, "Forbidden", "no")}).Server(t.Context())
 	if err != nil || got.Version != "" || got.Time.IsZero() {
 		t.Errorf("%+v, error %v", got, err)

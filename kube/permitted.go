@@ -15,8 +15,7 @@ import (
 	"github.com/squall-chaos/squall/runner"
 )
 
-// needed are the permissions of a run in the namespace of its objects, by the
-// kinds that it makes there.
+// needed lists the permissions of a run in the namespace of its objects, by kind.
 var needed = []struct { //nolint:gochecknoglobals // a constant table
 	kind, group, resource string
 	verbs                 []string
@@ -26,27 +25,26 @@ var needed = []struct { //nolint:gochecknoglobals // a constant table
 	{"Job", "batch", "jobs", []string{"create", "get", "list", "watch", "patch", "delete"}},
 }
 
-// following are the permissions of a run on the VirtualServices that its own
-// are derived from, wherever they stand: without them it would not notice that
-// the routes change.
+// following lists the permissions of a run on the VirtualServices that its
+// objects are based on, in all namespaces: a run watches their routes.
 var following = []string{"get", "list", "watch"} //nolint:gochecknoglobals // a constant table
 
-// Permission is one that a user may have or lack, in a namespace or, when it is
-// empty, in the whole cluster.
+// Permission is an action that a user may or may not perform, in a namespace or,
+// if it is empty, in the whole cluster.
 type Permission struct {
 	Verb, Resource, Group, Namespace string
-	// Name narrows it to one object.
+	// Name limits the permission to one object.
 	Name string
 }
 
-// String names the permission: "create jobs.batch".
+// String returns the permission as text: "create jobs.batch".
 func (p Permission) String() string {
 	return p.Verb + " " + schema.GroupResource{Group: p.Group, Resource: p.Resource}.String()
 }
 
-// Permitted asks the API server whether the user may do in a namespace what a
-// run does there that makes objects of these kinds. The error names every
-// permission that is missing, as a *runner.DeniedError.
+// Permitted asks the API server whether the user may perform the actions of a
+// run that creates objects of these kinds in a namespace. The error is a
+// *runner.DeniedError with every missing permission.
 func (c *Cluster) Permitted(ctx context.Context, namespace string, kinds []string) error {
 	var asked []Permission
 	for _, n := range needed {
@@ -75,7 +73,7 @@ func (c *Cluster) Permitted(ctx context.Context, namespace string, kinds []strin
 	return denied
 }
 
-// Missing gives those of the permissions that the user lacks.
+// Missing returns the permissions that the user does not have.
 func (c *Cluster) Missing(ctx context.Context, permissions []Permission) ([]Permission, error) {
 	allowed := make([]bool, len(permissions))
 	group, ctx := errgroup.WithContext(ctx)
@@ -97,7 +95,7 @@ func (c *Cluster) Missing(ctx context.Context, permissions []Permission) ([]Perm
 	return missing, nil
 }
 
-// allowed asks by a SelfSubjectAccessReview.
+// allowed checks a permission with a SelfSubjectAccessReview.
 func (c *Cluster) allowed(ctx context.Context, p Permission) (bool, error) {
 	review := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "authorization.k8s.io/v1",
@@ -115,28 +113,29 @@ func (c *Cluster) allowed(ctx context.Context, p Permission) (bool, error) {
 	return allowed, err
 }
 
-// Need is what a user must be permitted to do with one resource.
+// Need is a set of actions on one resource that a user needs.
 type Need struct {
 	// Namespace is empty for the whole cluster.
 	Namespace       string
 	Group, Resource string
-	// Name narrows it to one object.
+	// Name limits the need to one object.
 	Name  string
 	Verbs []string
-	// Without says what does not work without it; empty when nothing does.
+	// Without describes the effect of missing permissions; empty if Squall cannot
+	// work without them.
 	Without string
 }
 
-// Permissions gives the need's single permissions.
+// Permissions returns the single permissions of the need.
 func (n Need) Permissions() []Permission {
 	permissions := make([]Permission, len(n.Verbs))
 	for i, verb := range n.Verbs {
-		permissions[i] = Permission{verb, n.Resource, n.Group, n.Namespace, n.Name}
+		permissions[i] = Permission{Verb: verb, Resource: n.Resource, Group: n.Group, Namespace: n.Namespace, Name: n.Name}
 	}
 	return permissions
 }
 
-// Rule is the rule of a Role or ClusterRole that grants some verbs.
+// Rule returns the rule of a Role or ClusterRole that grants some verbs.
 func (n Need) Rule(verbs []string) string {
 	name := ""
 	if n.Name != "" {
@@ -145,8 +144,8 @@ func (n Need) Rule(verbs []string) string {
 	return fmt.Sprintf("- {apiGroups: [%q], resources: [%s]%s, verbs: [%s]}", n.Group, n.Resource, name, strings.Join(verbs, ", "))
 }
 
-// Needs gives everything that Squall's commands need for callers or a home in
-// some namespaces, as deploy/rbac.yaml grants it.
+// Needs returns the permissions of Squall's commands for callers or a home in
+// some namespaces, as deploy/rbac.yaml grants them.
 func Needs(namespaces []string, gatewayAPI bool) []Need {
 	needs := []Need{
 		{Group: istioGroup, Resource: "virtualservices", Verbs: following},

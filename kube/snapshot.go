@@ -22,7 +22,7 @@ import (
 const (
 	istioGroup   = config.IstioGroup
 	gatewayGroup = "gateway.networking.k8s.io"
-	// pageSize is how many objects one answer of the API server holds.
+	// pageSize is the maximum number of objects in one response.
 	pageSize = 500
 )
 
@@ -64,10 +64,11 @@ func (c *Cluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	return s, nil
 }
 
-// gatewayResources are the routes that may stand in the way of a fault.
+// gatewayResources are routes of the Gateway API that can apply to the calls
+// of a fault.
 var gatewayResources = []string{"httproutes", "grpcroutes"} //nolint:gochecknoglobals // a constant table
 
-// gatewayRoutes lists the routes of the Gateway API, where it is installed.
+// gatewayRoutes lists the routes of the Gateway API, if it is installed.
 func (c *Cluster) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	var group metav1.APIGroup
 	served, err := c.getJSON(ctx, "/apis/"+gatewayGroup, &group)
@@ -94,7 +95,7 @@ func (c *Cluster) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructur
 	return routes, nil
 }
 
-// list gives all objects of a resource, in all namespaces.
+// list returns all objects of a resource in all namespaces.
 func (c *Cluster) list(ctx context.Context, resource schema.GroupVersionResource) (objects []*unstructured.Unstructured, err error) {
 	err = c.pages(resource.Resource, func(options metav1.ListOptions) (string, error) {
 		list, err := c.objects.Resource(resource).List(ctx, options)
@@ -109,9 +110,9 @@ func (c *Cluster) list(ctx context.Context, resource schema.GroupVersionResource
 	return objects, err
 }
 
-// meshConfig reads the parts of Istio's MeshConfig that change which
-// VirtualService is in force. An installation without the ConfigMap, or one
-// that may not be read, is taken to have the defaults.
+// meshConfig reads the parts of Istio's MeshConfig that affect which
+// VirtualService is effective. If the ConfigMap does not exist or may not be read,
+// Istio's defaults apply.
 func (c *Cluster) meshConfig(ctx context.Context, s *config.Snapshot) error {
 	object, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(config.MeshConfigNamespace).Get(ctx, config.MeshConfigName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
@@ -123,8 +124,8 @@ func (c *Cluster) meshConfig(ctx context.Context, s *config.Snapshot) error {
 	return config.Apply(s, object)
 }
 
-// istioVersion gives the newest served version of Istio's API. It asks for this
-// group alone; client-go's discovery would bring every Kubernetes type along.
+// istioVersion returns the newest served version of Istio's API. It requests only
+// this group; client-go's discovery would import every Kubernetes type.
 func (c *Cluster) istioVersion(ctx context.Context) (schema.GroupVersion, error) {
 	var group metav1.APIGroup
 	found, err := c.getJSON(ctx, "/apis/"+istioGroup, &group)
@@ -142,10 +143,11 @@ func (c *Cluster) istioVersion(ctx context.Context) (schema.GroupVersion, error)
 	return schema.GroupVersion{}, fmt.Errorf("the cluster serves none of the versions %v of %s", config.IstioVersions, istioGroup)
 }
 
-// maxDocument bounds what getJSON reads: a page of the largest Services.
+// maxDocument limits the size of a response in getJSON: a page of the largest
+// Services.
 const maxDocument = 32 << 20
 
-// getJSON reads a document of the API server; found is false when there is
+// getJSON reads a JSON document from the API server. found is false if there is
 // none at the path.
 func (c *Cluster) getJSON(ctx context.Context, path string, into any) (found bool, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.host+path, http.NoBody)
@@ -176,8 +178,8 @@ func (c *Cluster) getJSON(ctx context.Context, path string, into any) (found boo
 	}
 }
 
-// services lists the Services. Only the fields that matter are decoded: a
-// cluster may have thousands.
+// services lists the Services. It decodes only the fields that Squall needs,
+// because a cluster may have thousands.
 func (c *Cluster) services(ctx context.Context, each func(config.Service)) error {
 	return c.pages("services", func(options metav1.ListOptions) (string, error) {
 		query := url.Values{"limit": {strconv.FormatInt(options.Limit, 10)}}
@@ -212,8 +214,8 @@ func (c *Cluster) names(ctx context.Context, resource string, each func(metav1.P
 	})
 }
 
-// pages calls list for each page. A list that changes so much that its next
-// page expires is an error; the caller starts again.
+// pages calls list for each page. It returns an error if a list changes so much
+// that its next page expires; the caller retries.
 func (c *Cluster) pages(resource string, list func(metav1.ListOptions) (next string, err error)) error {
 	options := metav1.ListOptions{Limit: pageSize}
 	for {

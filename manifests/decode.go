@@ -147,7 +147,7 @@ func splitList(content []byte) (items []item, ok bool) {
 				break
 			}
 		}
-		items = append(items, item{rest[:end], line})
+		items = append(items, item{text: rest[:end], line: line})
 		line += bytes.Count(rest[:end], []byte("\n"))
 		rest = rest[end:]
 	}
@@ -183,7 +183,7 @@ func (c *converter) manifest(n *yaml.Node, depth int) {
 func (c *converter) object(n *yaml.Node) (o *object, ok bool) {
 	value, ok := c.value(n, 0, false)
 	content, _ := value.(map[string]any)
-	return &object{&unstructured.Unstructured{Object: content}, c.file, n.Line, n.Column}, ok
+	return &object{Unstructured: &unstructured.Unstructured{Object: content}, file: c.file, line: n.Line, column: n.Column}, ok
 }
 
 // field gives the value of a mapping's key.
@@ -341,7 +341,7 @@ func (r *reader) json(name string, content []byte) {
 			r.add(name, line, column, "", "is not JSON: %v", err)
 			return
 		}
-		r.manifest(&object{&unstructured.Unstructured{Object: manifest}, name, line, column})
+		r.manifest(&object{Unstructured: &unstructured.Unstructured{Object: manifest}, file: name, line: line, column: column})
 	}
 }
 

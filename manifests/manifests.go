@@ -162,7 +162,7 @@ func (r *reader) manifest(o *object) {
 	if items, isList := o.Object["items"].([]any); isList && strings.HasSuffix(o.GetKind(), listSuffix) {
 		for _, item := range items {
 			content, _ := item.(map[string]any)
-			r.manifest(&object{&unstructured.Unstructured{Object: content}, o.file, o.line, o.column})
+			r.manifest(&object{Unstructured: &unstructured.Unstructured{Object: content}, file: o.file, line: o.line, column: o.column})
 		}
 		return
 	}
@@ -202,7 +202,7 @@ func (r *reader) take(o *object, take func(*object)) {
 		o.SetNamespace(defaultNamespace)
 		r.namespace(defaultNamespace, nil)
 	}
-	id := identity{kind, o.GetNamespace(), o.GetName()}
+	id := identity{kind: kind, namespace: o.GetNamespace(), name: o.GetName()}
 	if first, twice := r.seen[id]; twice {
 		if !reflect.DeepEqual(first.Object, o.Object) {
 			r.add(o.file, o.line, o.column, "a cluster holds one; remove the other manifest", "%s %s differs from the one of the same name at %s:%d", kind.Kind, strings.TrimPrefix(id.namespace+"/"+id.name, "/"), first.file, first.line)

@@ -33,7 +33,7 @@ func (r Run) Outcome() string {
 func (r Run) facts() []fact {
 	var facts []fact
 	add := func(name, format string, args ...any) {
-		facts = append(facts, fact{name, fmt.Sprintf(format, args...)})
+		facts = append(facts, fact{Name: name, Value: fmt.Sprintf(format, args...)})
 	}
 	if r.Result != nil && r.Result.Reason != "" {
 		add("reason", "%s", r.Result.Reason)
@@ -110,22 +110,22 @@ func (r Run) judgements() []judgement {
 	}
 	measured, found := map[place][]steadystate.Measurement{}, map[place]steadystate.Finding{}
 	for _, m := range r.Measurements {
-		at := place{m.Probe, m.Phase}
+		at := place{probe: m.Probe, phase: m.Phase}
 		measured[at] = append(measured[at], m)
 	}
 	if r.Result != nil {
 		for _, f := range r.Result.Findings {
-			found[place{f.Probe, f.Phase}] = f
+			found[place{probe: f.Probe, phase: f.Phase}] = f
 		}
 	}
 	var all []judgement
 	for _, probe := range r.Experiment.Spec.Measured() {
 		for _, phase := range []experiments.Phase{experiments.Before, experiments.During, experiments.After} {
 			j := judgement{Probe: probe.Name, Query: r.Queries[probe.Name], Tolerance: ToleranceInWords(probe), Phase: phase, Lowest: "-", Highest: "-", Last: "-"}
-			if f, judged := found[place{probe.Name, phase}]; judged {
+			if f, judged := found[place{probe: probe.Name, phase: phase}]; judged {
 				j.Verdict, j.Reason = &f.Verdict, f.Reason
 			}
-			j.summarize(measured[place{probe.Name, phase}])
+			j.summarize(measured[place{probe: probe.Name, phase: phase}])
 			if j.Count > 0 || j.Verdict != nil {
 				all = append(all, j)
 			}

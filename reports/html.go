@@ -87,17 +87,17 @@ func HTML(w io.Writer, r Run) error {
 		if err != nil {
 			return fmt.Errorf("HTML report: %w", err)
 		}
-		data.Objects = append(data.Objects, pageObject{object.GetKind() + " " + object.GetNamespace() + "/" + object.GetName(), string(manifest)})
+		data.Objects = append(data.Objects, pageObject{Name: object.GetKind() + " " + object.GetNamespace() + "/" + object.GetName(), Manifest: string(manifest)})
 	}
 	for _, c := range r.Changes {
-		data.Changes = append(data.Changes, pageChange{r.at(c.Time), c.What, c.Object.String(), c.Error})
+		data.Changes = append(data.Changes, pageChange{At: r.at(c.Time), What: c.What, Object: c.Object.String(), Error: c.Error})
 	}
 	data.Environment = []fact{
-		{"began", r.Began.UTC().Format("2006-01-02 15:04:05 MST")},
-		{"cluster", r.Cluster},
-		{"Prometheus", r.Prometheus},
-		{"owner", r.Run.Owner},
-		{"Squall", r.Version},
+		{Name: "began", Value: r.Began.UTC().Format("2006-01-02 15:04:05 MST")},
+		{Name: "cluster", Value: r.Cluster},
+		{Name: "Prometheus", Value: r.Prometheus},
+		{Name: "owner", Value: r.Run.Owner},
+		{Name: "Squall", Value: r.Version},
 	}
 	var file strings.Builder
 	if err := experiments.Encode(&file, r.Experiment); err != nil {

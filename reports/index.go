@@ -89,7 +89,7 @@ type indexEntry struct {
 func jsonIndex(w io.Writer, runs []Summary) error {
 	entries := []indexEntry{}
 	for _, s := range runs {
-		entries = append(entries, indexEntry{JSONSchema, s, s.Injected.Seconds()})
+		entries = append(entries, indexEntry{Schema: JSONSchema, Summary: s, InjectedSeconds: s.Injected.Seconds()})
 	}
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")

@@ -69,7 +69,7 @@ func JSON(w io.Writer, r Run) error {
 		d.Faults = append(d.Faults, FaultInWords(f))
 	}
 	for _, j := range r.judgements() {
-		d.Probes = append(d.Probes, probeReport{j, notNil(j.measurements)})
+		d.Probes = append(d.Probes, probeReport{judgement: j, Measurements: notNil(j.measurements)})
 	}
 	if result := r.Result; result != nil {
 		d.Status, d.Verdict, d.Reason, d.Hint, d.Finished = result.Status, result.Verdict, result.Reason, result.Hint, result.Finished

@@ -131,12 +131,12 @@ func (r Run) suiteWithoutCases() junitSuite {
 		Package: "squall", Name: junitToken(r.Experiment.Metadata.Name), Hostname: cmp.Or(junitToken(host), "localhost"),
 		Time: junitSeconds(r.Last.Sub(r.Began)), Timestamp: r.Began.UTC().Format("2006-01-02T15:04:05"),
 		Properties: []junitProperty{
-			{"run", r.Run.ID},
-			{"cluster", r.Cluster},
-			{"prometheus", r.Prometheus},
-			{"version", r.Version},
-			{"verdict", verdict.String()},
-			{"status", string(status)},
+			{Name: "run", Value: r.Run.ID},
+			{Name: "cluster", Value: r.Cluster},
+			{Name: "prometheus", Value: r.Prometheus},
+			{Name: "version", Value: r.Version},
+			{Name: "verdict", Value: verdict.String()},
+			{Name: "status", Value: string(status)},
 		},
 	}
 }

@@ -105,7 +105,7 @@ func (w Watcher) measureAll(ctx context.Context, probes []experiments.Probe, pha
 			start := time.Now()
 			m, evaluated := w.measureOne(ctx, probe)
 			m.Phase, m.Time, m.Seconds = phase, start, time.Since(start).Seconds()
-			results <- measured{i, m, evaluated}
+			results <- measured{probe: i, Measurement: m, evaluated: evaluated}
 		}()
 	}
 	answered := make([]bool, len(probes))

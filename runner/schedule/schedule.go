@@ -124,7 +124,7 @@ func (s Schedule) Due(last, now time.Time) (Due, bool) {
 		return Due{}, false
 	}
 	start := s.start(nominal)
-	return Due{start, s.missed(last, nominal), s.skip(start, now)}, true
+	return Due{Start: start, Missed: s.missed(last, nominal), Skip: s.skip(start, now)}, true
 }
 
 // skip says why a start must not happen at a time.
@@ -157,11 +157,11 @@ func (s Schedule) start(nominal time.Time) Start {
 		jitter = next.Sub(nominal)
 	}
 	if jitter <= 0 {
-		return Start{nominal, nominal}
+		return Start{Nominal: nominal, At: nominal}
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", s.name, nominal.Unix()))
 	delay := time.Duration(binary.BigEndian.Uint64(sum[:]) % uint64(jitter)) //nolint:gosec // less than jitter
-	return Start{nominal, nominal.Add(delay.Truncate(time.Millisecond))}
+	return Start{Nominal: nominal, At: nominal.Add(delay.Truncate(time.Millisecond))}
 }
 
 // latest gives the last nominal time after one time and not after another. It

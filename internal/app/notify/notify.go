@@ -146,7 +146,7 @@ func (n *Notifier) start() {
 func (n *Notifier) Notify(e Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	m := &message{e, time.Now()}
+	m := &message{Event: e, at: time.Now()}
 	for _, t := range n.targets {
 		if n.closed {
 			t.failed(t.name, m.lost(errEnded))

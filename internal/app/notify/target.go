@@ -67,7 +67,7 @@ func parse(raw string, client *http.Client) (name string, s sender, err error) {
 		return "", nil, errors.New("this is not a URL; " + page + " has the forms")
 	}
 	if u.Scheme == "http" || u.Scheme == "https" {
-		return u.Scheme + "://" + u.Host, &webhook{client, raw}, checkHTTP(u)
+		return u.Scheme + "://" + u.Host, &webhook{client: client, url: raw}, checkHTTP(u)
 	}
 	var library router.ServiceRouter
 	scheme, _, _ := strings.Cut(u.Scheme, "+")

@@ -41,7 +41,7 @@ type body struct {
 }
 
 func (w *webhook) send(ctx context.Context, m *message) error {
-	return call(ctx, w.client, http.MethodPost, w.url, "", body{m.Event, m.at.UTC(), m.text()}, nil)
+	return call(ctx, w.client, http.MethodPost, w.url, "", body{Event: m.Event, Time: m.at.UTC(), Text: m.text()}, nil)
 }
 
 // maxAnswer is how much of an answer is read.
