@@ -214,7 +214,7 @@ func (f *serveFlags) server(env Env, directory string, r runner.Config, config s
 		return server, server.Lead, nil
 	}
 	namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.placement.home, lister.Fallback)
-	config.Store = leadership.TextStore{Text: kube.Note{Cluster: cluster, Namespace: namespace, Name: f.leaseName + "-starts"}}
+	config.Store = leadership.TextStore{Text: kube.LeaseStore{Cluster: cluster, Namespace: namespace, Name: f.leaseName + "-starts"}}
 	server = serve.New(config)
 	election := &kube.Election{
 		Cluster: cluster, Namespace: namespace, Name: f.leaseName, Identity: config.Identity, Observed: server.Observe,

@@ -53,7 +53,7 @@ func (c servedCluster) Remove(ctx context.Context, active []mesh.ActiveRun, owne
 
 // Emit writes a Kubernetes Event.
 func (c servedCluster) Emit(ctx context.Context, event runs.Event) error {
-	return c.cluster.Tell(ctx, kube.Event{
+	return c.cluster.Emit(ctx, kube.Event{
 		About: event.About, Warning: event.Warning, Reason: event.Reason, Message: event.Message, Reporter: c.identity,
 	})
 }
