@@ -9,7 +9,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/internal/app/serve/runs"
 	"github.com/squall-chaos/squall/kube"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -24,7 +24,7 @@ type servedCluster struct {
 var _ runs.Cluster = servedCluster{}
 
 // ActiveRuns implements runs.Cluster.
-func (c servedCluster) ActiveRuns(ctx context.Context) ([]mesh.ActiveRun, error) {
+func (c servedCluster) ActiveRuns(ctx context.Context) ([]objects.ActiveRun, error) {
 	seen, err := c.lister.List(ctx)
 	return seen.Runs, err
 }
@@ -33,7 +33,7 @@ func (c servedCluster) ActiveRuns(ctx context.Context) ([]mesh.ActiveRun, error)
 const removeTimeout = 30 * time.Second
 
 // Remove implements runs.Cluster.
-func (c servedCluster) Remove(ctx context.Context, active []mesh.ActiveRun, owner string) error {
+func (c servedCluster) Remove(ctx context.Context, active []objects.ActiveRun, owner string) error {
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
 	killSwitch := runner.KillSwitch{

@@ -17,7 +17,8 @@ import (
 	"github.com/squall-chaos/squall/internal/app/serve/history"
 	"github.com/squall-chaos/squall/internal/app/serve/leadership"
 	"github.com/squall-chaos/squall/internal/app/serve/runs"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -30,10 +31,10 @@ type slowMesh struct {
 
 func (m slowMesh) Name() string { return "slow" }
 
-func (m slowMesh) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+func (m slowMesh) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	m.reads <- time.Now()
 	<-ctx.Done()
-	return mesh.Snapshot{}, ctx.Err()
+	return config.Snapshot{}, ctx.Err()
 }
 
 // everyTenMinutes is due every ten minutes, and may be late by five.
@@ -46,9 +47,9 @@ const everyTenMinutes = `{apiVersion: squall.dev/v1alpha1, kind: Experiment, met
 // unexpected is a cluster in which nothing may be removed.
 type unexpected struct{ t *testing.T }
 
-func (unexpected) ActiveRuns(context.Context) ([]mesh.ActiveRun, error) { return nil, nil }
+func (unexpected) ActiveRuns(context.Context) ([]objects.ActiveRun, error) { return nil, nil }
 
-func (u unexpected) Remove(context.Context, []mesh.ActiveRun, string) error {
+func (u unexpected) Remove(context.Context, []objects.ActiveRun, string) error {
 	u.t.Error("unexpected: remove")
 	return nil
 }

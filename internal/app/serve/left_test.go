@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/internal/app/notify"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
 )
@@ -129,7 +129,7 @@ type takenMesh struct{ port }
 
 func (m takenMesh) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	if object.GetKind() == "VirtualService" {
-		return nil, &runner.TakenError{Object: mesh.RefTo(object), Run: "another"}
+		return nil, &runner.TakenError{Object: objects.RefTo(object), Run: "another"}
 	}
 	return m.port.Create(ctx, object)
 }

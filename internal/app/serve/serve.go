@@ -21,7 +21,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
 	"github.com/squall-chaos/squall/internal/app/serve/web"
 	"github.com/squall-chaos/squall/internal/sleep"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -255,7 +255,7 @@ func (s *Server) LeaderAddress() string {
 
 // Left returns the objects that the last runs could not remove. It is for use
 // after Lead has returned.
-func (s *Server) Left() []mesh.Ref { return s.runs.Left() }
+func (s *Server) Left() []objects.Ref { return s.runs.Left() }
 
 // HTTPServer returns the server of the status page and the API, without a
 // listener. Metrics serves /metrics; the other arguments are as in web.Config.

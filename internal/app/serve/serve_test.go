@@ -20,7 +20,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/serve/leadership"
 	"github.com/squall-chaos/squall/internal/app/serve/runs"
 	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/schedule"
 )
@@ -545,7 +545,7 @@ func TestStartNowAndStop(t *testing.T) {
 // asked has gone.
 func TestStopOfAnothersRun(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
-		w.active = []mesh.ActiveRun{{ID: "x"}, {ID: "y"}}
+		w.active = []objects.ActiveRun{{ID: "x"}, {ID: "y"}}
 		r := w.replica("s", func(c *Config) { c.Cluster = slowCluster{w} })
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
@@ -565,7 +565,7 @@ func TestStopOfAnothersRun(t *testing.T) {
 // slowCluster takes a second to remove runs.
 type slowCluster struct{ *world }
 
-func (c slowCluster) Remove(ctx context.Context, active []mesh.ActiveRun, owner string) error {
+func (c slowCluster) Remove(ctx context.Context, active []objects.ActiveRun, owner string) error {
 	time.Sleep(time.Second)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -575,8 +575,8 @@ func (c slowCluster) Remove(ctx context.Context, active []mesh.ActiveRun, owner 
 
 func TestSweep(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
-		object := []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-x"}}
-		w.active = []mesh.ActiveRun{{ID: "old", Expired: true, Objects: object}, {ID: "young", Objects: object}}
+		object := []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-x"}}
+		w.active = []objects.ActiveRun{{ID: "old", Expired: true, Objects: object}, {ID: "young", Objects: object}}
 		r := w.lead("a")
 		time.Sleep(time.Second)
 		w.mu.Lock()

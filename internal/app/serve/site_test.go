@@ -21,7 +21,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/serve/history"
 	"github.com/squall-chaos/squall/internal/app/serve/leadership"
 	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -33,11 +33,11 @@ var bearer = []string{"Authorization", "Bearer " + token}
 // theirs is a cluster with a run of another process.
 type theirs struct{}
 
-func (theirs) ActiveRuns(context.Context) ([]mesh.ActiveRun, error) {
-	return []mesh.ActiveRun{{ID: "theirs"}}, nil
+func (theirs) ActiveRuns(context.Context) ([]objects.ActiveRun, error) {
+	return []objects.ActiveRun{{ID: "theirs"}}, nil
 }
 
-func (theirs) Remove(context.Context, []mesh.ActiveRun, string) error { return nil }
+func (theirs) Remove(context.Context, []objects.ActiveRun, string) error { return nil }
 
 // site returns a server that starts nothing, and its page and API.
 func site(t *testing.T) (*Server, http.Handler) {

@@ -27,7 +27,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
 	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/istio/config"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -96,13 +96,13 @@ func (m *fakeMesh) remove(key string, at time.Time) {
 
 func (m *fakeMesh) Name() string { return "fake" }
 
-func (p port) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+func (p port) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	if err := p.reach(ctx); err != nil {
-		return mesh.Snapshot{}, err
+		return config.Snapshot{}, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	snapshot := mesh.Snapshot{
+	snapshot := config.Snapshot{
 		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
 		Namespaces: map[string]map[string]string{"shop": {}, "cart": {}, "prod": {}, "payments": {}},
 	}
@@ -127,9 +127,9 @@ func (p port) Create(ctx context.Context, object *unstructured.Unstructured) (*u
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := mesh.RefTo(object).String()
+	key := objects.RefTo(object).String()
 	if other := p.objects[key]; other != nil {
-		return nil, &runner.TakenError{Object: mesh.RefTo(object), Run: other.GetLabels()[mesh.RunLabel]}
+		return nil, &runner.TakenError{Object: objects.RefTo(object), Run: other.GetLabels()[objects.RunLabel]}
 	}
 	stored := object.DeepCopy()
 	p.uids++
@@ -142,7 +142,7 @@ func (p port) Create(ctx context.Context, object *unstructured.Unstructured) (*u
 		return stored.DeepCopy(), nil
 	}
 	hosts, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "hosts")
-	run := object.GetLabels()[mesh.RunLabel]
+	run := object.GetLabels()[objects.RunLabel]
 	for _, other := range p.live {
 		if other.host == hosts[0] && other.run != run {
 			p.problems = append(p.problems, fmt.Sprintf("%s: %s and %s both disturb %s", time.Now(), other.run, run, hosts[0]))
@@ -154,9 +154,9 @@ func (p port) Create(ctx context.Context, object *unstructured.Unstructured) (*u
 	return stored.DeepCopy(), nil
 }
 
-func (p port) Armed(ctx context.Context, _ mesh.Ref) error { return p.reach(ctx) }
+func (p port) Armed(ctx context.Context, _ objects.Ref) error { return p.reach(ctx) }
 
-func (p port) Get(ctx context.Context, ref mesh.Ref) (*unstructured.Unstructured, error) {
+func (p port) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstructured, error) {
 	if err := p.reach(ctx); err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (p port) Get(ctx context.Context, ref mesh.Ref) (*unstructured.Unstructured
 	return stored.DeepCopy(), nil
 }
 
-func (p port) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstructured.Unstructured)) {
+func (p port) Watch(ctx context.Context, ref objects.Ref, changed func(*unstructured.Unstructured)) {
 	told := false
 	for ctx.Err() == nil {
 		object, err := p.Get(ctx, ref)
@@ -185,12 +185,12 @@ func (p port) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstructure
 	}
 }
 
-func (p port) Update(context.Context, *unstructured.Unstructured, mesh.Ref, string) (*unstructured.Unstructured, error) {
+func (p port) Update(context.Context, *unstructured.Unstructured, objects.Ref, string) (*unstructured.Unstructured, error) {
 	p.t.Error("no test has a plan of steps")
 	return nil, errCut
 }
 
-func (p port) Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error {
+func (p port) Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error {
 	if err := p.reach(ctx); err != nil {
 		return err
 	}
@@ -204,13 +204,13 @@ func (p port) Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) 
 	return nil
 }
 
-func (p port) Delete(ctx context.Context, ref mesh.Ref, run string) error {
+func (p port) Delete(ctx context.Context, ref objects.Ref, run string) error {
 	if err := p.reach(ctx); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if stored := p.objects[ref.String()]; stored != nil && stored.GetLabels()[mesh.RunLabel] == run {
+	if stored := p.objects[ref.String()]; stored != nil && stored.GetLabels()[objects.RunLabel] == run {
 		p.remove(ref.String(), time.Now())
 	}
 	return nil
@@ -333,7 +333,7 @@ type world struct {
 	dir     string
 	out     string
 	limits  scheduler.Limits
-	active  []mesh.ActiveRun // in the cluster
+	active  []objects.ActiveRun // in the cluster
 	removed []string
 	sent    []notify.Event
 	events  []string
@@ -367,19 +367,19 @@ func (w *world) write(name, text string) {
 }
 
 // ActiveRuns implements runs.Cluster.
-func (w *world) ActiveRuns(context.Context) ([]mesh.ActiveRun, error) {
+func (w *world) ActiveRuns(context.Context) ([]objects.ActiveRun, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.active), w.lookErr
 }
 
 // Remove implements runs.Cluster.
-func (w *world) Remove(_ context.Context, active []mesh.ActiveRun, owner string) error {
+func (w *world) Remove(_ context.Context, active []objects.ActiveRun, owner string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, run := range active {
 		w.removed = append(w.removed, run.ID+" by "+owner)
-		w.active = slices.DeleteFunc(w.active, func(a mesh.ActiveRun) bool { return a.ID == run.ID })
+		w.active = slices.DeleteFunc(w.active, func(a objects.ActiveRun) bool { return a.ID == run.ID })
 	}
 	return nil
 }

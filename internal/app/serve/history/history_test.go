@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
@@ -38,7 +38,7 @@ func begin(t *testing.T, h *History, run string) {
 	writer, err := h.Create(run)
 	must(t, err)
 	must(t, event.ToJournal(writer).Record(time.Now(), event.Started{
-		Run: mesh.Run{ID: run, Experiment: "outage"}, Experiment: experiments.Experiment{Metadata: experiments.Metadata{Name: "outage"}},
+		Run: objects.Run{ID: run, Experiment: "outage"}, Experiment: experiments.Experiment{Metadata: experiments.Metadata{Name: "outage"}},
 	}))
 	must(t, writer.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/istio/host"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -18,7 +19,7 @@ import (
 // Event is a Kubernetes Event.
 type Event struct {
 	// About is the object that the Event is about.
-	About mesh.Ref
+	About objects.Ref
 	// Warning makes its type Warning; otherwise it is Normal.
 	Warning bool
 	Reason  string
@@ -90,9 +91,9 @@ func (l *Live) emit(one *run, event Event) {
 
 // about returns the Service of the target if it is in the callers' namespace, and
 // the namespace otherwise.
-func about(d mesh.Decision) mesh.Ref {
+func about(d mesh.Decision) objects.Ref {
 	if name, namespace, ok := host.Parse(d.Host, "").AsService(); ok && namespace == d.Callers {
-		return mesh.Ref{APIVersion: "v1", Kind: "Service", Namespace: namespace, Name: name}
+		return objects.Ref{APIVersion: "v1", Kind: "Service", Namespace: namespace, Name: name}
 	}
-	return mesh.Ref{APIVersion: "v1", Kind: "Namespace", Namespace: d.Callers, Name: d.Callers}
+	return objects.Ref{APIVersion: "v1", Kind: "Namespace", Namespace: d.Callers, Name: d.Callers}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -16,7 +17,7 @@ import (
 // run is a live run.
 type run struct {
 	request Request
-	run     mesh.Run
+	run     objects.Run
 	id      string // of run
 	began   time.Time
 	// ctx ends when the run must end: its cause is the reason.
@@ -32,18 +33,18 @@ type run struct {
 	decided []mesh.Decision
 	// from and to bound the time in which the fault is active; zero when not known.
 	from, to time.Time
-	stuck    map[mesh.Ref]bool // VirtualServices that could not be deleted so far
+	stuck    map[objects.Ref]bool // VirtualServices that could not be deleted so far
 	probes   map[string]steadystate.Measurement
 	hit      *event.Counted
 	// stored reports whether the start was stored, or an attempt failed.
 	stored bool
 }
 
-func newRun(leadership context.Context, request Request, identity mesh.Run) *run {
+func newRun(leadership context.Context, request Request, identity objects.Run) *run {
 	ctx, cancel := context.WithCancelCause(leadership)
 	return &run{
 		request: request, run: identity, id: identity.ID, began: time.Now(), ctx: ctx, cancel: cancel, leadership: leadership,
-		stuck: map[mesh.Ref]bool{}, probes: map[string]steadystate.Measurement{},
+		stuck: map[objects.Ref]bool{}, probes: map[string]steadystate.Measurement{},
 	}
 }
 

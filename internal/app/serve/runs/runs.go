@@ -16,6 +16,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
@@ -41,9 +42,9 @@ type Records interface {
 // Cluster has the runs of all processes.
 type Cluster interface {
 	// ActiveRuns returns the runs that have objects in the cluster.
-	ActiveRuns(ctx context.Context) ([]mesh.ActiveRun, error)
+	ActiveRuns(ctx context.Context) ([]objects.ActiveRun, error)
 	// Remove deletes the objects of runs, on behalf of owner.
-	Remove(ctx context.Context, runs []mesh.ActiveRun, owner string) error
+	Remove(ctx context.Context, runs []objects.ActiveRun, owner string) error
 }
 
 // Metrics counts runs.
@@ -81,7 +82,7 @@ type Live struct {
 
 	mu   sync.Mutex
 	runs map[string]*run // by id
-	left []mesh.Ref
+	left []objects.Ref
 }
 
 // New returns a Live without runs.
@@ -163,7 +164,7 @@ func (l *Live) record(config runner.Config, one *run) (event.Result, error) {
 }
 
 // end removes a run from the live ones.
-func (l *Live) end(one *run, left []mesh.Ref, err error) {
+func (l *Live) end(one *run, left []objects.Ref, err error) {
 	l.mu.Lock()
 	delete(l.runs, one.id)
 	if one.deposed() {
@@ -221,7 +222,7 @@ func (l *Live) Stop(ctx context.Context, id, owner string) error {
 	if err != nil {
 		return err
 	}
-	active = slices.DeleteFunc(active, func(run mesh.ActiveRun) bool { return run.ID != id })
+	active = slices.DeleteFunc(active, func(run objects.ActiveRun) bool { return run.ID != id })
 	if len(active) == 0 {
 		return ErrNotLive
 	}
@@ -253,7 +254,7 @@ func (l *Live) Wait() { l.tasks.Wait() }
 
 // Left returns the objects that runs could not remove after the leadership had
 // ended: this process does not sweep them.
-func (l *Live) Left() []mesh.Ref {
+func (l *Live) Left() []objects.Ref {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.left)

@@ -15,7 +15,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/app/notify"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 )
 
@@ -24,18 +24,18 @@ var errCut = errors.New("no route to host")
 // fakeCluster has runs. An error is the answer to each call.
 type fakeCluster struct {
 	mu      sync.Mutex
-	active  []mesh.ActiveRun
+	active  []objects.ActiveRun
 	removed []string // run by owner
 	failure error    // of Remove
 }
 
-func (c *fakeCluster) ActiveRuns(context.Context) ([]mesh.ActiveRun, error) {
+func (c *fakeCluster) ActiveRuns(context.Context) ([]objects.ActiveRun, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]mesh.ActiveRun{}, c.active...), nil
+	return append([]objects.ActiveRun{}, c.active...), nil
 }
 
-func (c *fakeCluster) Remove(ctx context.Context, active []mesh.ActiveRun, owner string) error {
+func (c *fakeCluster) Remove(ctx context.Context, active []objects.ActiveRun, owner string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, run := range active {
@@ -86,7 +86,7 @@ func TestAFaultThatStartsLater(t *testing.T) {
 			Duration: experiments.Duration{Duration: time.Minute},
 			Faults:   []experiments.Fault{{StartAfter: experiments.Duration{Duration: 40 * time.Second}}, {StartAfter: experiments.Duration{Duration: 20 * time.Second}}},
 		}}}
-		one := newRun(t.Context(), request, mesh.Run{ID: "a"})
+		one := newRun(t.Context(), request, objects.Run{ID: "a"})
 		l.runs["a"] = one
 		one.follow(time.Now(), event.Phase{Name: event.PhaseObserve})
 		time.Sleep(19 * time.Second)
@@ -98,7 +98,7 @@ func TestAFaultThatStartsLater(t *testing.T) {
 		}
 		// Objects that are stuck after a run that ended before its faults started
 		// have no fault.
-		l.runs["b"] = &run{request: request, from: one.from, to: time.Now(), stuck: map[mesh.Ref]bool{{Kind: "VirtualService"}: true}}
+		l.runs["b"] = &run{request: request, from: one.from, to: time.Now(), stuck: map[objects.Ref]bool{{Kind: "VirtualService"}: true}}
 		time.Sleep(3 * time.Second)
 		check("started", 1)
 		delete(l.runs, "b")
@@ -117,7 +117,7 @@ func TestLogOfASweep(t *testing.T) {
 		t.Run(fmt.Sprint(failure), func(t *testing.T) {
 			var log strings.Builder
 			l, cluster, metrics := live(&log)
-			cluster.active = []mesh.ActiveRun{{ID: "old", Expired: true, Objects: []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-x"}}}}
+			cluster.active = []objects.ActiveRun{{ID: "old", Expired: true, Objects: []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-x"}}}}
 			cluster.failure = failure
 			l.Sweep(t.Context())
 			if removed, failed := strings.Contains(log.String(), "removed"), strings.Contains(log.String(), errCut.Error()); removed != (failure == nil) || failed != (failure != nil) {
@@ -133,7 +133,7 @@ func TestLogOfASweep(t *testing.T) {
 // Stop removes the run that was named, and no other.
 func TestStopOfARunOfAnotherProcess(t *testing.T) {
 	l, cluster, _ := live(&strings.Builder{})
-	cluster.active = []mesh.ActiveRun{{ID: "x"}, {ID: "y"}}
+	cluster.active = []objects.ActiveRun{{ID: "x"}, {ID: "y"}}
 	if err := l.Stop(t.Context(), "z", "me"); !errors.Is(err, ErrNotLive) {
 		t.Errorf("error %v for a run that is not live", err)
 	}

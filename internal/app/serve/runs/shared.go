@@ -7,7 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -59,19 +59,19 @@ type snapshotRead struct {
 	cancel   context.CancelFunc
 	waiting  int
 	done     chan struct{}
-	snapshot mesh.Snapshot
+	snapshot config.Snapshot
 	err      error
 }
 
 // Snapshot implements runner.Cluster.
-func (s *sharedCluster) Snapshot(ctx context.Context) (mesh.Snapshot, error) {
+func (s *sharedCluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	read := s.join(ctx)
 	defer s.leave(read)
 	select {
 	case <-read.done:
 		return read.snapshot, read.err
 	case <-ctx.Done():
-		return mesh.Snapshot{}, fmt.Errorf("waiting for the mesh configuration: %w", context.Cause(ctx))
+		return config.Snapshot{}, fmt.Errorf("waiting for the mesh configuration: %w", context.Cause(ctx))
 	}
 }
 

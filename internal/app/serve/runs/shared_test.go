@@ -10,7 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -25,12 +25,12 @@ type busyMesh struct {
 	err         error
 }
 
-func (m *busyMesh) Snapshot(context.Context) (mesh.Snapshot, error) {
+func (m *busyMesh) Snapshot(context.Context) (config.Snapshot, error) {
 	m.mu.Lock()
 	m.began = append(m.began, time.Now())
 	m.mu.Unlock()
 	time.Sleep(time.Second)
-	return mesh.Snapshot{APIVersion: time.Now().String()}, m.err
+	return config.Snapshot{APIVersion: time.Now().String()}, m.err
 }
 
 func (m *busyMesh) Check(context.Context, *unstructured.Unstructured) error {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // SweepTimeout bounds Sweep.
@@ -16,32 +16,32 @@ const SweepTimeout = 30 * time.Second
 func (l *Live) Sweep(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, SweepTimeout)
 	defer cancel()
-	objects, err := l.sweep(bounded)
+	removed, err := l.sweep(bounded)
 	if ctx.Err() != nil {
 		return // this replica does not lead any more
 	}
 	if err != nil {
 		l.config.Log.Error("cannot remove the objects of expired runs", "error", err)
 	}
-	l.config.Metrics.Swept(objects, err)
+	l.config.Metrics.Swept(removed, err)
 }
 
 // sweep returns the number of objects that it has removed.
-func (l *Live) sweep(ctx context.Context) (objects int, err error) {
+func (l *Live) sweep(ctx context.Context) (removed int, err error) {
 	active, err := l.config.Cluster.ActiveRuns(ctx)
 	if err != nil {
 		return 0, err
 	}
-	expired := slices.DeleteFunc(active, func(run mesh.ActiveRun) bool { return !run.Expired })
+	expired := slices.DeleteFunc(active, func(run objects.ActiveRun) bool { return !run.Expired })
 	for _, run := range expired {
-		objects += len(run.Objects)
+		removed += len(run.Objects)
 	}
-	if objects == 0 {
+	if removed == 0 {
 		return 0, nil
 	}
 	if err := l.config.Cluster.Remove(ctx, expired, "squall serve, "+l.config.Identity+": expired"); err != nil {
 		return 0, err
 	}
-	l.config.Log.Warn("removed expired runs", "runs", len(expired), "objects", objects)
-	return objects, nil
+	l.config.Log.Warn("removed expired runs", "runs", len(expired), "objects", removed)
+	return removed, nil
 }
