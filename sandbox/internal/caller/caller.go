@@ -1,5 +1,6 @@
-// Package caller makes calls as one workload of the mesh: with grpc-go's real
-// xDS client, which istiod configures by the workload's identity.
+// Package caller makes calls as one workload of the mesh: with grpc-go's xDS
+// client, which istiod configures by the workload's identity, or from inside of
+// a pod, whose sidecar sees them.
 package caller
 
 import (
@@ -24,18 +25,25 @@ import (
 
 // Calls says what to call and how often.
 type Calls struct {
-	// Target is HOST:PORT.
-	Target  string
+	// Target is HOST:PORT; for gRPC it may begin with a scheme of grpc-go.
+	Target string
+	// Method, Path and Connect are of HTTP only. Connect is the HOST:PORT that
+	// is connected to; empty for the target.
+	Method  string
+	Path    string
+	Connect string
 	Headers map[string]string
 	Count   int
-	// Rate is calls per second; a call does not wait for the one before.
+	// Rate is in calls per second; a call does not wait for the one before.
 	Rate    float64
 	Timeout time.Duration
 }
 
-// Result is what came of the calls.
+// Result is the result of the calls.
 type Result struct {
-	Calls int            `json:"calls"`
+	Calls int `json:"calls"`
+	// Codes counts the calls by gRPC's code or HTTP's status; TIMEOUT and ERROR
+	// are those without an answer.
 	Codes map[string]int `json:"codes"`
 	// Injected counts the calls that a fault aborted or delayed.
 	Injected int     `json:"injected"`
@@ -53,23 +61,27 @@ type Latency struct {
 // cannot be reached is called all the same: that is a result too.
 const connectTimeout = 5 * time.Second
 
-// outcome is what came of one call.
+// outcome is the result of one call.
 type outcome struct {
 	code     string
 	injected bool
 	took     time.Duration
 }
 
-// Make makes the calls. It calls the health service, which every gRPC server
-// of the sandbox has.
-func Make(ctx context.Context, calls Calls) (Result, error) {
-	conn, err := grpc.NewClient("xds:///"+calls.Target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStatsHandler(telemetry.DelayDetector{}))
+// MakeGRPC calls the health service, which every gRPC server of the sandbox has.
+func MakeGRPC(ctx context.Context, calls Calls) (Result, error) {
+	conn, err := grpc.NewClient(calls.Target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStatsHandler(telemetry.DelayDetector{}))
 	if err != nil {
 		return Result{}, fmt.Errorf("dial %s: %w", calls.Target, err)
 	}
 	defer conn.Close() //nolint:errcheck // the program ends
 	connect(ctx, conn)
 	client := healthpb.NewHealthClient(conn)
+	return spread(ctx, calls, func(ctx context.Context) outcome { return call(ctx, client, calls) })
+}
+
+// spread makes the calls at their rate.
+func spread(ctx context.Context, calls Calls, call func(context.Context) outcome) (Result, error) {
 	outcomes := make([]outcome, calls.Count)
 	var running sync.WaitGroup
 	start := time.Now()
@@ -82,7 +94,11 @@ func Make(ctx context.Context, calls Calls) (Result, error) {
 			return Result{}, ctx.Err()
 		case <-timer.C:
 		}
-		running.Go(func() { outcomes[i] = call(ctx, client, calls) })
+		running.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, calls.Timeout)
+			defer cancel()
+			outcomes[i] = call(ctx)
+		})
 	}
 	running.Wait()
 	return summarize(outcomes), nil
@@ -101,13 +117,12 @@ func connect(ctx context.Context, conn *grpc.ClientConn) {
 }
 
 func call(ctx context.Context, client healthpb.HealthClient, calls Calls) outcome {
-	ctx, cancel := context.WithTimeout(ctx, calls.Timeout)
-	defer cancel()
 	ctx = metadata.NewOutgoingContext(ctx, metadata.New(calls.Headers))
 	ctx, timing := telemetry.WithTiming(ctx)
 	start := time.Now()
 	_, err := client.Check(ctx, &healthpb.HealthCheckRequest{})
-	return outcome{codeName(err), timing.Flags(err) != "-", time.Since(start)}
+	injected := timing.Flags(err) != "-" || strings.Contains(status.Convert(err).Message(), abortBody)
+	return outcome{codeName(err), injected, time.Since(start)}
 }
 
 // codeName writes a status as gRPC's specification does: UNAVAILABLE.
@@ -141,7 +156,7 @@ func summarize(outcomes []outcome) Result {
 	return result
 }
 
-// quantile gives the smallest duration that at least the share q does not
+// quantile returns the smallest duration that at least the share q does not
 // exceed, in milliseconds.
 func quantile(sorted []time.Duration, q float64) float64 {
 	if len(sorted) == 0 {

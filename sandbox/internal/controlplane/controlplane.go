@@ -1,6 +1,6 @@
 // Package controlplane starts a real mesh on one machine: etcd,
-// kube-apiserver, kube-controller-manager, istiod, Prometheus and the shop,
-// each in a process of its own that listens on loopback only.
+// kube-apiserver, kube-controller-manager, istiod, Prometheus and the shop, each
+// in a separate process.
 package controlplane
 
 import (
@@ -33,9 +33,12 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/squall-chaos/squall/sandbox/internal/audit"
+	"github.com/squall-chaos/squall/sandbox/internal/httpshop"
 	"github.com/squall-chaos/squall/sandbox/internal/identity"
 	"github.com/squall-chaos/squall/sandbox/internal/kube"
+	"github.com/squall-chaos/squall/sandbox/internal/kubelet"
 	"github.com/squall-chaos/squall/sandbox/internal/layout"
+	"github.com/squall-chaos/squall/sandbox/internal/network"
 	"github.com/squall-chaos/squall/sandbox/internal/process"
 	"github.com/squall-chaos/squall/sandbox/internal/shop"
 )
@@ -46,47 +49,71 @@ const (
 	pollInterval = 50 * time.Millisecond
 )
 
-// controllers are those that a heartbeat needs, and those without which
-// namespaces would not work.
+// controllers are what a heartbeat needs, and what namespaces need to work.
 const controllers = "job-controller,ttl-after-finished-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller"
 
 // crdFile holds Istio's CRDs.
 const crdFile = "charts/base/files/crd-all.gen.yaml"
 
-// Mesh is a sandbox in progress.
-type Mesh struct {
-	dir   layout.Dir
-	bin   string
-	shop  bool
-	log   io.Writer
-	group *process.Group
-	admin *rest.Config
-	kube  *kube.Client
-	dead  net.Listener
+// Options say what a sandbox has.
+type Options struct {
+	Dir layout.Dir
+	// Shop says that the shop runs.
+	Shop bool
+	// Sidecars is nil for a sandbox whose workloads have none.
+	Sidecars *Sidecars
+	// Log takes the progress.
+	Log io.Writer
 }
 
-// New prepares a sandbox in a folder. The programs stand beside this one.
-func New(dir layout.Dir, withShop bool, log io.Writer) (*Mesh, error) {
+// Mesh is a running sandbox.
+type Mesh struct {
+	Options
+
+	dir     layout.Dir
+	bin     string
+	group   *process.Group
+	admin   *rest.Config
+	kube    *kube.Client
+	dead    net.Listener
+	node    *network.Node
+	kubelet *kubelet.Kubelet
+}
+
+// New prepares a sandbox. The programs are in the directory of the running one.
+func New(options Options) (*Mesh, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("the sandbox's own path: %w", err)
+		return nil, fmt.Errorf("path of the program: %w", err)
 	}
-	return &Mesh{dir: dir, bin: filepath.Dir(self), shop: withShop, log: log, group: process.NewGroup(dir)}, nil
+	return &Mesh{Options: options, dir: options.Dir, bin: filepath.Dir(self), group: process.NewGroup(options.Dir, options.Sidecars == nil)}, nil
 }
 
 // Start starts everything and returns when all of it answers.
 func (m *Mesh) Start(ctx context.Context) error {
-	listeners := layout.ControlPlane()
-	if m.shop {
-		listeners = append(listeners, shop.Listeners()...)
+	steps := m.proxylessSteps()
+	if m.Sidecars != nil {
+		steps = m.sidecarSteps()
 	}
-	if err := layout.CheckFree(listeners); err != nil {
-		return err
+	for _, step := range steps {
+		start := time.Now()
+		if err := m.orDeath(ctx, step.do); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		fmt.Fprintf(m.Log, "sandbox: %s (%.1fs)\n", step.name, time.Since(start).Seconds())
 	}
-	for _, step := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
+	return nil
+}
+
+// step is a part of the start.
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (m *Mesh) proxylessSteps() []step {
+	return []step{
+		{"addresses", m.checkFree},
 		{"files", m.writeFiles},
 		{"blackhole", m.startBlackhole},
 		{"etcd", m.startEtcd},
@@ -95,14 +122,16 @@ func (m *Mesh) Start(ctx context.Context) error {
 		{"kube-controller-manager, istiod, Prometheus", m.startControllers},
 		{"the shop", m.startShop},
 		{"heartbeats", m.proveHeartbeat},
-	} {
-		start := time.Now()
-		if err := m.orDeath(ctx, step.do); err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
-		}
-		fmt.Fprintf(m.log, "sandbox: %s (%.1fs)\n", step.name, time.Since(start).Seconds())
 	}
-	return nil
+}
+
+// checkFree returns an error if another program listens where the sandbox will.
+func (m *Mesh) checkFree(context.Context) error {
+	listeners := layout.ControlPlane()
+	if m.Shop {
+		listeners = append(listeners, shop.Listeners()...)
+	}
+	return layout.CheckFree(listeners)
 }
 
 // orDeath does one step, which fails as soon as a child has ended.
@@ -128,7 +157,7 @@ func (m *Mesh) orDeath(ctx context.Context, step func(context.Context) error) er
 	return err
 }
 
-// Died gives the first part that has ended by itself.
+// Died returns a channel with the first part that has ended by itself.
 func (m *Mesh) Died() <-chan error { return m.group.Died() }
 
 // Stop stops everything that was started, in reverse order.
@@ -140,9 +169,9 @@ func (m *Mesh) Stop() error {
 	return errors.Join(errs...)
 }
 
-// writeFiles makes a fresh folder: certificates, tokens, configuration.
+// writeFiles writes a fresh directory: certificates, tokens, configuration.
 func (m *Mesh) writeFiles(context.Context) error {
-	for _, name := range []string{"etcd", "certs", "prometheus", "logs"} {
+	for _, name := range []string{"etcd", "certs", "prometheus", "pods", "logs"} {
 		if err := errors.Join(os.RemoveAll(m.dir.Path(name)), os.MkdirAll(m.dir.Path(name), 0o750)); err != nil {
 			return err
 		}
@@ -165,13 +194,13 @@ func (m *Mesh) writeFiles(context.Context) error {
 		m.write("service-account.key", pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
 		m.write("service-account.pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
 		m.write("tokens.csv", []byte(adminToken+",admin,admin,system:masters\n"+restrictedToken+",restricted,restricted\n")),
-		m.write("mesh.yaml", []byte("rootNamespace: istio-system\ntrustDomain: cluster.local\n")),
+		m.write("mesh.yaml", m.meshConfig()),
 		m.write("audit.yaml", []byte(audit.Policy)),
 		m.write("prometheus.yaml", m.prometheusConfig()),
-		m.write("alerts.yaml", shop.Alerts),
-		m.write("env", fmt.Appendf(nil, "export KUBECONFIG=%s\nexport SQUALL_PROMETHEUS=http://%s\nexport SQUALL_BLACKHOLE_ADDRESS=%s\n",
-			shellQuote(m.dir.Kubeconfig()), layout.Prometheus, hostOf(layout.Blackhole))),
-		m.writeKubeconfig(restrictedToken),
+		m.write("alerts.yaml", m.alerts()),
+		m.write("env", m.env()),
+		m.writeKubeconfig(m.dir.Kubeconfig(), m.publicAPIServer(), restrictedToken),
+		m.writeKubeconfig(m.dir.NodeKubeconfig(), layout.APIServer, restrictedToken),
 	)
 }
 
@@ -179,26 +208,70 @@ func (m *Mesh) write(name string, content []byte) error {
 	return os.WriteFile(m.dir.Path(name), content, 0o600)
 }
 
-func (m *Mesh) writeKubeconfig(restrictedToken string) error {
+// publicAPIServer returns the address of the API server on the host.
+func (m *Mesh) publicAPIServer() string {
+	if m.Sidecars != nil {
+		return m.Sidecars.APIServer
+	}
+	return layout.APIServer
+}
+
+// env returns the shell script that points programs on the host at the sandbox.
+func (m *Mesh) env() []byte {
+	lines := []string{"KUBECONFIG=" + shellQuote(m.dir.Kubeconfig())}
+	if m.Sidecars != nil {
+		// The default address for blackholes answers nothing there either.
+		lines = append(lines, "SQUALL_PROMETHEUS=http://"+m.Sidecars.Prometheus)
+	} else {
+		lines = append(lines, "SQUALL_PROMETHEUS=http://"+layout.Prometheus, "SQUALL_BLACKHOLE_ADDRESS="+hostOf(layout.Blackhole))
+	}
+	var script []byte
+	for _, line := range lines {
+		script = fmt.Appendf(script, "export %s\n", line)
+	}
+	return script
+}
+
+// meshConfig returns Istio's mesh configuration.
+func (m *Mesh) meshConfig() []byte {
+	if m.Sidecars != nil {
+		return sidecarMeshConfig()
+	}
+	return []byte("rootNamespace: istio-system\ntrustDomain: cluster.local\n")
+}
+
+// alerts returns the alerting rules of the shop.
+func (m *Mesh) alerts() []byte {
+	if m.Sidecars != nil {
+		return httpshop.Alerts
+	}
+	return shop.Alerts
+}
+
+func (m *Mesh) writeKubeconfig(file, server, restrictedToken string) error {
 	config := api.NewConfig()
-	config.Clusters["sandbox"] = &api.Cluster{Server: m.admin.Host, CertificateAuthority: m.admin.CAFile}
+	config.Clusters["sandbox"] = &api.Cluster{Server: "https://" + server, CertificateAuthority: m.admin.CAFile}
 	for context, token := range map[string]string{"sandbox": m.admin.BearerToken, "restricted": restrictedToken} {
 		config.AuthInfos[context] = &api.AuthInfo{Token: token}
 		config.Contexts[context] = &api.Context{Cluster: "sandbox", AuthInfo: context}
 	}
 	config.CurrentContext = "sandbox"
-	return clientcmd.WriteToFile(*config, m.dir.Kubeconfig())
+	return clientcmd.WriteToFile(*config, file)
 }
 
 func (m *Mesh) prometheusConfig() []byte {
 	targets := []string{layout.IstiodMonitoring}
-	if m.shop {
+	if m.Shop && m.Sidecars == nil {
 		for _, w := range shop.Workloads() {
 			targets = append(targets, layout.Metrics(w.IP))
 		}
 	}
 	encoded, _ := json.Marshal(targets) // strings always encode; JSON is YAML
-	return fmt.Appendf(nil, "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nrule_files: [alerts.yaml]\nscrape_configs:\n- job_name: sandbox\n  static_configs:\n  - targets: %s\n", encoded)
+	config := fmt.Appendf(nil, "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nrule_files: [alerts.yaml]\nscrape_configs:\n- job_name: sandbox\n  static_configs:\n  - targets: %s\n", encoded)
+	if m.Sidecars != nil {
+		config = append(config, sidecarScrapes...)
+	}
+	return config
 }
 
 func token() string {
@@ -225,7 +298,7 @@ func (m *Mesh) startBlackhole(ctx context.Context) error {
 			conn, err := listener.Accept()
 			if err != nil {
 				for _, c := range held {
-					_ = c.Close() // nobody reads the other end any more
+					_ = c.Close() // the caller has gone
 				}
 				return
 			}
@@ -237,7 +310,15 @@ func (m *Mesh) startBlackhole(ctx context.Context) error {
 
 // start starts a component of the multi-call binary.
 func (m *Mesh) start(component string, env []string, args ...string) error {
-	return m.group.Start(component, append([]string{"HOME=" + string(m.dir), "PATH=/usr/bin:/bin"}, env...), filepath.Join(m.bin, "sandbox-controlplane"), append([]string{component}, args...)...)
+	return m.run(process.Program{
+		Name: component, Path: filepath.Join(m.bin, "sandbox-controlplane"), Args: append([]string{component}, args...),
+		Env: append([]string{"HOME=" + string(m.dir), "PATH=/usr/bin:/bin"}, env...),
+	})
+}
+
+func (m *Mesh) run(p process.Program) error {
+	_, err := m.group.Start(p)
+	return err
 }
 
 func (m *Mesh) startEtcd(ctx context.Context) error {
@@ -257,13 +338,18 @@ func (m *Mesh) startAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = m.start("kube-apiserver", nil,
+	var advertised []string
+	if m.Sidecars != nil {
+		// Without it the API server looks for a default route, which the node lacks.
+		advertised = []string{"--advertise-address=" + network.NodeAddress}
+	}
+	err = m.start("kube-apiserver", nil, append(advertised,
 		"--etcd-servers=http://"+layout.EtcdClient, "--cert-dir="+m.dir.Path("certs"),
 		"--bind-address="+host, "--secure-port="+port, "--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none",
 		"--token-auth-file="+m.dir.Path("tokens.csv"), "--authorization-mode=RBAC",
 		"--audit-policy-file="+m.dir.Path("audit.yaml"), "--audit-log-path="+m.dir.AuditLog(),
 		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file="+m.dir.Path("service-account.pub"), "--service-account-signing-key-file="+m.dir.Path("service-account.key"))
+		"--service-account-key-file="+m.dir.Path("service-account.pub"), "--service-account-signing-key-file="+m.dir.Path("service-account.key"))...)
 	if err != nil {
 		return err
 	}
@@ -295,29 +381,7 @@ func (m *Mesh) startControllers(ctx context.Context) error {
 	if err := m.kube.Apply(ctx, []byte("{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}")); err != nil {
 		return err
 	}
-	host, port, err := net.SplitHostPort(layout.ControllerManager)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(
-		m.start("kube-controller-manager", nil,
-			"--kubeconfig="+m.dir.Kubeconfig(), "--service-account-private-key-file="+m.dir.Path("service-account.key"),
-			"--leader-elect=false", "--bind-address="+host, "--secure-port="+port, "--cert-dir="+m.dir.Path("certs"), "--controllers="+controllers),
-		m.start("istiod", []string{
-			"POD_NAMESPACE=istio-system", "POD_NAME=istiod", "ENABLE_CA_SERVER=false", "PILOT_CERT_PROVIDER=none", "ENABLE_LEADER_ELECTION=false",
-			"INJECT_ENABLED=false", "VALIDATION_WEBHOOK_CONFIG_NAME=", "INJECTION_WEBHOOK_CONFIG_NAME=", "PILOT_ENABLE_GATEWAY_API=false",
-			// As every installation has it; istiod then ignores the objects of other revisions.
-			"REVISION=default",
-			// By default istiod takes 25 new connections a second on two cores.
-			"PILOT_MAX_REQUESTS_PER_SECOND=1000",
-		}, "discovery", "--kubeconfig="+m.dir.Kubeconfig(), "--meshConfig="+m.dir.Path("mesh.yaml"),
-			"--httpAddr="+layout.IstiodHTTP, "--grpcAddr="+layout.IstiodXDS, "--monitoringAddr="+layout.IstiodMonitoring,
-			"--httpsAddr=", "--secureGRPCAddr=", "--ctrlz_port=0"),
-		m.group.Start("prometheus", []string{"HOME=" + string(m.dir)}, filepath.Join(m.bin, "sandbox-prometheus"),
-			"--config.file="+m.dir.Path("prometheus.yaml"), "--storage.tsdb.path="+m.dir.Path("prometheus"), "--storage.tsdb.retention.time=2h",
-			"--web.listen-address="+layout.Prometheus, "--log.level=warn"),
-	)
-	if err != nil {
+	if err := errors.Join(m.startControllerManager(), m.startIstiod(), m.startPrometheus()); err != nil {
 		return err
 	}
 	return errors.Join(
@@ -327,10 +391,55 @@ func (m *Mesh) startControllers(ctx context.Context) error {
 	)
 }
 
+func (m *Mesh) startControllerManager() error {
+	host, port, err := net.SplitHostPort(layout.ControllerManager)
+	if err != nil {
+		return err
+	}
+	names := controllers
+	if m.Sidecars != nil {
+		names += "," + podControllers
+	}
+	return m.start("kube-controller-manager", nil,
+		"--kubeconfig="+m.dir.NodeKubeconfig(), "--service-account-private-key-file="+m.dir.Path("service-account.key"),
+		"--leader-elect=false", "--bind-address="+host, "--secure-port="+port, "--cert-dir="+m.dir.Path("certs"), "--controllers="+names)
+}
+
+func (m *Mesh) startIstiod() error {
+	env := []string{
+		"POD_NAMESPACE=istio-system", "POD_NAME=istiod", "ENABLE_LEADER_ELECTION=false",
+		"INJECT_ENABLED=false", "VALIDATION_WEBHOOK_CONFIG_NAME=", "INJECTION_WEBHOOK_CONFIG_NAME=", "PILOT_ENABLE_GATEWAY_API=false",
+		// As every installation has it; istiod then ignores the objects of other revisions.
+		"REVISION=default",
+		// By default istiod takes 25 new connections a second on two cores.
+		"PILOT_MAX_REQUESTS_PER_SECOND=1000",
+	}
+	grpc, secure := layout.IstiodXDS, ""
+	if m.Sidecars != nil {
+		env = append(env, sidecarIstiod...)
+		grpc, secure = ":15010", layout.IstiodSecure
+	} else {
+		env = append(env, "ENABLE_CA_SERVER=false", "PILOT_CERT_PROVIDER=none")
+	}
+	return m.start("istiod", env, "discovery", "--kubeconfig="+m.dir.NodeKubeconfig(), "--meshConfig="+m.dir.Path("mesh.yaml"),
+		"--httpAddr="+layout.IstiodHTTP, "--grpcAddr="+grpc, "--monitoringAddr="+layout.IstiodMonitoring,
+		"--httpsAddr=", "--secureGRPCAddr="+secure, "--ctrlz_port=0")
+}
+
+func (m *Mesh) startPrometheus() error {
+	return m.run(process.Program{
+		Name: "prometheus", Path: filepath.Join(m.bin, "sandbox-prometheus"), Env: []string{"HOME=" + string(m.dir)},
+		Args: []string{
+			"--config.file=" + m.dir.Path("prometheus.yaml"), "--storage.tsdb.path=" + m.dir.Path("prometheus"), "--storage.tsdb.retention.time=2h",
+			"--web.listen-address=" + layout.Prometheus, "--log.level=warn",
+		},
+	})
+}
+
 // startShop applies the shop's objects, starts its workloads, and waits until
 // the page has stars and its load is steady in Prometheus.
 func (m *Mesh) startShop(ctx context.Context) error {
-	if !m.shop {
+	if !m.Shop {
 		return nil
 	}
 	if err := m.kube.Apply(ctx, shop.Manifests); err != nil {
@@ -341,7 +450,11 @@ func (m *Mesh) startShop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := m.group.Start(w.Name, []string{identity.BootstrapVariable + "=" + bootstrap}, filepath.Join(m.bin, "sandbox"), "workload", w.Name); err != nil {
+		err = m.run(process.Program{
+			Name: w.Name, Path: filepath.Join(m.bin, "sandbox"), Args: []string{"workload", w.Name},
+			Env: []string{identity.BootstrapVariable + "=" + bootstrap},
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -355,6 +468,11 @@ func (m *Mesh) startShop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return m.steadyLoad(ctx)
+}
+
+// steadyLoad waits until the load of the shop is steady in Prometheus.
+func (m *Mesh) steadyLoad(ctx context.Context) error {
 	return m.poll(ctx, func() error {
 		body, err := get(ctx, "http://"+layout.Prometheus+"/api/v1/query?query="+url.QueryEscape(shop.SteadyLoad), nil)
 		if err == nil && !strings.Contains(body, `"value"`) {
@@ -413,8 +531,7 @@ func (m *Mesh) poll(ctx context.Context, attempt func() error) error {
 	}
 }
 
-// get reads a URL of the sandbox's own; certificates on loopback are not
-// checked.
+// get reads a URL of the sandbox; certificates on loopback are not checked.
 func get(ctx context.Context, url string, bearer *string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

@@ -1,5 +1,5 @@
-// Package layout says where everything of a sandbox is: the addresses that
-// its processes listen on, all of them loopback, and the files in its folder.
+// Package layout says where everything of a sandbox is: the addresses that its
+// processes listen on, and the files in its directory.
 package layout
 
 import (
@@ -29,6 +29,19 @@ const (
 	Details           = "127.0.0.14:9080"
 	// Blackhole accepts connections and never answers.
 	Blackhole = "127.0.0.66:9080"
+)
+
+// Addresses of a sandbox with sidecars, in its own network.
+const (
+	// Kubelet serves the metrics of all pods.
+	Kubelet = "127.0.0.1:10250"
+	// IstiodSecure is where proxies get their configuration and certificates.
+	IstiodSecure = "10.77.0.1:15012"
+	// AccessLog is the file in a proxy's working directory that Envoy logs to.
+	AccessLog = "access.log"
+	// ControlSocket is the file in the sandbox's directory through which it
+	// takes commands.
+	ControlSocket = "control.sock"
 )
 
 // MetricsPort is where each workload serves its metrics, on its own address;
@@ -73,18 +86,24 @@ func CheckFree(listeners []Listener) error {
 	return errors.Join(taken...)
 }
 
-// Dir is a sandbox's folder.
+// Dir is the directory of a sandbox.
 type Dir string
 
 // Kubeconfig is the file with the contexts sandbox (administrator) and
 // restricted (a user without any permission).
 func (d Dir) Kubeconfig() string { return d.Path("kubeconfig") }
 
+// NodeKubeconfig is the same for the sandbox's own network.
+func (d Dir) NodeKubeconfig() string { return d.Path("node.kubeconfig") }
+
 // Env is a shell script of exports.
 func (d Dir) Env() string { return d.Path("env") }
 
-// Lock is held by the sandbox that runs in the folder, and names its pid.
+// Lock is held by the sandbox that runs in the directory, and contains its pid.
 func (d Dir) Lock() string { return d.Path("lock") }
+
+// Control is the socket through which the sandbox takes commands.
+func (d Dir) Control() string { return d.Path(ControlSocket) }
 
 // AuditLog is the API server's record of every write.
 func (d Dir) AuditLog() string { return d.Path("logs", "audit.log") }
@@ -92,7 +111,7 @@ func (d Dir) AuditLog() string { return d.Path("logs", "audit.log") }
 // Log is the output of one process.
 func (d Dir) Log(name string) string { return d.Path("logs", name+".log") }
 
-// Path names a file in the folder.
+// Path returns the path of a file in the directory.
 func (d Dir) Path(elements ...string) string {
 	return filepath.Join(append([]string{string(d)}, elements...)...)
 }

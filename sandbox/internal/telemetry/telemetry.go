@@ -1,6 +1,7 @@
-// Package telemetry gives a workload Istio's standard metrics with Istio's
-// labels, so that queries written for a real mesh work on the sandbox as they
-// are. Where a sidecar would measure, the workload's own client and server do.
+// Package telemetry computes Istio's standard metrics with Istio's labels, so
+// that queries that were written for a real mesh work on the sandbox. Proxyless
+// workloads measure their own calls; for sidecars, whose Envoy lacks Istio's
+// statistics filter, the metrics are computed from Envoy's access log.
 package telemetry
 
 import (
@@ -50,6 +51,7 @@ type Reporter struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	tcp      tcpMetrics
 	// Routed, if set, says where a call to a service was routed that no server
 	// has answered: a sidecar reports the host of the cluster that it chose.
 	Routed func(ctx context.Context, service string) string
@@ -85,6 +87,17 @@ func peerOf(w identity.Workload) peer {
 	return peer{w.Name, w.Namespace, w.Labels["app"], w.Labels["version"]}
 }
 
+// service is a service as istiod describes it to a proxy.
+type service struct{ host, name, namespace string }
+
+// serviceOf returns the service of a host whose first two labels are its name
+// and its namespace.
+func serviceOf(host string) service {
+	name, rest, _ := strings.Cut(host, ".")
+	namespace, _, _ := strings.Cut(rest, ".")
+	return service{host, name, namespace}
+}
+
 func (p peer) String() string {
 	return strings.Join([]string{p.workload, p.namespace, p.app, p.version}, "/")
 }
@@ -100,12 +113,14 @@ func parsePeer(values []string) peer {
 	return peer{parts[0], parts[1], parts[2], parts[3]}
 }
 
-// call is one finished call, as its metrics tell it.
+// call is one finished request or connection.
 type call struct {
 	reporter    string
 	source      peer
 	destination peer
-	service     string // the fully qualified host
+	service     service
+	principals  [2]string // of source and destination; empty if unknown
+	security    string    // empty for the default of the reporter
 	protocol    string
 	httpCode    int
 	grpcStatus  string
@@ -113,25 +128,39 @@ type call struct {
 	took        time.Duration
 }
 
-func (r *Reporter) report(c call) {
-	name, namespace, _ := strings.Cut(c.service, ".")
-	namespace, _, _ = strings.Cut(namespace, ".")
-	security := "none"
-	if c.reporter == "source" {
+// labels returns the labels that requests and connections have in common.
+func (c call) labels() prometheus.Labels {
+	security := c.security
+	switch {
+	case security != "":
+	case c.reporter == "source":
 		security = "unknown"
+	default:
+		security = "none"
 	}
-	labels := prometheus.Labels{
+	principal := func(p string) string {
+		if p == "" {
+			return "unknown"
+		}
+		return p
+	}
+	return prometheus.Labels{
 		"reporter":        c.reporter,
-		"source_workload": c.source.workload, "source_workload_namespace": c.source.namespace, "source_principal": "unknown",
+		"source_workload": c.source.workload, "source_workload_namespace": c.source.namespace, "source_principal": principal(c.principals[0]),
 		"source_app": c.source.app, "source_version": c.source.version, "source_cluster": "Kubernetes",
 		"source_canonical_service": c.source.app, "source_canonical_revision": c.source.version,
-		"destination_workload": c.destination.workload, "destination_workload_namespace": c.destination.namespace, "destination_principal": "unknown",
+		"destination_workload": c.destination.workload, "destination_workload_namespace": c.destination.namespace, "destination_principal": principal(c.principals[1]),
 		"destination_app": c.destination.app, "destination_version": c.destination.version, "destination_cluster": "Kubernetes",
 		"destination_canonical_service": c.destination.app, "destination_canonical_revision": c.destination.version,
-		"destination_service": c.service, "destination_service_name": name, "destination_service_namespace": namespace,
-		"request_protocol": c.protocol, "response_code": strconv.Itoa(c.httpCode), "grpc_response_status": c.grpcStatus,
-		"response_flags": c.flags, "connection_security_policy": security,
+		"destination_service": c.service.host, "destination_service_name": c.service.name, "destination_service_namespace": c.service.namespace,
+		"request_protocol": c.protocol, "response_flags": c.flags, "connection_security_policy": security,
 	}
+}
+
+// report counts a request.
+func (r *Reporter) report(c call) {
+	labels := c.labels()
+	labels["response_code"], labels["grpc_response_status"] = strconv.Itoa(c.httpCode), c.grpcStatus
 	r.requests.With(labels).Inc()
 	r.duration.With(labels).Observe(float64(c.took) / float64(time.Millisecond))
 }
@@ -148,14 +177,14 @@ func (r *Reporter) DialOptions(service string) []grpc.DialOption {
 			start := time.Now()
 			err := invoke(ctx, method, request, reply, conn, append(options, grpc.Header(&header))...)
 			c := call{
-				reporter: "source", source: peerOf(r.self), destination: parsePeer(header.Get(peerHeader)), service: service,
+				reporter: "source", source: peerOf(r.self), destination: parsePeer(header.Get(peerHeader)), service: serviceOf(service),
 				protocol: "grpc", httpCode: http.StatusOK, grpcStatus: strconv.Itoa(int(status.Code(err))),
 				flags: timing.Flags(err), took: time.Since(start),
 			}
 			if c.flags == "-" && len(header) == 0 {
 				c.flags = unanswered(err)
 				if c.flags != "-" && r.Routed != nil {
-					c.service = r.Routed(ctx, service)
+					c.service = serviceOf(r.Routed(ctx, service))
 				}
 			}
 			if strings.Contains(c.flags, "FI") {
@@ -180,7 +209,7 @@ func (r *Reporter) ServerOptions(service string) []grpc.ServerOption {
 		reply, err := handle(ctx, request)
 		incoming, _ := metadata.FromIncomingContext(ctx)
 		r.report(call{
-			reporter: "destination", source: parsePeer(incoming.Get(peerHeader)), destination: peerOf(r.self), service: service,
+			reporter: "destination", source: parsePeer(incoming.Get(peerHeader)), destination: peerOf(r.self), service: serviceOf(service),
 			protocol: "grpc", httpCode: http.StatusOK, grpcStatus: strconv.Itoa(int(status.Code(err))), flags: "-", took: time.Since(start),
 		})
 		return reply, err
@@ -195,7 +224,7 @@ func (r *Reporter) Server(service string, next http.Handler) http.Handler {
 		recorder := &statusRecorder{ResponseWriter: w, code: http.StatusOK}
 		next.ServeHTTP(recorder, request)
 		r.report(call{
-			reporter: "destination", source: parsePeer(request.Header.Values(peerHeader)), destination: peerOf(r.self), service: service,
+			reporter: "destination", source: parsePeer(request.Header.Values(peerHeader)), destination: peerOf(r.self), service: serviceOf(service),
 			protocol: "http", httpCode: recorder.code, flags: "-", took: time.Since(start),
 		})
 	})
@@ -210,7 +239,7 @@ func (r *Reporter) Transport(service string, next http.RoundTripper) http.RoundT
 		request.Header.Set(peerHeader, peerOf(r.self).String())
 		start := time.Now()
 		response, err := next.RoundTrip(request)
-		c := call{reporter: "source", source: peerOf(r.self), destination: unknown, service: service, protocol: "http", flags: "-"}
+		c := call{reporter: "source", source: peerOf(r.self), destination: unknown, service: serviceOf(service), protocol: "http", flags: "-"}
 		switch {
 		case err == nil:
 			c.httpCode, c.destination = response.StatusCode, parsePeer(response.Header.Values(peerHeader))
