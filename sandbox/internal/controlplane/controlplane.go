@@ -45,7 +45,7 @@ import (
 
 // The bounds on how long a part may take to answer.
 const (
-	readyTimeout = 60 * time.Second
+	readyTimeout = 2 * time.Minute
 	pollInterval = 50 * time.Millisecond
 )
 

@@ -30,7 +30,7 @@ import (
 const NodeName = "sandbox"
 
 // readyTimeout is how long a container may take until it answers.
-const readyTimeout = 60 * time.Second
+const readyTimeout = 2 * time.Minute
 
 // Programs are the paths of what pods run.
 type Programs struct {
