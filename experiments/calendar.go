@@ -10,13 +10,15 @@ import (
 
 	"github.com/robfig/cron/v3"
 	"gopkg.in/yaml.v3"
+
+	"github.com/squall-chaos/squall/experiments/strictyaml"
 )
 
 // Window is a time of day on some days of the week: Mon-Fri 09:30-16:30.
 type Window struct {
 	text string
 	days [7]bool // from Sunday on
-	// from and to are minutes of the day; to is not inside any more.
+	// from and to are minutes of the day; to is not part of the window.
 	from, to int
 }
 
@@ -24,7 +26,7 @@ const windowRemedy = "write it as Mon-Fri 09:30-16:30, Sat,Sun 10:00-12:00 or 08
 
 var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"} //nolint:gochecknoglobals // a constant list
 
-// MarshalText gives the window as it was written.
+// MarshalText returns the window as it was written.
 func (w Window) MarshalText() ([]byte, error) { return []byte(w.text), nil }
 
 // UnmarshalText reads a window.
@@ -59,11 +61,11 @@ func (w *Window) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func (w *Window) decodeNode(l *loader, node *yaml.Node, path string) {
-	decodeText(l, node, path, w, "a window", windowRemedy)
+func (w *Window) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
+	l.Text(node, path, w, "a window", windowRemedy)
 }
 
-// Contains reports whether a time, in its own zone, is inside the window.
+// Contains reports whether a time, in its zone, is inside the window.
 func (w Window) Contains(t time.Time) bool {
 	minute := t.Hour()*60 + t.Minute()
 	return w.days[t.Weekday()] && minute >= w.from && minute < w.to
@@ -109,7 +111,7 @@ type Dates struct {
 	first, last string // in a form that sorts
 }
 
-// MarshalText gives the dates as they were written.
+// MarshalText returns the dates as they were written.
 func (d Dates) MarshalText() ([]byte, error) { return []byte(d.text), nil }
 
 // UnmarshalText reads a date or a range.
@@ -126,21 +128,21 @@ func (d *Dates) UnmarshalText(text []byte) error {
 	if last < first {
 		return fmt.Errorf("%s is before %s", last, first)
 	}
-	*d = Dates{string(text), first, last}
+	*d = Dates{text: string(text), first: first, last: last}
 	return nil
 }
 
-func (d *Dates) decodeNode(l *loader, node *yaml.Node, path string) {
-	decodeText(l, node, path, d, "dates", "write 2026-12-24, or 2026-12-21/2027-01-04 for a range")
+func (d *Dates) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
+	l.Text(node, path, d, "dates", "write 2026-12-24, or 2026-12-21/2027-01-04 for a range")
 }
 
-// Contains reports whether a time, in its own zone, is on one of the dates.
+// Contains reports whether a time, in its zone, is on one of the dates.
 func (d Dates) Contains(t time.Time) bool {
 	date := t.Format(time.DateOnly)
 	return date >= d.first && date <= d.last
 }
 
-// Location gives the schedule's time zone.
+// Location returns the schedule's time zone.
 func (s Schedule) Location() (*time.Location, error) { return time.LoadLocation(s.TimeZone) }
 
 // ParseCron parses the cron expression, in the schedule's time zone.
@@ -148,29 +150,28 @@ func (s Schedule) ParseCron() (cron.Schedule, error) {
 	return cron.ParseStandard("CRON_TZ=" + s.TimeZone + " " + s.Cron)
 }
 
-// Permits reports whether a run may start at a time, and when not, why.
-func (s Schedule) Permits(t time.Time) (bool, string) {
+// Permits returns why a run may not start at a time, and nil if it may.
+func (s Schedule) Permits(t time.Time) error {
 	location, err := s.Location()
 	if err != nil {
-		return false, err.Error()
+		return err
 	}
 	return s.permits(t.In(location))
 }
 
-// permits is Permits for a time in the schedule's own zone.
-func (s Schedule) permits(t time.Time) (bool, string) {
+// permits is Permits for a time in the schedule's zone.
+func (s Schedule) permits(t time.Time) error {
 	if dates, excepted := s.Excepted(t); excepted {
-		return false, fmt.Sprintf("%s is excepted by %s", t.Format(time.DateOnly), dates.text)
+		return fmt.Errorf("%s is excluded by %s", t.Format(time.DateOnly), dates.text)
 	}
 	if !s.InWindows(t) {
-		return false, fmt.Sprintf("%s is outside the windows", t.Format("Mon 15:04 MST"))
+		return fmt.Errorf("%s is outside the windows", t.Format("Mon 15:04 MST"))
 	}
-	return true, ""
+	return nil
 }
 
-// Excepted gives the first of the excepted dates that a time, in its own zone,
-// is on.
-func (s Schedule) Excepted(t time.Time) (Dates, bool) {
+// Excepted returns the first of the excluded dates that a time, in its zone, is on.
+func (s Schedule) Excepted(t time.Time) (d Dates, ok bool) {
 	i := slices.IndexFunc(s.Except, func(d Dates) bool { return d.Contains(t) })
 	if i < 0 {
 		return Dates{}, false
@@ -178,8 +179,8 @@ func (s Schedule) Excepted(t time.Time) (Dates, bool) {
 	return s.Except[i], true
 }
 
-// InWindows reports whether a time, in its own zone, is inside a window; with
-// no windows every time is.
+// InWindows reports whether a time, in its zone, is inside a window. Without windows
+// every time is.
 func (s Schedule) InWindows(t time.Time) bool {
 	return len(s.Windows) == 0 || slices.ContainsFunc(s.Windows, func(w Window) bool { return w.Contains(t) })
 }

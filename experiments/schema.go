@@ -14,18 +14,18 @@ import (
 	"github.com/invopop/jsonschema"
 )
 
-// source is where the format's types and their comments stand: the comments
-// are the descriptions of the schema and of the reference pages.
+// source has the types of the format and their comments, which are the descriptions
+// in the schema and in the reference pages.
 //
 //go:embed experiment.go
 var source string
 
-// SchemaID names the schema.
+// SchemaID is the identifier of the schema.
 const SchemaID = "https://squall.dev/schema/v1alpha1/experiment.json"
 
-// Schema gives the JSON Schema (2020-12) of an experiment document, made from
-// the same types that Load fills. What it accepts may still contradict itself;
-// what it refuses, Load refuses too.
+// Schema returns the JSON Schema (2020-12) of an experiment document, made from the
+// types in this package. files.Load refuses every document that the schema refuses,
+// and some more.
 func Schema() ([]byte, error) {
 	comments, err := fieldComments()
 	if err != nil {
@@ -48,8 +48,8 @@ func Schema() ([]byte, error) {
 	return append(encoded, '\n'), nil
 }
 
-// fieldComments gives the comment of each type, by "Type.", and of each field,
-// by "Type.Field", as one line.
+// fieldComments returns the comment of each type, by "Type.", and of each field, by
+// "Type.Field", as one line.
 func fieldComments() (map[string]string, error) {
 	file, err := parser.ParseFile(token.NewFileSet(), "experiment.go", source, parser.ParseComments)
 	if err != nil {
@@ -84,7 +84,8 @@ func fieldComments() (map[string]string, error) {
 
 const durationPattern = `^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*$`
 
-// valueSchema describes the types that read themselves.
+// valueSchema returns the schema of the types that decode themselves, and nil for
+// other types.
 func valueSchema(t reflect.Type) *jsonschema.Schema {
 	text := func(pattern string, examples ...any) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "string", Pattern: pattern, Examples: examples}
@@ -103,7 +104,7 @@ func valueSchema(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Bound]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "number"}, text(durationPattern, "800ms")}}
 	case reflect.TypeFor[Percentage]():
-		share := &jsonschema.Schema{Type: "number", Minimum: json.Number(strconv.FormatFloat(smallestPercentage, 'f', -1, 64)), Maximum: "100"}
+		share := &jsonschema.Schema{Type: "number", Minimum: json.Number(strconv.FormatFloat(SmallestPercentage, 'f', -1, 64)), Maximum: "100"}
 		wrapped := jsonschema.NewProperties()
 		wrapped.Set("value", share)
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{share, {Type: "object", Properties: wrapped, Required: []string{"value"}, AdditionalProperties: jsonschema.FalseSchema}}}

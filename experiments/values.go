@@ -9,13 +9,15 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/squall-chaos/squall/experiments/strictyaml"
 )
 
 // Duration is a length of time, written as Go writes it: 90s, 1m30s.
 type Duration struct{ time.Duration }
 
-// String gives the duration in Go's notation, without parts that are zero:
-// 2m instead of 2m0s.
+// String returns the duration in Go's notation without parts that are zero: 2m, not
+// 2m0s.
 func (d Duration) String() string {
 	text := d.Duration.String()
 	for _, zero := range []string{"0s", "0m"} {
@@ -26,10 +28,10 @@ func (d Duration) String() string {
 	return text
 }
 
-// MarshalText gives the duration in Go's notation.
+// MarshalText returns the duration in Go's notation.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads Go's notation, as journals hold it.
+// UnmarshalText reads Go's notation, which journals have.
 func (d *Duration) UnmarshalText(text []byte) (err error) {
 	d.Duration, err = time.ParseDuration(string(text))
 	return err
@@ -37,65 +39,60 @@ func (d *Duration) UnmarshalText(text []byte) (err error) {
 
 const durationRemedy = "write a number with a unit (ms, s, m, h), such as 30s or 1m30s"
 
-func (d *Duration) decodeNode(l *loader, node *yaml.Node, path string) {
+func (d *Duration) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
 	if node.Kind != yaml.ScalarNode || node.Tag != "!!str" {
 		remedy := durationRemedy
 		if node.Tag == "!!int" {
 			remedy = fmt.Sprintf("write %ss for seconds", node.Value)
 		}
-		l.problem(path, fmt.Sprintf("want a duration, found %s", describe(node)), remedy)
+		l.Report(path, fmt.Sprintf("want a duration, found %s", strictyaml.Describe(node)), remedy)
 		return
 	}
 	parsed, err := time.ParseDuration(node.Value)
 	if err != nil {
-		l.problem(path, fmt.Sprintf("%q is not a duration", node.Value), durationRemedy)
+		l.Report(path, fmt.Sprintf("%q is not a duration", node.Value), durationRemedy)
 		return
 	}
 	d.Duration = parsed
 }
 
-func (m *StringMatch) decodeNode(l *loader, node *yaml.Node, path string) {
+func (m *StringMatch) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
 	if node.Kind == yaml.ScalarNode && node.Tag == "!!str" {
-		l.problem(path, fmt.Sprintf("want one of exact, prefix and regex, found %s", describe(node)), fmt.Sprintf("write {exact: %s}", node.Value))
+		l.Report(path, fmt.Sprintf("want one of exact, prefix and regex, found %s", strictyaml.Describe(node)), fmt.Sprintf("write {exact: %s}", node.Value))
 		return
 	}
 	type fields StringMatch
-	l.decodeInto(node, path, (*fields)(m))
+	l.DecodeInto(node, path, (*fields)(m))
 }
 
 // Percentage is a share of requests, 0.0001 to 100. A file may write it as a
 // number or, as Istio does, as {value: number}.
 type Percentage float64
 
-func (p *Percentage) decodeNode(l *loader, node *yaml.Node, path string) {
+// SmallestPercentage is the finest percentage that Istio has: it multiplies by 10,000
+// and truncates (pilot/pkg/networking/core/route, TranslateFault).
+const SmallestPercentage = 0.0001
+
+func (p *Percentage) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
 	if node.Kind == yaml.MappingNode {
 		var wrapped struct {
 			Value *float64 `json:"value"`
 		}
-		l.decodeInto(node, path, &wrapped)
+		l.DecodeInto(node, path, &wrapped)
 		switch {
 		case wrapped.Value != nil:
 			*p = Percentage(*wrapped.Value)
 		default:
-			*p = Percentage(math.NaN()) // reported as missing its value
+			*p = Percentage(math.NaN()) // reported as a missing value
 		}
 		return
 	}
-	value, ok := number(node)
+	value, ok := strictyaml.Number(node)
 	if !ok {
-		l.problem(path, fmt.Sprintf("want a number from 0.0001 to 100, found %s", describe(node)), "write 50 for half of the requests, without a percent sign or quotes")
+		l.Report(path, fmt.Sprintf("want a number from 0.0001 to 100, found %s", strictyaml.Describe(node)), "write 50 for half of the requests, without a percent sign or quotes")
 		return
 	}
 	*p = Percentage(value)
-}
-
-// number reads a finite number.
-func number(node *yaml.Node) (float64, bool) {
-	if node.Kind != yaml.ScalarNode || node.Tag != "!!int" && node.Tag != "!!float" {
-		return 0, false
-	}
-	value, err := strconv.ParseFloat(node.Value, 64)
-	return value, err == nil && decimal.MatchString(node.Value)
 }
 
 // Bound is one end of a tolerance: a number or, for a latency, a duration.
@@ -104,11 +101,11 @@ type Bound struct {
 	duration time.Duration
 }
 
-// Number makes a bound of a number.
+// Number returns a bound that is a number.
 func Number(n float64) *Bound { return &Bound{number: n} }
 
-// Value is the bound as a number; a duration counts in milliseconds, the unit
-// of Istio's metrics.
+// Value returns the bound as a number; a duration in milliseconds, the unit of
+// Istio's metrics.
 func (b Bound) Value() float64 {
 	if b.duration != 0 {
 		return float64(b.duration) / float64(time.Millisecond)
@@ -116,7 +113,10 @@ func (b Bound) Value() float64 {
 	return b.number
 }
 
-// MarshalJSON gives the bound as it was written.
+// Duration returns the bound if it is a duration, and 0 if it is a number.
+func (b Bound) Duration() time.Duration { return b.duration }
+
+// MarshalJSON returns the bound as it was written.
 func (b Bound) MarshalJSON() ([]byte, error) {
 	if b.duration != 0 {
 		return json.Marshal(b.duration.String())
@@ -124,7 +124,7 @@ func (b Bound) MarshalJSON() ([]byte, error) {
 	return json.Marshal(b.number)
 }
 
-// UnmarshalJSON reads what MarshalJSON gives.
+// UnmarshalJSON reads what MarshalJSON returns.
 func (b *Bound) UnmarshalJSON(text []byte) (err error) {
 	var written string
 	if json.Unmarshal(text, &written) == nil {
@@ -134,14 +134,14 @@ func (b *Bound) UnmarshalJSON(text []byte) (err error) {
 	return json.Unmarshal(text, &b.number)
 }
 
-func (b *Bound) decodeNode(l *loader, node *yaml.Node, path string) {
-	if value, ok := number(node); ok {
+func (b *Bound) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
+	if value, ok := strictyaml.Number(node); ok {
 		b.number = value
 		return
 	}
 	duration, err := time.ParseDuration(node.Value)
 	if node.Kind != yaml.ScalarNode || node.Tag != "!!str" || err != nil || duration == 0 {
-		l.problem(path, fmt.Sprintf("want a number, found %s", describe(node)), "a latency may also have a duration, such as 800ms")
+		l.Report(path, fmt.Sprintf("want a number, found %s", strictyaml.Describe(node)), "a latency may also have a duration, such as 800ms")
 		return
 	}
 	b.duration = duration
@@ -150,7 +150,7 @@ func (b *Bound) decodeNode(l *loader, node *yaml.Node, path string) {
 // Share is a part of a whole, written in percent: 5%.
 type Share float64
 
-// MarshalText gives the share in percent.
+// MarshalText returns the share in percent.
 func (s Share) MarshalText() ([]byte, error) {
 	return []byte(strconv.FormatFloat(float64(s)*100, 'f', -1, 64) + "%"), nil
 }
@@ -162,24 +162,10 @@ func (s *Share) UnmarshalText(text []byte) error {
 	if !ok || err != nil || math.IsNaN(percent) || math.IsInf(percent, 0) {
 		return fmt.Errorf("%q is not a share in percent", text)
 	}
-	// Through decimal notation, so that the share reads back as it was written.
 	*s = Share(percent / 100)
 	return nil
 }
 
-func (s *Share) decodeNode(l *loader, node *yaml.Node, path string) {
-	decodeText(l, node, path, s, "a share in percent", "write 5% for a twentieth")
-}
-
-// textDecoder is a type that reads itself from text.
-type textDecoder interface{ UnmarshalText(text []byte) error }
-
-func decodeText(l *loader, node *yaml.Node, path string, into textDecoder, want, remedy string) {
-	if node.Kind != yaml.ScalarNode || node.Tag != "!!str" && node.Tag != "!!timestamp" {
-		l.problem(path, fmt.Sprintf("want %s, found %s", want, describe(node)), remedy)
-		return
-	}
-	if err := into.UnmarshalText([]byte(node.Value)); err != nil {
-		l.problem(path, err.Error(), remedy)
-	}
+func (s *Share) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
+	l.Text(node, path, s, "a share in percent", "write 5% for a twentieth")
 }

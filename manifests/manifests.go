@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/istio/config"
 )
 
@@ -45,16 +45,16 @@ const gatewayGroup = "gateway.networking.k8s.io"
 // namespaces exist. Files and directories whose name begins with a dot are left
 // out; a file may stand in place of the directory.
 //
-// When anything is wrong the error is of type experiments.Problems and lists
+// When anything is wrong the error is of type problem.List and lists
 // everything that is.
 func Read(root string) (config.Snapshot, error) {
 	r := &reader{snapshot: config.Defaults(), seen: map[identity]*object{}, left: maxBytes}
 	files, err := find(root)
 	if err != nil {
-		return config.Snapshot{}, experiments.Problems{{File: root, Message: "cannot be read: " + err.Error()}}
+		return config.Snapshot{}, problem.List{{File: root, Message: "cannot be read: " + err.Error()}}
 	}
 	if len(files) == 0 {
-		return config.Snapshot{}, experiments.Problems{{File: root, Message: "is a directory without any .yaml, .yml or .json file"}}
+		return config.Snapshot{}, problem.List{{File: root, Message: "is a directory without any .yaml, .yml or .json file"}}
 	}
 	for _, name := range files {
 		r.file(name)
@@ -108,7 +108,7 @@ type object struct {
 // reader fills a Snapshot.
 type reader struct {
 	snapshot config.Snapshot
-	problems experiments.Problems
+	problems problem.List
 	seen     map[identity]*object
 	// left is how many bytes may still be read.
 	left int64
@@ -119,7 +119,7 @@ type reader struct {
 // add reports a problem; line 0 means the file as a whole.
 func (r *reader) add(file string, line, column int, remedy, format string, args ...any) {
 	if len(r.problems) < maxProblems {
-		r.problems = append(r.problems, experiments.Problem{File: file, Line: line, Column: column, Message: fmt.Sprintf(format, args...), Remedy: remedy})
+		r.problems = append(r.problems, problem.Problem{File: file, Line: line, Column: column, Message: fmt.Sprintf(format, args...), Remedy: remedy})
 	}
 }
 

@@ -8,11 +8,12 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 )
 
 func benchExperiment(b *testing.B) experiments.Experiment {
 	b.Helper()
-	loaded, err := experiments.Load("bench", strings.NewReader(`apiVersion: squall.dev/v1alpha1
+	loaded, err := files.Load("bench", strings.NewReader(`apiVersion: squall.dev/v1alpha1
 kind: Experiment
 metadata: {name: outage}
 spec:

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/meshtest"
@@ -97,7 +98,7 @@ func goldenExperiment(t *testing.T, spec string) experiments.Experiment {
 	for line := range strings.Lines(spec) {
 		lines = append(lines, "  "+line)
 	}
-	loaded, err := experiments.Load("spec", strings.NewReader(`apiVersion: squall.dev/v1alpha1
+	loaded, err := files.Load("spec", strings.NewReader(`apiVersion: squall.dev/v1alpha1
 kind: Experiment
 metadata: {name: outage}
 spec:

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/mesh/meshtest"
@@ -59,7 +60,7 @@ func propertySnapshot(base *unstructured.Unstructured) config.Snapshot {
 func propertyExperiment(t *rapid.T) experiments.Experiment {
 	callers := rapid.SampledFrom([]string{"{namespace: shop}", "{namespace: shop, labels: {l1: x}}", "{namespace: shop, labels: {l1: x}}, {namespace: shop, labels: {l2: y}}"}).Draw(t, "callers")
 	match := rapid.SampledFrom([]string{"", "match: [{headers: {h1: {exact: ab}}}]", "match: [{headers: {h1: {prefix: a}}}, {uri: {exact: /a}}]", "match: [{method: {exact: a}}]"}).Draw(t, "match")
-	loaded, err := experiments.Load("property", strings.NewReader(`apiVersion: squall.dev/v1alpha1
+	loaded, err := files.Load("property", strings.NewReader(`apiVersion: squall.dev/v1alpha1
 kind: Experiment
 metadata: {name: outage}
 spec:

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
@@ -44,7 +45,7 @@ func (r *recorder) add(e event.Event) {
 // begin records the start of a run of the experiment.
 func begin(t *testing.T, file string) (*recorder, experiments.Experiment) {
 	t.Helper()
-	loaded, err := experiments.Load("test.yaml", strings.NewReader(file))
+	loaded, err := files.Load("test.yaml", strings.NewReader(file))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports"
@@ -24,7 +25,7 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // events makes a journal that begins as every journal does.
 func events(t *testing.T, more ...event.Event) []journal.Line {
 	t.Helper()
-	loaded, err := experiments.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
+	loaded, err := files.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
 kind: Experiment
 metadata: {name: outage}
 spec:

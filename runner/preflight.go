@@ -24,8 +24,8 @@ import (
 func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 	s.record.add(event.Phase{Name: event.PhasePreflight})
 	if schedule := s.experiment.Spec.Schedule; schedule != nil {
-		if permitted, reason := schedule.Permits(time.Now()); !permitted {
-			return Planned{}, refused("the schedule permits no start now: "+reason, "wait, or change spec.schedule")
+		if err := schedule.Permits(time.Now()); err != nil {
+			return Planned{}, refused("the schedule permits no start now: " + err.Error(), "wait, or change spec.schedule")
 		}
 	}
 	planned, err := s.planner.Plan(ctx, s.experiment)

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
@@ -328,7 +329,7 @@ func (r *record) Record(_ time.Time, e event.Event) error {
 
 func experiment(t *testing.T) experiments.Experiment {
 	t.Helper()
-	loaded, err := experiments.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
+	loaded, err := files.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
 kind: Experiment
 metadata: {name: outage}
 spec:

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/experiments/library"
 )
 
@@ -21,7 +21,7 @@ func TestEveryFileLoads(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer file.Close() //nolint:errcheck // embedded
-			loaded, err := experiments.Load(name, file)
+			loaded, err := files.Load(name, file)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/istio/config"
 )
 
@@ -85,7 +86,7 @@ spec:
   duration: 2m
   steadyState: {probes: [{name: up, query: up, min: 1}]}
 `)
-	loaded, err := experiments.Load("test.yaml", strings.NewReader(file))
+	loaded, err := files.Load("test.yaml", strings.NewReader(file))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,8 +132,10 @@ func (s Schedule) skip(start Start, now time.Time) string {
 	if deadline := start.At.Add(s.spec.StartingDeadline.Duration); now.After(deadline) {
 		return fmt.Sprintf("its startingDeadline, %s, was over at %s", s.spec.StartingDeadline, deadline.Format("2006-01-02 15:04:05 MST"))
 	}
-	_, reason := s.spec.Permits(now)
-	return reason
+	if err := s.spec.Permits(now); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // missed counts the nominal times between two.

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
+	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/internal/hint"
 )
 
@@ -38,19 +40,19 @@ func needFiles(command string) cobra.PositionalArgs {
 // loadFiles loads files, the .yaml and .yml files of directories, and the
 // standard input, and gives the problems of all of them at once. Experiments
 // of different files must have different names.
-func loadFiles(env Env, arguments []string) (all []loaded, problems experiments.Problems) {
+func loadFiles(env Env, arguments []string) (all []loaded, problems problem.List) {
 	files, problems := expand(arguments)
 	first := map[string]string{}
 	for _, name := range slices.Compact(files) {
 		found, err := loadFile(env, name)
-		if failures, ok := errors.AsType[experiments.Problems](err); ok {
+		if failures, ok := errors.AsType[problem.List](err); ok {
 			problems = append(problems, failures...)
 		} else if err != nil {
-			problems = append(problems, experiments.Problem{File: name, Message: err.Error()})
+			problems = append(problems, problem.Problem{File: name, Message: err.Error()})
 		}
 		for _, e := range found {
 			if other, twice := first[e.Metadata.Name]; twice {
-				problems = append(problems, experiments.Problem{File: name, Path: "metadata.name", Message: fmt.Sprintf("%s names an experiment %q too", other, e.Metadata.Name), Remedy: "rename one"})
+				problems = append(problems, problem.Problem{File: name, Path: "metadata.name", Message: fmt.Sprintf("%s names an experiment %q too", other, e.Metadata.Name), Remedy: "rename one"})
 			}
 			first[e.Metadata.Name] = name
 			all = append(all, loaded{e, name})
@@ -60,7 +62,7 @@ func loadFiles(env Env, arguments []string) (all []loaded, problems experiments.
 }
 
 // loadSelected loads files and returns the experiments that a selector matches,
-// which may be none. The error is of type experiments.Problems if the files are
+// which may be none. The error is of type problem.List if the files are
 // invalid.
 func loadSelected(env Env, arguments []string, selector string) ([]loaded, error) {
 	all, problems := loadFiles(env, arguments)
@@ -76,28 +78,28 @@ func errNoneSelected(selector string) error {
 }
 
 // expand replaces each directory by the experiment files directly in it.
-func expand(arguments []string) (files []string, problems experiments.Problems) {
+func expand(arguments []string) (names []string, problems problem.List) {
 	for _, name := range arguments {
 		info, err := os.Stat(name)
 		if name == stdinName || err != nil || !info.IsDir() {
-			files = append(files, name)
+			names = append(names, name)
 			continue
 		}
-		inside, err := experiments.ListFiles(name)
+		inside, err := files.List(name)
 		if failure, ok := errors.AsType[*fs.PathError](err); ok {
 			err = failure.Err // the problem names the file
 		}
 		switch {
 		case err != nil:
-			problems = append(problems, experiments.Problem{File: name, Message: err.Error()})
+			problems = append(problems, problem.Problem{File: name, Message: err.Error()})
 		case len(inside) == 0:
-			problems = append(problems, experiments.Problem{File: name, Message: "is a directory without any .yaml or .yml file"})
+			problems = append(problems, problem.Problem{File: name, Message: "is a directory without any .yaml or .yml file"})
 		}
 		for _, file := range inside {
-			files = append(files, filepath.Join(name, file))
+			names = append(names, filepath.Join(name, file))
 		}
 	}
-	return files, problems
+	return names, problems
 }
 
 func loadFile(env Env, name string) (found []experiments.Experiment, err error) {
@@ -112,7 +114,7 @@ func loadFile(env Env, name string) (found []experiments.Experiment, err error) 
 		defer file.Close() //nolint:errcheck // opened for reading
 		content = file
 	}
-	return experiments.Load(name, content)
+	return files.Load(name, content)
 }
 
 // selected gives the experiments whose labels match a selector as kubectl

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/experiments/library"
 	"github.com/squall-chaos/squall/internal/hint"
 )
@@ -101,7 +101,7 @@ func listLibrary(env Env) error {
 		if err != nil {
 			return err
 		}
-		all, err := experiments.Load(name, file)
+		all, err := files.Load(name, file)
 		if err := errors.Join(err, file.Close()); err != nil {
 			return err
 		}

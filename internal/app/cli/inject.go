@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
+	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/internal/promql"
 	"github.com/squall-chaos/squall/runner/event"
@@ -245,8 +247,8 @@ func checked(e experiments.Experiment) (experiments.Experiment, error) {
 	if err := experiments.Encode(&file, e); err != nil {
 		return e, err
 	}
-	loaded, err := experiments.Load("inject", strings.NewReader(file.String()))
-	if problems, ok := errors.AsType[experiments.Problems](err); ok {
+	loaded, err := files.Load("inject", strings.NewReader(file.String()))
+	if problems, ok := errors.AsType[problem.List](err); ok {
 		// The lines are of a file that nobody has written.
 		for i := range problems {
 			problems[i].Line = 0

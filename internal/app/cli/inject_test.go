@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -32,7 +33,7 @@ func TestInjectPrintsWhatItRuns(t *testing.T) {
 		if err := experiments.Encode(&printed, ran); err != nil {
 			t.Fatal(err)
 		}
-		loaded, err := experiments.Load("printed.yaml", strings.NewReader(printed.String()))
+		loaded, err := files.Load("printed.yaml", strings.NewReader(printed.String()))
 		if err != nil {
 			t.Fatalf("%v\n%s", err, &printed)
 		}

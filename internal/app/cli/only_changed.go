@@ -38,7 +38,7 @@ func (c *changedFlag) Type() string { return "BASE" }
 
 // files returns the files among the arguments and in their directories that differ
 // from the base, and all arguments if the flag is not given. The error is of type
-// experiments.Problems if an argument is bad.
+// problem.List if an argument is bad.
 func (c *changedFlag) files(ctx context.Context, arguments []string) ([]string, error) {
 	switch {
 	case !c.given:

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/internal/app/preview"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
@@ -86,7 +86,7 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 		return err
 	}
 	chosen, err := loadSelected(env, files, flags.selector)
-	if problems, ok := errors.AsType[experiments.Problems](err); ok {
+	if problems, ok := errors.AsType[problem.List](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return exit(exitUsage)
 	}
@@ -105,7 +105,7 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 		return err
 	}
 	snapshot, err := flags.readMesh(ctx, live)
-	if problems, ok := errors.AsType[experiments.Problems](err); ok {
+	if problems, ok := errors.AsType[problem.List](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return exit(exitUsage)
 	}

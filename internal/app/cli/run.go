@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -52,7 +52,7 @@ then 1, 4, 3, 2.`,
 // runFiles loads everything before it runs anything.
 func runFiles(ctx context.Context, env Env, flags runFlags, files []string) error {
 	chosen, err := flags.load(ctx, env, files)
-	if problems, ok := errors.AsType[experiments.Problems](err); ok {
+	if problems, ok := errors.AsType[problem.List](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return exit(exitUsage)
 	}
@@ -71,7 +71,7 @@ func runFiles(ctx context.Context, env Env, flags runFlags, files []string) erro
 }
 
 // load returns the experiments to run. They may be none only with --only-changed.
-// The error is of type experiments.Problems if the files are invalid.
+// The error is of type problem.List if the files are invalid.
 func (f *runFlags) load(ctx context.Context, env Env, arguments []string) ([]loaded, error) {
 	files, err := f.changed.files(ctx, arguments)
 	if err != nil {

@@ -8,15 +8,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/internal/oneline"
 )
 
 // validation is what `squall validate -o json` prints.
 type validation struct {
-	Valid       bool                 `json:"valid"`
-	Experiments []validExperiment    `json:"experiments"`
-	Problems    experiments.Problems `json:"problems"`
+	Valid       bool              `json:"valid"`
+	Experiments []validExperiment `json:"experiments"`
+	Problems    problem.List      `json:"problems"`
 }
 
 type validExperiment struct {
@@ -64,7 +64,7 @@ Exit codes: 0 all are valid, 2 any is not.`,
 // validateFiles checks files and prints the problems.
 func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments []string) error {
 	files, err := flags.changed.files(ctx, arguments)
-	problems, bad := errors.AsType[experiments.Problems](err)
+	problems, bad := errors.AsType[problem.List](err)
 	if err != nil && !bad {
 		return err
 	}
@@ -93,10 +93,10 @@ func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments 
 	return nil
 }
 
-func printValidation(env Env, all []loaded, problems experiments.Problems) error {
+func printValidation(env Env, all []loaded, problems problem.List) error {
 	result := validation{Valid: len(problems) == 0, Experiments: []validExperiment{}, Problems: problems}
 	if problems == nil {
-		result.Problems = experiments.Problems{}
+		result.Problems = problem.List{}
 	}
 	for _, l := range all {
 		result.Experiments = append(result.Experiments, validExperiment{l.file, l.Metadata.Name})

@@ -143,7 +143,7 @@ func (w *world) judge() []string {
 		if !known {
 			problems = append(problems, one.run+" is not in the log")
 		}
-		if permitted, reason := record.Experiment.Spec.Schedule.Permits(start.at); !permitted {
+		if reason := record.Experiment.Spec.Schedule.Permits(start.at); reason != nil {
 			problems = append(problems, fmt.Sprintf("%s: %s", one.run, reason))
 		}
 		if start.nominal.IsZero() {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -31,7 +32,7 @@ func measuredAs(probe string, value float64, verdict steadystate.Verdict) event.
 
 func watched(t *testing.T) experiments.Experiment {
 	t.Helper()
-	loaded, err := experiments.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
+	loaded, err := files.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
 kind: Experiment
 metadata: {name: outage}
 spec:

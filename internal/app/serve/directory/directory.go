@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 )
 
 // Directory is a directory of experiment files. It is not safe for concurrent
@@ -85,7 +86,7 @@ type content struct {
 
 // contents reads the experiment files.
 func (d *Directory) contents() (map[string]content, error) {
-	names, err := experiments.ListFiles(d.path)
+	names, err := files.List(d.path)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +105,7 @@ func (d *Directory) contents() (map[string]content, error) {
 }
 
 // maxContent is the most that is read of a file, in bytes. It is larger than
-// experiments.Load accepts, so a file that is cut off here is refused there.
+// files.Load accepts, so a file that is cut off here is refused there.
 const maxContent = 2 << 20
 
 // readBounded reads the beginning of a regular file. Anything else is refused
@@ -136,7 +137,7 @@ func (f *file) load(name string, now content) (changed bool) {
 		return false
 	}
 	f.content = now.bytes
-	f.present, f.failure = experiments.Load(name, bytes.NewReader(now.bytes))
+	f.present, f.failure = files.Load(name, bytes.NewReader(now.bytes))
 	return true
 }
 

@@ -84,7 +84,7 @@ func TestRead(t *testing.T) {
 		{"broken, then mended", []step{
 			{do: write("a.yaml", titled("x", "one")), used: one},
 			{do: write("a.yaml", "kind: ["), used: one, broken: []string{"a.yaml true"}},
-			{do: write("a.yaml", ""), used: one, broken: []string{"a.yaml true"}, problem: "holds no experiment"},
+			{do: write("a.yaml", ""), used: one, broken: []string{"a.yaml true"}, problem: "has no experiment"},
 			{do: write("a.yaml", titled("x", "two")), used: []string{"x=two of a.yaml"}},
 		}},
 		{"broken from the beginning", []step{

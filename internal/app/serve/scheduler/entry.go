@@ -29,7 +29,7 @@ func NewEntry(e experiments.Experiment, file string, limits Limits) *Entry {
 		return one
 	}
 	compiled, err := schedule.New(e.Metadata.Name, *e.Spec.Schedule)
-	if err != nil { // experiments.Load has checked it
+	if err != nil { // files.Load has checked it
 		one.forbidden = err
 		return one
 	}

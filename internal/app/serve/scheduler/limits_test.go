@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/mesh"
 )
 
@@ -32,7 +33,7 @@ func spec(t *testing.T, changes ...string) experiments.Spec {
 		}
 		text = strings.Replace(text, changes[i], changes[i+1], 1)
 	}
-	loaded, err := experiments.Load("test.yaml", strings.NewReader(text))
+	loaded, err := files.Load("test.yaml", strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package experiments
+package files
 
 import (
 	"errors"
@@ -13,28 +13,32 @@ import (
 	"gopkg.in/yaml.v3"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/problem"
+	"github.com/squall-chaos/squall/experiments/strictyaml"
 	"github.com/squall-chaos/squall/internal/promql"
 )
 
-// shortestInterval keeps a typing error (5ms for 5s) from flooding Prometheus.
+// shortestInterval protects Prometheus from a typing error, such as 5ms for 5s.
 const shortestInterval = 100 * time.Millisecond
 
-func (v validator) steadyState(s Spec) {
+func (v validator) steadyState(s experiments.Spec) {
 	const path = "spec.steadyState"
 	state := s.SteadyState
 	if state.Interval.Duration < shortestInterval {
 		v.report(path+".interval", fmt.Sprintf("%s is too short", state.Interval), fmt.Sprintf("at least %s", shortestInterval))
 	}
-	v.notNegative(path+".before", state.Before)
 	if state.Probes == nil {
-		v.report(path+".probes", "is missing", "without a probe nothing says whether the system coped; write probes: [] to test nothing on purpose")
+		v.report(path+".probes", "is missing", "without a probe the run has no verdict; write probes: [] to test nothing on purpose")
 	}
 	if s.Duration.Duration > 0 && state.Interval.Duration > s.Duration.Duration {
-		v.report(path+".interval", fmt.Sprintf("%s is longer than the experiment, %s", state.Interval, s.Duration), "nothing would be measured while the fault is in force")
+		v.report(path+".interval", fmt.Sprintf("%s is longer than the experiment, %s", state.Interval, s.Duration), "nothing would be measured while the fault is active")
 	}
-	judgedLater := func(p Probe) bool { return !slices.Equal(p.Phases, []Phase{Before}) }
+	judgedLater := func(p experiments.Probe) bool {
+		return !slices.Equal(p.Phases, []experiments.Phase{experiments.Before})
+	}
 	if len(state.Probes) > 0 && !slices.ContainsFunc(state.Probes, judgedLater) {
-		v.report(path+".probes", "are judged before the fault only", "nothing would notice what the fault does; give a probe the phase during or after")
+		v.report(path+".probes", "are judged before the fault only", "no probe would detect what the fault does; give a probe the phase during or after")
 	}
 	if len(state.Probes) > maxItems {
 		v.report(path+".probes", fmt.Sprintf("has %d items; Squall takes at most %d", len(state.Probes), maxItems), "")
@@ -61,7 +65,7 @@ func (v validator) uniqueProbe(path, name string, number int, names map[string]i
 	names[name] = number
 }
 
-func (v validator) probe(path string, p Probe) {
+func (v validator) probe(path string, p experiments.Probe) {
 	v.measure(path, p.Measure, "query, successRate, latency or requestRate")
 	v.bounds(path, p.Measure, p.Min, p.Max)
 	if p.Min == nil && p.Max == nil && p.MaxDrop == nil && p.MaxRise == nil {
@@ -69,7 +73,7 @@ func (v validator) probe(path string, p Probe) {
 	}
 	v.relative(path, p)
 	for i, phase := range p.Phases {
-		v.oneOf(fmt.Sprintf("%s.phases[%d]", path, i), string(phase), string(Before), string(During), string(After))
+		v.oneOf(fmt.Sprintf("%s.phases[%d]", path, i), string(phase), string(experiments.Before), string(experiments.During), string(experiments.After))
 	}
 	if len(p.Phases) == 0 {
 		v.report(path+".phases", "is empty", "leave it out for all three")
@@ -78,46 +82,46 @@ func (v validator) probe(path string, p Probe) {
 	if p.FailureLimit < 0 {
 		v.report(path+".failureLimit", "must not be negative", "")
 	}
-	v.oneOf(path+".noData", string(p.NoData), string(NoDataInconclusive), string(NoDataFail), string(NoDataPass))
+	v.oneOf(path+".noData", string(p.NoData), string(experiments.NoDataInconclusive), string(experiments.NoDataFail), string(experiments.NoDataPass))
 }
 
-// relative reports tolerances that have no baseline to be relative to.
-func (v validator) relative(path string, p Probe) {
-	for field, share := range map[string]*Share{"maxDrop": p.MaxDrop, "maxRise": p.MaxRise} {
+// relative reports relative tolerances without a baseline.
+func (v validator) relative(path string, p experiments.Probe) {
+	for field, share := range map[string]*experiments.Share{"maxDrop": p.MaxDrop, "maxRise": p.MaxRise} {
 		switch {
 		case share == nil:
 			continue
 		case *share < 0 || field == "maxDrop" && *share > 1:
-			v.report(child(path, field), strconv.FormatFloat(float64(*share)*100, 'g', 10, 64)+"% cannot be", "0% to 100%; a rise may be more")
+			v.report(strictyaml.Child(path, field), strconv.FormatFloat(float64(*share)*100, 'g', 10, 64)+"% cannot be", "0% to 100%; a rise may be more")
 		}
-		if len(p.Phases) > 0 && !p.In(Before) {
-			v.report(child(path, field), "is relative to the baseline, and the probe is not measured before the fault", "add before to phases")
+		if len(p.Phases) > 0 && !p.In(experiments.Before) {
+			v.report(strictyaml.Child(path, field), "is relative to the baseline, and the probe is not measured before the fault", "add before to phases")
 		}
 	}
 }
 
-// settle reports a probe that would never be judged, or whose failure limit
-// could never be passed.
-func (v validator) settle(path string, p Probe, s Spec) {
+// settle reports a probe that would never be judged, or whose failure limit could
+// never be exceeded.
+func (v validator) settle(path string, p experiments.Probe, s experiments.Spec) {
 	interval := s.SteadyState.Interval.Duration
 	if s.Duration.Duration <= 0 || interval < shortestInterval {
 		return
 	}
 	measurements := s.Duration.Duration / interval
-	// The first is an interval after the start, and those before settle count
-	// for nothing.
+	// The first measurement is one interval after the start, and those before settle
+	// are not judged.
 	judged := measurements - max(0, (p.Settle.Duration-1)/interval)
 	switch {
-	case p.In(During) && measurements > 0 && p.Settle.Duration > measurements*interval:
-		v.report(path, fmt.Sprintf("%s is later than the last measurement while the fault is in force, at %s", p.Settle, Duration{measurements * interval}), "the probe would never be judged then")
-	case p.In(During) && measurements > 0 && p.FailureLimit > 0 && int64(p.FailureLimit) >= int64(judged):
-		v.report(strings.TrimSuffix(path, "settle")+"failureLimit", fmt.Sprintf("%d is not below the number of measurements that are judged while the fault is in force, %d", p.FailureLimit, int64(judged)), "no number of misses would decide")
-	case p.In(After) && p.Settle.Duration >= s.Recovery.Within.Duration && s.Recovery.Within.Duration > 0:
+	case p.In(experiments.During) && measurements > 0 && p.Settle.Duration > measurements*interval:
+		v.report(path, fmt.Sprintf("%s is later than the last measurement while the fault is active, at %s", p.Settle, experiments.Duration{Duration: measurements * interval}), "the probe would never be judged then")
+	case p.In(experiments.During) && measurements > 0 && p.FailureLimit > 0 && int64(p.FailureLimit) >= int64(judged):
+		v.report(strings.TrimSuffix(path, "settle")+"failureLimit", fmt.Sprintf("%d is not below the number of measurements that are judged while the fault is active, %d", p.FailureLimit, int64(judged)), "no number of misses would decide")
+	case p.In(experiments.After) && p.Settle.Duration >= s.Recovery.Within.Duration && s.Recovery.Within.Duration > 0:
 		v.report(path, fmt.Sprintf("%s is not shorter than recovery.within, %s", p.Settle, s.Recovery.Within), "the probe would never be judged after the fault")
 	}
 }
 
-func (v validator) stopConditions(s Spec) {
+func (v validator) stopConditions(s experiments.Spec) {
 	v.list("spec.stopConditions", len(s.StopConditions))
 	if len(s.StopConditions) > maxItems {
 		return
@@ -129,7 +133,7 @@ func (v validator) stopConditions(s Spec) {
 	for i, c := range s.StopConditions {
 		path := fmt.Sprintf("spec.stopConditions[%d]", i)
 		v.uniqueProbe(path, c.Name, i, names)
-		v.oneOf(path+".noData", string(c.NoData), string(NoDataInconclusive), string(NoDataFail), string(NoDataPass))
+		v.oneOf(path+".noData", string(c.NoData), string(experiments.NoDataInconclusive), string(experiments.NoDataFail), string(experiments.NoDataPass))
 		if c.Alerts == nil {
 			v.measure(path, c.Measure, "query, successRate, latency, requestRate or alerts")
 			v.bounds(path, c.Measure, c.Min, c.Max)
@@ -138,28 +142,28 @@ func (v validator) stopConditions(s Spec) {
 			}
 			continue
 		}
-		if c.Measure != (Measure{}) || c.Min != nil || c.Max != nil {
-			v.report(path+".alerts", "stands beside a query or a tolerance", "alerts are healthy when none fires; make two stop conditions")
+		if c.Measure != (experiments.Measure{}) || c.Min != nil || c.Max != nil {
+			v.report(path+".alerts", "cannot be combined with a query or a tolerance", "alerts are healthy if none fires; make two stop conditions")
 		}
 		if len(c.Alerts) == 0 {
-			v.report(path+".alerts", "names no label", "name the labels of the alerts, such as severity: critical")
+			v.report(path+".alerts", "has no label", "name the labels of the alerts, such as severity: critical")
 		}
 		for _, label := range sortedKeys(c.Alerts) {
 			if label == "alertstate" {
-				v.report(child(path+".alerts", label), "is chosen by Squall: firing", "remove it")
+				v.report(strictyaml.Child(path+".alerts", label), "is chosen by Squall: firing", "remove it")
 			}
 			if len(validation.IsCIdentifier(label)) > 0 {
-				v.report(child(path+".alerts", label), "is not the name of a Prometheus label", "letters, digits and underscores")
+				v.report(strictyaml.Child(path+".alerts", label), "is not the name of a Prometheus label", "letters, digits and underscores")
 			}
 		}
 	}
 }
 
-// measure reports a measure that is not exactly one thing, or not a query
-// that gives one number.
-func (v validator) measure(path string, m Measure, known string) {
+// measure reports a measure that is not exactly one of the known ones, or a query that
+// does not return one number.
+func (v validator) measure(path string, m experiments.Measure, known string) {
 	set := 0
-	for _, is := range []bool{v.node(path+".query") != nil, m.SuccessRate != nil, m.Latency != nil, m.RequestRate != nil} {
+	for _, is := range []bool{v.in.Node(path+".query") != nil, m.SuccessRate != nil, m.Latency != nil, m.RequestRate != nil} {
 		if is {
 			set++
 		}
@@ -187,7 +191,7 @@ func (v validator) measure(path string, m Measure, known string) {
 	}
 }
 
-func (v validator) builtIn(path, destination string, window Duration) {
+func (v validator) builtIn(path, destination string, window experiments.Duration) {
 	switch {
 	case destination == "":
 		v.report(path+".destination", "is missing", "name the service, such as productpage.shop")
@@ -203,36 +207,36 @@ func (v validator) builtIn(path, destination string, window Duration) {
 	}
 }
 
-// bounds reports a tolerance that nothing can be inside, and a duration for
-// something that is not measured in time.
-func (v validator) bounds(path string, m Measure, low, high *Bound) {
+// bounds reports an empty tolerance, and a duration for a measure that is not a
+// time.
+func (v validator) bounds(path string, m experiments.Measure, low, high *experiments.Bound) {
 	if low != nil && high != nil && low.Value() > high.Value() {
-		v.report(path+".min", fmt.Sprintf("%v is above max, %v", low.Value(), high.Value()), "no value can be inside")
+		v.report(path+".min", fmt.Sprintf("%v is above max, %v", low.Value(), high.Value()), "no value is inside")
 	}
-	for field, bound := range map[string]*Bound{"min": low, "max": high} {
-		if bound != nil && bound.duration != 0 && m.Latency == nil {
-			v.report(child(path, field), fmt.Sprintf("%s is a duration, and only latency is measured in time", bound.duration), "write the number in the query's own unit")
+	for field, bound := range map[string]*experiments.Bound{"min": low, "max": high} {
+		if bound != nil && bound.Duration() != 0 && m.Latency == nil {
+			v.report(strictyaml.Child(path, field), fmt.Sprintf("%s is a duration, and only a latency is a time", bound.Duration()), "write the number in the query's own unit")
 		}
 	}
 	if m.SuccessRate == nil {
 		return
 	}
-	for field, bound := range map[string]*Bound{"min": low, "max": high} {
+	for field, bound := range map[string]*experiments.Bound{"min": low, "max": high} {
 		if bound != nil && (bound.Value() < 0 || bound.Value() > 1) {
-			v.report(child(path, field), fmt.Sprintf("%v is not a share; successRate goes from 0 to 1", bound.Value()), "write "+strconv.FormatFloat(math.Abs(bound.Value())/100, 'g', 10, 64))
+			v.report(strictyaml.Child(path, field), fmt.Sprintf("%v is not a share; successRate goes from 0 to 1", bound.Value()), "write "+strconv.FormatFloat(math.Abs(bound.Value())/100, 'g', 10, 64))
 		}
 	}
 }
 
-// maxQuery bounds a query in bytes: the parser takes quadratic time for deep
+// maxQuery is the longest query in bytes: the parser takes quadratic time for deep
 // nesting.
 const maxQuery = 16 << 10
 
-// promQL parses a query with Prometheus's own parser and points at the place
-// inside the query that is wrong.
+// promQL parses a query with Prometheus's parser and reports problems at their
+// positions inside the query.
 func (v validator) promQL(path, query string) {
 	if strings.TrimSpace(query) == "" {
-		v.report(path, "is empty", "a PromQL expression that gives one number")
+		v.report(path, "is empty", "a PromQL expression that returns one number")
 		return
 	}
 	if len(query) > maxQuery {
@@ -253,21 +257,21 @@ func (v validator) promQL(path, query string) {
 	switch kind := expression.Type(); kind {
 	case parser.ValueTypeScalar, parser.ValueTypeVector:
 	case parser.ValueTypeMatrix:
-		v.report(path, "gives a range of values, not a number", "put it in rate(…), increase(…) or another function over time")
+		v.report(path, "returns a range of values, not a number", "put it in rate(…), increase(…) or another function over time")
 	default:
-		v.report(path, fmt.Sprintf("gives a %s, not a number", kind), "")
+		v.report(path, fmt.Sprintf("returns a %s, not a number", kind), "")
 	}
 }
 
-// inQuery reports a problem at a byte of a query, if its place in the file can
-// be told, else at the query.
+// inQuery reports a problem at a byte of a query, or at the query if its position in
+// the file cannot be found.
 func (v validator) inQuery(path, query string, offset int, message, remedy string) {
 	if v.undecoded(path) {
 		return
 	}
-	node := v.node(path)
+	node := v.in.Node(path)
 	if node == nil {
-		v.problem(path, message, remedy)
+		v.in.Report(path, message, remedy)
 		return
 	}
 	offset = min(max(offset, 0), len(query))
@@ -275,14 +279,14 @@ func (v validator) inQuery(path, query string, offset int, message, remedy strin
 	line, column := strings.Count(before, "\n"), len(before)-strings.LastIndexByte(before, '\n')-1
 	at, ok := v.place(node, query, line)
 	if !ok {
-		v.problem(path, message, remedy)
+		v.in.Report(path, message, remedy)
 		return
 	}
-	v.add(Problem{File: v.file, Line: at.Line, Column: at.Column + column, Path: path, Message: message, Remedy: remedy})
+	v.in.Add(problem.Problem{File: v.in.file, Line: at.Line, Column: at.Column + column, Path: path, Message: message, Remedy: remedy})
 }
 
-// place finds where a line of a text stands in the file. It checks what it
-// finds, because YAML may fold and escape text in ways that cannot be undone.
+// place returns the position in the file of a line of a text. It checks what it finds,
+// because YAML may fold and escape text in ways that cannot be undone.
 func (v validator) place(node *yaml.Node, text string, line int) (at yaml.Node, ok bool) {
 	wanted := strings.Split(text, "\n")[line]
 	number := node.Line + line
@@ -294,12 +298,12 @@ func (v validator) place(node *yaml.Node, text string, line int) (at yaml.Node, 
 			return at, false
 		}
 		number++
-	default: // plain or quoted: it begins where the node does
+	default: // plain or quoted: it begins at the node
 	}
-	if number < 1 || number > len(v.lines) {
+	if number < 1 || number > len(v.in.lines) {
 		return at, false
 	}
-	have := strings.TrimSuffix(v.lines[number-1], "\r")
+	have := strings.TrimSuffix(v.in.lines[number-1], "\r")
 	from := 0
 	if number == node.Line {
 		from = min(node.Column-1, len(have))

@@ -1,4 +1,6 @@
-package experiments
+// Package problem reports what is wrong with a file: everything at once, each with
+// its position and what to write instead.
+package problem
 
 import (
 	"fmt"
@@ -7,21 +9,21 @@ import (
 	"github.com/squall-chaos/squall/internal/oneline"
 )
 
-// Problem is one thing that is wrong with an experiment file.
+// Problem is one mistake in a file.
 type Problem struct {
 	File string `json:"file"`
-	// Line and Column count from 1; 0 means that the file as a whole is meant.
+	// Line and Column count from 1; 0 means the file as a whole.
 	Line   int `json:"line,omitempty"`
 	Column int `json:"column,omitempty"`
 	// Path is the field, such as spec.faults[0].percentage.
 	Path    string `json:"path,omitempty"`
 	Message string `json:"problem"`
-	// Remedy says what to write instead, where that is known.
+	// Remedy is what to write instead, if that is known.
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// String gives the problem in one line: file:line:column: path: problem (remedy).
-// It repeats what the file says, so it escapes what a terminal would obey.
+// String returns the problem as one line: file:line:column: path: problem (remedy).
+// Control characters, which may come from the file, are escaped.
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.File)
@@ -39,12 +41,12 @@ func (p Problem) String() string {
 	return oneline.Escaped(b.String())
 }
 
-// Problems is everything that is wrong with one or more experiment files. It
-// is never empty when returned as an error.
-type Problems []Problem //nolint:errname // the word that users and docs have for it
+// List is everything that is wrong with one or more files. It is never empty when it
+// is returned as an error.
+type List []Problem //nolint:errname // the plural of Problem
 
-// Error gives one line per problem.
-func (ps Problems) Error() string {
+// Error returns one line per problem.
+func (ps List) Error() string {
 	lines := make([]string, len(ps))
 	for i, p := range ps {
 		lines[i] = p.String()

@@ -1,4 +1,4 @@
-package experiments
+package files
 
 import (
 	"fmt"
@@ -6,19 +6,21 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
+
+	"github.com/squall-chaos/squall/experiments"
 )
 
-// The days of the week come back to the same dates after 28 years, and windows
-// every week, so a schedule that has not met a window in this many starts or
-// years never will.
+// The days of the week fall on the same dates again after 28 years, and windows repeat
+// every week, so a schedule without a start in its windows in this many starts or
+// years never has one.
 const (
 	maxStarts = 20_000
 	maxYears  = 28
 )
 
-func (v validator) schedule(s Schedule) {
+func (v validator) schedule(s experiments.Schedule) {
 	const path = "spec.schedule"
-	v.oneOf(path+".concurrencyPolicy", string(s.ConcurrencyPolicy), string(Allow), string(Forbid), string(Replace))
+	v.oneOf(path+".concurrencyPolicy", string(s.ConcurrencyPolicy), string(experiments.Allow), string(experiments.Forbid), string(experiments.Replace))
 	v.notNegative(path+".jitter", s.Jitter)
 	v.list(path+".windows", len(s.Windows))
 	v.list(path+".except", len(s.Except))
@@ -33,14 +35,14 @@ func (v validator) schedule(s Schedule) {
 	v.cron(path, s, location)
 }
 
-func (v validator) cron(path string, s Schedule, location *time.Location) {
+func (v validator) cron(path string, s experiments.Schedule, location *time.Location) {
 	at := path + ".cron"
 	switch {
 	case strings.TrimSpace(s.Cron) == "":
 		v.report(at, "is missing", `five fields: minute, hour, day of month, month, day of week, such as "0 10 * * TUE"`)
 		return
 	case strings.Contains(s.Cron, "TZ="):
-		v.report(at, "holds a time zone", "write it as timeZone")
+		v.report(at, "has a time zone", "write it as timeZone")
 		return
 	}
 	parsed, err := s.ParseCron()

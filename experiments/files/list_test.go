@@ -1,4 +1,4 @@
-package experiments_test
+package files_test
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 )
 
 func TestListFiles(t *testing.T) {
@@ -20,11 +20,11 @@ func TestListFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := experiments.ListFiles(directory)
+	got, err := files.List(directory)
 	if diff := cmp.Diff([]string{"a.yaml", "b.yml"}, got); diff != "" || err != nil {
 		t.Errorf("error %v (-want +got):\n%s", err, diff)
 	}
-	if _, err := experiments.ListFiles(filepath.Join(directory, "none")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := files.List(filepath.Join(directory, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error %v for a directory that does not exist", err)
 	}
 }

@@ -1,4 +1,4 @@
-package experiments_test
+package files_test
 
 import (
 	"bytes"
@@ -16,6 +16,8 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
+	"github.com/squall-chaos/squall/experiments/problem"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -35,7 +37,7 @@ spec:
 `
 
 func TestLoadFillsInDefaults(t *testing.T) {
-	loaded, err := experiments.Load("minimal.yaml", strings.NewReader(minimal))
+	loaded, err := files.Load("minimal.yaml", strings.NewReader(minimal))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +93,7 @@ func TestLoadReadsWhatItShould(t *testing.T) {
 			if content == minimal {
 				t.Fatalf("%q is not in the file", test.from)
 			}
-			loaded, err := experiments.Load("file.yaml", strings.NewReader(content))
+			loaded, err := files.Load("file.yaml", strings.NewReader(content))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +106,7 @@ func TestLoadReadsWhatItShould(t *testing.T) {
 
 func TestLoadReadsSeveralDocuments(t *testing.T) {
 	content := minimal + "---\n# nothing here\n---\n" + strings.Replace(minimal, "name: outage", "name: second", 1)
-	loaded, err := experiments.Load("two.yaml", strings.NewReader(content))
+	loaded, err := files.Load("two.yaml", strings.NewReader(content))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,8 +133,8 @@ func TestLoadExplainsProblems(t *testing.T) {
 				if want := strings.TrimSuffix(input.Name, ".yaml") + ".want"; golden.Name != want {
 					t.Fatalf("%s is followed by %s instead of %s", input.Name, golden.Name, want)
 				}
-				loaded, err := experiments.Load(input.Name, strings.NewReader(string(input.Data)))
-				var problems experiments.Problems
+				loaded, err := files.Load(input.Name, strings.NewReader(string(input.Data)))
+				var problems problem.List
 				if !errors.As(err, &problems) || len(problems) == 0 {
 					t.Fatalf("loaded %+v with error %v", loaded, err)
 				}
@@ -169,8 +171,8 @@ func TestLoadIsBounded(t *testing.T) {
 		{"too large", strings.Repeat("#", 1<<20+1), "larger than 1024 KiB"},
 		{"binary", "\x00\x01\x02", "is not text"},
 		{"not UTF-8", "name: \xff", "is not text"},
-		{"empty", "", "holds no experiment"},
-		{"comment only", "# nothing\n", "holds no experiment"},
+		{"empty", "", "has no experiment"},
+		{"comment only", "# nothing\n", "has no experiment"},
 		{"deep", strings.Repeat("[", 9999) + strings.Repeat("]", 9999), "want fields, found a list"},
 		{"alias bomb", replace("[&c " + caller + strings.Repeat(", *c", 500) + "]"), "once aliases are expanded"},
 		{"merge bomb", replace("[&c {<<: [*c, *c]}]"), "callers"},
@@ -179,7 +181,7 @@ func TestLoadIsBounded(t *testing.T) {
 		{"documents", documents.String(), "more than 1000 documents"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := experiments.Load("file.yaml", strings.NewReader(test.content))
+			_, err := files.Load("file.yaml", strings.NewReader(test.content))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %.300v does not say %q", err, test.want)
 			}
@@ -194,7 +196,7 @@ func roundTrip(t *testing.T, loaded []experiments.Experiment) {
 	if err := experiments.Encode(&encoded, loaded...); err != nil {
 		t.Fatal(err)
 	}
-	again, err := experiments.Load("encoded.yaml", bytes.NewReader(encoded.Bytes()))
+	again, err := files.Load("encoded.yaml", bytes.NewReader(encoded.Bytes()))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &encoded)
 	}
@@ -209,7 +211,7 @@ func TestWhatLoadsReadsBackTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close() //nolint:errcheck // opened for reading
-	loaded, err := experiments.Load("everything.yaml", file)
+	loaded, err := files.Load("everything.yaml", file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +221,7 @@ func TestWhatLoadsReadsBackTheSame(t *testing.T) {
 // Text survives whatever it looks like.
 func TestTextReadsBackTheSame(t *testing.T) {
 	for _, text := range []string{"yes", "on", "12:30:45", "<<", "~", "null", "1e3", "0x10", "\na", "\n", " a ", "a\n", "a\n\nb\n", "\u007f", "\u0085x", "\u009f", "\ufeff", "\u2028", "ü", "a: b", "# a", "- a", "*a", "&a", "!a", "%a", "\"", "'", "a\tb", "\t", "a\r\nb", "2026-01-01", ".5", "true"} {
-		loaded, err := experiments.Load("minimal.yaml", strings.NewReader(minimal))
+		loaded, err := files.Load("minimal.yaml", strings.NewReader(minimal))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,8 +256,8 @@ func FuzzLoad(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
-		loaded, err := experiments.Load("fuzz.yaml", strings.NewReader(string(content)))
-		var problems experiments.Problems
+		loaded, err := files.Load("fuzz.yaml", strings.NewReader(string(content)))
+		var problems problem.List
 		switch {
 		case err == nil && len(loaded) == 0:
 			t.Error("neither an experiment nor an error")
@@ -274,7 +276,7 @@ func FuzzLoad(f *testing.F) {
 
 // A problem repeats names of the file's, and stays one line that commands nothing.
 func TestProblemIsALine(t *testing.T) {
-	p := experiments.Problem{File: "::error::a\n.yaml", Line: 1, Column: 2, Path: "spec.\x1b[2J", Message: "unknown\r\n::add-mask::held", Remedy: "did you mean ##[error]?"}
+	p := problem.Problem{File: "::error::a\n.yaml", Line: 1, Column: 2, Path: "spec.\x1b[2J", Message: "unknown\r\n::add-mask::held", Remedy: "did you mean ##[error]?"}
 	const want = `: :error::a\n.yaml:1:2: spec.\x1b[2J: unknown\r\n::add-mask::held (did you mean ## [error]?)`
 	if got := p.String(); got != want {
 		t.Errorf("%q", got)

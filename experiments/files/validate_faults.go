@@ -1,4 +1,4 @@
-package experiments
+package files
 
 import (
 	"fmt"
@@ -6,23 +6,22 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/strictyaml"
 )
 
-// grpcStatusNames are the status names that an abort may carry: those that
-// Istio translates (istio.io/istio/pkg/util/grpc, SupportedGRPCStatus),
-// without OK, which would abort a call by letting it succeed.
+// grpcStatusNames are the status names that an abort may have: those that Istio
+// translates (istio.io/istio/pkg/util/grpc, SupportedGRPCStatus),
+// without OK, with which an aborted call would succeed.
 var grpcStatusNames = []string{ //nolint:gochecknoglobals // a constant list
 	"CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "UNAUTHENTICATED",
 	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
 }
 
-// smallestPercentage is the finest share that Istio keeps: it multiplies by
-// 10,000 and cuts off the rest (pilot/pkg/networking/core/route, TranslateFault).
-const smallestPercentage = 0.0001
-
-func (v validator) faults(s Spec) {
+func (v validator) faults(s experiments.Spec) {
 	const path = "spec.faults"
-	if len(s.Faults) == 0 && v.node(path) == nil {
+	if len(s.Faults) == 0 && v.in.Node(path) == nil {
 		v.report(path, "is missing", "name at least one fault: abort, delay or blackhole")
 	}
 	v.list(path, len(s.Faults))
@@ -40,7 +39,7 @@ func (v validator) faults(s Spec) {
 		v.fault(at, fault)
 		v.faultTimes(at, fault, s.Duration)
 		if injections[i].Target.Subset != "" && fault.Blackhole == nil {
-			v.report(at, "cannot be narrowed to a subset", "Istio injects abort and delay before it chooses the subset; use a blackhole, or remove subset from the target")
+			v.report(at, "cannot be narrowed to a subset", "Envoy injects aborts and delays before it chooses the subset; use a blackhole, or remove subset from the target")
 		}
 		for _, other := range injections[:i] {
 			v.contradiction(at, injections[i], other)
@@ -48,7 +47,7 @@ func (v validator) faults(s Spec) {
 	}
 }
 
-func (v validator) fault(path string, f Fault) {
+func (v validator) fault(path string, f experiments.Fault) {
 	if f.Name != "" {
 		v.dnsLabel(path+".name", f.Name, "")
 	}
@@ -56,7 +55,7 @@ func (v validator) fault(path string, f Fault) {
 	case f.Abort == nil && f.Delay == nil && f.Blackhole == nil:
 		v.report(path, "has neither abort nor delay nor blackhole", "abort: {httpStatus: 503}, delay: {fixedDelay: 2s} or blackhole: {mode: drop}")
 	case f.Blackhole != nil && (f.Abort != nil || f.Delay != nil):
-		v.report(path+".blackhole", "stands beside an abort or a delay", "those act before the router, so no request would be left for the blackhole; make two faults")
+		v.report(path+".blackhole", "cannot be combined with an abort or a delay", "those act before the router, so some requests would not reach the blackhole; make two faults")
 	}
 	v.percentage(path+".percentage", f.Percentage)
 	if f.Abort != nil {
@@ -65,11 +64,11 @@ func (v validator) fault(path string, f Fault) {
 	if f.Delay != nil {
 		v.positive(path+".delay.fixedDelay", f.Delay.FixedDelay, "say how long a request is held, such as 2s")
 		if f.Delay.FixedDelay.Duration%time.Millisecond != 0 {
-			v.report(path+".delay.fixedDelay", fmt.Sprintf("%s is not whole milliseconds", f.Delay.FixedDelay), "")
+			v.report(path+".delay.fixedDelay", fmt.Sprintf("%s is not a whole number of milliseconds", f.Delay.FixedDelay), "")
 		}
 	}
 	if f.Blackhole != nil {
-		v.oneOf(path+".blackhole.mode", string(f.Blackhole.Mode), string(Reject), string(Drop))
+		v.oneOf(path+".blackhole.mode", string(f.Blackhole.Mode), string(experiments.Reject), string(experiments.Drop))
 	}
 	if f.Target != nil {
 		v.target(path+".target", *f.Target)
@@ -78,19 +77,19 @@ func (v validator) fault(path string, f Fault) {
 	v.matches(path+".match", f.Match)
 }
 
-func (v validator) percentage(path string, p *Percentage) {
+func (v validator) percentage(path string, p *experiments.Percentage) {
 	switch {
 	case p == nil:
-		v.report(path, "is missing", "Istio reads an omitted percentage as 0, a fault that never strikes; write 100 for every request")
+		v.report(path, "is missing", "Istio reads an omitted percentage as 0, a fault that never hits; write 100 for every request")
 	case math.IsNaN(float64(*p)): // {value: …} without a value
 		v.report(path, "has no value", "write a number, or {value: 50}")
-	case *p < smallestPercentage || *p > 100:
-		v.report(path, fmt.Sprintf("%v is not a share of requests", float64(*p)), "from 0.0001, the smallest that Istio keeps, to 100")
+	case *p < experiments.SmallestPercentage || *p > 100:
+		v.report(path, fmt.Sprintf("%v is not a percentage of requests", float64(*p)), "from 0.0001, the smallest that Istio has, to 100")
 	}
 }
 
-func (v validator) abort(path string, a Abort) {
-	hasHTTP := a.HTTPStatus != 0 || v.node(path+".httpStatus") != nil
+func (v validator) abort(path string, a experiments.Abort) {
+	hasHTTP := a.HTTPStatus != 0 || v.in.Node(path+".httpStatus") != nil
 	switch {
 	case !hasHTTP && a.GRPCStatus == "":
 		v.report(path, "has no status", "httpStatus: 503 or grpcStatus: UNAVAILABLE")
@@ -99,13 +98,13 @@ func (v validator) abort(path string, a Abort) {
 	case hasHTTP && (a.HTTPStatus < 200 || a.HTTPStatus > 599):
 		v.report(path+".httpStatus", fmt.Sprintf("%d is not a status that Envoy can answer with", a.HTTPStatus), "200 to 599")
 	case a.GRPCStatus != "" && !slices.Contains(grpcStatusNames, a.GRPCStatus):
-		v.report(path+".grpcStatus", fmt.Sprintf("%q is not a gRPC error status", a.GRPCStatus), suggestion(a.GRPCStatus, grpcStatusNames))
+		v.report(path+".grpcStatus", fmt.Sprintf("%q is not a gRPC error status", a.GRPCStatus), strictyaml.Suggest(a.GRPCStatus, grpcStatusNames))
 	}
 }
 
-// faultTimes reports a fault that would not be in force, or whose delay would
-// outlive it: rollback does not release a request that is being held.
-func (v validator) faultTimes(path string, f Fault, duration Duration) {
+// faultTimes reports a fault that would never be active, or whose delay is longer
+// than the fault: a rollback does not release requests that are being delayed.
+func (v validator) faultTimes(path string, f experiments.Fault, duration experiments.Duration) {
 	v.notNegative(path+".startAfter", f.StartAfter)
 	v.notZero(path+".duration", f.Duration)
 	if duration.Duration <= 0 {
@@ -117,20 +116,20 @@ func (v validator) faultTimes(path string, f Fault, duration Duration) {
 		v.report(path+".startAfter", fmt.Sprintf("%s is not before the end of the experiment, %s", f.StartAfter, duration), "the fault would never start")
 		return
 	case f.Duration.Duration > left:
-		v.report(path+".duration", fmt.Sprintf("%s ends after the experiment, which lasts %s", f.Duration, duration), fmt.Sprintf("at most %s is left after startAfter", Duration{left}))
+		v.report(path+".duration", fmt.Sprintf("%s ends after the experiment, which lasts %s", f.Duration, duration), fmt.Sprintf("at most %s is left after startAfter", experiments.Duration{Duration: left}))
 		return
 	case f.Duration.Duration > 0:
 		left = f.Duration.Duration
 	}
 	if f.Delay != nil && f.Delay.FixedDelay.Duration > left {
-		v.report(path+".delay.fixedDelay", fmt.Sprintf("%s is longer than the fault, %s", f.Delay.FixedDelay, Duration{left}), "a request that is held is not released by rollback; make it shorter")
+		v.report(path+".delay.fixedDelay", fmt.Sprintf("%s is longer than the fault, %s", f.Delay.FixedDelay, experiments.Duration{Duration: left}), "a rollback does not release requests that are being delayed; make the delay shorter")
 	}
 }
 
-// contradiction reports two faults that claim the same requests at the same
-// time and cannot both have them: Istio has one abort and one delay for a
-// request, and a blackhole comes after both.
-func (v validator) contradiction(path string, a, b Injection) {
+// contradiction reports two faults that are for the same requests at the same time and
+// cannot both hit them: Istio has one abort and one delay for a request, and a
+// blackhole acts after both.
+func (v validator) contradiction(path string, a, b experiments.Injection) {
 	same := reflect.DeepEqual(a.Target, b.Target) && reflect.DeepEqual(a.Callers, b.Callers) && reflect.DeepEqual(a.Match, b.Match)
 	if !same || !a.Overlaps(b) {
 		return

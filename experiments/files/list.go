@@ -1,4 +1,4 @@
-package experiments
+package files
 
 import (
 	"os"
@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// ListFiles returns the names of the experiment files directly in a directory,
+// List returns the names of the experiment files directly in a directory,
 // sorted: those that end in .yaml or .yml and do not begin with a dot. The error
 // is that of os.ReadDir.
-func ListFiles(directory string) ([]string, error) {
+func List(directory string) ([]string, error) {
 	entries, err := os.ReadDir(directory)
 	if err != nil {
 		return nil, err

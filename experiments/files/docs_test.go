@@ -1,4 +1,4 @@
-package experiments_test
+package files_test
 
 import (
 	"encoding/json"
@@ -15,13 +15,14 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/experiments/files"
 )
 
 // pages lists the documentation.
 func pages(t *testing.T) []string {
 	t.Helper()
-	found := []string{"../README.md"}
-	for _, pattern := range []string{"../docs/*.md", "../docs/*/*.md"} {
+	found := []string{"../../README.md"}
+	for _, pattern := range []string{"../../docs/*.md", "../../docs/*/*.md"} {
 		more, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -68,7 +69,7 @@ func TestSnippetsLoad(t *testing.T) {
 		if !strings.Contains(s.text, "apiVersion:") {
 			s.text = inMinimal(t, s.where, s.text)
 		}
-		if _, err := experiments.Load(s.where, strings.NewReader(s.text)); err != nil {
+		if _, err := files.Load(s.where, strings.NewReader(s.text)); err != nil {
 			t.Errorf("%v", err)
 		}
 	}
@@ -78,7 +79,7 @@ func TestSnippetsLoad(t *testing.T) {
 func TestQueriesLoad(t *testing.T) {
 	for _, s := range snippets(t, "promql") {
 		probe := fmt.Sprintf("steadyState: {probes: [{name: a query, min: 1, query: %q}]}", s.text)
-		if _, err := experiments.Load(s.where, strings.NewReader(inMinimal(t, s.where, probe))); err != nil {
+		if _, err := files.Load(s.where, strings.NewReader(inMinimal(t, s.where, probe))); err != nil {
 			t.Errorf("%v", err)
 		}
 	}

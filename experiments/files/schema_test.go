@@ -1,4 +1,4 @@
-package experiments_test
+package files_test
 
 import (
 	"bytes"
@@ -67,7 +67,7 @@ func validate(t *testing.T, schema *jsonschema.Schema, content []byte) error {
 
 func TestSchemaAcceptsWhatLoads(t *testing.T) {
 	schema := compile(t)
-	library, err := filepath.Glob("library/*.yaml")
+	library, err := filepath.Glob("../library/*.yaml")
 	if err != nil || len(library) == 0 {
 		t.Fatalf("no library: %v", err)
 	}
