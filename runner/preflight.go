@@ -25,7 +25,7 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 	s.record.add(event.Phase{Name: event.PhasePreflight})
 	if schedule := s.experiment.Spec.Schedule; schedule != nil {
 		if err := schedule.Permits(time.Now()); err != nil {
-			return Planned{}, refused("the schedule permits no start now: " + err.Error(), "wait, or change spec.schedule")
+			return Planned{}, refused("the schedule permits no start now: "+err.Error(), "wait, or change spec.schedule")
 		}
 	}
 	planned, err := s.planner.Plan(ctx, s.experiment)
