@@ -9,7 +9,7 @@ import (
 )
 
 func TestNewRefusesAnIncompleteConfig(t *testing.T) {
-	complete := runner.Config{Cluster: newFakeCluster(t), Querier: healthy(), Timing: runner.DefaultTiming()}
+	complete := runner.Config{Cluster: newCluster(t), Querier: healthy(), Timing: runner.DefaultTiming()}
 	if _, err := runner.New(complete); err != nil {
 		t.Fatal(err)
 	}

@@ -126,7 +126,7 @@ func TestShareOfTheRequestsHit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rec := &record{}
-				result := run(t, newFakeCluster(t), test.traffic.prometheus(time.Now()), test.edit, rec, forever)
+				result := run(t, newCluster(t), test.traffic.prometheus(time.Now()), test.edit, rec, forever)
 				if result.Verdict != steadystate.Held {
 					t.Fatalf("result %+v", result)
 				}
@@ -174,7 +174,7 @@ func TestCountersThatComeAndGo(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				asked, start := 0, time.Now()
 				rec := &record{}
-				result := run(t, newFakeCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+				result := run(t, newCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 					if !strings.Contains(promql, "istio_requests_total") {
 						return traffic{}.prometheus(start)(ctx, promql)
 					}
@@ -209,14 +209,14 @@ func effectOf(t *testing.T, rec *record) event.Effect {
 func TestWhatIsCountedIsComplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := &record{}
-		run(t, newFakeCluster(t), traffic{"FI": from(3, 5)}.prometheus(time.Now()), nil, rec, forever)
+		run(t, newCluster(t), traffic{"FI": from(3, 5)}.prometheus(time.Now()), nil, rec, forever)
 		if effect := effectOf(t, rec); effect.Complete || effect.Requests != 100 {
 			t.Errorf("right after the fault: %+v", effect)
 		}
 		rec = &record{}
 		start := time.Now()
 		recovering := traffic{"FI": from(3, 5)}.prometheus(start)
-		run(t, newFakeCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+		run(t, newCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 			if since := time.Since(start); promql == "up" && since >= 23*time.Second && since < 28*time.Second {
 				return []steadystate.Sample{{Value: 0}}, nil
 			}
@@ -236,7 +236,7 @@ func TestRequestsThatAreHeldAreNotCompleteEither(t *testing.T) {
 		rec := &record{}
 		start := time.Now()
 		counters := traffic{"DI": from(3, 5)}.prometheus(start)
-		run(t, newFakeCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+		run(t, newCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 			if since := time.Since(start); promql == "up" && since >= 23*time.Second && since < 28*time.Second {
 				return []steadystate.Sample{{Value: 0}}, nil
 			}
@@ -266,7 +266,7 @@ func TestWhyNoRequestWasHit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				result := run(t, newFakeCluster(t), test.traffic.prometheus(time.Now()), nil, &record{}, forever)
+				result := run(t, newCluster(t), test.traffic.prometheus(time.Now()), nil, &record{}, forever)
 				if result.Status != test.status || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.reason) {
 					t.Errorf("result %+v", result)
 				}
@@ -289,7 +289,7 @@ func TestEveryFaultMustHit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				result := run(t, newFakeCluster(t), test.traffic.prometheus(time.Now()), func(e *experiments.Experiment) {
+				result := run(t, newCluster(t), test.traffic.prometheus(time.Now()), func(e *experiments.Experiment) {
 					delay := e.Spec.Faults[0]
 					delay.Abort, delay.Delay = nil, &experiments.Delay{FixedDelay: experiments.Duration{Duration: time.Second}}
 					delay.Match = []experiments.Match{{Headers: map[string]experiments.StringMatch{"end-user": {Exact: &exact}}}}
@@ -309,7 +309,7 @@ func TestHitsOfAnEarlierFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		old := traffic{"FI": func(float64) float64 { return 731 }, "-": func(second float64) float64 { return 10000 + second }}
-		result := run(t, newFakeCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+		result := run(t, newCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 			second := math.Floor(time.Since(start).Seconds())
 			switch {
 			case !strings.Contains(promql, "istio_requests_total"), second >= 8:

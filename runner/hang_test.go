@@ -18,7 +18,7 @@ func TestCountersThatHangDelayNoRollback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		well := traffic{"FI": from(3, 5)}.prometheus(start)
-		cluster := newFakeCluster(t)
+		cluster := newCluster(t)
 		result := run(t, cluster, func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 			since := time.Since(start)
 			switch {
@@ -41,7 +41,7 @@ func TestProbesThatHangDelayNoRollback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		well := healthy()
-		result := run(t, newFakeCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+		result := run(t, newCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 			if since := time.Since(start); promql == "up" && since > 8*time.Second && since < 10*time.Second {
 				time.Sleep(10 * time.Minute)
 			}
@@ -91,7 +91,7 @@ func TestADiskThatHangsDelaysNoRollback(t *testing.T) {
 				well := healthy()
 				e := experiment(t)
 				disk := &slowDisk{takes: test.takes}
-				r := newRunner(t, runner.Config{Cluster: newFakeCluster(t), Querier: fakePrometheus(func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+				r := newRunner(t, runner.Config{Cluster: newCluster(t), Querier: fakePrometheus(func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 					if since := time.Since(start); promql == "up" && since > 8*time.Second && since < 12*time.Second {
 						return []steadystate.Sample{{Value: 0}}, nil
 					}
@@ -140,9 +140,9 @@ func TestADiskThatHangsEndsTheRun(t *testing.T) {
 	} {
 		t.Run(test.from, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, e := newFakeCluster(t), experiment(t)
+				c, e := newCluster(t), experiment(t)
 				created := false
-				c.on["create VirtualService"] = func() { created = true }
+				c.On("create VirtualService", func() { created = true })
 				r := newRunner(t, runner.Config{Cluster: c, Querier: healthy()})
 				result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, &hungDisk{from: test.from})
 				if result.Status != test.status || !strings.Contains(result.Reason, "nothing could be recorded for 10s") || result.Injected.Duration > 15*time.Second || created != test.created || len(result.Left) > 0 {

@@ -77,7 +77,7 @@ func (o *owned) wrote(now, object *unstructured.Unstructured) {
 	o.generation, o.resourceVersion, o.spec = now.GetGeneration(), now.GetResourceVersion(), object.Object["spec"]
 }
 
-func (o *owned) isVirtualService() bool { return o.Kind == kindVirtualService }
+func (o *owned) isVirtualService() bool { return o.Kind == objects.KindVirtualService }
 
 // watched is the state of a watched object; nil when it is gone.
 type watched struct {

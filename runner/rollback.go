@@ -92,15 +92,15 @@ func refsOf(deletions []Deletion) []objects.Ref {
 // VirtualServices of a run, its ServiceEntries, its Jobs. It returns the failures. It
 // keeps the ServiceEntries while a VirtualService is left, and for settle afterwards:
 // until then proxies may route to them.
-func deleteAll(ctx context.Context, from Deleter, run string, objects []objects.Ref, settle time.Duration) []Deletion {
+func deleteAll(ctx context.Context, from Deleter, run string, all []objects.Ref, settle time.Duration) []Deletion {
 	var failed []Deletion
 	routed, settled := false, true
-	for _, ref := range objects {
-		if ref.Kind == kindServiceEntry && routed {
+	for _, ref := range all {
+		if ref.Kind == objects.KindServiceEntry && routed {
 			failed = append(failed, Deletion{Object: ref, Error: "kept until the VirtualService is deleted"})
 			continue
 		}
-		if ref.Kind == kindServiceEntry && !settled {
+		if ref.Kind == objects.KindServiceEntry && !settled {
 			settled = true
 			sleep.For(ctx, settle)
 		}
@@ -108,15 +108,9 @@ func deleteAll(ctx context.Context, from Deleter, run string, objects []objects.
 		if err != nil {
 			failed = append(failed, Deletion{Object: ref, Error: err.Error()})
 		}
-		if ref.Kind == kindVirtualService {
+		if ref.Kind == objects.KindVirtualService {
 			routed, settled = routed || err != nil, false
 		}
 	}
 	return failed
 }
-
-// The kinds that the order of a rollback depends on.
-const (
-	kindVirtualService = "VirtualService"
-	kindServiceEntry   = "ServiceEntry"
-)

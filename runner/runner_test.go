@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/files"
@@ -24,236 +23,57 @@ import (
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/runnertest"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// fakeCluster keeps objects in memory and fails where it is told to. At the
-// end of a test every failure must have been used.
-type fakeCluster struct {
-	t  *testing.T
-	mu sync.Mutex
-	// log is what happened, in the words "create VirtualService".
-	log     []string
-	objects map[string]*unstructured.Unstructured
-	// failures holds the errors of an operation's next calls; a nil error
-	// lets a call succeed.
-	failures map[string][]error
-	// lost are operations that take effect although they fail.
-	lost map[string]bool
-	// base is the timeout in the VirtualService that is in force; there is none
-	// when it is empty. baseSpec has more of it.
-	base           string
-	baseSpec       map[string]any
-	baseGeneration int64
-	// foreign are objects of other runs.
-	foreign []*unstructured.Unstructured
-	// withoutHeartbeat lets objects have no owner.
-	withoutHeartbeat bool
-	// touched is how often the status of our objects was written.
-	touched int
-	// restless lets a watch tell of objects that have not changed, too.
-	restless bool
-	// on is called before an operation.
-	on map[string]func()
-}
-
-func newFakeCluster(t *testing.T) *fakeCluster {
-	c := &fakeCluster{t: t, objects: map[string]*unstructured.Unstructured{}, failures: map[string][]error{}, lost: map[string]bool{}, on: map[string]func(){}}
-	t.Cleanup(func() {
-		for operation, left := range c.failures {
-			if len(left) > 0 {
-				t.Errorf("%d failures of %q were never met", len(left), operation)
-			}
-		}
-	})
-	return c
-}
-
-// happen records an operation and gives the error that it is told to fail
-// with.
-func (c *fakeCluster) happen(ctx context.Context, operation string) error {
-	if on := c.on[operation]; on != nil {
-		on()
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.log = append(c.log, operation)
-	if left := c.failures[operation]; len(left) > 0 {
-		c.failures[operation] = left[1:]
-		return left[0]
-	}
-	return nil
-}
-
-func (c *fakeCluster) Name() string { return "fake" }
-
-func (c *fakeCluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
-	err := c.happen(ctx, "snapshot")
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var routes []*unstructured.Unstructured
-	if c.base != "" {
-		routes = append(routes, c.baseObject())
-	}
-	routes = append(routes, c.foreign...)
-	return config.Snapshot{
-		VirtualServices: routes,
-		APIVersion:      "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
+// newCluster returns a cluster with a Service that callers in shop call.
+func newCluster(t *testing.T) *runnertest.Cluster {
+	t.Helper()
+	return runnertest.New(t, config.Snapshot{
+		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
 		Services:   []config.Service{{Namespace: "prod", Name: "ratings", Ports: []config.Port{{Number: 80, Name: "http", OfService: true}}}},
 		Namespaces: map[string]map[string]string{"shop": {}, "prod": {}},
-	}, err
+	})
 }
 
-// baseRef names the VirtualService in force.
-var baseRef = objects.Ref{APIVersion: "networking.istio.io/v1", Kind: "VirtualService", Namespace: "prod", Name: "ratings", UID: "base"}
+// The VirtualService that is effective for the callers, and the one of a run.
+const (
+	baseName  = "VirtualService prod/ratings"
+	faultName = "VirtualService shop/squall-ratings-a093b15a"
+)
 
-func (c *fakeCluster) baseObject() *unstructured.Unstructured {
-	object := &unstructured.Unstructured{Object: map[string]any{
+// base is the effective VirtualService with a timeout.
+func base(timeout string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+		"metadata": map[string]any{"namespace": "prod", "name": "ratings", "uid": "base", "generation": int64(1)},
 		"spec": map[string]any{
 			"hosts": []any{"ratings.prod.svc.cluster.local"},
-			"http":  []any{map[string]any{"timeout": c.base, "route": []any{map[string]any{"destination": map[string]any{"host": "ratings.prod.svc.cluster.local"}}}}},
+			"http":  []any{map[string]any{"timeout": timeout, "route": []any{map[string]any{"destination": map[string]any{"host": "ratings.prod.svc.cluster.local"}}}}},
 		},
 	}}
-	maps.Copy(object.Object["spec"].(map[string]any), c.baseSpec)
-	object.SetAPIVersion(baseRef.APIVersion)
-	object.SetKind(baseRef.Kind)
-	object.SetNamespace(baseRef.Namespace)
-	object.SetName(baseRef.Name)
-	object.SetUID(baseRef.UID)
-	object.SetGeneration(1 + c.baseGeneration)
-	return object
 }
 
-func (c *fakeCluster) Permitted(ctx context.Context, namespace string, _ []string) error {
-	return c.happen(ctx, "permitted in "+namespace)
+// addBase creates the effective VirtualService.
+func addBase(c *runnertest.Cluster) {
+	c.Edit(func(all map[string]*unstructured.Unstructured) { all[baseName] = base("5s") })
 }
 
-func (c *fakeCluster) Check(ctx context.Context, object *unstructured.Unstructured) error {
-	return c.happen(ctx, "check "+object.GetKind())
-}
-
-func (c *fakeCluster) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	operation := "create " + object.GetKind()
-	err := c.happen(ctx, operation)
-	ref := objects.RefTo(object)
-	if err != nil && !c.lost[operation] {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, exists := c.objects[ref.String()]; exists {
-		return nil, &runner.TakenError{Object: ref, Run: "other"}
-	}
-	stored := object.DeepCopy()
-	stored.SetUID(types.UID(fmt.Sprintf("uid-%d", len(c.log))))
-	for _, owner := range stored.GetOwnerReferences() {
-		if job := c.objects[fmt.Sprintf("Job %s/%s", stored.GetNamespace(), owner.Name)]; job == nil || job.GetUID() != owner.UID {
-			c.t.Errorf("%s is owned by a Job that is not there", ref)
-		}
-	}
-	if object.GetKind() != "Job" && !c.withoutHeartbeat && len(stored.GetOwnerReferences()) != 1 {
-		c.t.Errorf("%s has no owner, so nothing would remove it", ref)
-	}
-	stored.SetGeneration(1)
-	stored.SetResourceVersion("1-0")
-	c.objects[ref.String()] = stored
-	return stored.DeepCopy(), err
-}
-
-func (c *fakeCluster) Armed(ctx context.Context, _ objects.Ref) error { return c.happen(ctx, "armed") }
-
-func (c *fakeCluster) Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error {
-	c.mu.Lock()
-	stored := c.objects[job.String()]
-	c.mu.Unlock()
-	if stored == nil {
-		return runner.ErrGone
-	}
-	return c.happen(ctx, fmt.Sprintf("extend to %s", deadline))
-}
-
-func (c *fakeCluster) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstructured, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if ref == baseRef {
-		if c.base == "" {
-			return nil, runner.ErrGone
-		}
-		return c.baseObject(), nil
-	}
-	stored := c.objects[ref.String()]
-	if stored == nil || stored.GetUID() != ref.UID {
-		return nil, runner.ErrGone
-	}
-	stored.SetResourceVersion(fmt.Sprintf("%d-%d", stored.GetGeneration(), c.touched))
-	return stored.DeepCopy(), nil
-}
-
-// Watch looks every 10 ms, which in fake time costs nothing.
-func (c *fakeCluster) Watch(ctx context.Context, ref objects.Ref, changed func(*unstructured.Unstructured)) {
-	last := int64(-1)
-	for ctx.Err() == nil {
-		object, err := c.Get(ctx, ref)
-		if errors.Is(err, runner.ErrGone) {
-			changed(nil)
-			return
-		}
-		if err == nil && (c.restless || object.GetGeneration() != last) {
-			last = object.GetGeneration()
-			changed(object)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
-func (c *fakeCluster) Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
-	failure := c.happen(ctx, "update "+ref.Kind)
-	if failure != nil && !c.lost["update "+ref.Kind] {
-		return nil, failure
-	}
-	now, err := c.Get(ctx, ref)
-	switch {
-	case err != nil:
-		return nil, err
-	case now.GetResourceVersion() != resourceVersion:
-		return nil, runner.ErrChanged
-	}
-	c.mu.Lock()
-	stored := c.objects[ref.String()]
-	stored.Object["spec"] = object.Object["spec"]
-	stored.SetGeneration(stored.GetGeneration() + 1)
-	c.mu.Unlock()
-	if failure != nil {
-		return nil, failure
-	}
-	return c.Get(ctx, ref)
-}
-
-func (c *fakeCluster) Delete(ctx context.Context, ref objects.Ref, run string) error {
-	if err := c.happen(ctx, "delete "+ref.Kind); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.foreign = slices.DeleteFunc(c.foreign, func(o *unstructured.Unstructured) bool {
-		return objects.RefTo(o) == ref && o.GetLabels()[objects.RunLabel] == run
+// setBase gives the effective VirtualService a new field of its spec.
+func setBase(c *runnertest.Cluster, field string, value any) {
+	c.Edit(func(all map[string]*unstructured.Unstructured) {
+		object := all[baseName].DeepCopy()
+		object.Object["spec"].(map[string]any)[field] = value
+		object.SetGeneration(object.GetGeneration() + 1)
+		all[baseName] = object
 	})
-	stored := c.objects[ref.String()]
-	switch {
-	case stored == nil, ref.UID != "" && stored.GetUID() != ref.UID, stored.GetLabels()[objects.RunLabel] != run:
-	default:
-		delete(c.objects, ref.String())
-	}
-	return nil
+}
+
+// setTimeout changes the timeout of the effective VirtualService.
+func setTimeout(c *runnertest.Cluster, timeout string) {
+	http := base(timeout).Object["spec"].(map[string]any)["http"]
+	setBase(c, "http", http)
 }
 
 // fakePrometheus answers by a function of the query.
@@ -359,7 +179,7 @@ func newRunner(t *testing.T, config runner.Config) *runner.Runner {
 
 // run carries out the experiment in a bubble of fake time, and checks what
 // must be true whatever happens: nothing of the run is left.
-func run(t *testing.T, c *fakeCluster, p fakePrometheus, edit func(*experiments.Experiment), rec *record, deadline time.Duration) (result event.Result) {
+func run(t *testing.T, c *runnertest.Cluster, p fakePrometheus, edit func(*experiments.Experiment), rec *record, deadline time.Duration) (result event.Result) {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), deadline, errors.New("interrupt signal received"))
 	defer cancel()
@@ -370,7 +190,7 @@ func run(t *testing.T, c *fakeCluster, p fakePrometheus, edit func(*experiments.
 	r := newRunner(t, runner.Config{Cluster: c, Querier: p, Owner: "ann@laptop"})
 	result = r.Run(ctx, r.NewRun(e, time.Now()), e, rec)
 	if len(result.Left) == 0 {
-		for name := range c.objects {
+		for _, name := range c.Owned() {
 			t.Errorf("%s is left", name)
 		}
 	}
@@ -381,7 +201,7 @@ const forever = 24 * time.Hour
 
 func TestARunThatHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, rec := newFakeCluster(t), &record{}
+		c, rec := newCluster(t), &record{}
 		start := time.Now()
 		result := run(t, c, healthy(), nil, rec, forever)
 		if result.Status != event.StatusCompleted || result.Verdict != steadystate.Held || result.Reason != "" {
@@ -394,7 +214,7 @@ func TestARunThatHolds(t *testing.T) {
 			"snapshot", "permitted in shop", "check Job", "check VirtualService", "snapshot", "create Job", "armed", "create VirtualService",
 			"extend to 20s", "extend to 25s", "extend to 30s", "delete VirtualService", "delete Job",
 		}
-		if diff := cmp.Diff(want, slices.DeleteFunc(c.log, func(s string) bool { return s == "extend to 35s" })); diff != "" {
+		if diff := cmp.Diff(want, slices.DeleteFunc(c.Log(), func(s string) bool { return s == "extend to 35s" })); diff != "" {
 			t.Error(diff)
 		}
 		order := slices.DeleteFunc(slices.Clone(rec.types), func(s string) bool { return s == event.Measured{}.Type() || s == event.Counted{}.Type() })
@@ -411,14 +231,14 @@ func TestARunThatHolds(t *testing.T) {
 // The journal says what is about to be created before it is.
 func TestTheRecordComesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, rec := newFakeCluster(t), &record{}
+		c, rec := newCluster(t), &record{}
 		for _, kind := range []string{"Job", "VirtualService"} {
-			c.on["create "+kind] = func() {
+			c.On("create "+kind, func() {
 				creating, ok := rec.events[len(rec.events)-1].(event.Creating)
 				if !ok || creating.Object.GetKind() != kind {
 					t.Errorf("%s is created after the event %s", kind, rec.types[len(rec.types)-1])
 				}
-			}
+			})
 		}
 		run(t, c, healthy(), nil, rec, forever)
 	})
@@ -439,7 +259,7 @@ func TestEndings(t *testing.T) {
 	low := []steadystate.Sample{{Value: 0}}
 	for _, test := range []struct {
 		name       string
-		cluster    func(*fakeCluster)
+		cluster    func(*runnertest.Cluster)
 		prometheus func(start time.Time) fakePrometheus
 		edit       func(*experiments.Experiment)
 		failsAt    string
@@ -469,32 +289,28 @@ func TestEndings(t *testing.T) {
 			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the mesh does not know the host raitngs.prod", took: 0,
 		},
 		{
-			name: "API server down", cluster: func(c *fakeCluster) { c.failures["snapshot"] = []error{boom} },
+			name: "API server down", cluster: func(c *runnertest.Cluster) { c.Fail("snapshot", boom) },
 			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "cannot be read: boom", took: 0,
 		},
 		{
-			name: "not permitted", cluster: func(c *fakeCluster) { c.failures["check VirtualService"] = []error{boom} },
+			name: "not permitted", cluster: func(c *runnertest.Cluster) { c.Fail("check VirtualService", boom) },
 			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the cluster would not create VirtualService shop/squall-ratings-a093b15a: boom", took: 0,
 		},
 		{
-			name: "permission missing", cluster: func(c *fakeCluster) { c.failures["permitted in shop"] = []error{boom} },
+			name: "permission missing", cluster: func(c *runnertest.Cluster) { c.Fail("permitted in shop", boom) },
 			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "boom", took: 0,
 		},
 		{
-			name: "denied everywhere", cluster: func(c *fakeCluster) {
+			name: "denied everywhere", cluster: func(c *runnertest.Cluster) {
 				for _, namespace := range []string{"shop", "prod"} {
-					c.failures["permitted in "+namespace] = []error{&runner.DeniedError{Namespace: namespace, Missing: []string{"create jobs.batch"}}}
+					c.Fail("permitted in "+namespace, &runner.DeniedError{Namespace: namespace, Missing: []string{"create jobs.batch"}})
 				}
 			},
 			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "shop: not permitted in namespace shop: create jobs.batch; prod: not permitted in namespace prod: create jobs.batch", took: 0,
 		},
 		{
-			name: "routes change while the baseline is watched", cluster: func(c *fakeCluster) {
-				time.AfterFunc(time.Second, func() {
-					c.mu.Lock()
-					defer c.mu.Unlock()
-					c.base = "5s"
-				})
+			name: "routes change while the baseline is watched", cluster: func(c *runnertest.Cluster) {
+				time.AfterFunc(time.Second, func() { addBase(c) })
 			},
 			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the routes to the target have changed", took: 3 * time.Second,
 		},
@@ -512,26 +328,27 @@ func TestEndings(t *testing.T) {
 			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "no space left on device", took: 0,
 		},
 		{
-			name: "heartbeat refused", cluster: func(c *fakeCluster) { c.failures["create Job"] = []error{boom} },
+			name: "heartbeat refused", cluster: func(c *runnertest.Cluster) { c.Fail("create Job", boom) },
 			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: create Job", creates: 1, took: 3 * time.Second,
 		},
 		{
-			name: "heartbeat not armed", cluster: func(c *fakeCluster) { c.failures["armed"] = []error{boom} },
+			name: "heartbeat not armed", cluster: func(c *runnertest.Cluster) { c.Fail("armed", boom) },
 			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: boom", creates: 1, took: 3 * time.Second,
 		},
 		{
-			name: "VirtualService refused", cluster: func(c *fakeCluster) { c.failures["create VirtualService"] = []error{boom} },
+			name: "VirtualService refused", cluster: func(c *runnertest.Cluster) { c.Fail("create VirtualService", boom) },
 			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "create VirtualService shop/squall-ratings-a093b15a: boom", creates: 2, took: 3 * time.Second,
 		},
 		{
-			name: "answer to create lost", cluster: func(c *fakeCluster) {
-				c.failures["create VirtualService"], c.lost["create VirtualService"] = []error{boom}, true
+			name: "answer to create lost", cluster: func(c *runnertest.Cluster) {
+				c.Fail("create VirtualService", boom)
+				c.Lose("create VirtualService")
 			},
 			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "boom", creates: 2, took: 3 * time.Second,
 		},
 		{
-			name: "another run wins", cluster: func(c *fakeCluster) {
-				c.failures["create VirtualService"] = []error{&runner.TakenError{Object: objects.Ref{Kind: "VirtualService"}, Run: "other"}}
+			name: "another run wins", cluster: func(c *runnertest.Cluster) {
+				c.Fail("create VirtualService", &runner.TakenError{Object: objects.Ref{Kind: "VirtualService"}, Run: "other"})
 			},
 			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "run other already disturbs", creates: 2, took: 3 * time.Second,
 		},
@@ -657,17 +474,18 @@ func TestEndings(t *testing.T) {
 			status: event.StatusInterrupted, verdict: steadystate.Inconclusive, reason: "interrupt signal received", creates: 2, took: 10500 * time.Millisecond,
 		},
 		{
-			name: "heartbeat fails once", cluster: func(c *fakeCluster) { c.failures["extend to 20s"] = []error{boom} },
+			name: "heartbeat fails once", cluster: func(c *runnertest.Cluster) { c.Fail("extend to 20s", boom) },
 			status: event.StatusCompleted, verdict: steadystate.Held, creates: 2, took: 23 * time.Second,
 		},
 		{
-			name: "heartbeat fails twice", cluster: func(c *fakeCluster) {
-				c.failures["extend to 20s"], c.failures["extend to 25s"] = []error{boom}, []error{boom}
+			name: "heartbeat fails twice", cluster: func(c *runnertest.Cluster) {
+				c.Fail("extend to 20s", boom)
+				c.Fail("extend to 25s", boom)
 			},
 			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat: Job shop/", creates: 2, took: 13 * time.Second,
 		},
 		{
-			name: "rollback succeeds at the third attempt", cluster: func(c *fakeCluster) { c.failures["delete VirtualService"] = []error{boom, boom} },
+			name: "rollback succeeds at the third attempt", cluster: func(c *runnertest.Cluster) { c.Fail("delete VirtualService", boom, boom) },
 			status: event.StatusCompleted, verdict: steadystate.Held, creates: 2, took: 23300 * time.Millisecond,
 		},
 		{
@@ -679,7 +497,7 @@ func TestEndings(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, start := newFakeCluster(t), time.Now()
+				c, start := newCluster(t), time.Now()
 				if test.cluster != nil {
 					test.cluster(c)
 				}
@@ -696,7 +514,7 @@ func TestEndings(t *testing.T) {
 					t.Errorf("status %s, verdict %s, reason %q", result.Status, result.Verdict, result.Reason)
 				}
 				creates := 0
-				for _, operation := range c.log {
+				for _, operation := range c.Log() {
 					if strings.HasPrefix(operation, "create ") {
 						creates++
 					}
@@ -716,11 +534,11 @@ func TestEndings(t *testing.T) {
 // the fault were in force.
 func TestTheHeartbeatVanishes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newFakeCluster(t)
+		c := newCluster(t)
 		time.AfterFunc(12*time.Second, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			maps.DeleteFunc(c.objects, func(_ string, o *unstructured.Unstructured) bool { return o.GetKind() == "Job" })
+			c.Edit(func(all map[string]*unstructured.Unstructured) {
+				maps.DeleteFunc(all, func(_ string, o *unstructured.Unstructured) bool { return o.GetKind() == "Job" })
+			})
 		})
 		start := time.Now()
 		result := run(t, c, healthy(), nil, &record{}, forever)
@@ -734,24 +552,20 @@ func TestTheHeartbeatVanishes(t *testing.T) {
 // force, or as it was asked.
 func TestDrift(t *testing.T) {
 	for name, test := range map[string]struct {
-		do   func(objects map[string]*unstructured.Unstructured, name string)
+		do   func(all map[string]*unstructured.Unstructured)
 		want string
 	}{
-		"deleted": {func(objects map[string]*unstructured.Unstructured, name string) { delete(objects, name) }, "was deleted while the fault was active"},
-		"edited":  {func(objects map[string]*unstructured.Unstructured, name string) { objects[name].SetGeneration(2) }, "was changed while the fault was active"},
-		"replaced": {func(objects map[string]*unstructured.Unstructured, name string) {
-			objects[name].SetUID("other")
-			objects[name].SetLabels(nil)
+		"deleted": {func(all map[string]*unstructured.Unstructured) { delete(all, faultName) }, "was deleted while the fault was active"},
+		"edited":  {func(all map[string]*unstructured.Unstructured) { all[faultName].SetGeneration(2) }, "was changed while the fault was active"},
+		"replaced": {func(all map[string]*unstructured.Unstructured) {
+			all[faultName].SetUID("other")
+			all[faultName].SetLabels(nil)
 		}, "was deleted while the fault was active"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newFakeCluster(t)
-				time.AfterFunc(6500*time.Millisecond, func() {
-					c.mu.Lock()
-					defer c.mu.Unlock()
-					test.do(c.objects, "VirtualService shop/squall-ratings-a093b15a")
-				})
+				c := newCluster(t)
+				time.AfterFunc(6500*time.Millisecond, func() { c.Edit(test.do) })
 				start := time.Now()
 				e := experiment(t)
 				r := newRunner(t, runner.Config{Cluster: c, Querier: healthy()})
@@ -768,10 +582,8 @@ func TestDrift(t *testing.T) {
 }
 
 // faults gives the timeout of the only route of our object, and its fault.
-func faults(c *fakeCluster) (timeout, fault any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	http, _, _ := unstructured.NestedSlice(c.objects["VirtualService shop/squall-ratings-a093b15a"].Object, "spec", "http")
+func faults(c *runnertest.Cluster) (timeout, fault any) {
+	http, _, _ := unstructured.NestedSlice(c.Object(faultName).Object, "spec", "http")
 	route, _ := http[0].(map[string]any)
 	return route["timeout"], route["fault"]
 }
@@ -795,12 +607,12 @@ func TestTheKillSwitch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newFakeCluster(t)
+				c := newCluster(t)
 				time.AfterFunc(6500*time.Millisecond, func() {
-					c.mu.Lock()
-					defer c.mu.Unlock()
-					test.pull(c.objects)
-					delete(c.objects, "VirtualService shop/squall-ratings-a093b15a")
+					c.Edit(func(all map[string]*unstructured.Unstructured) {
+						test.pull(all)
+						delete(all, faultName)
+					})
 				})
 				result := run(t, c, healthy(), nil, &record{}, forever)
 				if result.Status != event.StatusInterrupted || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
@@ -814,19 +626,19 @@ func TestTheKillSwitch(t *testing.T) {
 // A run without a heartbeat says so, and is rolled back as any other.
 func TestWithoutHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, rec := newFakeCluster(t), &record{}
-		c.withoutHeartbeat = true
+		c, rec := newCluster(t), &record{}
+		c.WithoutHeartbeat = true
 		e := experiment(t)
 		r := newRunner(t, runner.Config{Cluster: c, Querier: healthy(), WithoutHeartbeat: true})
 		result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, rec)
-		if result.Verdict != steadystate.Held || len(c.objects) > 0 {
-			t.Errorf("result %+v, left %v", result, c.objects)
+		if result.Verdict != steadystate.Held || len(c.Owned()) > 0 {
+			t.Errorf("result %+v, left %v", result, c.Owned())
 		}
 		if started, ok := rec.events[0].(event.Started); !ok || !started.WithoutHeartbeat {
 			t.Error("the record does not say that there is no heartbeat")
 		}
-		if slices.ContainsFunc(c.log, func(line string) bool { return strings.Contains(line, "Job") }) {
-			t.Errorf("a Job was made: %v", c.log)
+		if slices.ContainsFunc(c.Log(), func(line string) bool { return strings.Contains(line, "Job") }) {
+			t.Errorf("a Job was created: %v", c.Log())
 		}
 	})
 }
@@ -835,8 +647,8 @@ func TestWithoutHeartbeat(t *testing.T) {
 func TestExpiredObjectsAreSwept(t *testing.T) {
 	for expiredFor, swept := range map[time.Duration]bool{time.Hour: true, -time.Hour: false} {
 		synctest.Test(t, func(t *testing.T) {
-			c := newFakeCluster(t)
-			left := c.baseObject()
+			c := newCluster(t)
+			left := base("5s")
 			left.SetNamespace("shop")
 			left.SetName("squall-ratings-a093b15a")
 			left.SetLabels(map[string]string{objects.ManagedByLabel: objects.ManagedByValue, objects.RunLabel: "dead"})
@@ -844,52 +656,52 @@ func TestExpiredObjectsAreSwept(t *testing.T) {
 				objects.HostAnnotation: "ratings.prod.svc.cluster.local", objects.CallersAnnotation: "shop",
 				objects.ExpiresAnnotation: time.Now().Add(-expiredFor).Format(time.RFC3339),
 			})
-			c.foreign = append(c.foreign, left)
-			result := run(t, c, healthy(), nil, &record{}, forever)
-			if swept != (result.Verdict == steadystate.Held) || swept != (len(c.foreign) == 0) {
-				t.Errorf("expired for %s: result %+v, left %d", expiredFor, result, len(c.foreign))
+			c.Edit(func(all map[string]*unstructured.Unstructured) { all[faultName] = left })
+			e := experiment(t)
+			r := newRunner(t, runner.Config{Cluster: c, Querier: healthy()})
+			result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, &record{})
+			if swept != (result.Verdict == steadystate.Held) || swept != (len(c.Owned()) == 0) {
+				t.Errorf("expired for %s: result %+v, left %v", expiredFor, result, c.Owned())
 			}
 		})
 	}
 }
 
-// changeBase makes the routes that a shadow is derived from, and changes them
-// while it is in force.
-func (c *fakeCluster) changeBase(change func(*fakeCluster)) {
-	c.base = "5s"
-	time.AfterFunc(6500*time.Millisecond, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.baseGeneration++
-		change(c)
-	})
+// changeBase adds the effective VirtualService, and changes it while the fault is
+// active.
+func changeBase(c *runnertest.Cluster, change func(*runnertest.Cluster)) {
+	addBase(c)
+	time.AfterFunc(6500*time.Millisecond, func() { change(c) })
 }
 
 // The routes that a shadow was derived from change while it is in force.
 func TestABaseThatChangesIsFollowed(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(*fakeCluster)
+		change func(*runnertest.Cluster)
 		ends   string // why the run ends, or nothing when it goes on
 	}{
-		"another timeout": {func(c *fakeCluster) { c.base = "7s" }, ""},
-		"its status":      {func(c *fakeCluster) { c.baseGeneration-- }, ""},
-		"private":         {func(c *fakeCluster) { c.baseSpec = map[string]any{"exportTo": []any{"shop"}} }, ""},
-		"a redirect": {func(c *fakeCluster) {
-			c.baseSpec = map[string]any{"http": []any{map[string]any{"redirect": map[string]any{"uri": "/x"}}}}
+		"another timeout": {func(c *runnertest.Cluster) { setTimeout(c, "7s") }, ""},
+		"its status":      {func(c *runnertest.Cluster) { c.Touch(baseName) }, ""},
+		"private":         {func(c *runnertest.Cluster) { setBase(c, "exportTo", []any{"shop"}) }, ""},
+		"a redirect": {func(c *runnertest.Cluster) {
+			setBase(c, "http", []any{map[string]any{"redirect": map[string]any{"uri": "/x"}}})
 		}, "cannot follow: no http route"},
-		"for another host":   {func(c *fakeCluster) { c.baseSpec = map[string]any{"hosts": []any{"other"}} }, "other routes are effective now"},
-		"deleted":            {func(c *fakeCluster) { c.base = "" }, "was deleted"},
-		"our status changed": {func(c *fakeCluster) { c.base = "7s"; c.touched++ }, ""},
+		"for another host": {func(c *runnertest.Cluster) { setBase(c, "hosts", []any{"other"}) }, "other routes are effective now"},
+		"deleted": {func(c *runnertest.Cluster) {
+			c.Edit(func(all map[string]*unstructured.Unstructured) { delete(all, baseName) })
+		}, "was deleted"},
+		"our status changed": {func(c *runnertest.Cluster) { c.Touch(faultName); setTimeout(c, "7s") }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newFakeCluster(t)
-				c.changeBase(test.change)
+				c := newCluster(t)
+				changeBase(c, test.change)
 				time.AfterFunc(8*time.Second, func() {
 					if test.ends != "" {
 						return
 					}
-					if timeout, fault := faults(c); timeout != c.base || fault == nil {
+					want := c.Object(baseName).Object["spec"].(map[string]any)["http"].([]any)[0].(map[string]any)["timeout"]
+					if timeout, fault := faults(c); timeout != want || fault == nil {
 						t.Errorf("timeout %v, fault %v", timeout, fault)
 					}
 				})
@@ -910,9 +722,9 @@ func TestABaseThatChangesIsFollowed(t *testing.T) {
 func TestAFaultFollowsOnlyWhereItMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const payments = "payments.prod.svc.cluster.local"
-		c := newFakeCluster(t)
-		c.changeBase(func(c *fakeCluster) {
-			c.baseSpec = map[string]any{"http": []any{map[string]any{"route": []any{map[string]any{"destination": map[string]any{"host": payments}}}}}}
+		c := newCluster(t)
+		changeBase(c, func(c *runnertest.Cluster) {
+			setBase(c, "http", []any{map[string]any{"route": []any{map[string]any{"destination": map[string]any{"host": payments}}}}})
 		})
 		e := experiment(t)
 		r := newRunner(t, runner.Config{Cluster: c, Querier: healthy(), Permit: func(p mesh.Plan) error {
@@ -933,9 +745,9 @@ func TestFaultsStartAndEndAtTheirTimes(t *testing.T) {
 	for name, failures := range map[string][]error{"smoothly": nil, "though an update fails": {errors.New("boom"), nil}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, rec := newFakeCluster(t), &record{}
+				c, rec := newCluster(t), &record{}
 				if failures != nil {
-					c.failures["update VirtualService"] = failures
+					c.Fail("update VirtualService", failures...)
 				}
 				delay := experiments.Percentage(100)
 				edit := func(e *experiments.Experiment) {
@@ -977,9 +789,8 @@ func TestFaultsStartAndEndAtTheirTimes(t *testing.T) {
 
 func TestRollbackThatCannotFinishSaysWhatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newFakeCluster(t)
-		c.on["delete VirtualService"] = func() { c.failures["delete VirtualService"] = []error{errors.New("boom")} }
-		t.Cleanup(func() { delete(c.failures, "delete VirtualService") })
+		c := newCluster(t)
+		c.FailAlways("delete VirtualService", errors.New("boom"))
 		start := time.Now()
 		result := run(t, c, healthy(), nil, &record{}, forever)
 		if len(result.Left) != 1 || result.Left[0].Kind != "VirtualService" {
@@ -1025,10 +836,12 @@ func TestAnUpdateThatFailsEndsTheRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, rec := newFakeCluster(t), &record{}
-				c.failures["update VirtualService"] = test.failures
-				c.lost["update VirtualService"] = test.lost
-				c.restless = test.restless
+				c, rec := newCluster(t), &record{}
+				c.Fail("update VirtualService", test.failures...)
+				if test.lost {
+					c.Lose("update VirtualService")
+				}
+				c.Restless = test.restless
 				start := time.Now()
 				result := run(t, c, healthy(), func(e *experiments.Experiment) { e.Spec.Faults[0].Duration.Duration = 2 * time.Second }, rec, forever)
 				if result.Status != test.status {
@@ -1040,7 +853,7 @@ func TestAnUpdateThatFailsEndsTheRun(t *testing.T) {
 				if test.status == event.StatusFailed && time.Since(start) > 22*time.Second {
 					t.Errorf("the fault stayed for %s", time.Since(start))
 				}
-				c.failures = nil
+				c.StopFailing()
 			})
 		})
 	}
@@ -1073,7 +886,7 @@ func TestCountersMustBeNumbers(t *testing.T) {
 					counted++
 					return []steadystate.Sample{flagged("FI", count)}, nil
 				})
-				result := run(t, newFakeCluster(t), lying, nil, &record{}, forever)
+				result := run(t, newCluster(t), lying, nil, &record{}, forever)
 				if result.Status != test.status || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot be counted: Prometheus returned") {
 					t.Errorf("result %+v", result)
 				}
@@ -1095,7 +908,7 @@ func TestOrdinaryFailuresAreNoEffect(t *testing.T) {
 			calls++
 			return []steadystate.Sample{flagged("DC", calls)}, nil
 		})
-		result := run(t, newFakeCluster(t), ordinary, func(e *experiments.Experiment) {
+		result := run(t, newCluster(t), ordinary, func(e *experiments.Experiment) {
 			all := experiments.Percentage(100)
 			e.Spec.Faults = []experiments.Fault{{Blackhole: &experiments.Blackhole{Mode: experiments.Reject}, Percentage: &all}}
 		}, &record{}, forever)
