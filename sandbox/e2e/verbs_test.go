@@ -151,7 +151,7 @@ func TestRollbackOfOneRunLeavesAnotherAlone(t *testing.T) {
 		t.Error(dry)
 	}
 	code, _, stderr := ask(t, "rollback", dead, "no-such-run")
-	if code != 3 || !strings.Contains(stderr, "not live: no-such-run\nhint: live are: ") {
+	if code != 3 || !strings.Contains(stderr, "not live: no-such-run\nhint: live runs: ") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	inForce(t, reviews, ratings, false)

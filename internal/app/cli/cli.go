@@ -1,6 +1,5 @@
-// Package cli is Squall's command line: one file per verb. It is the only
-// place where the parts of the program are wired together, and the only one
-// that chooses exit codes.
+// Package cli is the command line of Squall: flags, wiring and exit codes, with one
+// file per verb.
 package cli
 
 import (
@@ -19,7 +18,7 @@ import (
 	"github.com/squall-chaos/squall/internal/oneline"
 )
 
-// Env is the process as the command line sees it.
+// Env is the environment of the process.
 type Env struct {
 	Args   []string
 	Stdin  io.Reader
@@ -28,25 +27,28 @@ type Env struct {
 	Getenv func(string) string
 }
 
-// Main runs one command and gives the exit code. When ctx ends, a run in
-// progress is rolled back.
+// Main runs one command and returns the exit code. When ctx ends, it rolls back the
+// run in progress.
 func Main(ctx context.Context, env Env) int {
-	// client-go's own log says nothing that an error does not say too.
+	// The log of client-go repeats the errors that it returns.
 	klog.SetLogger(logr.Discard())
 	noticeDeadConnections(env)
 	root := &cobra.Command{
 		Use:   "squall",
 		Short: "Chaos experiments on an Istio mesh",
-		Long: `Squall runs chaos experiments on an Istio mesh: it disturbs the calls that an
-experiment file names with temporary VirtualServices, checks in Prometheus what
-must stay true meanwhile, always rolls back, and reports.
+		Long: `Squall runs chaos experiments on an Istio mesh. An experiment file names the calls
+to disturb and a hypothesis: what must stay true meanwhile. Squall injects the
+fault with temporary VirtualServices, checks the hypothesis in Prometheus, always
+rolls back, and reports.
 
 Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 4 interrupted and clean, 5 rollback incomplete.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// The distance of cobra's own suggestions.
+		SuggestionsMinimumDistance: 2,
+		Args:                       noCommand,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetArgs(env.Args)
 	root.SetIn(env.Stdin)
@@ -70,6 +72,26 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 	return exitUsage
 }
 
+// noCommand rejects an unknown command, and suggests a known one.
+func noCommand(root *cobra.Command, arguments []string) error {
+	if len(arguments) == 0 {
+		return nil
+	}
+	next := "squall --help lists the commands"
+	if similar := root.SuggestionsFor(arguments[0]); len(similar) > 0 {
+		next = fmt.Sprintf("did you mean squall %s? %s", similar[0], next)
+	}
+	return hint.With(fmt.Errorf("unknown command %q", arguments[0]), next)
+}
+
+// noArguments rejects arguments of a command that takes none.
+func noArguments(command *cobra.Command, arguments []string) error {
+	if len(arguments) > 0 {
+		return fmt.Errorf("%s takes no arguments, got %q", command.CommandPath(), arguments[0])
+	}
+	return nil
+}
+
 // verbs returns the subcommands.
 func verbs(env Env) []*cobra.Command {
 	return []*cobra.Command{
@@ -78,18 +100,18 @@ func verbs(env Env) []*cobra.Command {
 	}
 }
 
-// noticeDeadConnections lets a connection to the API server that is frozen be
-// given up within seconds: a rollback must not wait for it until its deadline.
-// Client-go has no other knob than these variables.
+// noticeDeadConnections makes client-go close a dead connection to the API server
+// within seconds, so that a rollback does not wait for it. Client-go has no other
+// setting for that than these variables.
 func noticeDeadConnections(env Env) {
 	for name, seconds := range map[string]string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "3", "HTTP2_PING_TIMEOUT_SECONDS": "2"} {
 		if env.Getenv(name) == "" {
-			_ = os.Setenv(name, seconds) // fails for names that are none
+			_ = os.Setenv(name, seconds) // fails for invalid names only
 		}
 	}
 }
 
-// printError writes one line, and a second one for a hint.
+// printError prints an error, and its hint on another line.
 func printError(w io.Writer, err error) {
 	fmt.Fprintf(w, "squall: %s\n", lined(err.Error()))
 	if text := hint.Of(err); text != "" {
@@ -97,9 +119,9 @@ func printError(w io.Writer, err error) {
 	}
 }
 
-// lined keeps the lines of a text, and nothing else that a terminal obeys:
-// errors repeat what servers say. Lines after the first are indented, so that
-// none passes for one of Squall's own.
+// lined removes the control characters of a text but keeps its lines: errors contain
+// text of servers. Lines after the first are indented, so that they do not look like
+// messages of Squall.
 func lined(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {

@@ -16,7 +16,7 @@ const servePage = "../../../docs/serve.md"
 
 var flagsBlock = regexp.MustCompile(`(?ms)^<!-- flags of squall serve -->\n(.*?)^<!-- end -->$`)
 
-// The table of flags is that of the command. With -update it is written anew.
+// The table of flags is the one of the command. With -update it is written again.
 func TestDocumentedServeFlagsAreCurrent(t *testing.T) {
 	content, err := os.ReadFile(servePage)
 	if err != nil {
@@ -58,8 +58,8 @@ const pipelinesPage = "../../../docs/ci.md"
 
 var yamlBlock = regexp.MustCompile("(?ms)^```yml\n(.*?)^```$")
 
-// A shell keeps the signal of a job that is cancelled to itself, and a secret in
-// its script's text would be run.
+// A shell does not pass on the signal of a canceled job, so the script must end in
+// exec. A secret in the text of a script would be run.
 func TestDocumentedPipelinesEndInSquall(t *testing.T) {
 	content, err := os.ReadFile(pipelinesPage)
 	if err != nil {
@@ -90,7 +90,7 @@ func TestDocumentedPipelinesEndInSquall(t *testing.T) {
 	}
 }
 
-// eachScript finds the texts that a shell runs.
+// eachScript calls found with each text that a shell runs.
 func eachScript(pipeline any, found func(script string)) {
 	switch node := pipeline.(type) {
 	case []any:

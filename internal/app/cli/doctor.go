@@ -26,25 +26,27 @@ func newDoctorCommand(env Env) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check a cluster, the permissions in it, and Prometheus",
-		Long: `Doctor checks that Squall keeps its promises in a cluster: what is installed
-there, what you are permitted to do, that Kubernetes removes the fault of a run
-that has died, and that Prometheus would show a fault. One line for each check.
+		Long: `Doctor checks whether a cluster and a Prometheus are fit for Squall: what is
+installed, what you may do, whether Kubernetes removes the fault of a run that
+has died, and whether Prometheus would show a fault. It prints a line for each
+check.
 
-The proof of the heartbeat creates a Job with a deadline of two seconds and a
-VirtualService for a host that nobody calls, and sees both removed.
+The check of the heartbeat creates a Job with a deadline of two seconds and a
+VirtualService for a host that does not exist, and waits until Kubernetes has
+removed both.
 
-Exit codes: 0 no check fails, 2 bad usage, 3 any check fails.`,
+Exit codes: 0 no check fails, 2 bad usage, 3 a check fails.`,
 		Example: `  squall doctor --prometheus http://localhost:9090
   squall doctor -n shop -n backoffice --no-heartbeat
   squall doctor -o json | jq -r '.checks[] | select(.status == "failure") | .hint'`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return examine(cmd.Context(), env, flags) },
 	}
 	f := command.Flags()
 	flags.kubernetes.addWithNamespace(f, "")
-	f.StringSliceVarP(&flags.namespaces, "namespace", "n", nil, "namespace of callers, or home of the objects; several are allowed (default the context's)")
+	f.StringSliceVarP(&flags.namespaces, "namespace", "n", nil, "namespace of callers, or the one of --home-namespace; may be repeated (default the namespace of the context)")
 	flags.prometheus.add(f)
-	f.BoolVar(&flags.noHeartbeat, "no-heartbeat", false, "create nothing: leave out the proof of the heartbeat")
+	f.BoolVar(&flags.noHeartbeat, "no-heartbeat", false, "skip the check of the heartbeat, which creates objects")
 	addHeartbeatImage(f, &flags.image)
 	addOutput(f, &flags.output, outputText, outputJSON)
 	return command
@@ -83,8 +85,8 @@ func examine(ctx context.Context, env Env, flags doctorFlags) error {
 	}
 }
 
-// newDoctor wires the doctor to the cluster and the Prometheus that the flags name.
-// Nothing is sent yet.
+// newDoctor returns a doctor for the cluster and the Prometheus that the flags name.
+// It sends nothing.
 func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
 	d := doctor.Doctor{Namespaces: flags.namespaces, HeartbeatImage: flags.image, Owner: owner(env)}
 	config, err := flags.kubernetes.config()

@@ -15,7 +15,7 @@ const (
 	exitHeld         = 0
 	exitDeviated     = 1
 	exitUsage        = 2 // bad usage or file
-	exitInconclusive = 3 // inconclusive or refused
+	exitInconclusive = 3 // inconclusive, refused, or a server that does not answer
 	exitInterrupted  = 4 // interrupted and clean
 	exitLeft         = 5 // rollback incomplete
 )

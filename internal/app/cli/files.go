@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/files"
@@ -18,32 +19,31 @@ import (
 	"github.com/squall-chaos/squall/internal/hint"
 )
 
-// stdinName stands for the standard input among files.
+// stdinName is the name of the standard input.
 const stdinName = "-"
 
-// loaded is an experiment and the file that it comes from.
+// loaded is an experiment with the name of its file.
 type loaded struct {
 	experiments.Experiment
 	file string
 }
 
-// needFiles asks for at least one file.
+// needFiles rejects commands without a file.
 func needFiles(command string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, files []string) error {
 		if len(files) == 0 {
-			return hint.With(errors.New("no experiment file is named"), fmt.Sprintf("%[1]s FILE...; %[1]s --help has examples", command))
+			return hint.With(errors.New("no experiment file is named"), command+" FILE...; squall init writes a first file")
 		}
 		return nil
 	}
 }
 
-// loadFiles loads files, the .yaml and .yml files of directories, and the
-// standard input, and gives the problems of all of them at once. Experiments
-// of different files must have different names.
+// loadFiles loads files, the experiment files of directories, and the standard input.
+// It returns the problems of all of them. Experiments must have different names.
 func loadFiles(env Env, arguments []string) (all []loaded, problems problem.List) {
 	files, problems := expand(arguments)
 	first := map[string]string{}
-	for _, name := range slices.Compact(files) {
+	for _, name := range distinct(files) {
 		found, err := loadFile(env, name)
 		if failures, ok := errors.AsType[problem.List](err); ok {
 			problems = append(problems, failures...)
@@ -55,7 +55,7 @@ func loadFiles(env Env, arguments []string) (all []loaded, problems problem.List
 				problems = append(problems, problem.Problem{File: name, Path: "metadata.name", Message: fmt.Sprintf("%s names an experiment %q too", other, e.Metadata.Name), Remedy: "rename one"})
 			}
 			first[e.Metadata.Name] = name
-			all = append(all, loaded{e, name})
+			all = append(all, loaded{Experiment: e, file: name})
 		}
 	}
 	return all, problems
@@ -64,7 +64,7 @@ func loadFiles(env Env, arguments []string) (all []loaded, problems problem.List
 // loadSelected loads files and returns the experiments that a selector matches,
 // which may be none. The error is of type problem.List if the files are
 // invalid.
-func loadSelected(env Env, arguments []string, selector string) ([]loaded, error) {
+func loadSelected(env Env, arguments []string, selector selectorFlag) ([]loaded, error) {
 	all, problems := loadFiles(env, arguments)
 	if len(problems) > 0 {
 		return nil, problems
@@ -72,9 +72,34 @@ func loadSelected(env Env, arguments []string, selector string) ([]loaded, error
 	return selected(all, selector)
 }
 
-// errNoneSelected returns the error of a selector that matches no experiment.
-func errNoneSelected(selector string) error {
-	return hint.With(fmt.Errorf("no experiment has labels that match %q", selector), "squall validate lists the experiments of the files")
+// distinct returns the names without those that name the same path again.
+func distinct(names []string) (once []string) {
+	seen := map[string]bool{}
+	for _, name := range names {
+		path := name
+		if name != stdinName {
+			if absolute, err := filepath.Abs(name); err == nil {
+				path = absolute
+			}
+		}
+		if !seen[path] {
+			seen[path] = true
+			once = append(once, name)
+		}
+	}
+	return once
+}
+
+// selectorFlag is --selector.
+type selectorFlag string
+
+func (s *selectorFlag) add(flags *pflag.FlagSet) {
+	flags.StringVarP((*string)(s), "selector", "l", "", "only experiments with these labels, as for kubectl: team=reviews,tier!=demo")
+}
+
+// noMatch returns the error of a selector that matches no experiment.
+func (s *selectorFlag) noMatch() error {
+	return hint.With(fmt.Errorf("no experiment has labels that match %q", *s), "compare --selector with metadata.labels of the experiments")
 }
 
 // expand replaces each directory by the experiment files directly in it.
@@ -117,12 +142,11 @@ func loadFile(env Env, name string) (found []experiments.Experiment, err error) 
 	return files.Load(name, content)
 }
 
-// selected gives the experiments whose labels match a selector as kubectl
-// writes it: team=reviews,tier!=demo.
-func selected(all []loaded, selector string) ([]loaded, error) {
-	parsed, err := labels.Parse(selector)
+// selected returns the experiments whose labels match a selector.
+func selected(all []loaded, selector selectorFlag) ([]loaded, error) {
+	parsed, err := labels.Parse(string(selector))
 	if err != nil {
-		return nil, hint.With(fmt.Errorf("--selector: %w", err), "write it as for kubectl, such as team=reviews,tier!=demo")
+		return nil, hint.With(fmt.Errorf("--selector: %w", err), "use the form of kubectl, such as team=reviews,tier!=demo")
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(l loaded) bool { return !parsed.Matches(labels.Set(l.Metadata.Labels)) }), nil
 }

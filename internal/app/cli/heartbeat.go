@@ -6,7 +6,7 @@ import (
 	"github.com/squall-chaos/squall/mesh"
 )
 
-// heartbeatFlags say what ends a fault whose runner has died.
+// heartbeatFlags choose the heartbeat Job of a run.
 type heartbeatFlags struct {
 	mode  heartbeatMode
 	image string

@@ -22,7 +22,7 @@ import (
 // commands are what a terminal and the runner of a CI job obey.
 const commands = "\x1b[2J\n::error::x ##[error]\u009b2J\n\nsquall: held\a"
 
-// obeyed gives the lines that a terminal or the runner of a CI job obeys.
+// obeyed returns the lines that a terminal or the runner of a CI job obeys.
 func obeyed(text string) (lines []string) {
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSuffix(line, "\n"); line != oneline.Blanked(line) {
@@ -59,7 +59,7 @@ func TestAnswersCommandNoTerminal(t *testing.T) {
 	}
 }
 
-// A folder of experiments may hold files and keys of any name.
+// A directory of experiments may have files and keys of any name.
 func TestFilesCommandNoTerminal(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("has no such names")

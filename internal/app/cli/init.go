@@ -21,7 +21,7 @@ import (
 //go:embed starter.yaml
 var starter []byte
 
-// changeMark marks the lines of a file that its user must change.
+// changeMark marks the lines that the user must change.
 const changeMark = "# CHANGE"
 
 func newInitCommand(env Env) *cobra.Command {
@@ -29,10 +29,10 @@ func newInitCommand(env Env) *cobra.Command {
 	var list bool
 	command := &cobra.Command{
 		Use:   "init [FILE]",
-		Short: "Write a starter file, or one of the library",
-		Long: `Init writes a commented experiment to start from: experiment.yaml unless another
-file is named, or the standard output for -. It never overwrites a file. The
-lines that need your own names are marked ` + changeMark + `.`,
+		Short: "Write a first experiment file, or one of the library",
+		Long: `Init writes an experiment with comments, to experiment.yaml or to the named file,
+or to the standard output for -. It does not overwrite files. Lines that need
+your names are marked ` + changeMark + `.`,
 		Example: `  squall init
   squall init --list
   squall init --from-library dependency-outage outage.yaml`,
@@ -45,7 +45,7 @@ lines that need your own names are marked ` + changeMark + `.`,
 			if from != "" {
 				found, err := library.Files.ReadFile(from + ".yaml")
 				if err != nil {
-					return hint.With(fmt.Errorf("the library has no experiment %q", from), "squall init --list")
+					return hint.With(fmt.Errorf("the library has no experiment %q", from), "squall init --list lists the experiments")
 				}
 				content, name = found, from+".yaml"
 			}
@@ -55,12 +55,12 @@ lines that need your own names are marked ` + changeMark + `.`,
 			return writeNew(env, name, content)
 		},
 	}
-	command.Flags().StringVar(&from, "from-library", "", "name of an experiment of the library")
-	command.Flags().BoolVar(&list, "list", false, "list the library")
+	command.Flags().StringVar(&from, "from-library", "", "write this experiment of the library")
+	command.Flags().BoolVar(&list, "list", false, "list the experiments of the library")
 	return command
 }
 
-// writeNew writes a file that does not exist yet, and says what to do with it.
+// writeNew writes a file that does not exist yet, and prints the next steps.
 func writeNew(env Env, name string, content []byte) (err error) {
 	if name == stdinName {
 		_, err := env.Stdout.Write(content)
@@ -68,7 +68,7 @@ func writeNew(env Env, name string, content []byte) (err error) {
 	}
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // a file for the team's repository
 	if errors.Is(err, fs.ErrExist) {
-		return hint.With(fmt.Errorf("%s exists already", name), "name another file: squall init FILE")
+		return hint.With(fmt.Errorf("%s exists already", name), "choose another file: squall init FILE")
 	}
 	if err != nil {
 		return err

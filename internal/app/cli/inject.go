@@ -18,7 +18,7 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// injectFlags are the flags of squall inject beside those of squall run.
+// injectFlags are the flags of squall inject.
 type injectFlags struct {
 	runner     runnerFlags
 	record     recordFlags
@@ -31,11 +31,11 @@ type injectFlags struct {
 	status     int
 	grpcStatus string
 	delay      time.Duration
-	mode       string
+	mode       experiments.BlackholeMode
 	print      bool
 }
 
-// The kinds of faults that inject knows.
+// The kinds of faults.
 const (
 	kindAbort     = "abort"
 	kindDelay     = "delay"
@@ -47,18 +47,18 @@ func newInjectCommand(env Env) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "inject abort|delay|blackhole HOST",
 		Short: "Simulate an outage once, without a file",
-		Long: `Inject disturbs the calls to a host for some time, with everything that
-'squall run' does except a hypothesis: nothing is tested. A guard ends it early.
+		Long: `Inject disturbs the calls to a host for some time. It works like 'squall run' but
+tests no hypothesis. A guard ends the fault early.
 
-Exit codes: 0 done and requests were hit, 1 stopped by a guard, otherwise as for
-'squall run'.`,
+Exit codes: 0 completed and requests were hit, 1 stopped by a guard, otherwise as
+for 'squall run'.`,
 		Example: `  squall inject abort ratings.prod.svc.cluster.local --from shop/app=reviews --for 5m
   squall inject delay details.prod --delay 2s --percentage 10 --from shop --for 1m --header end-user=jason
   squall inject abort ratings.prod --from shop --for 5m --guard 'sum(rate(errors_total[1m])) < 5'
   squall inject abort ratings.prod --from shop --for 5m --print > outage.yaml`,
 		Args: func(_ *cobra.Command, arguments []string) error {
 			if len(arguments) != 2 {
-				return hint.With(fmt.Errorf("%d arguments instead of a fault and a host", len(arguments)), "squall inject abort HOST --from NAMESPACE --for 5m")
+				return hint.With(fmt.Errorf("want a fault and a host, got %s", counted(len(arguments), "argument")), "squall inject abort HOST --from NAMESPACE --for 5m")
 			}
 			return nil
 		},
@@ -84,34 +84,76 @@ Exit codes: 0 done and requests were hit, 1 stopped by a guard, otherwise as for
 	f := command.Flags()
 	flags.runner.add(f, shortHostNamespace)
 	flags.record.add(f)
-	f.DurationVar(&flags.duration, "for", 0, "how long the fault is in force")
-	f.Float64Var(&flags.percentage, "percentage", 100, "share of the requests")
-	f.StringArrayVar(&flags.from, "from", nil, "callers: NAMESPACE or NAMESPACE/LABEL=VALUE,...; several are allowed")
-	f.StringArrayVar(&flags.headers, "header", nil, "only requests with this header, as NAME=VALUE; several are ANDed")
-	f.StringArrayVar(&flags.guards, "guard", nil, "PromQL condition that ends the fault when it holds for no series any more")
-	f.IntVar(&flags.port, "port", 0, "only calls to this service port")
-	f.IntVar(&flags.status, "status", 0, "abort: HTTP status (default 503)")
-	f.StringVar(&flags.grpcStatus, "grpc-status", "", "abort: gRPC status, such as UNAVAILABLE")
-	f.DurationVar(&flags.delay, "delay", 0, "delay: how long a request is held")
-	f.StringVar(&flags.mode, "mode", "", "blackhole: reject or drop")
-	f.BoolVar(&flags.print, "print", false, "print the experiment file and inject nothing")
+	f.DurationVar(&flags.duration, "for", 0, "duration of the fault")
+	f.Float64Var(&flags.percentage, "percentage", 100, "percentage of the requests to hit")
+	f.StringArrayVar(&flags.from, "from", nil, "callers, as NAMESPACE or NAMESPACE/LABEL=VALUE,...; may be repeated")
+	f.StringArrayVar(&flags.headers, "header", nil, "hit only requests with this header, as NAME=VALUE; may be repeated, and all must match")
+	f.StringArrayVar(&flags.guards, "guard", nil, "PromQL comparison; the fault ends when it returns no series; may be repeated")
+	f.IntVar(&flags.port, "port", 0, "hit only calls to this service port")
+	f.IntVar(&flags.status, "status", 0, "HTTP status of an abort (default 503)")
+	f.StringVar(&flags.grpcStatus, "grpc-status", "", "gRPC status of an abort, such as UNAVAILABLE")
+	f.DurationVar(&flags.delay, "delay", 0, "delay of each request")
+	addChoice(f, &flags.mode, "mode", "", "how a blackhole fails: refused connections, or no answer", experiments.Reject, experiments.Drop)
+	f.BoolVar(&flags.print, "print", false, "print the experiment file instead of injecting the fault")
 	return command
 }
 
-// experiment gives the experiment that the flags describe. It goes through the
-// same checks as a file.
+// experiment returns the experiment that the flags describe, checked as a file is. The
+// error is one of usage.
 func (f injectFlags) experiment(kind, host string) (experiments.Experiment, error) {
-	switch {
-	case f.duration <= 0:
-		return experiments.Experiment{}, hint.With(errors.New("--for is missing"), "say how long the fault is in force, such as --for 5m")
-	case kind == kindDelay && f.delay <= 0:
-		return experiments.Experiment{}, hint.With(errors.New("--delay is missing"), "say how long a request is held, such as --delay 2s")
-	}
-	if err := f.checkKind(kind); err != nil {
+	fault, err := f.fault(kind)
+	if err != nil {
 		return experiments.Experiment{}, err
 	}
-	share := experiments.Percentage(f.percentage)
-	fault := experiments.Fault{Percentage: &share}
+	callers, err := f.callers()
+	if err != nil {
+		return experiments.Experiment{}, err
+	}
+	match, err := f.match()
+	if err != nil {
+		return experiments.Experiment{}, err
+	}
+	stopConditions, err := f.stopConditions()
+	if err != nil {
+		return experiments.Experiment{}, err
+	}
+	host = strings.ToLower(host) // DNS names
+	namespace := ""
+	if !strings.Contains(host, ".") {
+		namespace = f.runner.kubernetes.givenNamespace()
+	}
+	return checked(experiments.Experiment{
+		APIVersion: experiments.APIVersion,
+		Kind:       experiments.Kind,
+		Metadata:   experiments.Metadata{Name: injectName(kind, host)},
+		Spec: experiments.Spec{
+			Title:          fmt.Sprintf("Outage simulation: %s of calls to %s", kind, host),
+			Target:         experiments.Target{Host: host, Namespace: namespace, Port: f.port},
+			Callers:        callers,
+			Match:          match,
+			Faults:         []experiments.Fault{fault},
+			Duration:       experiments.Duration{Duration: f.duration},
+			SteadyState:    experiments.SteadyState{Probes: []experiments.Probe{}, Interval: experiments.Duration{Duration: min(experiments.DefaultInterval, f.duration)}},
+			StopConditions: stopConditions,
+			Effect:         experiments.Effect{MinRequests: experiments.DefaultEffectMinimum},
+			Recovery:       experiments.Recovery{Within: experiments.Duration{Duration: experiments.DefaultRecoveryDeadline}},
+		},
+	})
+}
+
+// fault returns the fault that the flags describe.
+func (f injectFlags) fault(kind string) (experiments.Fault, error) {
+	switch {
+	case f.duration <= 0:
+		return experiments.Fault{}, hint.With(errors.New("--for is missing"), "set the duration of the fault, such as --for 5m")
+	case kind == kindDelay && f.delay <= 0:
+		return experiments.Fault{}, hint.With(errors.New("--delay is missing"), "set the delay of each request, such as --delay 2s")
+	}
+	if err := f.checkKind(kind); err != nil {
+		return experiments.Fault{}, err
+	}
+	percentage := experiments.Percentage(f.percentage)
+	fault := experiments.Fault{Percentage: &percentage}
 	switch kind {
 	case kindAbort:
 		fault.Abort = &experiments.Abort{HTTPStatus: f.status, GRPCStatus: f.grpcStatus}
@@ -121,65 +163,61 @@ func (f injectFlags) experiment(kind, host string) (experiments.Experiment, erro
 	case kindDelay:
 		fault.Delay = &experiments.Delay{FixedDelay: experiments.Duration{Duration: f.delay}}
 	case kindBlackhole:
-		fault.Blackhole = &experiments.Blackhole{Mode: experiments.BlackholeMode(cmp.Or(f.mode, string(experiments.Reject)))}
+		fault.Blackhole = &experiments.Blackhole{Mode: cmp.Or(f.mode, experiments.Reject)}
 	default:
-		return experiments.Experiment{}, hint.With(fmt.Errorf("%q is not a fault", kind), "abort, delay or blackhole")
+		return fault, hint.With(fmt.Errorf("%q is not a fault", kind), "use abort, delay or blackhole")
 	}
-	host = strings.ToLower(host) // as DNS has it
-	namespace := ""
-	if !strings.Contains(host, ".") {
-		namespace = f.runner.kubernetes.givenNamespace()
-	}
-	e := experiments.Experiment{
-		APIVersion: experiments.APIVersion,
-		Kind:       experiments.Kind,
-		Metadata:   experiments.Metadata{Name: injectName(kind, host)},
-		Spec: experiments.Spec{
-			Title:       fmt.Sprintf("Outage simulation: %s of calls to %s", kind, host),
-			Target:      experiments.Target{Host: host, Namespace: namespace, Port: f.port},
-			Faults:      []experiments.Fault{fault},
-			Duration:    experiments.Duration{Duration: f.duration},
-			SteadyState: experiments.SteadyState{Probes: []experiments.Probe{}, Interval: experiments.Duration{Duration: min(experiments.DefaultInterval, f.duration)}},
-			Effect:      experiments.Effect{MinRequests: experiments.DefaultEffectMinimum},
-			Recovery:    experiments.Recovery{Within: experiments.Duration{Duration: experiments.DefaultRecoveryDeadline}},
-		},
-	}
+	return fault, nil
+}
+
+// callers returns the callers of --from.
+func (f injectFlags) callers() (callers []experiments.Caller, err error) {
 	for _, from := range f.from {
 		caller, err := parseCaller(from)
 		if err != nil {
-			return e, err
+			return nil, err
 		}
-		e.Spec.Callers = append(e.Spec.Callers, caller)
+		callers = append(callers, caller)
 	}
-	if len(f.headers) > 0 {
-		headers := map[string]experiments.StringMatch{}
-		for _, header := range f.headers {
-			name, value, ok := strings.Cut(header, "=")
-			if !ok {
-				return e, hint.With(fmt.Errorf("--header %q has no value", header), "write NAME=VALUE")
-			}
-			if _, twice := headers[name]; twice {
-				return e, hint.With(fmt.Errorf("--header %s is given twice", name), "one request has one value; run squall twice, or write a file")
-			}
-			headers[name] = experiments.StringMatch{Exact: &value}
+	return callers, nil
+}
+
+// match returns the match of --header.
+func (f injectFlags) match() ([]experiments.Match, error) {
+	if len(f.headers) == 0 {
+		return nil, nil
+	}
+	headers := map[string]experiments.StringMatch{}
+	for _, header := range f.headers {
+		name, value, ok := strings.Cut(header, "=")
+		if !ok {
+			return nil, hint.With(fmt.Errorf("--header %q has no value", header), "use NAME=VALUE")
 		}
-		e.Spec.Match = []experiments.Match{{Headers: headers}}
+		if _, twice := headers[name]; twice {
+			return nil, hint.With(fmt.Errorf("--header %s is given twice", name), "a request has one value of a header; run squall twice, or write a file")
+		}
+		headers[name] = experiments.StringMatch{Exact: &value}
 	}
+	return []experiments.Match{{Headers: headers}}, nil
+}
+
+// stopConditions returns the stop conditions of --guard.
+func (f injectFlags) stopConditions() (conditions []experiments.StopCondition, err error) {
 	for i, guard := range f.guards {
 		if err := checkGuard(guard); err != nil {
-			return e, err
+			return nil, err
 		}
-		// A comparison gives no series when it does not hold. The line break
-		// ends a comment.
-		e.Spec.StopConditions = append(e.Spec.StopConditions, experiments.StopCondition{
+		// A comparison that does not hold returns no series. The line break ends a
+		// comment of the guard.
+		conditions = append(conditions, experiments.StopCondition{
 			Name: fmt.Sprintf("guard %d", i+1), Min: experiments.Number(1), NoData: experiments.NoDataFail,
 			Measure: experiments.Measure{Query: fmt.Sprintf("count(%s\n) or vector(0)", guard)},
 		})
 	}
-	return checked(e)
+	return conditions, nil
 }
 
-// parseCaller reads NAMESPACE or NAMESPACE/LABEL=VALUE,...
+// parseCaller parses NAMESPACE or NAMESPACE/LABEL=VALUE,...
 func parseCaller(from string) (experiments.Caller, error) {
 	namespace, labels, narrowed := strings.Cut(from, "/")
 	caller := experiments.Caller{Namespace: namespace}
@@ -190,17 +228,17 @@ func parseCaller(from string) (experiments.Caller, error) {
 	for pair := range strings.SplitSeq(labels, ",") {
 		key, value, ok := strings.Cut(pair, "=")
 		if !ok {
-			return caller, hint.With(fmt.Errorf("--from %q: %q is not a label", from, pair), "write NAMESPACE/LABEL=VALUE")
+			return caller, hint.With(fmt.Errorf("--from %q: %q is not a label", from, pair), "use NAMESPACE/LABEL=VALUE")
 		}
 		if _, twice := caller.Labels[key]; twice {
-			return caller, hint.With(fmt.Errorf("--from %q: label %s is given twice", from, key), "a workload has one value of a label; give --from twice")
+			return caller, hint.With(fmt.Errorf("--from %q: label %s is given twice", from, key), "a workload has one value of a label; use --from twice")
 		}
 		caller.Labels[key] = value
 	}
 	return caller, nil
 }
 
-// checkKind refuses flags that belong to another kind of fault.
+// checkKind rejects the flags of other kinds of faults.
 func (f injectFlags) checkKind(kind string) error {
 	for _, flag := range []struct {
 		name, kind string
@@ -212,36 +250,37 @@ func (f injectFlags) checkKind(kind string) error {
 		{"--mode", kindBlackhole, f.mode != ""},
 	} {
 		if flag.set && flag.kind != kind {
-			return hint.With(fmt.Errorf("%s goes with %s, not with %s", flag.name, flag.kind, kind), "remove it, or write a file with both faults")
+			return hint.With(fmt.Errorf("%s is a flag of %s, not of %s", flag.name, flag.kind, kind), "leave it out, or write a file with both faults")
 		}
 	}
 	return nil
 }
 
-// maxName is how long the name of an experiment may be.
+// maxName is the length of the longest name of an experiment.
 const maxName = 63
 
-// injectName names the experiment by its fault and the first part of the host.
+// injectName returns the name of the experiment: the fault and the first part of the
+// host.
 func injectName(kind, host string) string {
 	label, _, _ := strings.Cut(host, ".")
 	name := kind + "-" + label
 	return strings.TrimRight(name[:min(len(name), maxName)], "-")
 }
 
-// checkGuard refuses a condition that always gives a series, and so would
-// never end the fault.
+// checkGuard rejects a condition that always returns a series: it would never end the
+// fault.
 func checkGuard(guard string) error {
 	expression, err := promql.Parse(guard)
 	if err != nil {
-		return hint.With(fmt.Errorf("--guard: %w", err), "a PromQL condition, such as 'sum(rate(errors_total[1m])) < 5'")
+		return hint.With(fmt.Errorf("--guard: %w", err), "use a PromQL comparison, such as 'sum(rate(errors_total[1m])) < 5'")
 	}
 	if !promql.MayBeEmpty(expression) {
-		return hint.With(fmt.Errorf("--guard %q always gives a series, so it would never end the fault", guard), "compare with something, without bool, such as 'sum(rate(errors_total[1m])) < 5'")
+		return hint.With(fmt.Errorf("--guard %q always returns a series, so it would never end the fault", guard), "use a comparison without bool, such as 'sum(rate(errors_total[1m])) < 5'")
 	}
 	return nil
 }
 
-// checked gives the experiment as Load reads it from a file.
+// checked returns the experiment as experiments.Load reads it from a file.
 func checked(e experiments.Experiment) (experiments.Experiment, error) {
 	var file strings.Builder
 	if err := experiments.Encode(&file, e); err != nil {
@@ -249,7 +288,7 @@ func checked(e experiments.Experiment) (experiments.Experiment, error) {
 	}
 	loaded, err := files.Load("inject", strings.NewReader(file.String()))
 	if problems, ok := errors.AsType[problem.List](err); ok {
-		// The lines are of a file that nobody has written.
+		// There is no file whose lines could be named.
 		for i := range problems {
 			problems[i].Line = 0
 		}
@@ -261,8 +300,8 @@ func checked(e experiments.Experiment) (experiments.Experiment, error) {
 	return loaded[0], nil
 }
 
-// doneInject reports whether a simulation completed and left nothing behind. A
-// simulation tests nothing, so it counts as done without a verdict.
+// doneInject reports whether a simulation has completed and left no objects. It tests
+// no hypothesis, so it needs no verdict.
 func doneInject(result event.Result) bool {
 	return len(result.Left) == 0 && result.Status == event.StatusCompleted && result.Verdict == steadystate.Inconclusive && result.Untested
 }

@@ -14,7 +14,7 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// What --print writes loads to the experiment that inject runs.
+// The output of --print loads to the experiment that inject runs.
 func TestInjectPrintsWhatItRuns(t *testing.T) {
 	for _, test := range []struct {
 		kind  string
@@ -43,7 +43,7 @@ func TestInjectPrintsWhatItRuns(t *testing.T) {
 	}
 }
 
-// A guard that always gives a series would never end the fault.
+// A guard that always returns a series would never end the fault.
 func TestCheckGuard(t *testing.T) {
 	for guard, fine := range map[string]bool{
 		"sum(rate(errors_total[1m])) < 5": true,
@@ -58,8 +58,7 @@ func TestCheckGuard(t *testing.T) {
 	}
 }
 
-// A simulation tests nothing, and is done all the same unless it left its fault
-// behind.
+// A simulation tests nothing. It is done unless it left its fault.
 func TestDoneInject(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*event.Result)

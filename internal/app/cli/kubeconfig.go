@@ -10,7 +10,7 @@ import (
 	"github.com/squall-chaos/squall/internal/hint"
 )
 
-// kubeconfig is which cluster a command is for, in kubectl's flags.
+// kubeconfig chooses the cluster, with the flags of kubectl.
 type kubeconfig struct {
 	file      string
 	overrides clientcmd.ConfigOverrides
@@ -30,8 +30,8 @@ func (k *kubeconfig) addWithNamespace(flags *pflag.FlagSet, meaning string) {
 	clientcmd.BindOverrideFlags(&k.overrides, flags, names)
 }
 
-// client reads the configuration from the file that is named, from KUBECONFIG,
-// from the user's own, or from the pod that this runs in.
+// client returns the configuration of --kubeconfig, of KUBECONFIG, of
+// ~/.kube/config, or of the pod that Squall runs in.
 func (k *kubeconfig) client() clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = k.file
@@ -41,23 +41,23 @@ func (k *kubeconfig) client() clientcmd.ClientConfig {
 // givenNamespace returns the namespace of -n, and an empty string without -n.
 func (k *kubeconfig) givenNamespace() string { return k.overrides.Context.Namespace }
 
-// config gives the client configuration.
+// config returns the configuration of the client.
 func (k *kubeconfig) config() (*rest.Config, error) {
 	config, err := k.client().ClientConfig()
 	if err != nil {
-		return nil, hint.With(fmt.Errorf("kubeconfig: %w", err), "--kubeconfig, --context or KUBECONFIG say which cluster is meant")
+		return nil, hint.With(fmt.Errorf("kubeconfig: %w", err), "choose a cluster with --kubeconfig, --context or KUBECONFIG")
 	}
 	return config, nil
 }
 
-// namespace gives the namespace of -n, or of the context, or of the pod.
+// namespace returns the namespace of -n, of the context, or of the pod.
 func (k *kubeconfig) namespace() (string, error) {
 	namespace, _, err := k.client().Namespace()
 	if err != nil {
-		return "", hint.With(fmt.Errorf("kubeconfig: %w", err), "-n NAMESPACE says which one is meant")
+		return "", hint.With(fmt.Errorf("kubeconfig: %w", err), "choose a namespace with -n")
 	}
 	return namespace, nil
 }
 
 // shortHostNamespace describes -n of the commands that inject.
-const shortHostNamespace = "namespace of HOST if it has no dot; files name their own"
+const shortHostNamespace = "namespace of a HOST argument without a dot; experiment files name the namespace themselves"

@@ -8,8 +8,8 @@ import (
 	"github.com/squall-chaos/squall/kube"
 )
 
-// newLister makes a lister for the cluster and the namespace that the flags name.
-// Nothing is sent yet.
+// newLister returns a lister for the cluster and the namespace that the flags name,
+// and the cluster. It sends nothing.
 func newLister(flags *kubeconfig) (liveruns.Lister, *kube.Cluster, error) {
 	config, err := flags.config()
 	if err != nil {
@@ -23,7 +23,7 @@ func newLister(flags *kubeconfig) (liveruns.Lister, *kube.Cluster, error) {
 	return liveruns.Lister{Cluster: cluster, Namespace: flags.givenNamespace(), Fallback: fallback}, cluster, err
 }
 
-// printUnread reports what could not be listed.
+// printUnread reports the permissions that were missing to list more.
 func printUnread(w io.Writer, listing liveruns.Listing) {
 	for _, u := range listing.Unread {
 		switch u.Kind {
@@ -37,7 +37,7 @@ func printUnread(w io.Writer, listing liveruns.Listing) {
 	}
 }
 
-// The kinds of faults that may be missing from a listing.
+// The kinds of faults in noneInWords.
 const (
 	liveFaults    = "live"
 	expiredFaults = "expired"

@@ -39,8 +39,8 @@ two   -            -                                -         120m   60m ago   -
 	}
 }
 
-// apiServer serves METHOD PATHs and forbids everything else. It gives the
-// arguments that name it.
+// apiServer serves METHOD PATHs and forbids everything else. It returns the flags
+// that choose it.
 func apiServer(t *testing.T, served map[string]string) []string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -80,7 +80,7 @@ func execute(t *testing.T, served map[string]string, args ...string) (code int, 
 	return code, out.String(), err.String()
 }
 
-// A user who may list one namespace only is told so.
+// A user who may list one namespace only is notified.
 func TestStatusOfOneNamespace(t *testing.T) {
 	inShop := map[string]string{"GET " + vsInShop: oneFault, "GET " + seInShop: noItems, "GET " + jobsInShop: noItems}
 	code, stdout, stderr := execute(t, inShop, "status", "-o", "json")
@@ -113,9 +113,9 @@ func TestRollbackSaysWhatItCannotRemove(t *testing.T) {
 	stuck := map[string]string{"GET " + vsInShop: oneFault, "GET " + seInShop: noItems, "GET " + jobsInShop: noItems}
 	code, stdout, stderr := execute(t, stuck, "rollback", "run-1", "run-2", "-n", "shop", "--timeout", "2s")
 	const want = `squall: not live: run-2
-hint: live are: run-1
-squall: run-1: VirtualService shop/squall-ratings is left so far: delete VirtualService shop/squall-ratings: no
-squall: something is left; to remove it by hand:
+hint: live runs: run-1
+squall: run-1: VirtualService shop/squall-ratings is not deleted yet: delete VirtualService shop/squall-ratings: no
+squall: objects are left; delete them with:
   kubectl -n shop delete virtualservice squall-ratings
 `
 	if diff := cmp.Diff(want, stderr); code != exitLeft || stdout != "" || diff != "" {

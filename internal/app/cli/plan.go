@@ -23,7 +23,7 @@ type planFlags struct {
 	kubernetes kubeconfig
 	placement  placementFlags
 	prometheus prometheusFlags
-	selector   string
+	selector   selectorFlag
 	output     outputFormat
 	mesh       string
 	diff       bool
@@ -33,14 +33,15 @@ func newPlanCommand(env Env) *cobra.Command {
 	flags := planFlags{}
 	command := &cobra.Command{
 		Use:   "plan FILE...",
-		Short: "Show what a run would create, whom it would hit, and why; touch nothing",
-		Long: `Plan decides as a run would, and prints for each namespace of callers which
-VirtualService is in force, where the fault goes or why it is refused, how many
-requests a second it would hit (from Prometheus), and then the exact objects. A
-run adds its id, its owner and its expiry to them. Nothing is created.
+		Short: "Show what a run would create and which requests it would hit",
+		Long: `Plan decides as a run would, and creates nothing. For each namespace of callers
+it prints the effective VirtualService, the placement of the fault or the reason
+for its refusal, the number of requests per second that it would hit (from
+Prometheus), and then the exact objects. A run adds its id, its owner and its
+expiry to them. With -o yaml everything but the objects is in comments.
 
-With --mesh it needs no cluster: it takes the mesh from manifest files, as
-kubectl prints them.
+With --mesh the mesh is read from manifest files, as kubectl prints them, and no
+cluster is needed.
 
 Exit codes: 0 a run could start, 2 bad usage or file, 3 refused, or the cluster
 does not answer.`,
@@ -58,10 +59,10 @@ does not answer.`,
 	flags.kubernetes.addWithNamespace(f, shortHostNamespace)
 	flags.placement.add(f)
 	flags.prometheus.add(f)
-	f.StringVarP(&flags.selector, "selector", "l", "", "plan only experiments with such labels, as for kubectl: team=reviews,tier!=demo")
+	flags.selector.add(f)
 	addOutput(f, &flags.output, outputText, outputYAML, outputJSON)
-	f.StringVar(&flags.mesh, "mesh", "", "directory of manifests to take the mesh from, in place of a cluster")
-	f.BoolVar(&flags.diff, "diff", false, "show how the routes of the host change")
+	f.StringVar(&flags.mesh, "mesh", "", "file or directory of manifests to read the mesh from instead of a cluster")
+	f.BoolVar(&flags.diff, "diff", false, "show the changes of the routes")
 	for _, name := range []string{"kubeconfig", "context", "cluster", "server"} {
 		command.MarkFlagsMutuallyExclusive("mesh", name)
 	}
@@ -91,7 +92,7 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 		return exit(exitUsage)
 	}
 	if err == nil && len(chosen) == 0 {
-		err = errNoneSelected(flags.selector)
+		err = flags.selector.noMatch()
 	}
 	if err != nil {
 		return err
@@ -123,11 +124,11 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 	return planAll(ctx, env, flags, planner, traffic, chosen)
 }
 
-// liveMesh gives the cluster that the flags name, or nil when they name files.
-// Nothing is sent yet.
+// liveMesh returns the cluster that the flags name, or nil with --mesh. It sends
+// nothing.
 func (f planFlags) liveMesh() (runner.Mesh, error) {
 	if f.mesh != "" {
-		return nil, nil //nolint:nilnil // no cluster is meant
+		return nil, nil //nolint:nilnil // the mesh is read from files
 	}
 	config, err := f.kubernetes.config()
 	if err != nil {
@@ -136,24 +137,24 @@ func (f planFlags) liveMesh() (runner.Mesh, error) {
 	return kube.Connect(config)
 }
 
-// readMesh reads the mesh configuration from the cluster, or from the files.
+// readMesh reads the mesh configuration from the cluster or from the files.
 func (f planFlags) readMesh(ctx context.Context, live runner.Mesh) (mesh.Snapshot, error) {
 	if live == nil {
 		return manifests.Read(f.mesh)
 	}
 	snapshot, err := live.Snapshot(ctx)
 	if err != nil {
-		err = hint.With(fmt.Errorf("the mesh configuration cannot be read: %w", err), "check --kubeconfig, --context and the permissions, or plan from manifest files with --mesh")
+		err = hint.With(fmt.Errorf("the mesh configuration cannot be read: %w", err), "check --kubeconfig, --context and the permissions, or read manifest files with --mesh")
 	}
 	return snapshot, err
 }
 
-// stillMesh is a mesh at one moment, so that all experiments are planned for the
-// same state.
+// stillMesh is a runner.Mesh that always has the same snapshot: all experiments are
+// planned for one state.
 type stillMesh struct {
 	snapshot mesh.Snapshot
-	// permitted is the cluster's check of permissions; nil for a mesh from files,
-	// which permits everything.
+	// permitted checks permissions in the cluster. It is nil for a mesh from files,
+	// where everything is permitted.
 	permitted func(ctx context.Context, namespace string, kinds []string) error
 }
 
@@ -203,9 +204,11 @@ func (f planFlags) write(out io.Writer, p preview.Preview) error {
 	}
 }
 
-// traffic returns what reads the rates of requests. Nothing is sent yet.
+// traffic returns the source of the rates of requests. It sends nothing.
 func (f planFlags) traffic(env Env) (*preview.Traffic, error) {
-	report := func(err error) { printLine(env.Stderr, "squall: how many requests would be hit is unknown: %v", err) }
+	report := func(err error) {
+		printLine(env.Stderr, "squall: the number of requests that would be hit is unknown: %v", err)
+	}
 	client, err := f.prometheus.client(env)
 	switch {
 	case errors.Is(err, errNoPrometheus):

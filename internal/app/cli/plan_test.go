@@ -34,7 +34,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// squall runs a command and gives what it prints.
+// squall runs a command and returns its output.
 func squall(t *testing.T, environment map[string]string, arguments ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errors strings.Builder
@@ -78,14 +78,14 @@ func TestPlanGolden(t *testing.T) {
 	}
 }
 
-func TestPlanSaysWhatPrometheusKnows(t *testing.T) {
+func TestPlanPrintsTheRatesOfPrometheus(t *testing.T) {
 	for _, test := range []struct{ name, value, stdout string }{
-		{"calls", "50", "hit        about 50 of 50 requests/s (100%), none of which fails by itself\n"},
+		{"calls", "50", "hit        about 50 of 50 requests/s (100%), none of which are expected to fail\n"},
 		{"many calls", "123456.789", "hit        about 123000 of 123000 requests/s (100%)"},
 		{"few calls", "0.0012345", "hit        about 0.00123 of 0.00123 requests/s (100%)"},
-		{"no calls", "0", "hit        nothing: there was no such call in the last 5 minutes\n"},
-		{"no series", "", "hit        100% of the requests; Prometheus knows of no such call in the last 5 minutes\n"},
-		{"no number", "NaN", "hit        100% of the requests; Prometheus knows of no such call in the last 5 minutes\n"},
+		{"no calls", "0", "hit        nothing: there were no such calls in the last 5 minutes\n"},
+		{"no series", "", "hit        100% of the requests; Prometheus has no such calls in the last 5 minutes\n"},
+		{"no number", "NaN", "hit        100% of the requests; Prometheus has no such calls in the last 5 minutes\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := write(t, "metadata: {name: details-delay, labels: {a: b}}")

@@ -10,8 +10,7 @@ import (
 	"github.com/squall-chaos/squall/internal/oneline"
 )
 
-// printLine prints one line that may repeat what a cluster, a server or a file
-// says.
+// printLine prints one line. It may contain text of a cluster, a server or a file.
 func printLine(out io.Writer, format string, args ...any) {
 	fmt.Fprintln(out, oneline.Blanked(fmt.Sprintf(format, args...)))
 }
@@ -24,7 +23,7 @@ func printJSON[T any](out io.Writer, document T) error {
 	return encoder.Encode(document)
 }
 
-// printYAML prints what printJSON does, as YAML.
+// printYAML prints one document.
 func printYAML[T any](out io.Writer, document T) error {
 	text, err := yaml.Marshal(document)
 	if err != nil {
@@ -32,4 +31,12 @@ func printYAML[T any](out io.Writer, document T) error {
 	}
 	_, err = fmt.Fprintf(out, "%s", text)
 	return err
+}
+
+// counted returns a number of things in words: "1 argument", "2 arguments".
+func counted(number int, thing string) string {
+	if number == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", number, thing)
 }

@@ -10,28 +10,28 @@ import (
 	"github.com/squall-chaos/squall/steady-state/prom"
 )
 
-// prometheusFlags say which Prometheus a command asks, and how.
+// prometheusFlags choose the Prometheus server.
 type prometheusFlags struct{ address, httpConfig string }
 
 func (p *prometheusFlags) add(flags *pflag.FlagSet) {
-	// The variable is not the flag's default, which --help would print with its
+	// The variable must not be the default of the flag: --help would print its
 	// password.
-	flags.StringVar(&p.address, "prometheus", "", "URL of the Prometheus server, or of what speaks its API: Thanos, Mimir (or SQUALL_PROMETHEUS)")
-	flags.StringVar(&p.httpConfig, "prometheus-http-config", "", "file with an http_config of Prometheus: authorization, basic_auth, oauth2, tls_config, http_headers")
+	flags.StringVar(&p.address, "prometheus", "", "URL of a Prometheus server, or of a server with its API such as Thanos or Mimir; or SQUALL_PROMETHEUS")
+	flags.StringVar(&p.httpConfig, "prometheus-http-config", "", "file with an http_config as in the configuration of Prometheus: authorization, basic_auth, oauth2, tls_config, http_headers")
 }
 
-// errNoPrometheus says that no server is named.
+// errNoPrometheus is the error of a command without a Prometheus server.
 var errNoPrometheus = errors.New("no Prometheus server is named")
 
-// client makes a client; nothing is sent yet. An error is one of usage.
+// client returns a client. It sends nothing. The error is one of usage.
 func (p *prometheusFlags) client(env Env) (*prom.Client, error) {
 	address := cmp.Or(p.address, env.Getenv("SQUALL_PROMETHEUS"))
 	if address == "" {
-		return nil, hint.With(errNoPrometheus, "--prometheus http://HOST:9090 or SQUALL_PROMETHEUS; without it nothing would notice that the system suffers")
+		return nil, hint.With(errNoPrometheus, "use --prometheus http://HOST:9090 or set SQUALL_PROMETHEUS; a run needs it to check the hypothesis")
 	}
 	client, err := prom.New(address, p.httpConfig)
 	if err != nil {
-		return nil, hint.With(err, "--prometheus http://HOST:9090, and --prometheus-http-config where it wants more")
+		return nil, hint.With(err, "use --prometheus http://HOST:9090, and --prometheus-http-config for credentials")
 	}
 	return client, nil
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/squall-chaos/squall/runner/journal"
 )
 
-// recordFlags choose what is recorded and shown of a run.
+// recordFlags choose how runs are recorded and shown.
 type recordFlags struct {
 	out       string
 	reports   reportList
@@ -50,12 +50,12 @@ func addLogFormat(flags *pflag.FlagSet, format *terminal.Format, description str
 	addChoice(flags, format, "log-format", "", description, terminal.Text, terminal.JSON)
 }
 
-// runOne runs one experiment and prints its summary. The result is empty when
-// it could not be recorded, and so did not start.
+// runOne runs one experiment and prints its summary. The result is empty if the
+// journal cannot be created: then the run does not start.
 func runOne(ctx context.Context, env Env, flags recordFlags, r *runner.Runner, e experiments.Experiment) (result event.Result, code int) {
 	run := r.NewRun(e, time.Now())
-	folder := filepath.Join(flags.out, run.ID)
-	writer, err := journal.Create(folder)
+	directory := filepath.Join(flags.out, run.ID)
+	writer, err := journal.Create(directory)
 	if err != nil {
 		printError(env.Stderr, hint.With(fmt.Errorf("%s: refused: %w", e.Metadata.Name, err), unrecordedHint))
 		return result, exitInconclusive
@@ -65,12 +65,12 @@ func runOne(ctx context.Context, env Env, flags recordFlags, r *runner.Runner, e
 	var progress *terminal.Progress
 	if !flags.quiet {
 		if flags.logFormat == terminal.Text {
-			fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(folder, journal.FileName))
+			fmt.Fprintf(env.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(directory, journal.FileName))
 		}
 		progress = terminal.NewProgress(env.Stderr, env.Getenv, flags.logFormat, flags.verbose)
 		recorders = append(recorders, progress)
 	}
-	// The journal comes last: what cannot be written to it is shown all the same.
+	// The journal is last, so that an event that it cannot take is shown.
 	result = r.Run(ctx, run, e, event.Fanout(append(recorders, event.ToJournal(writer))...))
 	if progress != nil {
 		progress.Flush()
@@ -79,7 +79,7 @@ func runOne(ctx context.Context, env Env, flags recordFlags, r *runner.Runner, e
 	if err == nil {
 		// The last event may be the one that could not be recorded.
 		folded.Result = &result
-		err = errors.Join(reports.Text(env.Stdout, folded), writeReports(env, folder, flags.reports, folded))
+		err = errors.Join(reports.Text(env.Stdout, folded), writeReports(env, directory, flags.reports, folded))
 	}
 	if err := errors.Join(err, writer.Close()); err != nil {
 		printError(env.Stderr, err)
@@ -87,10 +87,10 @@ func runOne(ctx context.Context, env Env, flags recordFlags, r *runner.Runner, e
 	return result, codeOf(result)
 }
 
-// unrecordedHint is the next step when a journal cannot be written.
-const unrecordedHint = "a run that cannot be recorded does not start; choose another directory with --out"
+// unrecordedHint is for a journal that cannot be created.
+const unrecordedHint = "choose another directory with --out; a run needs a journal to start"
 
-// kept is an event.Recorder that keeps a run's events in memory as the lines of a
+// kept is an event.Recorder that keeps the events of a run in memory, as lines of a
 // journal.
 type kept struct {
 	mu    sync.Mutex
@@ -117,8 +117,7 @@ func (k *kept) fold() (reports.Run, error) {
 	return reports.Fold(k.lines)
 }
 
-// reportList is the flag that names the reports that a run leaves beside its
-// journal: --report junit,html.
+// reportList is the flag --report: formats, separated by commas.
 type reportList []reports.Format
 
 // Set implements pflag.Value.
@@ -145,12 +144,12 @@ func (l *reportList) String() string {
 // Type implements pflag.Value.
 func (l *reportList) Type() string { return "formats" }
 
-// writeReports writes reports into the folder of a run, and what CI systems show
-// by themselves.
-func writeReports(env Env, folder string, formats []reports.Format, run reports.Run) error {
+// writeReports writes reports to the directory of a run, and the summary and the
+// annotation that GitHub Actions shows.
+func writeReports(env Env, directory string, formats []reports.Format, run reports.Run) error {
 	var failures []error
 	for _, format := range formats {
-		failures = append(failures, writeFile(filepath.Join(folder, format.FileName()), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, func(w io.Writer) error { return reports.Write(w, format, run) }))
+		failures = append(failures, writeFile(filepath.Join(directory, format.FileName()), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, func(w io.Writer) error { return reports.Write(w, format, run) }))
 	}
 	if summary := env.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
 		failures = append(failures, writeFile(summary, os.O_CREATE|os.O_APPEND|os.O_WRONLY, func(w io.Writer) error { return reports.Markdown(w, run) }))
@@ -162,7 +161,7 @@ func writeReports(env Env, folder string, formats []reports.Format, run reports.
 }
 
 func writeFile(name string, flag int, write func(io.Writer) error) (err error) {
-	file, err := os.OpenFile(name, flag, 0o640) //nolint:gosec // reports are for the team; the folder is the user's choice
+	file, err := os.OpenFile(name, flag, 0o640) //nolint:gosec // reports are for the team, in a directory that the user chooses
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}

@@ -20,14 +20,14 @@ func newReportCommand(env Env) *cobra.Command {
 	var format reports.Format
 	command := &cobra.Command{
 		Use:   "report JOURNAL",
-		Short: "Render the report of a run again, from its journal, or list all runs",
-		Long: `Report renders what a journal says: of a run that has ended, and of one that a
-crash has cut short. It needs neither the cluster nor Prometheus. JOURNAL is a
-journal or the folder that it is in.
+		Short: "Print the report of a run from its journal, or list all runs",
+		Long: `Report prints the report of a run that has ended or crashed, from its journal. It
+needs neither the cluster nor Prometheus. JOURNAL is a journal, its directory, or -
+for the standard input.
 
-Of a folder with the folders of runs, such as squall-runs, it lists all runs,
-newest first. The links of the HTML list are relative to that folder. A journal
-that cannot be read is listed with the error.`,
+For a directory that contains the directories of runs, such as squall-runs, it
+lists the runs, newest first. The links of the HTML list are relative to that
+directory. A journal that cannot be read is listed with the error.`,
 		Example: `  squall report squall-runs/20261122-193148-details-delay-1ffc37 -o html > report.html
   squall report journal.jsonl -o json | jq .verdict
 
@@ -36,48 +36,67 @@ that cannot be read is listed with the error.`,
   squall report squall-runs -o json | jq -r '.[] | select(.verdict == "deviated") | .run'`,
 		Args: func(_ *cobra.Command, arguments []string) error {
 			if len(arguments) != 1 {
-				return hint.With(fmt.Errorf("%d journals instead of one", len(arguments)), "squall report squall-runs/RUN")
+				return hint.With(fmt.Errorf("want one journal or directory, got %d", len(arguments)), "squall report squall-runs/RUN")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, arguments []string) error {
-			write := writeReport
 			if isListOfRuns(arguments[0]) {
-				write = writeIndex
+				return writeIndex(cmd.Context(), env, arguments[0], format)
 			}
-			return write(cmd.Context(), env, arguments[0], format)
+			return writeReport(env, arguments[0], format)
 		},
 	}
 	addOutput(command.Flags(), &format, reports.Formats()...)
 	return command
 }
 
-func writeReport(_ context.Context, env Env, name string, format reports.Format) error {
+// writeReport prints the report of a run.
+func writeReport(env Env, name string, format reports.Format) error {
 	run, err := readRun(env, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return missing(name)
+	}
 	if err != nil {
 		return hint.With(err, journalHint)
 	}
 	return reports.Write(env.Stdout, format, run)
 }
 
-// journalHint is the next step when there is no journal.
-const journalHint = "squall-runs/RUN/" + journal.FileName + " is the journal of a run"
+// journalHint is for a file that is not a journal.
+const journalHint = "the journal of a run is " + defaultOut + "/RUN/" + journal.FileName
 
-// isListOfRuns tells whether a name is that of a folder without a journal of
-// its own.
+// missing returns the error of a journal that does not exist. The hint is a run of
+// that name in the default directory, if there is one.
+func missing(name string) error {
+	err := fmt.Errorf("there is no journal and no directory %s", name)
+	if run := filepath.Join(defaultOut, name); !filepath.IsAbs(name) && exists(filepath.Join(run, journal.FileName)) {
+		return hint.With(err, "squall report "+run)
+	}
+	if exists(defaultOut) {
+		return hint.With(err, "squall report "+defaultOut+" lists the runs")
+	}
+	return hint.With(err, journalHint)
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+// isListOfRuns reports whether a directory has no journal itself.
 func isListOfRuns(name string) bool {
 	if info, err := os.Stat(name); name == stdinName || err != nil || !info.IsDir() {
 		return false
 	}
-	_, err := os.Stat(filepath.Join(name, journal.FileName))
-	return errors.Is(err, fs.ErrNotExist)
+	return !exists(filepath.Join(name, journal.FileName))
 }
 
-// writeIndex lists the runs of a folder.
-func writeIndex(ctx context.Context, env Env, folder string, format reports.Format) error {
-	runs, err := records.NewIndex(folder).Summaries(ctx)
+// writeIndex lists the runs of a directory.
+func writeIndex(ctx context.Context, env Env, directory string, format reports.Format) error {
+	runs, err := records.NewIndex(directory).Summaries(ctx)
 	if err == nil && len(runs) == 0 {
-		err = fmt.Errorf("%s holds neither a journal nor the folder of a run", folder)
+		err = fmt.Errorf("%s has neither a journal nor the directory of a run", directory)
 	}
 	if err != nil {
 		return hint.With(err, journalHint)
@@ -85,7 +104,7 @@ func writeIndex(ctx context.Context, env Env, folder string, format reports.Form
 	return reports.WriteIndex(env.Stdout, format, runs)
 }
 
-// readRun reads a journal, the journal in a folder, or the standard input.
+// readRun reads a journal, the journal in a directory, or the standard input.
 func readRun(env Env, name string) (reports.Run, error) {
 	if name == stdinName {
 		return records.Fold(env.Stdin)

@@ -30,38 +30,38 @@ func newRollbackCommand(env Env) *cobra.Command {
 	flags := rollbackFlags{}
 	command := &cobra.Command{
 		Use:   "rollback [RUN...]",
-		Short: "Remove live faults now, whoever started them",
-		Long: `Rollback is the kill switch. It removes everything that runs of Squall have
-created in the cluster, from what the cluster knows: it needs no journal, works
-from any machine and for anybody's run, and may be repeated. It touches no object
-that Squall has not made. 'squall status' lists the runs.
+		Short: "Remove the live faults of all users now",
+		Long: `Rollback is the kill switch. It deletes all objects that runs of Squall have
+created in the cluster. It needs no journal, works from any machine and for the
+runs of all users, and can be repeated. It deletes only objects of Squall. 'squall
+status' lists the runs.
 
-Exit codes: 0 nothing of the runs is left, 2 bad usage, 3 the cluster could not be
-read or a RUN is not live, 5 something is left.`,
+Exit codes: 0 no object of the runs is left, 2 bad usage, 3 the cluster could not
+be read or a RUN is not live, 5 objects are left.`,
 		Example: `  squall rollback --all
   squall rollback 20261122-193148-ratings-outage-1ffc37
   squall rollback --all -n shop --dry-run
   squall rollback --expired`,
 		RunE: func(cmd *cobra.Command, runs []string) error { return rollBack(cmd.Context(), env, flags, runs) },
 	}
-	flags.kubernetes.addWithNamespace(command.Flags(), "remove faults in this namespace only")
+	flags.kubernetes.addWithNamespace(command.Flags(), "only namespace to remove faults in (default all)")
 	f := command.Flags()
-	f.BoolVar(&flags.all, "all", false, "every run")
-	f.BoolVar(&flags.expired, "expired", false, "only runs whose deadline has passed")
-	f.BoolVar(&flags.dryRun, "dry-run", false, "print what would be removed, and remove nothing")
-	f.DurationVar(&flags.timeout, "timeout", runner.DefaultTiming().Rollback, "how long to go on trying")
+	f.BoolVar(&flags.all, "all", false, "remove all runs")
+	f.BoolVar(&flags.expired, "expired", false, "remove only runs whose deadline has passed")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "print the objects instead of removing them")
+	f.DurationVar(&flags.timeout, "timeout", runner.DefaultTiming().Rollback, "how long to retry")
 	return command
 }
 
-// check refuses flags that leave open what is meant.
+// check rejects flags and arguments that do not say which runs to remove.
 func (f rollbackFlags) check(runs []string) error {
 	switch {
 	case len(runs) > 0 && f.all:
-		return hint.With(errors.New("either --all or the names of runs, not both"), "leave one of them out")
+		return hint.With(errors.New("--all and names of runs exclude each other"), "leave out one of them")
 	case len(runs) == 0 && !f.all && !f.expired:
-		return hint.With(errors.New("no run is named"), "squall rollback RUN..., or squall rollback --all; squall status lists the runs")
+		return hint.With(errors.New("no run is named"), "use squall rollback RUN... or squall rollback --all; squall status lists the runs")
 	case f.timeout <= 0:
-		return hint.With(fmt.Errorf("--timeout %s leaves no time", f.timeout), "such as --timeout 30s")
+		return hint.With(fmt.Errorf("--timeout must be positive, got %s", f.timeout), "use --timeout 30s, for example")
 	default:
 		return nil
 	}
@@ -101,16 +101,16 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 	return exit(worstCode(code, remove(bounded, env, lister, cluster, meant), doubt(env, listing)))
 }
 
-// doubt says that something may be left where the user may not look.
+// doubt reports that objects may be left where the user may not list them.
 func doubt(env Env, listing liveruns.Listing) (code int) {
 	if len(listing.Unread) == 0 {
 		return exitHeld
 	}
-	printError(env.Stderr, hint.With(errors.New("whether anything is left there is not known"), "-n NAMESPACE asks about one namespace; what has no runner expires by itself"))
+	printError(env.Stderr, hint.With(errors.New("cannot tell whether objects are left where list is not permitted"), "use -n NAMESPACE for one namespace; the faults of dead runs expire by themselves"))
 	return exitLeft
 }
 
-// choose gives the runs that are meant.
+// choose returns the runs to remove.
 func (f rollbackFlags) choose(runs []mesh.ActiveRun, names []string) (meant []mesh.ActiveRun) {
 	for _, run := range runs {
 		if (len(names) == 0 || slices.Contains(names, run.ID)) && (run.Expired || !f.expired) {
@@ -133,7 +133,7 @@ func notLiveError(listing liveruns.Listing, unknown []string) error {
 		for _, run := range listing.Runs {
 			ids = append(ids, run.ID)
 		}
-		next = "live are: " + strings.Join(ids, ", ")
+		next = "live runs: " + strings.Join(ids, ", ")
 	}
 	return hint.With(fmt.Errorf("not live: %s", strings.Join(unknown, ", ")), next)
 }
@@ -146,13 +146,13 @@ func printRemovals(env Env, runs []mesh.ActiveRun) {
 	}
 }
 
-// remove pulls the kill switch and says what has become of every object.
+// remove deletes the objects of runs, and prints the result for each object.
 func remove(ctx context.Context, env Env, lister liveruns.Lister, cluster *kube.Cluster, runs []mesh.ActiveRun) (code int) {
 	if len(runs) == 0 {
 		return exitHeld
 	}
-	said := map[runner.Deletion]bool{}
-	named := map[mesh.Ref]bool{} // of which it was said that they are left
+	reported := map[runner.Deletion]bool{}
+	named := map[mesh.Ref]bool{} // reported as not deleted
 	killSwitch := runner.KillSwitch{
 		Cluster: cluster,
 		Owner:   owner(env),
@@ -163,20 +163,20 @@ func remove(ctx context.Context, env Env, lister liveruns.Lister, cluster *kube.
 		},
 		Report: func(run string, done runner.Deletion) {
 			switch {
-			case said[done]:
+			case reported[done]:
 			case done.Error == "":
 				printLine(env.Stdout, "%s: %s is gone", run, done.Object)
-			case ctx.Err() != nil && named[done.Object]: // an attempt that the timeout has cut off
+			case ctx.Err() != nil && named[done.Object]: // the timeout has ended the attempt
 			default:
 				named[done.Object] = true
-				printLine(env.Stderr, "squall: %s: %s is left so far: %s", run, done.Object, done.Error)
+				printLine(env.Stderr, "squall: %s: %s is not deleted yet: %s", run, done.Object, done.Error)
 			}
-			said[done] = true
+			reported[done] = true
 		},
 	}
 	left, err := killSwitch.Pull(ctx, runs)
 	if err != nil {
-		printError(env.Stderr, fmt.Errorf("whether anything is left could not be read: %w", err))
+		printError(env.Stderr, hint.With(fmt.Errorf("cannot tell whether objects are left: %w", err), "squall status lists the live faults"))
 	}
 	if len(left) == 0 {
 		return exitHeld
@@ -189,9 +189,9 @@ func remove(ctx context.Context, env Env, lister liveruns.Lister, cluster *kube.
 	return exitLeft
 }
 
-// printLeft says how to remove what is left.
+// printLeft prints the commands that delete what is left.
 func printLeft(env Env, objects []mesh.Ref) {
-	fmt.Fprintln(env.Stderr, "squall: something is left; to remove it by hand:")
+	fmt.Fprintln(env.Stderr, "squall: objects are left; delete them with:")
 	for _, ref := range objects {
 		printLine(env.Stderr, "  %s", ref.Removal())
 	}

@@ -15,7 +15,7 @@ import (
 type runFlags struct {
 	runner   runnerFlags
 	record   recordFlags
-	selector string
+	selector selectorFlag
 	changed  changedFlag
 }
 
@@ -24,18 +24,19 @@ func newRunCommand(env Env) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "run FILE...",
 		Short: "Run experiments one after another",
-		Long: `Run injects the faults of experiment files, one experiment after another,
-watches each hypothesis, rolls back, and prints a summary on stdout. Progress
-goes to stderr. Ctrl-C rolls back; a second Ctrl-C ends at once, and the cluster
-removes the fault within 20 seconds.
+		Long: `Run injects the faults of experiment files, one experiment after another. It
+watches each hypothesis, rolls back, and prints a summary to stdout and progress
+to stderr. Arguments are files, directories with .yaml and .yml files, or - for
+the standard input. Ctrl-C rolls back. A second Ctrl-C ends Squall at once; the
+cluster then removes the fault within 20 seconds.
 
-With --only-changed BASE only files that a branch has touched are loaded and run:
-those that differ from the merge base of BASE and HEAD, be it committed, not yet
-committed, or not yet tracked. Where none is, nothing is run and the exit code is 0.
+With --only-changed BASE only changed files are loaded and run: files that differ
+from the merge base of BASE and HEAD, including uncommitted changes and untracked
+files. If no file has changed, nothing is run and the exit code is 0.
 
 Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
-4 interrupted and clean, 5 rollback incomplete. With several experiments 5 wins,
-then 1, 4, 3, 2.`,
+4 interrupted and clean, 5 rollback incomplete. With several experiments the
+first of 5, 1, 4, 3, 2 that occurs is used.`,
 		Example: `  squall run ratings-outage.yaml --prometheus http://localhost:9090
   SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging -l team=reviews experiments/
   squall run --only-changed origin/main experiments/`,
@@ -44,7 +45,7 @@ then 1, 4, 3, 2.`,
 	}
 	flags.runner.add(command.Flags(), shortHostNamespace)
 	flags.record.add(command.Flags())
-	command.Flags().StringVarP(&flags.selector, "selector", "l", "", "run only experiments with such labels, as for kubectl: team=reviews,tier!=demo")
+	flags.selector.add(command.Flags())
 	flags.changed.add(command.Flags())
 	return command
 }
@@ -60,7 +61,7 @@ func runFiles(ctx context.Context, env Env, flags runFlags, files []string) erro
 		return err
 	}
 	if len(chosen) == 0 {
-		fmt.Fprintf(env.Stderr, "squall: no experiment is touched since %s; nothing was run\n", flags.changed.base)
+		fmt.Fprintf(env.Stderr, "squall: %s; nothing was run\n", flags.nothingInWords())
 		return nil
 	}
 	r, err := newRunner(env, flags.runner)
@@ -79,12 +80,21 @@ func (f *runFlags) load(ctx context.Context, env Env, arguments []string) ([]loa
 	}
 	chosen, err := loadSelected(env, files, f.selector)
 	if err == nil && len(chosen) == 0 && !f.changed.given {
-		err = errNoneSelected(f.selector)
+		err = f.selector.noMatch()
 	}
 	return chosen, err
 }
 
-// runAll runs experiments one after another, and stops when ctx ends.
+// nothingInWords says that no experiment is to be run.
+func (f *runFlags) nothingInWords() string {
+	if f.selector == "" {
+		return "no experiment has changed since " + f.changed.base
+	}
+	return fmt.Sprintf("no experiment that matches %q has changed since %s", f.selector, f.changed.base)
+}
+
+// runAll runs experiments one after another until ctx ends, and returns the most
+// severe exit code.
 func runAll(ctx context.Context, env Env, flags runFlags, r *runner.Runner, chosen []loaded) (code int) {
 	for i, e := range chosen {
 		if i > 0 {
@@ -95,10 +105,10 @@ func runAll(ctx context.Context, env Env, flags runFlags, r *runner.Runner, chos
 		switch left := len(chosen) - i - 1; {
 		case left == 0:
 		case one == exitLeft:
-			fmt.Fprintf(env.Stderr, "squall: objects are left in the cluster; %d experiments were not run\n", left)
+			fmt.Fprintf(env.Stderr, "squall: objects are left in the cluster; %s not run\n", counted(left, "experiment"))
 			return code
 		case ctx.Err() != nil:
-			fmt.Fprintf(env.Stderr, "squall: interrupted; %d experiments were not run\n", left)
+			fmt.Fprintf(env.Stderr, "squall: interrupted; %s not run\n", counted(left, "experiment"))
 			return worstCode(code, exitInterrupted)
 		}
 	}

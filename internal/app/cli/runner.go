@@ -10,7 +10,7 @@ import (
 	"github.com/squall-chaos/squall/runner"
 )
 
-// runnerFlags choose what a runner is connected to, and where it puts objects.
+// runnerFlags choose the servers of a runner, and where it creates objects.
 type runnerFlags struct {
 	kubernetes kubeconfig
 	placement  placementFlags
@@ -18,7 +18,7 @@ type runnerFlags struct {
 	prometheus prometheusFlags
 }
 
-// add adds the flags. The namespace of -n has a different meaning in each command.
+// add adds the flags. The namespace is the description of -n.
 func (f *runnerFlags) add(flags *pflag.FlagSet, namespace string) {
 	f.kubernetes.addWithNamespace(flags, namespace)
 	f.placement.add(flags)
@@ -26,8 +26,8 @@ func (f *runnerFlags) add(flags *pflag.FlagSet, namespace string) {
 	f.prometheus.add(flags)
 }
 
-// newRunner wires a runner to the cluster and the Prometheus that the flags
-// name. Nothing is sent yet.
+// newRunner returns a runner for the cluster and the Prometheus that the flags name.
+// It sends nothing. The error is one of usage.
 func newRunner(env Env, flags runnerFlags) (*runner.Runner, error) {
 	config, err := runnerConfig(env, flags)
 	if err != nil {
@@ -36,7 +36,8 @@ func newRunner(env Env, flags runnerFlags) (*runner.Runner, error) {
 	return runner.New(config)
 }
 
-// runnerConfig returns the config of a runner. It sends nothing yet.
+// runnerConfig returns the configuration of a runner. It sends nothing. The error is
+// one of usage.
 func runnerConfig(env Env, flags runnerFlags) (runner.Config, error) {
 	querier, err := flags.prometheus.client(env)
 	if err != nil {
@@ -60,7 +61,7 @@ func runnerConfig(env Env, flags runnerFlags) (runner.Config, error) {
 	}, nil
 }
 
-// owner says who runs the experiment, for whoever finds its objects.
+// owner returns the user and the machine, which the objects of a run name.
 func owner(env Env) string {
 	user := cmp.Or(env.Getenv("USER"), env.Getenv("LOGNAME"), "unknown")
 	host, err := os.Hostname()

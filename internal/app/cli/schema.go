@@ -11,11 +11,11 @@ func newSchemaCommand(env Env) *cobra.Command {
 		Use:   "schema",
 		Short: "Print the JSON Schema of experiment files",
 		Long: `Schema prints the JSON Schema (2020-12) of an experiment document. An editor with
-the YAML language server completes and checks files that begin with
+the YAML language server completes and checks files that begin with this line:
 
   # yaml-language-server: $schema=squall.schema.json`,
 		Example: "  squall schema > squall.schema.json",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			schema, err := experiments.Schema()
 			if err != nil {

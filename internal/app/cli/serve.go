@@ -37,7 +37,7 @@ type serveFlags struct {
 	verbose   bool
 	logFormat terminal.Format
 	listen    string
-	// externalURL is the status page's address to others.
+	// externalURL is the URL of the status page in notifications.
 	externalURL  string
 	apiTokenFile string
 	keepRuns     int
@@ -55,26 +55,26 @@ func newServeCommand(env Env) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "serve DIR",
 		Short: "Run experiments by their schedules",
-		Long: `Serve runs the experiments of a folder by their schedules, one at a time for a
-host, and within the limits of its flags, which no file can exceed. It reads the
-folder again when it changes; a file that breaks keeps its last good version. It
-removes what has expired, whoever made it, serves a status page, an API and
-metrics, and ends all live runs with a rollback when it is told to end.
+		Long: `Serve runs the experiments of a directory by their schedules, one at a time for
+each host, and within the limits of its flags. It reads the directory again when
+it changes, and keeps the last good version of a file that becomes invalid. It
+removes expired faults of all users, and serves a status page, an API and
+metrics. On SIGTERM or Ctrl-C it rolls back its live runs and ends.
 
-With --leader-elect several replicas may run: one of them starts runs.
+With --leader-elect several replicas can run; one of them starts runs.
 
-Exit codes: 0 ended as told, 2 bad usage or it could not begin, 5 the rollback of
-a run that was live at the end is incomplete.`,
+Exit codes: 0 ended by a signal, 2 bad usage or it could not start, 5 the
+rollback of a run that was live at the end is incomplete.`,
 		Example: `  squall serve experiments/ --prometheus http://prometheus.monitoring:9090
   squall serve /etc/squall --leader-elect --listen :8080 --api-token-file /run/secrets/token --protected '*.payments.svc.cluster.local' --max-percentage 50`,
 		Args: func(_ *cobra.Command, arguments []string) error {
 			if len(arguments) != 1 {
-				return hint.With(fmt.Errorf("%d folders instead of one", len(arguments)), "squall serve DIR")
+				return hint.With(fmt.Errorf("want one directory, got %d", len(arguments)), "squall serve DIR")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, arguments []string) error {
-			return serveFolder(cmd.Context(), env, flags, arguments[0])
+			return serveDirectory(cmd.Context(), env, flags, arguments[0])
 		},
 	}
 	flags.add(command.Flags())
@@ -82,47 +82,47 @@ a run that was live at the end is incomplete.`,
 }
 
 func (f *serveFlags) add(flags *pflag.FlagSet) {
-	f.runner.add(flags, "namespace in which expired faults are removed and the runs of others can be stopped; empty means all")
+	f.runner.add(flags, "only namespace in which expired faults are removed and runs of others can be stopped (default all)")
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8080", "address of the status page, the API and the metrics")
-	flags.StringVar(&f.externalURL, "external-url", "", "URL of the status page as people reach it, for the links in notifications")
-	const apiToken = "file with the token that permits to start, stop and pause runs; without it the page and the API are read-only"
+	flags.StringVar(&f.externalURL, "external-url", "", "URL of the status page, for the links in notifications")
+	const apiToken = "file with the token that clients of the API need to start, stop and pause runs; without it the API is read-only"
 	flags.StringVar(&f.apiTokenFile, "api-token-file", "", apiToken)
 	flags.StringVar(&f.apiTokenFile, "token-file", "", apiToken)
 	_ = flags.MarkDeprecated("token-file", "use --api-token-file") // fails for unknown flags
 	flags.StringVar(&f.out, "out", defaultOut, "directory in which each run gets a directory with its journal and reports")
-	flags.IntVar(&f.keepRuns, "keep-runs", 1000, "how many runs are kept there; 0 keeps all")
-	flags.DurationVar(&f.keepFor, "keep-for", 2160*time.Hour, "for how long they are kept; 0 keeps all")
-	flags.IntVar(&f.limits.MaxConcurrent, "max-concurrent", 4, "how many runs may be live; 0 sets no limit")
-	flags.IntVar(&f.limits.MaxPerNamespace, "max-per-namespace", 1, "how many runs may disturb the calls from one namespace; 0 sets no limit")
-	flags.StringArrayVar(&f.limits.Protected, "protected", nil, "host that no fault may target, as a shell pattern; several are allowed")
-	flags.Float64Var(&f.limits.MaxPercentage, "max-percentage", 100, "the largest share of requests that faults may hit; 0 sets no limit")
-	flags.DurationVar(&f.limits.MaxDuration, "max-duration", time.Hour, "the longest that an experiment may last; 0 sets no limit")
-	flags.BoolVar(&f.elect, "leader-elect", false, "let one of several replicas run experiments")
-	flags.StringVar(&f.leaseSpace, "lease-namespace", "", "namespace of the Leases (default the pod's, or --home-namespace)")
-	flags.StringVar(&f.leaseName, "lease-name", "squall", "name of the Lease of the leader; that of the starts ends in -starts")
-	flags.StringVar(&f.notifyFile, "notify-file", "", "file with the URLs that are told of runs, one a line: chat and webhooks")
-	flags.StringVar(&f.grafana.URL, "grafana", "", "URL of a Grafana in which the time of each fault is marked")
-	flags.StringVar(&f.grafana.TokenFile, "grafana-token-file", "", "file with the token of Grafana's service account")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
+	flags.IntVar(&f.keepRuns, "keep-runs", 1000, "maximum number of runs kept in --out; 0 keeps all")
+	flags.DurationVar(&f.keepFor, "keep-for", 2160*time.Hour, "maximum age of runs kept in --out; 0 keeps all")
+	flags.IntVar(&f.limits.MaxConcurrent, "max-concurrent", 4, "maximum number of live runs; 0 is unlimited")
+	flags.IntVar(&f.limits.MaxPerNamespace, "max-per-namespace", 1, "maximum number of live runs that disturb the calls from one namespace; 0 is unlimited")
+	flags.StringArrayVar(&f.limits.Protected, "protected", nil, "shell pattern of hosts that faults must not target; may be repeated")
+	flags.Float64Var(&f.limits.MaxPercentage, "max-percentage", 100, "maximum percentage of requests that faults may hit; 0 is unlimited")
+	flags.DurationVar(&f.limits.MaxDuration, "max-duration", time.Hour, "maximum duration of an experiment; 0 is unlimited")
+	flags.BoolVar(&f.elect, "leader-elect", false, "elect one of several replicas to run experiments")
+	flags.StringVar(&f.leaseSpace, "lease-namespace", "", "namespace of the Leases (default the pod's namespace, else --home-namespace)")
+	flags.StringVar(&f.leaseName, "lease-name", "squall", "name of the leader-election Lease; the Lease NAME-starts has the start times")
+	flags.StringVar(&f.notifyFile, "notify-file", "", "file with the URLs of chats and webhooks to notify, one per line")
+	flags.StringVar(&f.grafana.URL, "grafana", "", "URL of a Grafana to annotate with the time of each fault")
+	flags.StringVar(&f.grafana.TokenFile, "grafana-token-file", "", "file with the token of a Grafana service account")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log debug messages too")
 	addLogFormat(flags, &f.logFormat, "format of the log")
 }
 
-// serveFolder serves until ctx ends. An error is one of usage, or says that it
-// could not begin.
-func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) error {
-	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return hint.With(fmt.Errorf("%s is no folder", folder), "squall serve DIR, with the experiment files in it")
+// serveDirectory serves until ctx ends. The error is one of usage, or the reason why
+// serving cannot start.
+func serveDirectory(ctx context.Context, env Env, flags serveFlags, directory string) error {
+	if info, err := os.Stat(directory); err != nil || !info.IsDir() {
+		return hint.With(fmt.Errorf("%s is not a directory", directory), "squall serve DIR, with the experiment files in it")
 	}
 	if err := flags.limits.Check(); err != nil {
-		return hint.With(err, "--protected '*.payments.svc.cluster.local'")
+		return hint.With(err, "check --protected and --max-percentage")
 	}
 	if err := os.MkdirAll(flags.out, 0o750); err != nil {
-		return hint.With(err, "--out names a folder that can be written")
+		return hint.With(err, "choose a directory with --out that Squall can write to")
 	}
-	telling := metrics.New(version())
+	counters := metrics.New(version())
 	log, flush := terminal.NewLog(env.Stderr, flags.logFormat, flags.verbose)
 	defer flush()
-	notifier, err := flags.notifier(telling, log) //nolint:contextcheck // what is queued outlives ctx
+	notifier, err := flags.notifier(counters, log) //nolint:contextcheck // queued notifications outlive ctx
 	if err != nil {
 		return err
 	}
@@ -130,16 +130,16 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 	if err != nil {
 		return err
 	}
-	server, lead, err := flags.server(env, folder, r, serve.Config{Notify: notifier.Notify, Metrics: telling, Log: log})
+	server, lead, err := flags.server(env, directory, r, serve.Config{Notify: notifier.Notify, Metrics: counters, Log: log})
 	if err != nil {
 		return err
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", flags.listen)
 	if err != nil {
-		return hint.With(err, "--listen names a free address")
+		return hint.With(err, "choose a free address with --listen")
 	}
-	web := server.HTTPServer(telling.Handler(), flags.apiTokenFile, version())
-	log.Info("serving", "address", listener.Addr().String(), "folder", folder)
+	web := server.HTTPServer(counters.Handler(), flags.apiTokenFile, version())
+	log.Info("serving", "address", listener.Addr().String(), "directory", directory)
 	serving, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var all sync.WaitGroup
@@ -150,7 +150,7 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 	})
 	all.Go(func() { server.Watch(serving) })
 	lead(serving)
-	// The page shows how the last runs end.
+	// The page is served until the last runs have ended.
 	_ = web.Close()
 	all.Wait()
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
@@ -167,15 +167,15 @@ func serveFolder(ctx context.Context, env Env, flags serveFlags, folder string) 
 	return nil
 }
 
-// notifyTimeout is how long the last notifications may take at the end.
+// notifyTimeout limits the delivery of the last notifications.
 const notifyTimeout = 5 * time.Second
 
-func (f *serveFlags) notifier(telling *metrics.Metrics, log *slog.Logger) (*notify.Notifier, error) {
+func (f *serveFlags) notifier(counters *metrics.Metrics, log *slog.Logger) (*notify.Notifier, error) {
 	var urls []string
 	var err error
 	if f.notifyFile != "" {
 		if urls, err = notify.Load(f.notifyFile); err != nil {
-			return nil, hint.With(fmt.Errorf("--notify-file: %w", err), "one URL a line, such as slack://TOKEN@CHANNEL")
+			return nil, hint.With(fmt.Errorf("--notify-file: %w", err), "the file needs one URL per line, such as slack://TOKEN@CHANNEL")
 		}
 	}
 	var grafana *notify.Grafana
@@ -183,20 +183,20 @@ func (f *serveFlags) notifier(telling *metrics.Metrics, log *slog.Logger) (*noti
 		grafana = &f.grafana
 	}
 	notifier, err := notify.New(urls, grafana, func(target string, err error) {
-		telling.NotificationFailed(target)
+		counters.NotificationFailed(target)
 		log.Warn("notification lost", "target", target, "error", err)
 	})
 	if err != nil {
 		return nil, hint.With(err, "check --notify-file and --grafana")
 	}
 	for _, target := range notifier.Targets() {
-		telling.Notifies(target)
+		counters.Notifies(target)
 	}
 	return notifier, nil
 }
 
-// server connects a server to the cluster, and to its replicas if there are any.
-// Lead lets it lead until ctx ends, whenever it is elected.
+// server returns a server for the cluster. Lead lets it lead until ctx ends: always, or
+// with --leader-elect while this replica is elected.
 func (f *serveFlags) server(env Env, directory string, r runner.Config, config serve.Config) (server *serve.Server, lead func(ctx context.Context), err error) {
 	lister, cluster, err := newLister(&f.runner.kubernetes)
 	if err != nil {
@@ -218,13 +218,13 @@ func (f *serveFlags) server(env Env, directory string, r runner.Config, config s
 	server = serve.New(config)
 	election := &kube.Election{
 		Cluster: cluster, Namespace: namespace, Name: f.leaseName, Identity: config.Identity, Observed: server.Observe,
-		Failed: func(err error) { config.Log.Error("the Lease of the leader", "error", err) },
+		Failed: func(err error) { config.Log.Error("leader election failed", "error", err) },
 	}
 	return server, func(ctx context.Context) { election.Run(ctx, server.Lead) }, nil
 }
 
-// advertised is where other replicas reach this one: at the pod's address. Empty
-// means nowhere.
+// advertised returns the address at which other replicas reach this one: the pod's. It
+// is empty if there is none.
 func (f *serveFlags) advertised(env Env) string {
 	_, port, err := net.SplitHostPort(f.listen)
 	if address := env.Getenv("POD_IP"); f.elect && address != "" && err == nil {
@@ -233,8 +233,8 @@ func (f *serveFlags) advertised(env Env) string {
 	return ""
 }
 
-// identity names this process unlike any other, also of the same host, and says
-// where it is reached.
+// identity returns a unique name of this process, with the address at which it is
+// reached.
 func identity(address string) string {
 	host, err := os.Hostname()
 	if err != nil {

@@ -28,22 +28,22 @@ func newStatusCommand(env Env) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "status",
 		Short: "Show the live faults of a cluster",
-		Long: `Status shows every fault that Squall has in force in the cluster, whoever started
-it and from wherever: it reads nothing but the objects in the cluster.
+		Long: `Status lists the faults of all runs in the cluster, of all users and machines. It
+reads only the objects in the cluster.
 
-EXPIRES is when the run is to have ended. HEARTBEAT is when Kubernetes removes
-the fault unless its run, by living, moves that deadline on. EXPIRED says that
-one of the two has passed; ORPHANED that no heartbeat owns the fault any more.
-'squall rollback' removes faults.
+EXPIRES is the latest end of the run. HEARTBEAT is when Kubernetes removes the
+fault unless the run extends this deadline. The state EXPIRED means that one of
+the two has passed, ORPHANED that no heartbeat owns the fault any more. 'squall
+rollback' removes faults.
 
-Exit codes: 0 the cluster was read, 2 bad usage, 3 it could not be read.`,
+Exit codes: 0 the cluster was read, 2 bad usage, 3 the cluster could not be read.`,
 		Example: `  squall status
   squall status -n shop
   squall status -o json | jq -r '.runs[] | select(.expired) | .run'`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return showStatus(cmd.Context(), env, flags) },
 	}
-	flags.kubernetes.addWithNamespace(command.Flags(), "look at this namespace only")
+	flags.kubernetes.addWithNamespace(command.Flags(), "only namespace to list (default all)")
 	addOutput(command.Flags(), &flags.output, outputText, outputYAML, outputJSON)
 	return command
 }
@@ -66,7 +66,7 @@ func showStatus(ctx context.Context, env Env, flags statusFlags) error {
 	return nil
 }
 
-// printLiveRuns prints a line for each fault, and one for a run without any.
+// printLiveRuns prints a line for each fault, and a line for a run without a fault.
 func printLiveRuns(out io.Writer, listing liveruns.Listing) error {
 	if len(listing.Runs) == 0 {
 		_, err := fmt.Fprintln(out, noneInWords(liveFaults, listing))
@@ -90,7 +90,7 @@ func printLiveRuns(out io.Writer, listing liveruns.Listing) error {
 	return table.Flush()
 }
 
-// until says when a moment is, as listing from another.
+// until returns the time from now to a moment in words.
 func until(moment, now time.Time) string {
 	switch left := moment.Sub(now); {
 	case moment.IsZero():

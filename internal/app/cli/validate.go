@@ -12,7 +12,7 @@ import (
 	"github.com/squall-chaos/squall/internal/oneline"
 )
 
-// validation is what `squall validate -o json` prints.
+// validation is the output of squall validate -o json.
 type validation struct {
 	Valid       bool              `json:"valid"`
 	Experiments []validExperiment `json:"experiments"`
@@ -35,17 +35,17 @@ func newValidateCommand(env Env) *cobra.Command {
 	flags := validateFlags{}
 	command := &cobra.Command{
 		Use:   "validate FILE...",
-		Short: "Check experiment files, without any cluster",
-		Long: `Validate checks files, the .yaml and .yml files of directories, and the standard
+		Short: "Check experiment files without a cluster",
+		Long: `Validate checks files, the .yaml and .yml files in directories, and the standard
 input (-). It needs no cluster and no network. Each problem is one line on
 stderr:
 
   FILE:LINE:COLUMN: PATH: PROBLEM (REMEDY)
 
-With --only-changed BASE only files that a branch has touched are checked, as
-squall run takes them; names that clash with files it has not touched go unseen.
+With --only-changed BASE only changed files are checked, as for 'squall run'.
+Names that are also used in unchanged files are not found then.
 
-Exit codes: 0 all are valid, 2 any is not.`,
+Exit codes: 0 all files are valid, 2 a file is not valid.`,
 		Example: `  squall validate experiments/
   cat outage.yaml | squall validate -
   squall validate -o json outage.yaml
@@ -76,7 +76,7 @@ func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments 
 	if len(problems) > 0 {
 		ended = exit(exitUsage)
 	} else if len(files) == 0 {
-		fmt.Fprintf(env.Stderr, "squall: no experiment is touched since %s; nothing was checked\n", flags.changed.base)
+		fmt.Fprintf(env.Stderr, "squall: no experiment has changed since %s; nothing was checked\n", flags.changed.base)
 	}
 	if flags.output == outputJSON {
 		return cmp.Or(printValidation(env, all, problems), ended)
@@ -99,7 +99,7 @@ func printValidation(env Env, all []loaded, problems problem.List) error {
 		result.Problems = problem.List{}
 	}
 	for _, l := range all {
-		result.Experiments = append(result.Experiments, validExperiment{l.file, l.Metadata.Name})
+		result.Experiments = append(result.Experiments, validExperiment{File: l.file, Name: l.Metadata.Name})
 	}
 	return printJSON(env.Stdout, result)
 }

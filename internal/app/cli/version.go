@@ -12,7 +12,7 @@ func newVersionCommand(env Env) *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version",
 		Example: "  squall version",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(env.Stdout, "squall", version())
 			return err
@@ -20,7 +20,7 @@ func newVersionCommand(env Env) *cobra.Command {
 	}
 }
 
-// version is the module's version, which Go takes from the repository.
+// version returns the version of the module, which Go takes from the repository.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

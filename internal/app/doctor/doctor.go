@@ -97,7 +97,7 @@ type Doctor struct {
 	Objects Objects
 	// Prometheus is nil if no server is named.
 	Prometheus Prometheus
-	// Namespaces are those of the callers, and of --home-namespace.
+	// Namespaces are the namespaces of callers, and the one of --home-namespace.
 	Namespaces []string
 	// HeartbeatImage is the image in the Job of the proof.
 	HeartbeatImage string

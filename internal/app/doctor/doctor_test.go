@@ -30,7 +30,7 @@ type world struct {
 	// numbers are Prometheus' answers to queries that contain a text; the first
 	// one that does counts. Others have no series.
 	numbers [][2]string
-	// noPrometheus tells that none is known.
+	// noPrometheus is whether no Prometheus is named.
 	noPrometheus bool
 }
 
@@ -117,7 +117,7 @@ func (w *world) prometheus() http.Handler {
 	})
 }
 
-// examine gives every check as a line: status, name, detail, hint.
+// examine returns every check as a line: status, name, detail, hint.
 func (w *world) examine(t *testing.T, heartbeat bool) (lines []string) {
 	t.Helper()
 	api, metrics := httptest.NewServer(w.apiServer(t)), httptest.NewServer(w.prometheus())

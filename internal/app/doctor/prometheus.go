@@ -68,7 +68,7 @@ func (d Doctor) requests(ctx context.Context) Check {
 	check := ok(name, "istio_requests_total has %.0f series from the callers' proxies, %.0f of them with response_flags; the newest sample is %s old", series, flagged, age)
 	if age > maxAge {
 		check.Status = Warning
-		check.Hint = "a run detects a deviation as late as that: scrape more often, or give probes a settle time"
+		check.Hint = "a run detects a deviation as late as that: scrape more often, or set a settle time for probes"
 	}
 	return check
 }

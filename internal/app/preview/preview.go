@@ -1,5 +1,5 @@
-// Package preview makes and prints what a user sees of a plan before a run: the
-// decisions, the objects, the warnings, and how many requests the faults would hit.
+// Package preview prints the plan of an experiment for users: the decisions, the
+// objects, the warnings, and the rate of requests that the faults would hit.
 package preview
 
 import (
@@ -40,7 +40,7 @@ type Decision struct {
 	RequestsPerSecond *float64 `json:"requestsPerSecond,omitempty"`
 	// HitPerSecond is the rate of the calls that the faults hit.
 	HitPerSecond *float64 `json:"hitPerSecond,omitempty"`
-	// FailingPerSecond is the rate of the calls that the faults let fail.
+	// FailingPerSecond is the rate of the calls that the faults make fail.
 	FailingPerSecond *float64 `json:"failingPerSecond,omitempty"`
 	// AtMost is whether the last two are upper bounds.
 	AtMost bool `json:"atMost,omitempty"`

@@ -45,8 +45,7 @@ func WriteDiff(out io.Writer, p Preview) error {
 	return writeManifests(out, p)
 }
 
-// writeManifests prints the objects, and their later states as comments introduce
-// them.
+// writeManifests prints the objects and their later states.
 func writeManifests(out io.Writer, p Preview) error {
 	if len(p.Objects) == 0 {
 		return nil
@@ -72,7 +71,7 @@ func indented(text string) string {
 	return b.String()
 }
 
-// printObjects prints manifests as kubectl reads them.
+// printObjects prints objects as YAML documents.
 func printObjects(out io.Writer, objects []*unstructured.Unstructured) error {
 	for _, object := range objects {
 		text, err := yaml.Marshal(object.Object)
@@ -111,9 +110,9 @@ func describeDecision(b *strings.Builder, p Preview, d Decision) {
 	}
 	printLine(b, "%s: %s -> %s", p.Experiment, callersInWords(d), d.Host)
 	if d.Effective != nil {
-		line("in force", "%s", *d.Effective)
+		line("effective", "%s", *d.Effective)
 	} else {
-		line("in force", "none")
+		line("effective", "none")
 	}
 	if d.Placement == mesh.Refused {
 		line("refused", "%s", d.Reason)
@@ -132,7 +131,7 @@ func describeDecision(b *strings.Builder, p Preview, d Decision) {
 	line("hit", "%s", hitInWords(p, d))
 }
 
-// callersInWords names the callers of one namespace: "shop (app=reviews)".
+// callersInWords returns the callers of a decision: "shop (app=reviews)".
 func callersInWords(d Decision) string {
 	var callers []experiments.Caller
 	for _, i := range d.Injections {
@@ -143,20 +142,21 @@ func callersInWords(d Decision) string {
 		}
 	}
 	if len(callers) == 0 {
-		return cmp.Or(d.Callers, "nobody")
+		return cmp.Or(d.Callers, "no callers")
 	}
 	return reports.CallersInWords(callers)
 }
 
-// placementInWords says where the fault goes, and why there.
+// placementInWords returns the placement with its reason. The reason of a shadow names
+// the placement.
 func placementInWords(d mesh.Decision) string {
-	if strings.HasPrefix(d.Reason, string(d.Placement)) {
+	if d.Placement == mesh.Shadow {
 		return d.Reason
 	}
 	return fmt.Sprintf("%s in %s: %s", d.Placement, d.Namespace, d.Reason)
 }
 
-// narrowingInWords says which of the callers' requests are meant.
+// narrowingInWords returns the conditions on the requests of the callers.
 func narrowingInWords(i experiments.Injection) string {
 	var parts []string
 	if i.Target.Port != 0 {
@@ -166,7 +166,7 @@ func narrowingInWords(i experiments.Injection) string {
 		parts = append(parts, "to subset "+i.Target.Subset)
 	}
 	if len(i.Match) > 0 {
-		parts = append(parts, "that meet its match")
+		parts = append(parts, "that match its conditions")
 	}
 	if len(parts) == 0 {
 		return ""
@@ -174,30 +174,30 @@ func narrowingInWords(i experiments.Injection) string {
 	return "requests " + strings.Join(parts, ", ")
 }
 
-// hitInWords says how many requests the fault hits.
+// hitInWords returns the number of requests that the faults hit.
 func hitInWords(p Preview, d Decision) string {
 	percent := strconv.FormatFloat(rounded(100*d.Injections.Peak().Hit), 'f', -1, 64) + "%"
 	switch {
 	case d.RequestsPerSecond == nil && p.measured:
-		return fmt.Sprintf("%s of the requests; Prometheus knows of no such call in the last 5 minutes", percent)
+		return fmt.Sprintf("%s of the requests; Prometheus has no such calls in the last 5 minutes", percent)
 	case d.RequestsPerSecond == nil:
 		return percent + " of the requests"
 	case *d.RequestsPerSecond == 0:
-		return "nothing: there was no such call in the last 5 minutes"
+		return "nothing: there were no such calls in the last 5 minutes"
 	}
 	number := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 	about, of := "about", percent
 	if d.AtMost {
-		about, of = "at most", percent+" of those it is meant for"
+		about, of = "at most", percent+" of the matching requests"
 	}
 	text := fmt.Sprintf("%s %s of %s requests/s (%s)", about, number(*d.HitPerSecond), number(*d.RequestsPerSecond), of)
 	if *d.FailingPerSecond == 0 {
-		return text + ", none of which fails by itself"
+		return text + ", none of which are expected to fail"
 	}
 	return fmt.Sprintf("%s, of which %s/s are expected to fail", text, number(*d.FailingPerSecond))
 }
 
-// rounded gives a number with three significant digits.
+// rounded returns a number with three significant digits.
 func rounded(f float64) float64 {
 	short, err := strconv.ParseFloat(strconv.FormatFloat(f, 'g', 3, 64), 64)
 	if err != nil || math.IsInf(short, 0) {
@@ -206,8 +206,7 @@ func rounded(f float64) float64 {
 	return short
 }
 
-// printLine prints one line that may repeat what a cluster, a server or a file
-// says.
+// printLine prints one line. It may contain text of a cluster, a server or a file.
 func printLine(out io.Writer, format string, args ...any) {
 	fmt.Fprintln(out, oneline.Blanked(fmt.Sprintf(format, args...)))
 }

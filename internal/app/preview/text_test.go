@@ -7,7 +7,7 @@ import (
 	"github.com/squall-chaos/squall/mesh"
 )
 
-// What comes from manifests cannot end a comment.
+// Text from manifests cannot end a comment.
 func TestYAMLCommentsStayComments(t *testing.T) {
 	var out strings.Builder
 	inForce := "prod/ratings\nkind: Secret\rkind: Secret\u2028kind: Secret"

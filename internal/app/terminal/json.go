@@ -9,7 +9,7 @@ import (
 	"github.com/squall-chaos/squall/runner/event"
 )
 
-// jsonLines prints the journal's events, one a line.
+// jsonLines prints events as the journal has them, one per line.
 type jsonLines struct{ out io.Writer }
 
 func (j jsonLines) paint(h happening) {

@@ -14,16 +14,16 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// lines prints what happens, one line each.
+// lines prints events, one per line.
 type lines struct {
 	out     io.Writer
 	verbose bool
 	began   time.Time
-	// summary leaves out what a picture shows.
+	// summary leaves out what the panel shows.
 	summary bool
 	probes  map[string]string // the tolerance of each probe, in words
-	first   time.Duration     // until the first fault starts
-	hitting bool              // has been said
+	first   time.Duration     // time until the first fault starts
+	hitting bool              // whether the first hit has been printed
 }
 
 func (*lines) every() time.Duration { return 0 }
@@ -76,11 +76,11 @@ func (p *lines) paint(h happening) {
 		}
 		line("  hit: %s", reports.HitInWords(e))
 	case event.Finished:
-		// The summary on stdout has it.
+		// The summary on stdout shows it.
 	}
 }
 
-// start remembers what later lines refer to.
+// start stores what later lines refer to.
 func (p *lines) start(e event.Started, line func(format string, args ...any)) {
 	p.probes, p.first = map[string]string{}, e.Experiment.Spec.FirstStart()
 	for _, probe := range e.Experiment.Spec.Measured() {
@@ -111,8 +111,8 @@ func (p *lines) done(ref objects.Ref, line func(format string, args ...any)) {
 	}
 }
 
-// phaseInWords says what a phase does; the first fault starts so long after the
-// observation does.
+// phaseInWords describes a phase. The first fault starts that long after the
+// observation.
 func phaseInWords(phase event.Phase, first time.Duration) string {
 	words := string(phase.Name)
 	switch {
@@ -121,7 +121,7 @@ func phaseInWords(phase event.Phase, first time.Duration) string {
 	case phase.Name == event.PhaseObserve && first > 0:
 		words += fmt.Sprintf(" for %s: the first fault starts after %s; Ctrl-C rolls back", phase.Length, first)
 	case phase.Name == event.PhaseObserve:
-		words += fmt.Sprintf(": the fault is in force for %s; Ctrl-C rolls back", phase.Length)
+		words += fmt.Sprintf(": the fault is active for %s; Ctrl-C rolls back", phase.Length)
 	case phase.Name == event.PhaseRecover:
 		words += fmt.Sprintf(": the hypothesis must hold again within %s", phase.Length)
 	case phase.Length.Duration > 0:

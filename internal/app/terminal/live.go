@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// live shows a run on a terminal: what has happened scrolls by, and below it
-// stands how things are.
+// live shows a run on a terminal: events scroll by above a panel with the state of
+// the run.
 type live struct {
 	text   *lines
-	above  *bytes.Buffer // what text has printed since the last frame
+	above  *bytes.Buffer // the output of text since the last frame
 	panel  panel
 	screen screen
 }
 
-// frameTime is how long a frame stands when nothing happens.
+// frameTime is the time between frames if there are no events.
 const frameTime = 250 * time.Millisecond
 
 func newLive(text *lines, size func() (width, height int), colour bool) *live {
@@ -28,7 +28,7 @@ func (l *live) every() time.Duration { return frameTime }
 
 func (l *live) paint(h happening) {
 	l.text.paint(h)
-	l.panel.take(h)
+	l.panel.add(h)
 	l.refresh(time.Now())
 }
 
@@ -38,5 +38,5 @@ func (l *live) refresh(now time.Time) {
 	l.above.Reset()
 }
 
-// finish leaves only what has scrolled by: the summary says the rest.
+// finish removes the panel. The summary has the rest.
 func (l *live) finish() { l.screen.draw(l.above.String(), nil) }

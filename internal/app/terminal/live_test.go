@@ -17,7 +17,7 @@ import (
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// happened makes events a second apart.
+// happened returns events one second apart.
 func happened(all ...event.Event) []happening {
 	made := make([]happening, len(all))
 	for i, e := range all {
@@ -65,7 +65,7 @@ func TestPanel(t *testing.T) {
 		t.Errorf("before the start: %q", got)
 	}
 	for _, h := range all[:3] {
-		p.take(h)
+		p.add(h)
 	}
 	check := func(name string, width, height int, want ...string) {
 		t.Helper()
@@ -78,9 +78,9 @@ func TestPanel(t *testing.T) {
 		"  page answers                           -  at least 0.99",
 		"  ninety-nine of a hundred …             -  at most 800",
 		"  注文が来る                             -  at least 1",
-		"  no request hit yet, as far as Prometheus knows")
+		"  no requests hit yet, according to Prometheus")
 	for _, h := range all[3:] {
-		p.take(h)
+		p.add(h)
 	}
 	check("a while later", 80, 24,
 		"", "  observe   ██████░░░░░░░░░░░░░░░░░░ 1m30s left, Ctrl-C rolls back",
@@ -91,14 +91,13 @@ func TestPanel(t *testing.T) {
 	check("a small terminal", 40, 8,
 		"", "  observe    1m30s left, Ctrl-C rolls back",
 		"  page answers        0.9  at least 0.99  deviated", "  and 2 more", "  512 requests hit")
-	p.take(happened(event.Phase{Name: event.PhaseRecover, Length: experiments.Duration{Duration: time.Minute}})[0])
+	p.add(happened(event.Phase{Name: event.PhaseRecover, Length: experiments.Duration{Duration: time.Minute}})[0])
 	if got := p.view(start.Add(time.Hour), 80, 24)[1]; !strings.Contains(got, "recover") || !strings.Contains(got, "at most 0s left") {
 		t.Errorf("past its end: %q", got)
 	}
 }
 
-// emulated is a terminal that understands what a screen writes, and nothing
-// else.
+// emulated is a terminal that understands the control sequences of a screen only.
 type emulated struct {
 	t      *testing.T
 	rows   []string
@@ -109,7 +108,7 @@ type emulated struct {
 func (e *emulated) Write(p []byte) (int, error) {
 	text := string(p)
 	if !strings.HasPrefix(text, beginFrame) || !strings.HasSuffix(text, endFrame) {
-		e.t.Errorf("%q is no whole frame", text)
+		e.t.Errorf("%q is not a whole frame", text)
 	}
 	e.frames++
 	text = strings.TrimSuffix(strings.TrimPrefix(text, beginFrame), endFrame)
@@ -151,7 +150,7 @@ func (e *emulated) cut(column int) {
 	e.rows[e.row] = e.rows[e.row][:min(column, len(e.rows[e.row]))]
 }
 
-// What has happened scrolls by above the picture, which is gone in the end.
+// Events scroll by above the panel, which is gone at the end.
 func TestLive(t *testing.T) {
 	terminal := &emulated{t: t}
 	l := newLive(&lines{out: terminal, began: start}, func() (int, int) { return 60, 20 }, false)
@@ -166,7 +165,7 @@ func TestLive(t *testing.T) {
 	l.refresh(start.Add(10 * time.Second))
 	want := []string{
 		"    1.0s  baseline",
-		"    3.0s  observe: the fault is in force for 1m; Ctrl-C rolls back",
+		"    3.0s  observe: the fault is active for 1m; Ctrl-C rolls back",
 		"    5.0s    page answers: deviated: 0.5 is below 0.99",
 		"",
 		"  observe   █░░░░░░░░░ 53s left, Ctrl-C rolls back",
@@ -183,8 +182,8 @@ func TestLive(t *testing.T) {
 	}
 }
 
-// A terminal that has become narrower has broken the lines that stood there.
-func TestScreenKnowsWhatStands(t *testing.T) {
+// A terminal that has become narrower has wrapped the lines on it.
+func TestScreenOfANarrowerTerminal(t *testing.T) {
 	width := 40
 	var out bytes.Buffer
 	s := screen{out: &out, size: func() (int, int) { return width, 10 }}
@@ -197,7 +196,7 @@ func TestScreenKnowsWhatStands(t *testing.T) {
 	}
 }
 
-func TestColourTellsTheVerdict(t *testing.T) {
+func TestColourOfAVerdict(t *testing.T) {
 	p := panel{colour: true}
 	for verdict, want := range map[steadystate.Verdict]string{steadystate.Held: "\x1b[32mx\x1b[m", steadystate.Inconclusive: "\x1b[33mx\x1b[m", steadystate.Deviated: "\x1b[31mx\x1b[m"} {
 		if got := p.paint(verdict, "x"); got != want {
@@ -206,9 +205,9 @@ func TestColourTellsTheVerdict(t *testing.T) {
 	}
 }
 
-func TestNoFaultIsInForceBeforeItStarts(t *testing.T) {
+func TestNoFaultIsActiveBeforeItStarts(t *testing.T) {
 	observe := event.Phase{Name: event.PhaseObserve, Length: experiments.Duration{Duration: time.Minute}}
-	if got := phaseInWords(observe, 0); got != "observe: the fault is in force for 1m; Ctrl-C rolls back" {
+	if got := phaseInWords(observe, 0); got != "observe: the fault is active for 1m; Ctrl-C rolls back" {
 		t.Error(got)
 	}
 	if got := phaseInWords(observe, 20*time.Second); got != "observe for 1m: the first fault starts after 20s; Ctrl-C rolls back" {

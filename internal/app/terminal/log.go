@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// NewLog returns the log of squall serve, and a function that ends it: it waits,
-// for a moment, until everything is written.
+// NewLog returns the log of squall serve and a function that ends it. The function
+// waits up to a second until all lines are written.
 func NewLog(out io.Writer, format Format, verbose bool) (log *slog.Logger, flush func()) {
 	lines := lineQueue{queue: newQueue(rawLines{out})}
 	options := &slog.HandlerOptions{}
@@ -25,10 +25,9 @@ func NewLog(out io.Writer, format Format, verbose bool) (log *slog.Logger, flush
 // run.
 type lineQueue struct{ queue *queue[[]byte] }
 
-// Write implements io.Writer. A line that does not fit the queue is lost; the
-// journals have what matters.
+// Write implements io.Writer. A line that does not fit the queue is lost.
 func (l lineQueue) Write(line []byte) (int, error) {
-	l.queue.add(bytes.Clone(line)) // a handler uses its buffer again
+	l.queue.add(bytes.Clone(line)) // the handler reuses its buffer
 	return len(line), nil
 }
 

@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// A reader of the log who does not read holds up nobody, and what was written
-// before comes in order.
-func TestNobodyReadsTheLog(t *testing.T) {
+// A stalled reader of the log delays nothing, and lines are written in order.
+func TestStalledReaderOfTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reader, writer := io.Pipe()
 		log, flush := NewLog(writer, Text, false)

@@ -11,35 +11,35 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// panel is how a run is doing.
+// panel is the state of a run: its phase, its probes, and the requests hit.
 type panel struct {
 	colour bool
 	phase  event.Phase
 	began  time.Time
 	probes []*gauge
-	// counting tells that somebody counts the requests hit.
+	// counting is whether the run counts the requests that its fault hits.
 	counting bool
 	hit      *event.Counted
 }
 
-// gauge is one probe.
+// gauge is one probe and its last measurements.
 type gauge struct {
 	name, tolerance string
 	points          []point
 	note            string
 }
 
-// point is one measurement of a probe: NaN has no value.
+// point is one measurement of a probe. The value is NaN if there is none.
 type point struct {
 	value   float64
 	verdict steadystate.Verdict
 }
 
-// maxPoints is how many measurements a sparkline can show.
+// maxPoints is the length of the longest sparkline.
 const maxPoints = 40
 
-// take takes in an event.
-func (p *panel) take(h happening) {
+// add adds an event.
+func (p *panel) add(h happening) {
 	switch e := h.event.(type) {
 	case event.Started:
 		p.counting = e.Experiment.Spec.Effect.MinRequests > 0
@@ -53,7 +53,7 @@ func (p *panel) take(h happening) {
 	case event.Measured:
 		for _, g := range p.probes {
 			if g.name == reports.OneLine(e.Probe) {
-				g.take(e.Measurement)
+				g.add(e.Measurement)
 			}
 		}
 	case event.Planned, event.Creating, event.Created, event.Updating, event.Updated, event.UpdateFailed, event.Deleting, event.Deleted,
@@ -62,8 +62,9 @@ func (p *panel) take(h happening) {
 	}
 }
 
-func (g *gauge) take(m steadystate.Measurement) {
-	one := point{math.NaN(), m.Verdict}
+// add adds a measurement.
+func (g *gauge) add(m steadystate.Measurement) {
+	one := point{value: math.NaN(), verdict: m.Verdict}
 	g.note = ""
 	switch {
 	case m.Settling:
@@ -80,7 +81,7 @@ func (g *gauge) take(m steadystate.Measurement) {
 	g.points = g.points[max(0, len(g.points)-maxPoints):]
 }
 
-// view gives the lines to show: the phase, the probes, the requests hit.
+// view returns the lines of the panel for a terminal of that size.
 func (p *panel) view(now time.Time, width, height int) []string {
 	if p.phase.Name == "" {
 		return nil
@@ -91,7 +92,7 @@ func (p *panel) view(now time.Time, width, height int) []string {
 		names = max(names, widthOf(g.name))
 	}
 	names = min(names, max(12, width/3))
-	// One line is the terminal's own, and two are for what scrolls by.
+	// One line is for the cursor, and two are for the events above.
 	room := max(1, height-len(lines)-4)
 	for i, g := range p.probes {
 		if i == room-1 && len(p.probes) > room {
@@ -104,9 +105,9 @@ func (p *panel) view(now time.Time, width, height int) []string {
 	case p.hit != nil:
 		lines = append(lines, fmt.Sprintf("  %.0f requests hit", p.hit.Hit))
 	case p.phase.Name == event.PhaseObserve && p.counting:
-		lines = append(lines, "  no request hit yet, as far as Prometheus knows")
+		lines = append(lines, "  no requests hit yet, according to Prometheus")
 	}
-	// Lines that have left a low terminal could not be erased any more.
+	// A line that has scrolled off the screen cannot be erased.
 	return lines[:min(len(lines), height-1)]
 }
 
@@ -116,7 +117,7 @@ const (
 	longestBar  = 24
 )
 
-// phaseLine says where the run is, and how long the phase takes.
+// phaseLine returns the name of the phase and a bar with the time left.
 func (p *panel) phaseLine(now time.Time, width int) string {
 	elapsed := max(0, now.Sub(p.began))
 	length := p.phase.Length.Duration
@@ -137,11 +138,11 @@ func (p *panel) phaseLine(now time.Time, width int) string {
 	return fmt.Sprintf("  %-9s %s%s %s", p.phase.Name, strings.Repeat(full, done), strings.Repeat(empty, size-done), words)
 }
 
-// seconds writes a time that people see pass.
+// seconds returns a duration as text, in whole seconds.
 func seconds(d time.Duration) string { return d.Round(time.Second).String() }
 
-// gaugeLine is a probe's name, its last measurements, the last of them, and what
-// is healthy.
+// gaugeLine returns the name of a probe, a sparkline of its last measurements, the
+// last value, and the tolerance.
 func (p *panel) gaugeLine(g *gauge, names, width int) string {
 	name := truncate(g.name, names)
 	name += strings.Repeat(" ", names-widthOf(name))
@@ -161,8 +162,8 @@ func (p *panel) gaugeLine(g *gauge, names, width int) string {
 
 var bars = []rune("▁▂▃▄▅▆▇█") //nolint:gochecknoglobals // a constant list
 
-// sparkline draws the last measurements, the lowest and the highest of them at
-// the edges; a dot has no value.
+// sparkline draws the last measurements, scaled from the lowest to the highest of
+// them. A measurement without a value is a dot.
 func (p *panel) sparkline(points []point, size int) string {
 	points = points[max(0, len(points)-size):]
 	low, high := math.Inf(1), math.Inf(-1)
@@ -173,7 +174,7 @@ func (p *panel) sparkline(points []point, size int) string {
 	}
 	var drawn strings.Builder
 	drawn.WriteString(strings.Repeat(" ", size-len(points)))
-	alike := "" // symbols of one verdict that are not painted yet
+	alike := "" // the symbols of one verdict, not painted yet
 	for i, one := range points {
 		symbol := "·"
 		switch {
@@ -192,7 +193,7 @@ func (p *panel) sparkline(points []point, size int) string {
 	return drawn.String()
 }
 
-// between gives where a value is between two others, from 0 to 1.
+// between returns the position of a value between two others, from 0 to 1.
 func between(low, value, high float64) float64 {
 	if math.IsInf(high-low, 0) {
 		return (value/2 - low/2) / (high/2 - low/2)
@@ -200,7 +201,7 @@ func between(low, value, high float64) float64 {
 	return (value - low) / (high - low)
 }
 
-// paint gives text the colour of a verdict.
+// paint returns text in the colour of a verdict.
 func (p *panel) paint(verdict steadystate.Verdict, text string) string {
 	if !p.colour {
 		return text

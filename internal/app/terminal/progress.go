@@ -16,8 +16,9 @@ type happening struct {
 	event event.Event
 }
 
-// NewProgress shows what happens on out: on a terminal as a picture that moves, and
-// line by line anywhere else, or if the environment asks for it (CI, TERM=dumb).
+// NewProgress shows a run on out: as a live view if out is a terminal, and line by
+// line otherwise. CI and TERM=dumb in the environment turn the live view off, and
+// NO_COLOR its colours.
 func NewProgress(out io.Writer, getenv func(string) string, format Format, verbose bool) *Progress {
 	if format == JSON {
 		return &Progress{queue: newQueue(jsonLines{out})}
@@ -36,5 +37,5 @@ func (p *Progress) Record(at time.Time, e event.Event) error {
 	return nil
 }
 
-// Flush waits, for a moment, until everything is printed.
+// Flush waits up to a second until all events are printed.
 func (p *Progress) Flush() { p.queue.flush() }

@@ -75,7 +75,7 @@ func (q *queue[T]) add(item T) {
 	}
 }
 
-// flush closes the queue and waits, for a moment, until every item is shown.
+// flush closes the queue and waits up to flushTimeout until all items are shown.
 func (q *queue[T]) flush() {
 	q.mu.Lock()
 	if !q.closed {

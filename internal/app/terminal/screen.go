@@ -10,7 +10,8 @@ import (
 	"golang.org/x/term"
 )
 
-// What a terminal does (ECMA-48), and where a frame begins and ends.
+// Control sequences of ECMA-48, and the marks of a frame (synchronized output,
+// private mode 2026).
 const (
 	eraseRight, eraseBelow = "\x1b[K", "\x1b[J"
 	beginFrame, endFrame   = "\x1b[?2026h", "\x1b[?2026l"
@@ -20,24 +21,23 @@ const (
 
 func cursorUp(rows int) string { return fmt.Sprintf("\x1b[%dA", rows) }
 
-// widthOf is how many columns a text takes, colours or not.
+// widthOf returns the number of columns that a text takes. Colours take none.
 func widthOf(text string) int { return displaywidth.Options{ControlSequences: true}.String(text) }
 
-// truncate shortens a text to so many columns; its colours stay whole.
+// truncate shortens a text to a number of columns. It keeps colours complete.
 func truncate(text string, columns int) string {
 	return displaywidth.Options{ControlSequences: true}.TruncateString(text, columns, "…")
 }
 
-// screen keeps some lines at the bottom of what scrolls by.
+// screen keeps lines below the text that scrolls by.
 type screen struct {
 	out   io.Writer
 	size  func() (width, height int)
-	drawn []string // the lines that stand there now
+	drawn []string // the lines on the screen
 }
 
-// draw puts text above the lines, and new lines in their place. It writes once,
-// and tells the terminal where a frame begins and ends, so that nothing
-// flickers.
+// draw prints text above the lines and replaces the lines. It writes once and marks
+// the frame, so that the terminal does not flicker.
 func (s *screen) draw(above string, lines []string) {
 	width, _ := s.size()
 	var frame strings.Builder
@@ -56,11 +56,11 @@ func (s *screen) draw(above string, lines []string) {
 		frame.WriteString(line + eraseRight + "\n")
 	}
 	frame.WriteString(eraseBelow + endFrame)
-	_, _ = io.WriteString(s.out, frame.String()) // who does not see it has the journal
+	_, _ = io.WriteString(s.out, frame.String()) // the journal has all events
 }
 
-// height is how many rows the lines take: a terminal that has become narrower
-// has broken them.
+// height returns the number of rows that the lines take now: a terminal that has
+// become narrower has wrapped them.
 func (s *screen) height(width int) int {
 	rows := 0
 	for _, line := range s.drawn {
@@ -69,8 +69,8 @@ func (s *screen) height(width int) int {
 	return rows
 }
 
-// sizeOf gives a function that tells the size of the terminal at which
-// somebody watches the progress; nil where nobody does.
+// sizeOf returns a function that returns the size of the terminal, and nil if out is
+// not a terminal or the environment turns the live view off.
 func sizeOf(out io.Writer, getenv func(string) string) func() (width, height int) {
 	file, is := out.(*os.File)
 	if !is || getenv("CI") != "" || getenv("TERM") == "dumb" || !term.IsTerminal(int(file.Fd())) {

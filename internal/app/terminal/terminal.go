@@ -1,9 +1,9 @@
-// Package terminal shows what goes on: the progress of a run, as a live view on a
-// terminal and line by line anywhere else, and the log of squall serve. A reader who
-// does not read never delays a run.
+// Package terminal shows the progress of a run, as a live view on a terminal and line
+// by line anywhere else, and writes the log of squall serve. A stalled reader never
+// delays a run.
 package terminal
 
-// Format is how progress and logs are written.
+// Format is the format of progress and logs.
 type Format string
 
 // The formats.

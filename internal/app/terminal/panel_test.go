@@ -14,8 +14,8 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// Whatever the probes are named, whatever they measure and however small the
-// terminal is: the picture fits, and says nothing to the terminal but text.
+// The panel fits any terminal and prints only text, for any names of probes and any
+// measurements.
 func TestPanelFits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var p panel
@@ -25,7 +25,7 @@ func TestPanelFits(t *testing.T) {
 			e.Spec.SteadyState.Probes = append(e.Spec.SteadyState.Probes, experiments.Probe{Name: name})
 		}
 		for _, h := range happened(event.Started{Experiment: e}, event.Phase{Name: event.PhaseObserve, Length: experiments.Duration{Duration: time.Minute}}) {
-			p.take(h)
+			p.add(h)
 		}
 		for range rapid.IntRange(0, 50).Draw(t, "measurements") {
 			m := steadystate.Measurement{Verdict: steadystate.Verdict(rapid.IntRange(0, 2).Draw(t, "verdict")), Reason: rapid.String().Draw(t, "reason")}
@@ -35,7 +35,7 @@ func TestPanelFits(t *testing.T) {
 			if value := rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{math.MaxFloat64, -math.MaxFloat64, math.SmallestNonzeroFloat64, 0})).Draw(t, "value"); !math.IsNaN(value) && !math.IsInf(value, 0) {
 				m.Value = &value
 			}
-			p.take(happened(event.Measured{Measurement: m})[0])
+			p.add(happened(event.Measured{Measurement: m})[0])
 		}
 		width, height := rapid.IntRange(1, 100).Draw(t, "width"), rapid.IntRange(1, 40).Draw(t, "height")
 		s := screen{out: &strings.Builder{}, size: func() (int, int) { return width, height }}
@@ -51,7 +51,7 @@ func TestPanelFits(t *testing.T) {
 	})
 }
 
-// A panic of the picture would end Squall before the rollback.
+// A panic here would end Squall before the rollback.
 func TestSparklineOfExtremes(t *testing.T) {
 	p := panel{}
 	for want, values := range map[string][]float64{
@@ -70,13 +70,13 @@ func TestSparklineOfExtremes(t *testing.T) {
 	}
 }
 
-// Where nobody counts, nobody knows that no request is hit.
+// A run that does not count hits must not show that there are none.
 func TestPanelOfARunThatCountsNothing(t *testing.T) {
 	e := watched(t)
 	e.Spec.Effect.MinRequests = 0
 	var p panel
 	for _, h := range happened(event.Started{Experiment: e}, event.Phase{Name: event.PhaseObserve}) {
-		p.take(h)
+		p.add(h)
 	}
 	if got := strings.Join(p.view(start, 80, 24), "\n"); strings.Contains(got, "hit") {
 		t.Error(got)
