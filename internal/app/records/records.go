@@ -1,5 +1,5 @@
-// Package records is the folder in which every run has a folder of its own, with
-// its journal and its reports.
+// Package records reads the directory that has a directory for each run, with its
+// journal and its reports.
 package records
 
 import (
@@ -42,26 +42,26 @@ func Read(name string) (reports.Run, error) {
 	return Fold(file)
 }
 
-// Index reads the journals in the folders of a folder again and again, but each
-// only when its file has changed. It is not safe for concurrent use.
+// Index reads the journals of a directory of runs. It reads a journal again only
+// if its file has changed. It is not safe for concurrent use.
 type Index struct {
-	folder string
-	known  map[string]known // by the name of the run's folder
+	directory string
+	known     map[string]known // by the name of the run's directory
 }
 
 type known struct {
-	file    fs.FileInfo // nil when the journal could not be read
+	file    fs.FileInfo // nil if the journal could not be read
 	summary reports.Summary
 }
 
-// NewIndex makes the index of a folder, which need not exist yet.
-func NewIndex(folder string) *Index { return &Index{folder: folder} }
+// NewIndex returns the index of a directory of runs, which need not exist yet.
+func NewIndex(directory string) *Index { return &Index{directory: directory} }
 
-// Summaries reads what has changed, and gives the runs in the order of their
-// folders' names. Each is folded at once, so that memory holds the measurements
-// of a few runs only.
+// Summaries reads the journals that are new or have changed, and returns all runs,
+// sorted by the names of their directories. It holds the measurements of a few
+// runs at a time. The error is from os.ReadDir or from ctx.
 func (x *Index) Summaries(ctx context.Context) ([]reports.Summary, error) {
-	entries, err := os.ReadDir(x.folder)
+	entries, err := os.ReadDir(x.directory)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (x *Index) Summaries(ctx context.Context) ([]reports.Summary, error) {
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, entry := range entries {
 		group.Go(func() error {
-			found[i] = look(x.folder, entry.Name(), x.known[entry.Name()])
+			found[i] = look(x.directory, entry.Name(), x.known[entry.Name()])
 			return ctx.Err()
 		})
 	}
@@ -88,23 +88,25 @@ func (x *Index) Summaries(ctx context.Context) ([]reports.Summary, error) {
 	return runs, nil
 }
 
-// Summary reads the journal in a folder of a folder; nil when there is none.
-func Summary(folder, name string) *reports.Summary {
-	if one := look(folder, name, known{}); one != nil {
+// Summary reads the journal of a run in a directory of runs; it returns nil if
+// there is none.
+func Summary(directory, name string) *reports.Summary {
+	if one := look(directory, name, known{}); one != nil {
 		return &one.summary
 	}
 	return nil
 }
 
-// look reads a journal that is not the one that was read before.
-func look(folder, name string, before known) *known {
-	file := filepath.Join(folder, name, journal.FileName)
+// look reads the journal of a run, unless its file is the same as before. It
+// returns nil if there is no journal.
+func look(directory, name string, before known) *known {
+	file := filepath.Join(directory, name, journal.FileName)
 	info, err := os.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
 	}
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", file)
+		err = fmt.Errorf("%s is not a regular file", file)
 	}
 	one := before
 	if err != nil || !unchanged(before.file, info) {
@@ -112,24 +114,24 @@ func look(folder, name string, before known) *known {
 	}
 	one.summary.Link = path.Join(name, journal.FileName)
 	page := reports.FormatHTML.FileName()
-	if info, err := os.Stat(filepath.Join(folder, name, page)); err == nil && info.Mode().IsRegular() {
+	if info, err := os.Stat(filepath.Join(directory, name, page)); err == nil && info.Mode().IsRegular() {
 		one.summary.Link = path.Join(name, page)
 	}
 	return &one
 }
 
-// unchanged reports whether a journal, to which lines are only added, is as it
-// was.
+// unchanged reports whether a journal is the same as before: lines are only added
+// to it.
 func unchanged(before, now fs.FileInfo) bool {
 	return before != nil && os.SameFile(before, now) && before.Size() == now.Size() && before.ModTime().Equal(now.ModTime())
 }
 
-// survived takes a journal that lets its reader panic for one that cannot be
-// read: it must not hide the others.
+// survived recovers from a panic of a reader: a journal that causes one counts as
+// one that cannot be read, and does not hide the others.
 func survived(name string, read func() known) (one known) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			one = known{summary: reports.Unreadable(name, fmt.Errorf("journal: it makes no sense: %v", reason))}
+			one = known{summary: reports.Unreadable(name, fmt.Errorf("journal: it cannot be interpreted: %v", reason))}
 		}
 	}()
 	return read()
@@ -141,15 +143,16 @@ func summarize(file, name string, info fs.FileInfo, err error) known {
 		run, err = Read(file)
 	}
 	if err == nil && run.Run.ID == "" {
-		err = errors.New("journal: it does not say which run it is of")
+		err = errors.New("journal: it has no id of a run")
 	}
-	if err != nil { // what keeps it from being read may go without a change of the file
+	if err != nil { // without file, so that it is read again: the cause may go away
 		return known{summary: reports.Unreadable(name, err)}
 	}
 	return known{file: info, summary: reports.Summarize(run)}
 }
 
-// Began gives the time in a run's id; ok is false for a name that is none.
+// Began returns the time in the id of a run. It returns false for a name that is
+// not an id.
 func Began(run string) (began time.Time, ok bool) {
 	if len(run) <= len(event.IDTime) {
 		return time.Time{}, false
@@ -158,11 +161,13 @@ func Began(run string) (began time.Time, ok bool) {
 	return began, err == nil && run[len(event.IDTime)] == '-'
 }
 
-// Prune removes the folders of runs beyond the newest so many, and of those that
-// began before a time; 0 and the zero time remove none. A folder that is not a
-// run's, and one that keep names, stays. It goes on past errors.
-func Prune(folder string, newest int, before time.Time, keep func(run string) bool) (removed []string, err error) {
-	entries, err := os.ReadDir(folder)
+// Prune removes the directories of the oldest runs in a directory of runs: beyond
+// the newest ones, and if they began before a time. 0 and the zero time set no
+// limit. Runs for which keep returns true stay, and so do directories that are not
+// of runs. It goes on after an error, and returns the runs that it has removed
+// together with all errors.
+func Prune(directory string, newest int, before time.Time, keep func(run string) bool) (removed []string, err error) {
+	entries, err := os.ReadDir(directory)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -172,7 +177,7 @@ func Prune(folder string, newest int, before time.Time, keep func(run string) bo
 	var runs []string
 	for _, entry := range entries {
 		_, named := Began(entry.Name())
-		_, missing := os.Stat(filepath.Join(folder, entry.Name(), journal.FileName))
+		_, missing := os.Stat(filepath.Join(directory, entry.Name(), journal.FileName))
 		if named && entry.IsDir() && missing == nil {
 			runs = append(runs, entry.Name())
 		}
@@ -184,7 +189,7 @@ func Prune(folder string, newest int, before time.Time, keep func(run string) bo
 		if keep(run) || (newest <= 0 || i < newest) && !began.Before(before) {
 			continue
 		}
-		failure := os.RemoveAll(filepath.Join(folder, run))
+		failure := os.RemoveAll(filepath.Join(directory, run))
 		err = errors.Join(err, failure)
 		if failure == nil {
 			removed = append(removed, run)

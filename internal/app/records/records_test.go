@@ -27,10 +27,10 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// ran makes the folder of a run that has ended.
-func ran(t testing.TB, folder, run string) {
+// ran creates the directory of a run that has ended.
+func ran(t testing.TB, directory, run string) {
 	t.Helper()
-	w, err := journal.Create(filepath.Join(folder, run))
+	w, err := journal.Create(filepath.Join(directory, run))
 	must(t, err)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	journaled := event.ToJournal(w)
@@ -39,9 +39,9 @@ func ran(t testing.TB, folder, run string) {
 	must(t, w.Close())
 }
 
-func left(t *testing.T, folder string) (names []string) {
+func left(t *testing.T, directory string) (names []string) {
 	t.Helper()
-	entries, err := os.ReadDir(folder)
+	entries, err := os.ReadDir(directory)
 	must(t, err)
 	for _, entry := range entries {
 		names = append(names, entry.Name())
@@ -76,14 +76,14 @@ func TestPrune(t *testing.T) {
 		{"live and old", 1, date(time.December), feb, []string{feb}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			folder := t.TempDir()
+			directory := t.TempDir()
 			all := []string{jan, feb, mar, apr}
 			for _, run := range all {
-				ran(t, folder, run)
+				ran(t, directory, run)
 			}
-			removed, err := records.Prune(folder, test.newest, test.before, func(run string) bool { return run == test.live })
+			removed, err := records.Prune(directory, test.newest, test.before, func(run string) bool { return run == test.live })
 			must(t, err)
-			if diff := cmp.Diff(test.want, left(t, folder)); diff != "" {
+			if diff := cmp.Diff(test.want, left(t, directory)); diff != "" {
 				t.Error(diff)
 			}
 			slices.Sort(removed)
@@ -95,28 +95,28 @@ func TestPrune(t *testing.T) {
 	}
 }
 
-// What is not a run's stays, whatever it is called, and nothing outside the
-// folder is touched.
+// Anything that is not of a run stays, whatever its name, and nothing outside the
+// directory is touched.
 func TestPruneRemovesRunsOnly(t *testing.T) {
-	folder, outside := t.TempDir(), t.TempDir()
-	ran(t, folder, jan)
+	directory, outside := t.TempDir(), t.TempDir()
+	ran(t, directory, jan)
 	ran(t, outside, feb)
 	must(t, os.WriteFile(filepath.Join(outside, "precious"), nil, 0o600))
-	must(t, os.Symlink(filepath.Join(outside, feb), filepath.Join(folder, feb)))
-	must(t, os.Symlink(outside, filepath.Join(folder, jan, "outside")))
-	must(t, os.MkdirAll(filepath.Join(folder, mar), 0o750)) // without a journal
-	must(t, os.WriteFile(filepath.Join(folder, apr), nil, 0o600))
-	must(t, os.WriteFile(filepath.Join(folder, "starts.json"), nil, 0o600))
+	must(t, os.Symlink(filepath.Join(outside, feb), filepath.Join(directory, feb)))
+	must(t, os.Symlink(outside, filepath.Join(directory, jan, "outside")))
+	must(t, os.MkdirAll(filepath.Join(directory, mar), 0o750)) // without a journal
+	must(t, os.WriteFile(filepath.Join(directory, apr), nil, 0o600))
+	must(t, os.WriteFile(filepath.Join(directory, "starts.json"), nil, 0o600))
 	for _, name := range []string{"notes", "20260101-000000", "20260101-000000x", "20261301-000000-x", "2026010-1000000-x"} {
-		ran(t, folder, name)
+		ran(t, directory, name)
 	}
-	before := left(t, folder)
-	removed, err := records.Prune(folder, 1, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), func(string) bool { return false })
+	before := left(t, directory)
+	removed, err := records.Prune(directory, 1, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), func(string) bool { return false })
 	must(t, err)
 	if diff := cmp.Diff([]string{jan}, removed); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(slices.DeleteFunc(before, func(name string) bool { return name == jan }), left(t, folder)); diff != "" {
+	if diff := cmp.Diff(slices.DeleteFunc(before, func(name string) bool { return name == jan }), left(t, directory)); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{feb, "precious"}, left(t, outside)); diff != "" {
@@ -124,26 +124,26 @@ func TestPruneRemovesRunsOnly(t *testing.T) {
 	}
 }
 
-// One that cannot be removed does not keep the others.
+// A directory that cannot be removed does not keep the others.
 func TestPruneGoesOn(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("nothing is forbidden to root")
 	}
-	folder := t.TempDir()
+	directory := t.TempDir()
 	for _, run := range []string{jan, feb, mar} {
-		ran(t, folder, run)
+		ran(t, directory, run)
 	}
-	stuck := filepath.Join(folder, feb)
+	stuck := filepath.Join(directory, feb)
 	must(t, os.Chmod(stuck, 0o500))
 	t.Cleanup(func() { must(t, os.Chmod(stuck, 0o700)) })
-	removed, err := records.Prune(folder, 0, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), func(string) bool { return false })
+	removed, err := records.Prune(directory, 0, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), func(string) bool { return false })
 	if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), feb) {
 		t.Errorf("error %v", err)
 	}
 	if diff := cmp.Diff([]string{mar, jan}, removed); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{feb}, left(t, folder)); diff != "" {
+	if diff := cmp.Diff([]string{feb}, left(t, directory)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -160,22 +160,22 @@ func TestPruneOfNoFolder(t *testing.T) {
 	}
 }
 
-// Each folder with a journal has a line, also one whose journal is broken.
+// Each directory with a journal is listed, also one whose journal is broken.
 func TestSummaries(t *testing.T) {
-	folder := t.TempDir()
-	ran(t, folder, jan)
-	must(t, os.WriteFile(filepath.Join(folder, jan, "report.html"), nil, 0o600))
-	ran(t, folder, feb)
-	must(t, os.Mkdir(filepath.Join(folder, feb, "report.html"), 0o750)) // no file to link
+	directory := t.TempDir()
+	ran(t, directory, jan)
+	must(t, os.WriteFile(filepath.Join(directory, jan, "report.html"), nil, 0o600))
+	ran(t, directory, feb)
+	must(t, os.Mkdir(filepath.Join(directory, feb, "report.html"), 0o750)) // no file to link
 	for name, content := range map[string]string{"broken": "{", "empty": "", "foreign": `{"schema":1,"time":"2026-01-01T00:00:00Z","type":"something"}` + "\n"} {
-		must(t, os.Mkdir(filepath.Join(folder, name), 0o750))
-		must(t, os.WriteFile(filepath.Join(folder, name, journal.FileName), []byte(content), 0o600))
+		must(t, os.Mkdir(filepath.Join(directory, name), 0o750))
+		must(t, os.WriteFile(filepath.Join(directory, name, journal.FileName), []byte(content), 0o600))
 	}
-	must(t, os.Mkdir(filepath.Join(folder, "pipe"), 0o750))
-	must(t, syscall.Mkfifo(filepath.Join(folder, "pipe", journal.FileName), 0o600))
-	must(t, os.Mkdir(filepath.Join(folder, "other"), 0o750))
-	must(t, os.WriteFile(filepath.Join(folder, "starts.json"), nil, 0o600))
-	got, err := records.NewIndex(folder).Summaries(t.Context())
+	must(t, os.Mkdir(filepath.Join(directory, "pipe"), 0o750))
+	must(t, syscall.Mkfifo(filepath.Join(directory, "pipe", journal.FileName), 0o600))
+	must(t, os.Mkdir(filepath.Join(directory, "other"), 0o750))
+	must(t, os.WriteFile(filepath.Join(directory, "starts.json"), nil, 0o600))
+	got, err := records.NewIndex(directory).Summaries(t.Context())
 	must(t, err)
 	type line struct {
 		Run, Link string
@@ -199,11 +199,11 @@ func TestSummaries(t *testing.T) {
 	}
 }
 
-// A journal is read again when its file is another, and only then.
+// A journal is read again if, and only if, its file has changed.
 func TestIndexReadsWhatHasChanged(t *testing.T) {
-	folder := t.TempDir()
-	ran(t, folder, jan)
-	index := records.NewIndex(folder)
+	directory := t.TempDir()
+	ran(t, directory, jan)
+	index := records.NewIndex(directory)
 	status := func() string {
 		t.Helper()
 		all, err := index.Summaries(t.Context())
@@ -216,7 +216,7 @@ func TestIndexReadsWhatHasChanged(t *testing.T) {
 		}
 		return string(all[0].Status) + " " + all[0].Link
 	}
-	file := filepath.Join(folder, jan, journal.FileName)
+	file := filepath.Join(directory, jan, journal.FileName)
 	content, err := os.ReadFile(file)
 	must(t, err)
 	other := []byte(strings.Replace(string(content), `"completed"`, `"interrupt"`, 1)) // as long
@@ -237,7 +237,7 @@ func TestIndexReadsWhatHasChanged(t *testing.T) {
 	want("at first", "completed "+journalOf)
 	write(other, info.ModTime())
 	want("the same time and size", "completed "+journalOf)
-	must(t, os.WriteFile(filepath.Join(folder, jan, "report.html"), nil, 0o600))
+	must(t, os.WriteFile(filepath.Join(directory, jan, "report.html"), nil, 0o600))
 	want("there is a report", "completed "+pageOf)
 	write(other, info.ModTime().Add(time.Second))
 	want("another time", "interrupt "+pageOf)
@@ -251,19 +251,19 @@ func TestIndexReadsWhatHasChanged(t *testing.T) {
 	must(t, os.WriteFile(file, other, 0o600))
 	must(t, os.Chtimes(file, info.ModTime(), info.ModTime()))
 	want("another file", "interrupt "+pageOf)
-	must(t, os.RemoveAll(filepath.Join(folder, jan)))
+	must(t, os.RemoveAll(filepath.Join(directory, jan)))
 	if all, err := index.Summaries(t.Context()); err != nil || len(all) != 0 {
 		t.Errorf("%+v %v", all, err)
 	}
 }
 
-// BenchmarkIndex reads a thousand small journals, and looks at them again.
+// BenchmarkIndex reads a thousand small journals, twice.
 func BenchmarkIndex(b *testing.B) {
-	folder := b.TempDir()
+	directory := b.TempDir()
 	for i := range 1000 {
-		ran(b, folder, fmt.Sprintf("20260101-000000-outage-%06d", i))
+		ran(b, directory, fmt.Sprintf("20260101-000000-outage-%06d", i))
 	}
-	index := records.NewIndex(folder)
+	index := records.NewIndex(directory)
 	read := func(b *testing.B) {
 		if all, err := index.Summaries(b.Context()); err != nil || len(all) != 1000 {
 			b.Fatal(len(all), err)
@@ -271,7 +271,7 @@ func BenchmarkIndex(b *testing.B) {
 	}
 	b.Run("first", func(b *testing.B) {
 		for b.Loop() {
-			index = records.NewIndex(folder)
+			index = records.NewIndex(directory)
 			read(b)
 		}
 	})
@@ -286,11 +286,11 @@ func TestSummariesOfNoFolder(t *testing.T) {
 	if _, err := records.NewIndex(filepath.Join(t.TempDir(), "none")).Summaries(t.Context()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
-	folder := t.TempDir()
-	ran(t, folder, jan)
+	directory := t.TempDir()
+	ran(t, directory, jan)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := records.NewIndex(folder).Summaries(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := records.NewIndex(directory).Summaries(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -77,8 +77,8 @@ func replica(t *testing.T, directory string, cluster slowMesh, changes ...func(*
 	return New(config)
 }
 
-// A run that ends before it has created anything, because its process does not
-// lead any more, is made again by whoever leads next.
+// When a replica stops leading before a run has created an object, the next leader
+// makes the start again.
 func TestHandoverBeforeTheFirstObject(t *testing.T) {
 	directory := t.TempDir()
 	if err := os.WriteFile(filepath.Join(directory, "outage.yaml"), []byte(everyTenMinutes), 0o600); err != nil {
@@ -111,7 +111,7 @@ func TestHandoverBeforeTheFirstObject(t *testing.T) {
 	})
 }
 
-// gauges keeps what one replica's gauges say.
+// gauges keeps the gauges of one replica.
 type gauges struct {
 	Metrics
 	mu     sync.Mutex
@@ -138,8 +138,8 @@ func (g *gauges) check(t *testing.T, when string, next map[string]time.Time, pau
 	}
 }
 
-// A replica that stands by says nothing that only the leader knows, and knows
-// whether somebody has paused.
+// A standby exposes no next start, which only the leader knows, and follows
+// whether the schedules are paused.
 func TestGaugesOfAStandby(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "* * * * *", "0 * * * *"))
@@ -169,16 +169,16 @@ func TestGaugesOfAStandby(t *testing.T) {
 		shown[1].check(t, "it has never led", none, false)
 		must(t, replicas[0].Pause(t.Context(), true, "ann"))
 		time.Sleep(refreshEvery)
-		shown[0].check(t, "it has been paused", next, true)
-		shown[1].check(t, "another has been paused", none, true)
+		shown[0].check(t, "after it was asked to pause", next, true)
+		shown[1].check(t, "after another was asked to pause", none, true)
 		stop()
 		stop = lead(replicas[1])
 		must(t, replicas[1].Pause(t.Context(), false, ""))
 		time.Sleep(refreshEvery)
-		shown[0].check(t, "it leads no more", none, false)
+		shown[0].check(t, "it does not lead any more", none, false)
 		shown[1].check(t, "it leads now", next, false)
 		if by := replicas[0].Status().Paused; by != "" {
-			t.Errorf("a former leader says that it is paused by %q", by)
+			t.Errorf("a former leader still shows that it is paused by %q", by)
 		}
 		stop()
 		cancel()

@@ -18,8 +18,8 @@ import (
 	"github.com/squall-chaos/squall/runner/event"
 )
 
-// Whoever ends the process hears of what its last runs could not remove.
-func TestWhatIsLeftAtTheEnd(t *testing.T) {
+// Left returns the objects that the last runs could not remove.
+func TestLeft(t *testing.T) {
 	for name, end := range map[string]func(*process){"the cluster answers": func(r *process) { r.stop() }, "it does not": (*process).kill} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestWhatIsLeftAtTheEnd(t *testing.T) {
 	}
 }
 
-// A replica is ready when it knows the experiments and who leads.
+// A replica is ready when it has read the experiments and knows the leader.
 func TestReady(t *testing.T) {
 	server, handler := site(t)
 	check := func(when string, code int, says string) {
@@ -48,7 +48,7 @@ func TestReady(t *testing.T) {
 			t.Errorf("%s: %d %s", when, got.Code, got.Body)
 		}
 	}
-	check("nobody leads", http.StatusServiceUnavailable, "no replica leads")
+	check("no leader is known", http.StatusServiceUnavailable, "no replica leads")
 	server.Observe("other")
 	check("another leads", http.StatusOK, "ok")
 	must(t, os.RemoveAll(server.config.Directory))
@@ -56,9 +56,9 @@ func TestReady(t *testing.T) {
 	check("the folder is gone", http.StatusServiceUnavailable, "the experiments cannot be read")
 }
 
-// The gauge of faults in force follows each of them, not its run: it falls when
-// the fault ends, and stays while it cannot be removed.
-func TestFaultsInForce(t *testing.T) {
+// The gauge of active faults follows the faults, not their runs: it falls when a
+// fault ends, and stays while the fault cannot be removed.
+func TestActiveFaults(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage"))
 		r := w.lead("a")
@@ -66,7 +66,7 @@ func TestFaultsInForce(t *testing.T) {
 			t.Helper()
 			time.Sleep(time.Until(time.Date(2000, 1, 1, 0, 0, at, 0, time.UTC)))
 			if got := w.counted().faults; got != want {
-				t.Errorf("%s: %d are in force", when, got)
+				t.Errorf("%s: %d are active", when, got)
 			}
 		}
 		check("in the baseline", 62, 0)
@@ -82,7 +82,8 @@ func TestFaultsInForce(t *testing.T) {
 	})
 }
 
-// secondFails is a way to the mesh on which the second VirtualService fails, late.
+// secondFails is a cluster that cannot create the second VirtualService, which
+// takes a while.
 type secondFails struct {
 	port
 	created *int
@@ -98,9 +99,9 @@ func (m secondFails) Create(ctx context.Context, object *unstructured.Unstructur
 	return m.port.Create(ctx, object)
 }
 
-// A fault is in force as soon as its first object is there, whatever becomes of
-// the others.
-func TestAFaultOfWhichHalfIsInForce(t *testing.T) {
+// A fault is active as soon as its first object exists, even if the others cannot
+// be created.
+func TestAFaultThatIsHalfActive(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "callers: [{namespace: shop}]", "callers: [{namespace: shop}, {namespace: cart}]", "* * * * *", "1 0 * * *"))
 		r := w.replica("a", func(c *Config) { c.Runner.Cluster = secondFails{port: c.Runner.Cluster.(port), created: new(int)} })
@@ -109,36 +110,36 @@ func TestAFaultOfWhichHalfIsInForce(t *testing.T) {
 		ended.Go(func() { r.Lead(ctx) })
 		time.Sleep(66 * time.Second)
 		if w.alive() != 1 || w.counted().faults != 1 {
-			t.Errorf("%d are in force, and the gauge says %d", w.alive(), w.counted().faults)
+			t.Errorf("%d are active, and the gauge is %d", w.alive(), w.counted().faults)
 		}
 		time.Sleep(20 * time.Second)
 		cancel()
 		ended.Wait()
 		if faults := w.counted().faults; faults != 0 {
-			t.Errorf("%d are in force after the run", faults)
+			t.Errorf("%d are active after the run", faults)
 		}
 		last := w.sent[len(w.sent)-1]
 		if one := w.injections("outage")[0]; last.Kind != notify.Finished || !last.From.Equal(one.from) || last.To.Before(one.from.Add(4*time.Second)) {
-			t.Errorf("a fault was in force from %s to %s, and people are told %+v", one.from, one.to, last)
+			t.Errorf("a fault was active from %s to %s, and the notification is %+v", one.from, one.to, last)
 		}
 	})
 }
 
-// takenMesh is a way to the mesh in which another run has every VirtualService.
-type takenMesh struct{ port }
+// takenCluster is a cluster in which another run has every VirtualService.
+type takenCluster struct{ port }
 
-func (m takenMesh) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+func (m takenCluster) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	if object.GetKind() == "VirtualService" {
 		return nil, &runner.TakenError{Object: objects.RefTo(object), Run: "another"}
 	}
 	return m.port.Create(ctx, object)
 }
 
-// A run that is refused at its first object has disturbed nothing.
+// A run that is refused at its first object was never active.
 func TestARunThatIsRefusedLate(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "* * * * *", "1 0 * * *"))
-		r := w.replica("a", func(c *Config) { c.Runner.Cluster = takenMesh{port: c.Runner.Cluster.(port)} })
+		r := w.replica("a", func(c *Config) { c.Runner.Cluster = takenCluster{port: c.Runner.Cluster.(port)} })
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		ended.Go(func() { r.Lead(ctx) })

@@ -40,8 +40,8 @@ func TestServeKeepsItsPromises(t *testing.T) {
 
 const startingDeadline = 2 * time.Minute
 
-// drawn gives a file: each experiment disturbs a host of a few, from a namespace
-// of a few, and starts in the first half of an hour.
+// drawn returns a random experiment file: one of a few hosts, one of a few
+// namespaces of callers, and starts in the first half of an hour.
 func drawn(random *rand.Rand, name string) string {
 	pick := func(all ...string) string { return all[random.IntN(len(all))] }
 	return written(name,
@@ -52,7 +52,7 @@ func drawn(random *rand.Rand, name string) string {
 	)
 }
 
-// campaign lets everything happen for a while.
+// campaign makes random changes for a while.
 func (w *world) campaign(random *rand.Rand, steps int) {
 	for _, name := range []string{"a", "b", "c"} {
 		w.write(name+".yaml", drawn(random, name))
@@ -95,10 +95,10 @@ func (w *world) campaign(random *rand.Rand, steps int) {
 			time.Sleep(3 * time.Second)
 			w.write(name+".yaml", drawn(random, name))
 		case 6:
-			_, _ = r.StartNow(name, "somebody") // it may be refused
+			_, _ = r.StartNow(name, "a user") // it may be refused
 		case 7:
 			for _, live := range r.Status().Live {
-				_ = r.Stop(w.t.Context(), live.Run, "somebody") // it may have ended
+				_ = r.Stop(w.t.Context(), live.Run, "a user") // it may have ended
 			}
 		}
 	}
@@ -106,7 +106,7 @@ func (w *world) campaign(random *rand.Rand, steps int) {
 	time.Sleep(20 * time.Second)
 }
 
-// judge says what was wrong.
+// judge returns the promises that were broken.
 func (w *world) judge() []string {
 	w.mesh.mu.Lock()
 	defer w.mesh.mu.Unlock()

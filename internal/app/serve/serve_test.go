@@ -84,7 +84,8 @@ func TestEveryMinute(t *testing.T) {
 	})
 }
 
-// What becomes of starts while a run of 80 s is live, in ten minutes.
+// Each policy makes and skips the right starts in ten minutes, while each run takes
+// 80 s.
 func TestConcurrencyPolicies(t *testing.T) {
 	for _, test := range []struct {
 		policy             string
@@ -93,8 +94,7 @@ func TestConcurrencyPolicies(t *testing.T) {
 	}{
 		{"Forbid", 5, 5, 5, 0},
 		{"Replace", 10, 0, 0, 10},
-		// It starts beside it where that disturbs another host; a host is
-		// disturbed once at a time, so here it waits.
+		// Allow permits a second run on another host; on the same host it waits.
 		{"Allow", 7, 2, 6, 1},
 	} {
 		bubble(t, test.policy, func(t *testing.T, w *world) {
@@ -110,8 +110,8 @@ func TestConcurrencyPolicies(t *testing.T) {
 	}
 }
 
-// Starts wait for a host, for a namespace and for a place until their deadline,
-// and are skipped with the reason then.
+// Starts wait for a host, for a namespace or for another run to end. At their
+// deadline they are skipped with that reason.
 func TestStartsWait(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -143,8 +143,7 @@ func TestStartsWait(t *testing.T) {
 	}
 }
 
-// Starts that come due while another one waits are not missed: what it waits for
-// is why.
+// Starts that come due while an earlier one waits are skipped for the same reason.
 func TestStartsThatAreOvertaken(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("long", "10s", "250s", "* * * * *", "1 0 * * *"))
@@ -158,8 +157,8 @@ func TestStartsThatAreOvertaken(t *testing.T) {
 	})
 }
 
-// A file that does not name its callers, or names a host in its own way, cannot
-// get round a limit: the plan says what it disturbs.
+// The limits hold for the plan, too: a file that names no callers, or another name
+// of a host, cannot exceed them.
 func TestPlansAreLimited(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.limits = scheduler.Limits{MaxPerNamespace: 1}
@@ -179,21 +178,21 @@ func TestPause(t *testing.T) {
 		w.write("a.yaml", written("outage"))
 		r := w.lead("a")
 		time.Sleep(90 * time.Second)
-		if err := r.Pause(t.Context(), true, "somebody"); err != nil {
+		if err := r.Pause(t.Context(), true, "a user"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Minute)
-		if len(w.injections("outage")) != 1 || w.skipped("outage", "paused") != 10 || r.Status().Paused != "somebody" || !w.isPaused() {
+		if len(w.injections("outage")) != 1 || w.skipped("outage", "paused") != 10 || r.Status().Paused != "a user" || !w.isPaused() {
 			t.Errorf("%d injections, %v", len(w.injections("outage")), w.counted().skips)
 		}
 		r.stop()
-		r = w.lead("b") // which hears of it
+		r = w.lead("b") // it reads that the schedules are paused
 		time.Sleep(5 * time.Minute)
 		if len(w.injections("outage")) != 1 {
 			t.Errorf("%d injections", len(w.injections("outage")))
 		}
 		standby := w.replica("c")
-		if err := standby.Pause(t.Context(), false, "somebody"); err != nil {
+		if err := standby.Pause(t.Context(), false, "a user"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2*time.Minute + 30*time.Second)
@@ -204,7 +203,7 @@ func TestPause(t *testing.T) {
 	})
 }
 
-// What was read before somebody paused does not undo it when it comes late.
+// A read that began before a pause and ends after it does not undo the pause.
 func TestPauseDuringARefresh(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage"))
@@ -216,12 +215,12 @@ func TestPauseDuringARefresh(t *testing.T) {
 		}
 		r := w.lead("a")
 		time.Sleep(refreshEvery + 500*time.Millisecond) // a refresh is under way
-		if err := r.Pause(t.Context(), true, "somebody"); err != nil {
+		if err := r.Pause(t.Context(), true, "a user"); err != nil {
 			t.Fatal(err)
 		}
 		for range 100 {
 			time.Sleep(100 * time.Millisecond)
-			if r.Status().Paused != "somebody" {
+			if r.Status().Paused != "a user" {
 				t.Fatal("it is not paused any more")
 			}
 		}
@@ -229,7 +228,7 @@ func TestPauseDuringARefresh(t *testing.T) {
 	})
 }
 
-// A schedule that is new, changed or not suspended any more begins then.
+// A schedule begins when it is new, changed or resumed: earlier starts are not made.
 func TestSchedulesAreNotRetroactive(t *testing.T) {
 	for _, test := range []struct{ name, before, after string }{
 		{"new", "", `"0 * * * *", startingDeadline: 30m`},
@@ -256,8 +255,8 @@ func TestSchedulesAreNotRetroactive(t *testing.T) {
 	}
 }
 
-// The page shows the start that comes next, also between its nominal time and the
-// end of its jitter, whether the replica leads or not.
+// The page of every replica shows the next start, also between its nominal time
+// and the end of its jitter.
 func TestTheNextStartWithJitter(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", `cron: "* * * * *"`, `cron: "0 * * * *", jitter: 30m, startingDeadline: 5m`))
@@ -269,13 +268,13 @@ func TestTheNextStartWithJitter(t *testing.T) {
 				time.Sleep(time.Until(at))
 				for _, replica := range []*Server{r.Server, standby.Server} {
 					if shown := replica.Status().Experiments[0].Next; !shown.Equal(next.At) {
-						t.Errorf("%s says at %s that the start of %s comes at %s", replica.config.Identity, at, next.At, shown)
+						t.Errorf("%s shows at %s that the start at %s is at %s", replica.config.Identity, at, next.At, shown)
 					}
 				}
 			}
 			time.Sleep(time.Until(next.At.Add(time.Second)))
 			if shown := r.Status().Experiments[0].Next; !shown.After(next.At) {
-				t.Errorf("the start of %s has been made, and comes at %s", next.At, shown)
+				t.Errorf("the start at %s was made, and is shown at %s", next.At, shown)
 			}
 		}
 		r.stop()
@@ -285,8 +284,8 @@ func TestTheNextStartWithJitter(t *testing.T) {
 	})
 }
 
-// After a time in which nobody leads, however long, the latest start happens
-// exactly once, when its deadline is not over.
+// After any time without a leader, the latest start is made exactly once if its
+// deadline has not passed.
 func TestAfterAPause(t *testing.T) {
 	for _, test := range []struct {
 		pause    time.Duration
@@ -313,19 +312,19 @@ func TestAfterAPause(t *testing.T) {
 	}
 }
 
-// A start that a wrong clock has noted does not keep a schedule from going on. One
-// that is noted by a clock that is a little fast is not made again.
+// A stored start that is far in the future does not block the schedule. One that is
+// a little in the future is not made again.
 func TestAStartInTheFuture(t *testing.T) {
 	for _, test := range []struct {
-		noted    string
+		stored   string
 		injected int
 	}{
 		{"2030-01-01T00:00:00Z", 10},
 		{"2000-01-01T00:02:00Z", 8},
 	} {
-		bubble(t, test.noted, func(t *testing.T, w *world) {
+		bubble(t, test.stored, func(t *testing.T, w *world) {
 			w.write("a.yaml", written("outage"))
-			w.text.text = `{"starts":{"outage":"` + test.noted + `","gone":"` + test.noted + `"}}`
+			w.text.text = `{"starts":{"outage":"` + test.stored + `","gone":"` + test.stored + `"}}`
 			r := w.lead("a")
 			time.Sleep(5*time.Minute + 30*time.Second)
 			r.stop()
@@ -333,13 +332,13 @@ func TestAStartInTheFuture(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 			r.stop()
 			if got := len(w.injections("outage")); got != test.injected || strings.Contains(w.text.text, "2030") {
-				t.Errorf("%d injections, and %s is noted", got, w.text.text)
+				t.Errorf("%d injections, and the state is %s", got, w.text.text)
 			}
 		})
 	}
 }
 
-// Whoever leads next makes a start again that had come to nothing, and only that.
+// The next leader makes a start again if, and only if, it has not injected a fault.
 func TestTakingOver(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -374,8 +373,9 @@ func TestTakingOver(t *testing.T) {
 	}
 }
 
-// The reason that the journal gives is the right one.
-func TestHandoverInWords(t *testing.T) {
+// The reason of a run that ends because its replica does not lead any more is the
+// cause of that.
+func TestReasonOfAHandover(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage"))
 		r := w.lead("a")
@@ -388,7 +388,7 @@ func TestHandoverInWords(t *testing.T) {
 	})
 }
 
-// A process that has slept while another took over starts nothing.
+// A process that was suspended while another took over starts nothing.
 func TestDeposed(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "* * * * *", "*/10 * * * *"))
@@ -437,8 +437,8 @@ func TestStoreThatFails(t *testing.T) {
 	}
 }
 
-// A run that cannot be recorded is not made.
-func TestJournalFolderThatCannotBeWritten(t *testing.T) {
+// A run that cannot be recorded does not start.
+func TestRecordsThatCannotBeWritten(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		if err := os.WriteFile(w.out, []byte("a file"), 0o600); err != nil {
 			t.Fatal(err)
@@ -453,7 +453,7 @@ func TestJournalFolderThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// A live run goes on as it began, whatever becomes of its file.
+// A live run goes on as it began, whatever happens to its file.
 func TestReloadInMidRun(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -463,7 +463,7 @@ func TestReloadInMidRun(t *testing.T) {
 		{"broken", func(w *world) { w.write("a.yaml", "apiVersion: {") }},
 		{"removed", func(w *world) { w.remove("a.yaml") }},
 		{"replaced by another file", func(w *world) { w.remove("a.yaml"); w.write("b.yaml", written("outage", "* * * * *", "0 12 * * *")) }},
-		{"the folder is gone", func(w *world) { w.remove("") }},
+		{"the directory is gone", func(w *world) { w.remove("") }},
 	} {
 		bubble(t, test.name, func(t *testing.T, w *world) {
 			w.write("a.yaml", written("outage", "10s", "40s", "* * * * *", "1 * * * *"))
@@ -521,14 +521,14 @@ func TestStartNowAndStop(t *testing.T) {
 				switch err := r.Stop(t.Context(), run, fmt.Sprintf("user %d", i)); {
 				case err == nil:
 					stops.Add(1)
-				case !errors.Is(err, runs.ErrNotLive): // whoever comes last may find it ended
+				case !errors.Is(err, runs.ErrNotLive): // the run may have ended
 					t.Error(err)
 				}
 			})
 		}
 		all.Wait()
 		if stops.Load() == 0 {
-			t.Error("nobody could stop it")
+			t.Error("no user could stop it")
 		}
 		time.Sleep(2 * time.Second)
 		if w.alive() != 0 || !strings.HasPrefix(w.counted().reasons[0], "stopped by user ") || w.ended("outage", event.StatusInterrupted) != 1 {
@@ -541,9 +541,8 @@ func TestStartNowAndStop(t *testing.T) {
 	})
 }
 
-// A run that only the cluster knows is removed to the end, also when whoever
-// asked has gone.
-func TestStopOfAnothersRun(t *testing.T) {
+// A run of another process is removed, even when the client disconnects.
+func TestStopOfARunOfAnotherProcess(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.active = []objects.ActiveRun{{ID: "x"}, {ID: "y"}}
 		r := w.replica("s", func(c *Config) { c.Cluster = slowCluster{w} })
@@ -593,8 +592,8 @@ func TestSweep(t *testing.T) {
 	})
 }
 
-// Kubernetes Events that hang hold up neither a fault's end nor the next start,
-// and the end of the process by no more than their own time.
+// Kubernetes Events that hang do not delay the end of a fault or the next start.
+// They delay the end of the process by their timeout at most.
 func TestEventsThatHang(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.emit = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }

@@ -103,7 +103,7 @@ func TestJSONForms(t *testing.T) {
 		w.write("c.yaml", written("forbidden", "percentage: 50", "percentage: 70"))
 		r := w.lead("a")
 		w.write("d.yaml", "kind: [")
-		time.Sleep(70*time.Second + 300*time.Millisecond) // between two readings
+		time.Sleep(70*time.Second + 300*time.Millisecond) // between two measurements
 		handler := r.HTTPServer(http.NotFoundHandler(), "", "").Handler
 		got := request(t, handler, http.MethodGet, "/api/v1/status", "").Body.String()
 		time.Sleep(60 * time.Second)
@@ -136,7 +136,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// Everybody may ask at once, while things change.
+// Concurrent requests are answered while the state changes.
 func TestManyAtOnce(t *testing.T) {
 	server, handler := site(t)
 	var all sync.WaitGroup
@@ -157,6 +157,6 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	if got := request(t, handler, http.MethodGet, "/healthz", ""); got.Body.String() != "ok\n" {
-		t.Error("it is not well")
+		t.Error("it is not healthy")
 	}
 }

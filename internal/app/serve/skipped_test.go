@@ -23,8 +23,8 @@ type skips struct {
 
 func (s skips) Skipped(_ string, reason scheduler.Reason) { s.reasons[reason]++ }
 
-// What keeps an experiment from starting is what its metric says.
-func TestWhyAStartIsSkipped(t *testing.T) {
+// The metric of skipped starts has the reason for which an experiment cannot start.
+func TestReasonsOfSkippedStarts(t *testing.T) {
 	for name, test := range map[string]struct {
 		limits scheduler.Limits
 		other  string // the host that a live run disturbs
@@ -56,7 +56,7 @@ func write(t *testing.T, directory, name, content string) {
 	}
 }
 
-// skipped leads until the first start must have been skipped.
+// skipped leads until the first start is skipped.
 func skipped(t *testing.T, directory string, limits scheduler.Limits, beside bool, reason scheduler.Reason) {
 	t.Helper()
 	cluster := slowMesh{reads: make(chan time.Time, 1)}

@@ -39,22 +39,23 @@ type injection struct {
 	from, to                       time.Time
 }
 
-// fakeMesh is a cluster in memory that several replicas share. It deletes what
-// belongs to a Job whose deadline is over, as Kubernetes does.
+// fakeMesh is a cluster in memory that several replicas share. Like Kubernetes, it
+// deletes the objects of a Job whose deadline has passed.
 type fakeMesh struct {
 	t       *testing.T
 	mu      sync.Mutex
 	objects map[string]*unstructured.Unstructured
 	until   map[types.UID]time.Time // the deadlines of Jobs
 	uids    int
-	// all are the injections so far, by the key of their object.
+	// live are the active injections by the keys of their objects; all are the
+	// injections so far.
 	live map[string]*injection
 	all  []*injection
-	// problems are what must not have happened.
+	// problems are the violations of promises.
 	problems []string
 }
 
-// port is one replica's way to the mesh. One that is cut reaches nothing.
+// port is one replica's connection to the cluster.
 type port struct {
 	*fakeMesh
 	*process
@@ -72,7 +73,7 @@ func (p port) reach(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// collect removes what has expired.
+// collect removes expired objects.
 func (m *fakeMesh) collect() {
 	for key, object := range m.objects {
 		owners := object.GetOwnerReferences()
@@ -226,7 +227,7 @@ type sharedText struct {
 type way struct {
 	*sharedText
 	cut *atomic.Bool
-	// fate says how long a call takes, whether it takes effect, and its error.
+	// fate returns how long a call takes, whether it takes effect, and its error.
 	fate func(write bool) (takes time.Duration, effect bool, err error)
 }
 
@@ -262,7 +263,7 @@ func (w *way) Change(ctx context.Context, change func(string) (string, error)) e
 	return cmp.Or(err, failure)
 }
 
-// tally keeps what the metrics are told.
+// tally keeps the metrics.
 type tally struct {
 	mu sync.Mutex
 	counts
@@ -276,10 +277,10 @@ type counts struct {
 	swept    []error
 	leads    bool
 	paused   bool
-	faults   int // in force
+	faults   int // active
 }
 
-// counted gives what was told so far, to read while a server goes on telling.
+// counted returns a copy of the counts, to read while a server goes on counting.
 func (y *tally) counted() counts {
 	y.mu.Lock()
 	defer y.mu.Unlock()
@@ -356,7 +357,7 @@ func newWorld(t *testing.T) *world {
 type process struct {
 	*Server
 	cut  atomic.Bool
-	stop func() // and waits until nothing of it runs
+	stop func() // and waits until all its goroutines have ended
 }
 
 func (w *world) write(name, text string) {
@@ -475,13 +476,13 @@ func (w *world) lead(identity string) *process {
 	return r
 }
 
-// kill ends a process that can tell nobody.
+// kill ends a process that cannot reach the cluster any more.
 func (r *process) kill() {
 	r.cut.Store(true)
 	r.stop()
 }
 
-// injections gives the injections of an experiment so far.
+// injections returns the injections of an experiment so far.
 func (w *world) injections(experiment string) (found []injection) {
 	w.mesh.mu.Lock()
 	defer w.mesh.mu.Unlock()
@@ -494,7 +495,7 @@ func (w *world) injections(experiment string) (found []injection) {
 	return found
 }
 
-// alive gives how many injections are in force.
+// alive returns the number of active injections.
 func (w *world) alive() int {
 	w.mesh.mu.Lock()
 	defer w.mesh.mu.Unlock()
@@ -529,7 +530,7 @@ func (y *tally) ended(experiment string, status event.Status) int {
 	return y.finished[experiment+" "+string(status)]
 }
 
-// healthy is a Prometheus that has nothing to complain about.
+// healthy is a Prometheus by which every hypothesis holds.
 type healthy struct{}
 
 func (healthy) Query(_ context.Context, promql string) ([]steadystate.Sample, error) {
@@ -546,7 +547,7 @@ func (healthy) Query(_ context.Context, promql string) ([]steadystate.Sample, er
 	}}}, nil
 }
 
-// written is an experiment file; a change replaces text in it.
+// written returns an experiment file. Each pair of changes replaces text of it.
 func written(name string, changes ...string) string {
 	text := `apiVersion: squall.dev/v1alpha1
 kind: Experiment

@@ -1,4 +1,4 @@
-// Package directory reads a directory of experiment files again and again. When
+// Package directory reads a directory of experiment files repeatedly. When
 // a file breaks, the last version of it that was valid stays in use.
 package directory
 

@@ -110,7 +110,7 @@ func (l *Leadership) SetExperiments(names []string) {
 
 // Claim makes this process the one that may store starts, and returns the starts
 // that were handled so far. It tries until ctx ends: without the state a start
-// could be made twice. The error is that of ctx.
+// could be made twice. The error is the cause of its end.
 func (l *Leadership) Claim(ctx context.Context) (map[string]time.Time, error) {
 	for {
 		state, err := l.change(ctx, func(state *State) { state.Leader = l.config.Identity })

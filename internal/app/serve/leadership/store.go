@@ -31,8 +31,8 @@ type State struct {
 // forgetAfter is how long the starts of an experiment that is gone are stored.
 const forgetAfter = 7 * 24 * time.Hour
 
-// store stores handled starts, and removes those of experiments that are gone: a
-// Lease holds a limited number.
+// store stores handled starts, and removes the starts of experiments that are
+// gone: a Lease holds a limited number.
 func (s *State) store(starts map[string]time.Time, known map[string]bool, now time.Time) {
 	if s.Starts == nil {
 		s.Starts = map[string]time.Time{}

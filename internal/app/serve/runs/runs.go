@@ -180,8 +180,8 @@ func (l *Live) end(one *run, left []objects.Ref, err error) {
 	l.Publish()
 }
 
-// Publish sets the metrics of live runs. A fault may become active at any time,
-// so it must be called again and again.
+// Publish sets the metrics of live runs. A fault may become active at any time, so
+// it must be called repeatedly.
 func (l *Live) Publish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

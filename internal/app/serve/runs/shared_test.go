@@ -14,9 +14,9 @@ import (
 	"github.com/squall-chaos/squall/runner"
 )
 
-// busyMesh takes a second for each answer, and knows what it was asked. It
-// answers nothing else.
-type busyMesh struct {
+// busyCluster takes a second for each answer, and keeps when it was asked. Its
+// other methods panic.
+type busyCluster struct {
 	runner.Cluster
 
 	mu          sync.Mutex
@@ -25,7 +25,7 @@ type busyMesh struct {
 	err         error
 }
 
-func (m *busyMesh) Snapshot(context.Context) (config.Snapshot, error) {
+func (m *busyCluster) Snapshot(context.Context) (config.Snapshot, error) {
 	m.mu.Lock()
 	m.began = append(m.began, time.Now())
 	m.mu.Unlock()
@@ -33,7 +33,7 @@ func (m *busyMesh) Snapshot(context.Context) (config.Snapshot, error) {
 	return config.Snapshot{APIVersion: time.Now().String()}, m.err
 }
 
-func (m *busyMesh) Check(context.Context, *unstructured.Unstructured) error {
+func (m *busyCluster) Check(context.Context, *unstructured.Unstructured) error {
 	m.mu.Lock()
 	m.asked++
 	m.most = max(m.most, m.asked)
@@ -48,7 +48,7 @@ func (m *busyMesh) Check(context.Context, *unstructured.Unstructured) error {
 func TestSnapshotsAreShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		busy := &busyMesh{}
+		busy := &busyCluster{}
 		shared := share(busy)
 		var all sync.WaitGroup
 		for i := range 200 {
@@ -74,15 +74,15 @@ func TestSnapshotsAreShared(t *testing.T) {
 	})
 }
 
-// Who does not wait any more takes nothing from those who do.
-func TestSharedSnapshotOutlivesWhoAskedFirst(t *testing.T) {
+// A caller that stops waiting does not end the read for those that still wait.
+func TestSharedSnapshotOutlivesItsFirstCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		shared := share(&busyMesh{})
+		shared := share(&busyCluster{})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		leave := errors.New("enough")
 		var all sync.WaitGroup
-		for range 2 { // of which one waits for the second read
+		for range 2 { // one of them waits for the second read
 			all.Go(func() {
 				if _, err := shared.Snapshot(ctx); !errors.Is(err, leave) {
 					t.Errorf("%v instead of %v", err, leave)
@@ -104,7 +104,7 @@ func TestSharedSnapshotOutlivesWhoAskedFirst(t *testing.T) {
 func TestSharedSnapshotFailsForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		busy := &busyMesh{err: errors.New("no")}
+		busy := &busyCluster{err: errors.New("no")}
 		shared := share(busy)
 		var all sync.WaitGroup
 		for range 3 {
@@ -121,7 +121,7 @@ func TestSharedSnapshotFailsForAll(t *testing.T) {
 func TestChecksTakeTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		busy := &busyMesh{}
+		busy := &busyCluster{}
 		shared := share(busy)
 		var all sync.WaitGroup
 		for range 3 * maxTurns {

@@ -25,8 +25,8 @@ func callsOf(spec experiments.Spec) calls {
 	return c.compact()
 }
 
-// with returns the calls together with those of a plan: it has callers that the
-// file does not name, and hosts as the mesh names them.
+// with returns the calls together with the calls of a plan, which has callers that
+// the file does not name, and the names that the mesh has for hosts.
 func (c calls) with(plan mesh.Plan) calls {
 	sum := calls{hosts: slices.Clone(c.hosts), namespaces: slices.Clone(c.namespaces)}
 	for _, d := range plan.Decisions {

@@ -15,17 +15,17 @@ import (
 
 // Limits are set by the owner of the platform. No experiment can exceed them.
 type Limits struct {
-	// MaxConcurrent is the maximum number of live runs; 0 is no limit.
+	// MaxConcurrent is the maximum number of live runs; 0 sets no limit.
 	MaxConcurrent int
 	// MaxPerNamespace is the maximum number of live runs that disturb calls from
-	// one namespace; 0 is no limit.
+	// one namespace; 0 sets no limit.
 	MaxPerNamespace int
 	// Protected are hosts that no fault may target, as patterns of path.Match.
 	Protected []string
 	// MaxPercentage is the largest percentage of requests that each fault, and
-	// all faults of an experiment together, may hit; 0 is no limit.
+	// all faults of an experiment together, may hit; 0 sets no limit.
 	MaxPercentage float64
-	// MaxDuration is the longest duration of an experiment; 0 is no limit.
+	// MaxDuration is the longest duration of an experiment; 0 sets no limit.
 	MaxDuration time.Duration
 }
 

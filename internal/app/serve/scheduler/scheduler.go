@@ -223,12 +223,12 @@ func (s *Scheduler) Widen(slot *Slot, plan mesh.Plan) error {
 	return nil
 }
 
-// Release gives a slot back.
+// Release frees a slot.
 func (s *Scheduler) Release(slot *Slot) {
 	s.slots = slices.DeleteFunc(s.slots, func(other *Slot) bool { return other == slot })
 }
 
-// live returns the calls that the live runs disturb, except for those of one slot.
+// live returns the calls that the live runs disturb, except for the calls of one slot.
 func (s *Scheduler) live(except *Slot) []calls {
 	all := make([]calls, 0, len(s.slots))
 	for _, slot := range s.slots {

@@ -52,7 +52,7 @@ func ask(t *testing.T, method, url string) (code int, body string, header http.H
 	return response.StatusCode, string(content), response.Header
 }
 
-// A replica that stands by lets the leader answer, but for what is about itself.
+// A standby forwards requests to the leader, except for those about itself.
 func TestAStandbyForwards(t *testing.T) {
 	leader := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, request *http.Request) {
 		if request.Header.Get(forwardedHeader) != "standby" || request.Header.Get("Authorization") != "Bearer t0k3n" || request.Header.Get("X-Forwarded-For") != "127.0.0.1" {
@@ -76,7 +76,7 @@ func TestAStandbyForwards(t *testing.T) {
 	}
 }
 
-// While the leader does not answer, a standby shows what it knows itself.
+// While the leader does not answer, a standby shows its own state.
 func TestAStandbyWithoutItsLeader(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
@@ -89,7 +89,7 @@ func TestAStandbyWithoutItsLeader(t *testing.T) {
 	}
 }
 
-// A leader that takes a request and never answers does not hold up a standby.
+// A leader that accepts a request and never answers does not block a standby.
 func TestAStandbyWhoseLeaderIsFrozen(t *testing.T) {
 	frozen, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // the kernel accepts
 	must(t, err)
@@ -112,7 +112,7 @@ func TestAStandbyWhoseLeaderIsFrozen(t *testing.T) {
 	}
 }
 
-// Two that each hold the other to lead do not ask each other for ever.
+// Two replicas that each take the other for the leader do not forward forever.
 func TestForwardingEnds(t *testing.T) {
 	var second *httptest.Server
 	first := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, request *http.Request) {

@@ -109,7 +109,7 @@ func request(t *testing.T, handler http.Handler, method, target, body string, he
 
 var bearer = []string{"Authorization", "Bearer " + token}
 
-// Each route's answer, its type, and what is in it.
+// Each route has the right status, type and content.
 func TestRoutes(t *testing.T) {
 	_, handler := site(t)
 	long := "20260102-030405-" + strings.Repeat("x", 5000)
@@ -166,7 +166,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/api/v1/runs/nobodys/stop", "", bearer, 404, "application/json", "no such"},
 		{"POST", "/api/v1/runs/..%2f..%2ftheirs/stop", "", bearer, 404, "application/json", "no such"},
 
-		// What leads out of the folder is no run.
+		// A path out of the directory does not name a run.
 		{"GET", "/runs/../report.html", "", nil, 307, "", ""},
 		{"GET", "/runs/%2e%2e/report.html", "", nil, 404, "application/json", "no such run"},
 		{"GET", "/runs/..%2f/report.html", "", nil, 404, "application/json", "no such run"},
@@ -188,7 +188,7 @@ func TestRoutes(t *testing.T) {
 				t.Errorf("%d %s: %.300s", response.Code, response.Header().Get("Content-Type"), body)
 			}
 			if strings.Contains(body, "not to be seen") || strings.Contains(body, token) {
-				t.Errorf("it gives away %s", body)
+				t.Errorf("it reveals %s", body)
 			}
 			want := map[string]string{"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 			for name, value := range want {
@@ -212,8 +212,8 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// The token is what stands in the file now; without one nobody may do anything,
-// with whatever token.
+// The token is the current content of the file. Without one every token is
+// refused.
 func TestTokenFile(t *testing.T) {
 	web, handler := site(t)
 	name := web.config.TokenFile
@@ -243,9 +243,9 @@ func TestTokenFile(t *testing.T) {
 	}
 }
 
-// The script finds again by its label what has the focus or is scrolled, so each
-// such element has one of its own.
-func TestWhatIsFocusedHasALabel(t *testing.T) {
+// The script finds an element that has the focus or is scrolled by its label, so
+// labels are unique.
+func TestLabelsAreUnique(t *testing.T) {
 	_, handler := site(t)
 	page := request(t, handler, http.MethodGet, "/", "").Body.String()
 	labels := map[string]bool{}
@@ -265,8 +265,8 @@ func TestWhatIsFocusedHasALabel(t *testing.T) {
 
 const hostile = `</script><script>alert(1)</script>"'><img src=x onerror=alert(1)>`
 
-// What others have written stays text.
-func TestHostileWordsAreEscaped(t *testing.T) {
+// Text from files and from the cluster is escaped.
+func TestHostileTextIsEscaped(t *testing.T) {
 	web, handler := site(t)
 	web.config.Replica = &fakeReplica{status: Status{
 		Paused: hostile,
@@ -285,7 +285,7 @@ func TestHostileWordsAreEscaped(t *testing.T) {
 		}
 	}
 	if !strings.Contains(page, "&lt;img") || strings.Count(page, "<script") != 1 {
-		t.Error("the words are not shown, or there is another script")
+		t.Error("the text is not shown, or there is another script")
 	}
 	for _, path := range []string{"/api/v1/status", "/api/v1/runs"} {
 		response := request(t, handler, http.MethodGet, path, "")
@@ -295,13 +295,13 @@ func TestHostileWordsAreEscaped(t *testing.T) {
 	}
 }
 
-// listen serves on a real listener with short times.
+// listen serves on a real listener with short timeouts.
 func listen(t *testing.T) string {
 	t.Helper()
 	web, _ := site(t)
 	server := web.HTTPServer()
 	if server.ReadHeaderTimeout == 0 || server.ReadTimeout == 0 || server.WriteTimeout == 0 || server.IdleTimeout == 0 {
-		t.Error("a client may take for ever")
+		t.Error("a client may take forever")
 	}
 	server.ReadHeaderTimeout, server.ReadTimeout = 200*time.Millisecond, 400*time.Millisecond
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
