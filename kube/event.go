@@ -10,12 +10,12 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // Event is a Kubernetes Event about an object, as `kubectl get events` lists them.
 type Event struct {
-	About           mesh.Ref
+	About           objects.Ref
 	Warning         bool
 	Reason, Message string
 	Reporter        string // the instance that reports
@@ -33,7 +33,7 @@ func (c *Cluster) Emit(ctx context.Context, e Event) error {
 	}
 	object := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Event",
-		"metadata": map[string]any{"namespace": e.About.Namespace, "generateName": "squall-", "labels": map[string]any{mesh.ManagedByLabel: mesh.ManagedByValue}},
+		"metadata": map[string]any{"namespace": e.About.Namespace, "generateName": "squall-", "labels": map[string]any{objects.ManagedByLabel: objects.ManagedByValue}},
 		"involvedObject": map[string]any{
 			"apiVersion": e.About.APIVersion, "kind": e.About.Kind, "namespace": e.About.Namespace, "name": e.About.Name,
 		},

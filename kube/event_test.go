@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/squall-chaos/squall/kube"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // trip is an http.RoundTripper that is a function.
@@ -45,7 +45,7 @@ func sent(t *testing.T, e kube.Event) *unstructured.Unstructured {
 
 func TestTell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		about := mesh.Ref{APIVersion: "v1", Kind: "Service", Namespace: "shop", Name: "ratings"}
+		about := objects.Ref{APIVersion: "v1", Kind: "Service", Namespace: "shop", Name: "ratings"}
 		got, err := sent(t, kube.Event{About: about, Warning: true, Reason: "FaultStoppedEarly", Message: "outage: up fell", Reporter: "squall-0"}).MarshalJSON()
 		if err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func TestTell(t *testing.T) {
 // bytes for each invalid byte.
 func TestTellTakesNoMoreThanFits(t *testing.T) {
 	for _, message := range []string{strings.Repeat("x", 5000), strings.Repeat("x", 1023) + "é", strings.Repeat("€", 1000), "a\xff" + strings.Repeat("\xfe", 1022)} {
-		text, _, _ := unstructured.NestedString(sent(t, kube.Event{About: mesh.Ref{Namespace: "shop"}, Message: message}).Object, "message")
+		text, _, _ := unstructured.NestedString(sent(t, kube.Event{About: objects.Ref{Namespace: "shop"}, Message: message}).Object, "message")
 		if len(text) > 1024 || !utf8.ValidString(text) || strings.ContainsRune(text, utf8.RuneError) || text == "" {
 			t.Errorf("%d bytes: %q", len(text), text)
 		}

@@ -28,7 +28,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/squall-chaos/squall/internal/sleep"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -86,9 +86,9 @@ func (c *Cluster) Name() string { return c.host }
 // Check lets the API server validate and admit an object without storing it
 // (a dry run).
 func (c *Cluster) Check(ctx context.Context, object *unstructured.Unstructured) error {
-	_, err := c.resource(mesh.RefTo(object)).Create(ctx, object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict})
+	_, err := c.resource(objects.RefTo(object)).Create(ctx, object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict})
 	if apierrors.IsAlreadyExists(err) {
-		return c.taken(ctx, mesh.RefTo(object))
+		return c.taken(ctx, objects.RefTo(object))
 	}
 	return c.explain(err)
 }
@@ -98,7 +98,7 @@ const fieldManager = "squall"
 
 // Get returns an object. The error wraps runner.ErrGone if the object does not
 // exist, or another one has its name.
-func (c *Cluster) Get(ctx context.Context, ref mesh.Ref) (*unstructured.Unstructured, error) {
+func (c *Cluster) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstructured, error) {
 	object, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err), err == nil && object.GetUID() != ref.UID:
@@ -112,26 +112,26 @@ func (c *Cluster) Get(ctx context.Context, ref mesh.Ref) (*unstructured.Unstruct
 // Create creates an object. If the name is taken, the error is a
 // *runner.TakenError.
 func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	created, err := c.resource(mesh.RefTo(object)).Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
+	created, err := c.resource(objects.RefTo(object)).Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
 	if apierrors.IsAlreadyExists(err) {
-		return nil, c.taken(ctx, mesh.RefTo(object))
+		return nil, c.taken(ctx, objects.RefTo(object))
 	}
 	return created, c.explain(err)
 }
 
 // taken returns the error for a name that is taken, with the run of the object
 // that has the name.
-func (c *Cluster) taken(ctx context.Context, ref mesh.Ref) error {
+func (c *Cluster) taken(ctx context.Context, ref objects.Ref) error {
 	taken := &runner.TakenError{Object: ref}
 	if existing, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{}); err == nil {
-		taken.Run = existing.GetLabels()[mesh.RunLabel]
+		taken.Run = existing.GetLabels()[objects.RunLabel]
 	}
 	return taken
 }
 
 // Armed waits until the Job controller has started the Job. The deadline counts
 // from that moment.
-func (c *Cluster) Armed(ctx context.Context, job mesh.Ref) error {
+func (c *Cluster) Armed(ctx context.Context, job objects.Ref) error {
 	watcher, err := c.resource(job).Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", job.Name).String()})
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", job, c.explain(err))
@@ -165,7 +165,7 @@ func (c *Cluster) Armed(ctx context.Context, job mesh.Ref) error {
 // Update replaces the spec of an object, unless the object has changed since the
 // resource version. The error wraps runner.ErrChanged if it has changed, and
 // runner.ErrGone if it no longer exists.
-func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured, ref mesh.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
+func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
 	patch, err := json.Marshal([]map[string]any{
 		{"op": "test", "path": "/metadata/uid", "value": ref.UID},
 		// The server compares the resource version in the patch with the current
@@ -207,7 +207,7 @@ const watchPause = 200 * time.Millisecond
 // Watch calls changed with the object, now and whenever it changes, until ctx is
 // done; with nil if the object no longer exists. Errors of the cluster are
 // retried.
-func (c *Cluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstructured.Unstructured)) {
+func (c *Cluster) Watch(ctx context.Context, ref objects.Ref, changed func(*unstructured.Unstructured)) {
 	named := fields.OneTermEqualSelector("metadata.name", ref.Name).String()
 	for ctx.Err() == nil {
 		// A list has the current resource version. The object has the version of
@@ -232,7 +232,7 @@ func (c *Cluster) Watch(ctx context.Context, ref mesh.Ref, changed func(*unstruc
 
 // follow calls changed for the states of an object after a resource version,
 // until the watch ends.
-func (c *Cluster) follow(ctx context.Context, ref mesh.Ref, named, resourceVersion string, changed func(*unstructured.Unstructured)) {
+func (c *Cluster) follow(ctx context.Context, ref objects.Ref, named, resourceVersion string, changed func(*unstructured.Unstructured)) {
 	// The server chooses a timeout of some minutes. The timeout of the normal
 	// client is shorter.
 	watcher, err := c.watches.Resource(gvr(ref)).Namespace(ref.Namespace).Watch(ctx, metav1.ListOptions{
@@ -260,11 +260,11 @@ func (c *Cluster) follow(ctx context.Context, ref mesh.Ref, named, resourceVersi
 }
 
 // Extend sets the Job's deadline, which counts from its start.
-func (c *Cluster) Extend(ctx context.Context, job mesh.Ref, deadline time.Duration) error {
+func (c *Cluster) Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error {
 	patch, err := json.Marshal(map[string]any{
 		// With the UID the server refuses the patch for any other Job.
 		"metadata": map[string]any{"uid": job.UID},
-		"spec":     map[string]any{"activeDeadlineSeconds": mesh.DeadlineSeconds(deadline)},
+		"spec":     map[string]any{"activeDeadlineSeconds": objects.DeadlineSeconds(deadline)},
 	})
 	if err != nil {
 		return fmt.Errorf("patch of %s: %w", job, err)
@@ -282,7 +282,7 @@ func (c *Cluster) Extend(ctx context.Context, job mesh.Ref, deadline time.Durati
 // Delete deletes an object of a run by its UID. Without a UID it deletes the
 // object only if it has the label of the run. The object is gone when Delete
 // returns nil.
-func (c *Cluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
+func (c *Cluster) Delete(ctx context.Context, ref objects.Ref, run string) error {
 	if ref.UID == "" {
 		existing, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
@@ -291,7 +291,7 @@ func (c *Cluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
 		if err != nil {
 			return fmt.Errorf("get %s: %w", ref, c.explain(err))
 		}
-		if existing.GetLabels()[mesh.RunLabel] != run {
+		if existing.GetLabels()[objects.RunLabel] != run {
 			return nil
 		}
 		ref.UID = existing.GetUID()
@@ -316,7 +316,7 @@ func (c *Cluster) Delete(ctx context.Context, ref mesh.Ref, run string) error {
 
 // gone returns an error if an object still exists: an object with a finalizer
 // stays effective although the cluster has accepted its deletion.
-func (c *Cluster) gone(ctx context.Context, ref mesh.Ref) error {
+func (c *Cluster) gone(ctx context.Context, ref objects.Ref) error {
 	left, err := c.Get(ctx, ref)
 	switch {
 	case errors.Is(err, runner.ErrGone):
@@ -341,11 +341,11 @@ func (c *Cluster) explain(err error) error {
 }
 
 // resource returns the client for an object's kind.
-func (c *Cluster) resource(ref mesh.Ref) dynamic.ResourceInterface {
+func (c *Cluster) resource(ref objects.Ref) dynamic.ResourceInterface {
 	return c.objects.Resource(gvr(ref)).Namespace(ref.Namespace)
 }
 
-func gvr(ref mesh.Ref) schema.GroupVersionResource {
+func gvr(ref objects.Ref) schema.GroupVersionResource {
 	return schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind).GroupVersion().WithResource(plurals[ref.Kind])
 }
 

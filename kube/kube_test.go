@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/squall-chaos/squall/kube"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -80,8 +80,8 @@ const (
 )
 
 var (
-	ref = mesh.Ref{APIVersion: "networking.istio.io/v1", Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings", UID: "u-1"}
-	job = mesh.Ref{APIVersion: "batch/v1", Kind: "Job", Namespace: "shop", Name: "squall-run", UID: "u-2"}
+	ref = objects.Ref{APIVersion: "networking.istio.io/v1", Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings", UID: "u-1"}
+	job = objects.Ref{APIVersion: "batch/v1", Kind: "Job", Namespace: "shop", Name: "squall-run", UID: "u-2"}
 )
 
 func object(run string) string {
@@ -105,7 +105,7 @@ func TestDeleteIsOfExactlyOurs(t *testing.T) {
 	notFound := exchange{"GET " + item, "", 404, status(404, "NotFound", "not found")}
 	for _, test := range []struct {
 		name   string
-		ref    mesh.Ref
+		ref    objects.Ref
 		script []exchange
 		want   string
 	}{

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/squall-chaos/squall/internal/sleep"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // Election elects one of several processes by a Lease. client-go's package
@@ -213,7 +213,7 @@ func (c *Cluster) lease(ctx context.Context, namespace, name string) (*unstructu
 	if err != nil {
 		return nil, fmt.Errorf("get Lease %s/%s: %w", namespace, name, c.explain(err))
 	}
-	if lease.GetLabels()[mesh.ManagedByLabel] != mesh.ManagedByValue {
+	if lease.GetLabels()[objects.ManagedByLabel] != objects.ManagedByValue {
 		return nil, fmt.Errorf("Lease %s/%s does not belong to Squall; use another --lease-name", namespace, name) //nolint:staticcheck // a kind
 	}
 	return lease, nil
@@ -223,6 +223,6 @@ func (c *Cluster) lease(ctx context.Context, namespace, name string) (*unstructu
 func newLease(namespace, name string) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": map[string]any{},
-		"metadata": map[string]any{"namespace": namespace, "name": name, "labels": map[string]any{mesh.ManagedByLabel: mesh.ManagedByValue}},
+		"metadata": map[string]any{"namespace": namespace, "name": name, "labels": map[string]any{objects.ManagedByLabel: objects.ManagedByValue}},
 	}}
 }

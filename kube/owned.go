@@ -16,28 +16,28 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
 
 // ours selects the objects of runs.
-const ours = mesh.ManagedByLabel + "=" + mesh.ManagedByValue + "," + mesh.RunLabel
+const ours = objects.ManagedByLabel + "=" + objects.ManagedByValue + "," + objects.RunLabel
 
 // List returns the objects of runs in a namespace, or in all namespaces if it is
 // empty. If Jobs can be listed in some namespaces only, it lists them in the
 // namespaces of the other objects.
-func (c *Cluster) List(ctx context.Context, namespace string) (mesh.Owned, error) {
+func (c *Cluster) List(ctx context.Context, namespace string) (objects.Owned, error) {
 	version, err := c.istioVersion(ctx)
 	if err != nil {
-		return mesh.Owned{}, err
+		return objects.Owned{}, err
 	}
-	jobs := ownedKind{kind: "Job", resource: schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}}
+	jobs := ownedKind{kind: objects.KindJob, resource: schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}}
 	owned, err := c.listOwned(ctx, []ownedKind{
-		{kind: "VirtualService", resource: version.WithResource("virtualservices")},
-		{kind: "ServiceEntry", resource: version.WithResource("serviceentries")},
+		{kind: objects.KindVirtualService, resource: version.WithResource("virtualservices")},
+		{kind: objects.KindServiceEntry, resource: version.WithResource("serviceentries")},
 		jobs,
 	}, namespace)
-	everyJob := mesh.Unread{Kind: jobs.kind, Resource: jobs.resource.GroupResource().String()}
+	everyJob := objects.Unread{Kind: jobs.kind, Resource: jobs.resource.GroupResource().String()}
 	denied := slices.Index(owned.Unread, everyJob)
 	if err != nil || denied < 0 {
 		return owned, err
@@ -46,7 +46,7 @@ func (c *Cluster) List(ctx context.Context, namespace string) (mesh.Owned, error
 	for _, namespace := range namespacesOf(owned.Objects) {
 		here, err := c.listOwned(ctx, []ownedKind{jobs}, namespace)
 		if err != nil {
-			return mesh.Owned{}, err
+			return objects.Owned{}, err
 		}
 		owned.Objects = append(owned.Objects, here.Objects...)
 		owned.Unread = append(owned.Unread, here.Unread...)
@@ -62,24 +62,24 @@ type ownedKind struct {
 
 // listOwned lists several kinds at the same time. Kinds that may not be listed
 // are in Unread.
-func (c *Cluster) listOwned(ctx context.Context, kinds []ownedKind, namespace string) (mesh.Owned, error) {
-	found := make([]mesh.Owned, len(kinds))
+func (c *Cluster) listOwned(ctx context.Context, kinds []ownedKind, namespace string) (objects.Owned, error) {
+	found := make([]objects.Owned, len(kinds))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, kind := range kinds {
 		group.Go(func() error {
-			objects, err := c.listOurs(ctx, kind.resource, namespace)
+			listed, err := c.listOurs(ctx, kind.resource, namespace)
 			if apierrors.IsForbidden(err) {
-				found[i].Unread = []mesh.Unread{{Kind: kind.kind, Resource: kind.resource.GroupResource().String(), Namespace: namespace}}
+				found[i].Unread = []objects.Unread{{Kind: kind.kind, Resource: kind.resource.GroupResource().String(), Namespace: namespace}}
 				return nil
 			}
-			found[i].Objects = objects
+			found[i].Objects = listed
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return mesh.Owned{}, err
+		return objects.Owned{}, err
 	}
-	var owned mesh.Owned
+	var owned objects.Owned
 	for _, f := range found {
 		owned.Objects = append(owned.Objects, f.Objects...)
 		owned.Unread = append(owned.Unread, f.Unread...)
@@ -87,7 +87,7 @@ func (c *Cluster) listOwned(ctx context.Context, kinds []ownedKind, namespace st
 	return owned, nil
 }
 
-func (c *Cluster) listOurs(ctx context.Context, resource schema.GroupVersionResource, namespace string) (objects []*unstructured.Unstructured, err error) {
+func (c *Cluster) listOurs(ctx context.Context, resource schema.GroupVersionResource, namespace string) (found []*unstructured.Unstructured, err error) {
 	err = c.pages(resource.Resource, func(options metav1.ListOptions) (string, error) {
 		options.LabelSelector = ours
 		list, err := c.objects.Resource(resource).Namespace(namespace).List(ctx, options)
@@ -95,17 +95,17 @@ func (c *Cluster) listOurs(ctx context.Context, resource schema.GroupVersionReso
 			return "", err
 		}
 		for i := range list.Items {
-			objects = append(objects, &list.Items[i])
+			found = append(found, &list.Items[i])
 		}
 		return list.GetContinue(), nil
 	})
-	return objects, err
+	return found, err
 }
 
 // namespacesOf returns the namespaces of objects, sorted.
-func namespacesOf(objects []*unstructured.Unstructured) []string {
+func namespacesOf(found []*unstructured.Unstructured) []string {
 	namespaces := map[string]bool{}
-	for _, object := range objects {
+	for _, object := range found {
 		namespaces[object.GetNamespace()] = true
 	}
 	return slices.Sorted(maps.Keys(namespaces))
@@ -113,7 +113,7 @@ func namespacesOf(objects []*unstructured.Unstructured) []string {
 
 // Annotate adds annotations to an object. The error wraps runner.ErrGone if it
 // no longer exists.
-func (c *Cluster) Annotate(ctx context.Context, ref mesh.Ref, annotations map[string]string) error {
+func (c *Cluster) Annotate(ctx context.Context, ref objects.Ref, annotations map[string]string) error {
 	// With the UID the server refuses the patch for any other object.
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": ref.UID, "annotations": annotations}})
 	if err != nil {

@@ -74,7 +74,7 @@ func writeGolden(t *testing.T, file string, archive *txtar.Archive, got string) 
 // goldenSnapshot is snapshot with the namespaces shop, prod, other and chaos,
 // and the Service prod/ratings with the ports 9080 (gRPC) and 3306 (TCP). A
 // document with a name alone is a namespace with labels.
-func goldenSnapshot(t *testing.T, documents string) mesh.Snapshot {
+func goldenSnapshot(t *testing.T, documents string) config.Snapshot {
 	t.Helper()
 	var manifests []string
 	for document := range strings.SplitSeq(documents, "---\n") {

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/meshtest"
 	"github.com/squall-chaos/squall/mesh/objects"
@@ -20,7 +21,7 @@ import (
 const host = meshtest.Host
 
 // decide plans without any preference.
-func decide(s mesh.Snapshot, e experiments.Experiment) mesh.Plan {
+func decide(s config.Snapshot, e experiments.Experiment) mesh.Plan {
 	return mesh.Decide(s, e, mesh.Options{})
 }
 
@@ -288,32 +289,32 @@ func TestOtherRoutersAreRefused(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name string
-		edit func(*mesh.Snapshot)
+		edit func(*config.Snapshot)
 		want string
 	}{
-		{"HTTPRoute of the Service", func(s *mesh.Snapshot) {
+		{"HTTPRoute of the Service", func(s *config.Snapshot) {
 			s.Routes = append(s.Routes, route("{group: '', kind: Service, name: ratings}"))
 		}, "HTTPRoute prod/canary of the Gateway API"},
-		{"HTTPRoute of the ServiceEntry", func(s *mesh.Snapshot) {
+		{"HTTPRoute of the ServiceEntry", func(s *config.Snapshot) {
 			s.ServiceEntries = append(s.ServiceEntries, meshtest.Object(t, "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {namespace: prod, name: entry}, spec: {hosts: ["+host+"]}}"))
 			s.Routes = append(s.Routes, route("{group: networking.istio.io, kind: ServiceEntry, name: entry}"))
 		}, "HTTPRoute prod/canary of the Gateway API"},
-		{"HTTPRoute of the host", func(s *mesh.Snapshot) {
+		{"HTTPRoute of the host", func(s *config.Snapshot) {
 			s.Routes = append(s.Routes, route("{group: networking.istio.io, kind: Hostname, name: "+host+"}"))
 		}, "HTTPRoute prod/canary of the Gateway API"},
-		{"HTTPRoute of another Service", func(s *mesh.Snapshot) {
+		{"HTTPRoute of another Service", func(s *config.Snapshot) {
 			s.Routes = append(s.Routes, route("{group: '', kind: Service, name: details}"))
 		}, ""},
-		{"HTTPRoute of a Gateway", func(s *mesh.Snapshot) { s.Routes = append(s.Routes, route("{name: ratings}")) }, ""},
-		{"waypoint of the Service", func(s *mesh.Snapshot) {
+		{"HTTPRoute of a Gateway", func(s *config.Snapshot) { s.Routes = append(s.Routes, route("{name: ratings}")) }, ""},
+		{"waypoint of the Service", func(s *config.Snapshot) {
 			s.Services[0].Labels = map[string]string{"istio.io/use-waypoint": "w"}
 		}, "go through a waypoint"},
-		{"waypoint of the namespace", func(s *mesh.Snapshot) { s.Namespaces["prod"]["istio.io/use-waypoint"] = "w" }, "go through a waypoint"},
-		{"no waypoint for this Service", func(s *mesh.Snapshot) {
+		{"waypoint of the namespace", func(s *config.Snapshot) { s.Namespaces["prod"]["istio.io/use-waypoint"] = "w" }, "go through a waypoint"},
+		{"no waypoint for this Service", func(s *config.Snapshot) {
 			s.Namespaces["prod"]["istio.io/use-waypoint"] = "w"
 			s.Services[0].Labels = map[string]string{"istio.io/use-waypoint": "none"}
 		}, ""},
-		{"ambient callers", func(s *mesh.Snapshot) { s.Namespaces["shop"]["istio.io/dataplane-mode"] = "ambient" }, "shop is ambient"},
+		{"ambient callers", func(s *config.Snapshot) { s.Namespaces["shop"]["istio.io/dataplane-mode"] = "ambient" }, "shop is ambient"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := meshtest.Snapshot(t)

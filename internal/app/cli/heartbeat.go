@@ -3,7 +3,7 @@ package cli
 import (
 	"github.com/spf13/pflag"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // heartbeatFlags choose the heartbeat Job of a run.
@@ -29,5 +29,5 @@ func (h *heartbeatFlags) add(flags *pflag.FlagSet) {
 
 // addHeartbeatImage adds the flag --heartbeat-image.
 func addHeartbeatImage(flags *pflag.FlagSet, image *string) {
-	flags.StringVar(image, "heartbeat-image", mesh.HeartbeatImage, "image in the heartbeat Job, for policies that allow some images only; the Job creates no pod")
+	flags.StringVar(image, "heartbeat-image", objects.HeartbeatImage, "image in the heartbeat Job, for policies that allow some images only; the Job creates no pod")
 }

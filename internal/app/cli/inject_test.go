@@ -9,7 +9,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/files"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -65,7 +65,7 @@ func TestDoneInject(t *testing.T) {
 		done   bool
 	}{
 		"as asked":    {func(*event.Result) {}, true},
-		"left":        {func(r *event.Result) { r.Left = []mesh.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "a"}} }, false},
+		"left":        {func(r *event.Result) { r.Left = []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "a"}} }, false},
 		"interrupted": {func(r *event.Result) { r.Status = event.StatusInterrupted }, false},
 		"no effect":   {func(r *event.Result) { r.Untested, r.Reason = false, "no request was hit" }, false},
 	} {

@@ -16,17 +16,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/internal/app/liveruns"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 func TestStatusText(t *testing.T) {
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	fault := func(callers string, heartbeat time.Time, orphaned bool) mesh.ActiveFault {
-		return mesh.ActiveFault{Host: "ratings.prod.svc.cluster.local", Callers: callers, Created: noon.Add(-90 * time.Second), Heartbeat: heartbeat, Orphaned: orphaned}
+	fault := func(callers string, heartbeat time.Time, orphaned bool) objects.ActiveFault {
+		return objects.ActiveFault{Host: "ratings.prod.svc.cluster.local", Callers: callers, Created: noon.Add(-90 * time.Second), Heartbeat: heartbeat, Orphaned: orphaned}
 	}
 	var out bytes.Buffer
-	err := printLiveRuns(&out, liveruns.Listing{Time: noon, Runs: []mesh.ActiveRun{
-		{ID: "one", Experiment: "outage", Owner: "ann@laptop", Expires: noon.Add(time.Minute), Faults: []mesh.ActiveFault{fault("shop", noon.Add(12*time.Second), false), fault("prod", time.Time{}, true)}},
+	err := printLiveRuns(&out, liveruns.Listing{Time: noon, Runs: []objects.ActiveRun{
+		{ID: "one", Experiment: "outage", Owner: "ann@laptop", Expires: noon.Add(time.Minute), Faults: []objects.ActiveFault{fault("shop", noon.Add(12*time.Second), false), fault("prod", time.Time{}, true)}},
 		{ID: "two", Owner: "a\nnew line\x1b[2J", Expired: true, Expires: noon.Add(-time.Hour), StoppedBy: "bob", Created: noon.Add(-2 * time.Hour)},
 	}})
 	want := `RUN   EXPERIMENT   HOST                             CALLERS   AGE    EXPIRES   HEARTBEAT   OWNER            STATE
@@ -86,7 +86,7 @@ func TestStatusOfOneNamespace(t *testing.T) {
 	code, stdout, stderr := execute(t, inShop, "status", "-o", "json")
 	var seen struct {
 		Namespace string
-		Runs      []mesh.ActiveRun
+		Runs      []objects.ActiveRun
 		Unread    []string
 	}
 	if err := json.Unmarshal([]byte(stdout), &seen); err != nil {

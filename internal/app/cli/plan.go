@@ -12,9 +12,9 @@ import (
 	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/internal/app/preview"
 	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/manifests"
-	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -138,7 +138,7 @@ func (f planFlags) liveMesh() (runner.Mesh, error) {
 }
 
 // readMesh reads the mesh configuration from the cluster or from the files.
-func (f planFlags) readMesh(ctx context.Context, live runner.Mesh) (mesh.Snapshot, error) {
+func (f planFlags) readMesh(ctx context.Context, live runner.Mesh) (config.Snapshot, error) {
 	if live == nil {
 		return manifests.Read(f.mesh)
 	}
@@ -152,14 +152,14 @@ func (f planFlags) readMesh(ctx context.Context, live runner.Mesh) (mesh.Snapsho
 // stillMesh is a runner.Mesh that always has the same snapshot: all experiments are
 // planned for one state.
 type stillMesh struct {
-	snapshot mesh.Snapshot
+	snapshot config.Snapshot
 	// permitted checks permissions in the cluster. It is nil for a mesh from files,
 	// where everything is permitted.
 	permitted func(ctx context.Context, namespace string, kinds []string) error
 }
 
 // Snapshot implements runner.Mesh.
-func (m stillMesh) Snapshot(context.Context) (mesh.Snapshot, error) { return m.snapshot, nil }
+func (m stillMesh) Snapshot(context.Context) (config.Snapshot, error) { return m.snapshot, nil }
 
 // Permitted implements runner.Mesh.
 func (m stillMesh) Permitted(ctx context.Context, namespace string, kinds []string) error {

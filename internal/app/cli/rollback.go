@@ -13,7 +13,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -111,7 +111,7 @@ func doubt(env Env, listing liveruns.Listing) (code int) {
 }
 
 // choose returns the runs to remove.
-func (f rollbackFlags) choose(runs []mesh.ActiveRun, names []string) (meant []mesh.ActiveRun) {
+func (f rollbackFlags) choose(runs []objects.ActiveRun, names []string) (meant []objects.ActiveRun) {
 	for _, run := range runs {
 		if (len(names) == 0 || slices.Contains(names, run.ID)) && (run.Expired || !f.expired) {
 			meant = append(meant, run)
@@ -120,9 +120,9 @@ func (f rollbackFlags) choose(runs []mesh.ActiveRun, names []string) (meant []me
 	return meant
 }
 
-func notLive(runs []mesh.ActiveRun, names []string) []string {
+func notLive(runs []objects.ActiveRun, names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return slices.ContainsFunc(runs, func(run mesh.ActiveRun) bool { return run.ID == name })
+		return slices.ContainsFunc(runs, func(run objects.ActiveRun) bool { return run.ID == name })
 	})
 }
 
@@ -138,7 +138,7 @@ func notLiveError(listing liveruns.Listing, unknown []string) error {
 	return hint.With(fmt.Errorf("not live: %s", strings.Join(unknown, ", ")), next)
 }
 
-func printRemovals(env Env, runs []mesh.ActiveRun) {
+func printRemovals(env Env, runs []objects.ActiveRun) {
 	for _, run := range runs {
 		for _, ref := range run.Objects {
 			printLine(env.Stdout, "%s: would remove %s", run.ID, ref)
@@ -147,17 +147,17 @@ func printRemovals(env Env, runs []mesh.ActiveRun) {
 }
 
 // remove deletes the objects of runs, and prints the result for each object.
-func remove(ctx context.Context, env Env, lister liveruns.Lister, cluster *kube.Cluster, runs []mesh.ActiveRun) (code int) {
+func remove(ctx context.Context, env Env, lister liveruns.Lister, cluster *kube.Cluster, runs []objects.ActiveRun) (code int) {
 	if len(runs) == 0 {
 		return exitHeld
 	}
 	reported := map[runner.Deletion]bool{}
-	named := map[mesh.Ref]bool{} // reported as not deleted
+	named := map[objects.Ref]bool{} // reported as not deleted
 	killSwitch := runner.KillSwitch{
 		Cluster: cluster,
 		Owner:   owner(env),
 		Settle:  runner.DefaultTiming().Settle,
-		List: func(ctx context.Context) ([]mesh.ActiveRun, error) {
+		List: func(ctx context.Context) ([]objects.ActiveRun, error) {
 			listing, err := lister.List(ctx)
 			return listing.Runs, err
 		},
@@ -181,7 +181,7 @@ func remove(ctx context.Context, env Env, lister liveruns.Lister, cluster *kube.
 	if len(left) == 0 {
 		return exitHeld
 	}
-	var objects []mesh.Ref
+	var objects []objects.Ref
 	for _, run := range left {
 		objects = append(objects, run.Objects...)
 	}
@@ -190,7 +190,7 @@ func remove(ctx context.Context, env Env, lister liveruns.Lister, cluster *kube.
 }
 
 // printLeft prints the commands that delete what is left.
-func printLeft(env Env, objects []mesh.Ref) {
+func printLeft(env Env, objects []objects.Ref) {
 	fmt.Fprintln(env.Stderr, "squall: objects are left; delete them with:")
 	for _, ref := range objects {
 		printLine(env.Stderr, "  %s", ref.Removal())

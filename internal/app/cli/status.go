@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/squall-chaos/squall/internal/app/liveruns"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports"
 )
 
@@ -77,7 +77,7 @@ func printLiveRuns(out io.Writer, listing liveruns.Listing) error {
 	for _, run := range listing.Runs {
 		faults := run.Faults
 		if len(faults) == 0 {
-			faults = []mesh.ActiveFault{{Created: run.Created}}
+			faults = []objects.ActiveFault{{Created: run.Created}}
 		}
 		for _, fault := range faults {
 			fmt.Fprintln(table, strings.Join([]string{
@@ -102,7 +102,7 @@ func until(moment, now time.Time) string {
 	}
 }
 
-func stateInWords(run mesh.ActiveRun, fault mesh.ActiveFault) string {
+func stateInWords(run objects.ActiveRun, fault objects.ActiveFault) string {
 	var marks []string
 	if len(run.Faults) == 0 {
 		marks = append(marks, "no fault")

@@ -15,7 +15,7 @@ import (
 
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/kube"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -67,18 +67,18 @@ type Contents interface {
 	// Namespaces returns the labels of all namespaces by their names.
 	Namespaces(ctx context.Context) (map[string]map[string]string, error)
 	// List returns Squall's objects in a namespace, or in all if it is empty.
-	List(ctx context.Context, namespace string) (mesh.Owned, error)
+	List(ctx context.Context, namespace string) (objects.Owned, error)
 }
 
 // Objects creates, watches and deletes objects.
 type Objects interface {
 	Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error)
 	// Armed waits until the Job controller has started a Job.
-	Armed(ctx context.Context, job mesh.Ref) error
+	Armed(ctx context.Context, job objects.Ref) error
 	// Watch calls changed with each state of an object, and with nil once it is
 	// deleted, when it returns.
-	Watch(ctx context.Context, object mesh.Ref, changed func(*unstructured.Unstructured))
-	Delete(ctx context.Context, object mesh.Ref, run string) error
+	Watch(ctx context.Context, object objects.Ref, changed func(*unstructured.Unstructured))
+	Delete(ctx context.Context, object objects.Ref, run string) error
 }
 
 // Prometheus answers queries.
@@ -316,8 +316,8 @@ func (d Doctor) liveFaults(ctx context.Context) []Check {
 		return []Check{failure(name, err.Error(), reachHint)}
 	}
 	var live, overdue []string
-	for _, run := range mesh.ActiveRuns(owned, server.Time) {
-		if run.Expired || slices.ContainsFunc(run.Faults, func(f mesh.ActiveFault) bool { return f.Orphaned }) {
+	for _, run := range objects.ActiveRuns(owned, server.Time) {
+		if run.Expired || slices.ContainsFunc(run.Faults, func(f objects.ActiveFault) bool { return f.Orphaned }) {
 			overdue = append(overdue, run.ID)
 		} else {
 			live = append(live, run.ID)

@@ -10,7 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // Limits of the proof.
@@ -63,10 +63,10 @@ func (d Doctor) prove(ctx context.Context, namespace, apiVersion string) (seen p
 	defer cancel()
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
-	run := mesh.Run{ID: "doctor-" + hex.EncodeToString(random[:]), Experiment: "doctor", Owner: d.Owner, Expires: time.Now().Add(proofTimeout)}
+	run := objects.Run{ID: "doctor-" + hex.EncodeToString(random[:]), Experiment: "doctor", Owner: d.Owner, Expires: time.Now().Add(proofTimeout)}
 
 	began := time.Now()
-	job, err := d.create(ctx, mesh.Heartbeat(namespace, run, proofDeadline, d.HeartbeatImage))
+	job, err := d.create(ctx, objects.Heartbeat(namespace, run, proofDeadline, d.HeartbeatImage))
 	defer d.remove(ctx, job, run.ID)
 	if err != nil {
 		return seen, err
@@ -77,7 +77,7 @@ func (d Doctor) prove(ctx context.Context, namespace, apiVersion string) (seen p
 		return seen, err
 	}
 	seen.started = time.Since(began)
-	owned, err := d.create(ctx, mesh.Own(mesh.Stamp(harmless(namespace, apiVersion, run.ID), run), job))
+	owned, err := d.create(ctx, objects.Own(objects.Stamp(harmless(namespace, apiVersion, run.ID), run), job))
 	defer d.remove(ctx, owned, run.ID)
 	if err != nil {
 		return seen, err
@@ -92,7 +92,7 @@ func harmless(namespace, apiVersion, run string) *unstructured.Unstructured {
 		"kind":       "VirtualService",
 		"metadata": map[string]any{
 			"namespace": namespace, "name": "squall-" + run,
-			"annotations": map[string]any{mesh.HostAnnotation: proofHost, mesh.CallersAnnotation: namespace},
+			"annotations": map[string]any{objects.HostAnnotation: proofHost, objects.CallersAnnotation: namespace},
 		},
 		"spec": map[string]any{
 			"hosts":    []any{proofHost},
@@ -104,24 +104,24 @@ func harmless(namespace, apiVersion, run string) *unstructured.Unstructured {
 
 // create creates an object and returns its reference, also if it fails: the answer
 // may be lost although the object exists.
-func (d Doctor) create(ctx context.Context, object *unstructured.Unstructured) (mesh.Ref, error) {
+func (d Doctor) create(ctx context.Context, object *unstructured.Unstructured) (objects.Ref, error) {
 	created, err := d.Objects.Create(ctx, object)
 	if err != nil {
-		return mesh.RefTo(object), fmt.Errorf("create %s: %w", mesh.RefTo(object), err)
+		return objects.RefTo(object), fmt.Errorf("create %s: %w", objects.RefTo(object), err)
 	}
-	return mesh.RefTo(created), nil
+	return objects.RefTo(created), nil
 }
 
 // remove deletes an object if it still exists. One that cannot be deleted expires,
 // or else the check of live faults finds it the next time.
-func (d Doctor) remove(ctx context.Context, ref mesh.Ref, run string) {
+func (d Doctor) remove(ctx context.Context, ref objects.Ref, run string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	_ = d.Objects.Delete(ctx, ref, run) // see above
 }
 
 // await watches both objects until they are gone, and records when.
-func (d Doctor) await(ctx context.Context, job, owned mesh.Ref, began time.Time, seen *proof) error {
+func (d Doctor) await(ctx context.Context, job, owned objects.Ref, began time.Time, seen *proof) error {
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		d.Objects.Watch(ctx, job, func(object *unstructured.Unstructured) {

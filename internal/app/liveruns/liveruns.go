@@ -15,7 +15,7 @@ import (
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/kube"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // Cluster is what a Lister reads.
@@ -23,7 +23,7 @@ type Cluster interface {
 	Name() string
 	Server(ctx context.Context) (kube.Server, error)
 	// List returns Squall's objects in a namespace, or in all if it is empty.
-	List(ctx context.Context, namespace string) (mesh.Owned, error)
+	List(ctx context.Context, namespace string) (objects.Owned, error)
 }
 
 // Lister lists the live runs of a cluster.
@@ -42,10 +42,10 @@ type Listing struct {
 	// Time is the API server's.
 	Time time.Time `json:"time"`
 	// Namespace is the only namespace that was listed. Empty means all.
-	Namespace string           `json:"namespace,omitempty"`
-	Runs      []mesh.ActiveRun `json:"runs"`
+	Namespace string              `json:"namespace,omitempty"`
+	Runs      []objects.ActiveRun `json:"runs"`
 	// Unread are the permissions that were missing to list more.
-	Unread []mesh.Unread `json:"unread,omitempty"`
+	Unread []objects.Unread `json:"unread,omitempty"`
 }
 
 // errNotPermitted is the error of a user who may not list faults anywhere.
@@ -63,19 +63,19 @@ func (l Lister) List(ctx context.Context) (Listing, error) {
 	if err == nil && namespace == "" && slices.ContainsFunc(owned.Unread, isFault) {
 		namespace = l.Fallback
 		owned, err = l.Cluster.List(ctx, namespace)
-		owned.Unread = append(owned.Unread, mesh.Unread{Kind: "VirtualService", Resource: "virtualservices.networking.istio.io"})
+		owned.Unread = append(owned.Unread, objects.Unread{Kind: "VirtualService", Resource: "virtualservices.networking.istio.io"})
 	}
 	if err != nil {
 		return Listing{}, unreadable(err)
 	}
-	if slices.ContainsFunc(owned.Unread, func(u mesh.Unread) bool { return isFault(u) && u.Namespace == namespace }) {
+	if slices.ContainsFunc(owned.Unread, func(u objects.Unread) bool { return isFault(u) && u.Namespace == namespace }) {
 		return Listing{}, hint.With(fmt.Errorf("live faults cannot be listed: %w: %s", errNotPermitted, permissions(owned.Unread)), "use -n NAMESPACE if you have the permissions in one namespace")
 	}
-	return Listing{Cluster: l.Cluster.Name(), Time: server.Time, Namespace: namespace, Runs: mesh.ActiveRuns(owned, server.Time), Unread: owned.Unread}, nil
+	return Listing{Cluster: l.Cluster.Name(), Time: server.Time, Namespace: namespace, Runs: objects.ActiveRuns(owned, server.Time), Unread: owned.Unread}, nil
 }
 
 // isFault reports whether faults could not be listed.
-func isFault(u mesh.Unread) bool { return u.Kind == "VirtualService" }
+func isFault(u objects.Unread) bool { return u.Kind == "VirtualService" }
 
 // The pauses between attempts to read a cluster.
 const (
@@ -116,7 +116,7 @@ func unreadable(err error) error {
 	return hint.With(fmt.Errorf("live faults cannot be listed: %w", err), "check --kubeconfig and --context")
 }
 
-func permissions(unread []mesh.Unread) string {
+func permissions(unread []objects.Unread) string {
 	texts := make([]string, len(unread))
 	for i, u := range unread {
 		texts[i] = u.String()

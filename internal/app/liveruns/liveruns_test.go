@@ -14,7 +14,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
-	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // scripted is a cluster that fails with errors, one after another, before it
@@ -22,7 +22,7 @@ import (
 type scripted struct {
 	failures []error
 	// unread are the permissions that are missing in each namespace.
-	unread map[string][]mesh.Unread
+	unread map[string][]objects.Unread
 	// listed are the namespaces that were listed.
 	listed []string
 }
@@ -38,14 +38,14 @@ func (s *scripted) Server(context.Context) (kube.Server, error) {
 	return kube.Server{}, err
 }
 
-func (s *scripted) List(_ context.Context, namespace string) (mesh.Owned, error) {
+func (s *scripted) List(_ context.Context, namespace string) (objects.Owned, error) {
 	s.listed = append(s.listed, namespace)
-	return mesh.Owned{Unread: s.unread[namespace]}, nil
+	return objects.Owned{Unread: s.unread[namespace]}, nil
 }
 
 var (
-	noFaults = mesh.Unread{Kind: "VirtualService", Resource: "virtualservices.networking.istio.io"}
-	noJobs   = mesh.Unread{Kind: "Job", Resource: "jobs.batch"}
+	noFaults = objects.Unread{Kind: "VirtualService", Resource: "virtualservices.networking.istio.io"}
+	noJobs   = objects.Unread{Kind: "Job", Resource: "jobs.batch"}
 )
 
 func TestListFallsBackToOneNamespace(t *testing.T) {
@@ -54,15 +54,15 @@ func TestListFallsBackToOneNamespace(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		lister liveruns.Lister
-		unread map[string][]mesh.Unread
+		unread map[string][]objects.Unread
 		listed []string
 		fails  bool
 	}{
 		{name: "all", lister: liveruns.Lister{Fallback: "shop"}, listed: []string{""}},
-		{name: "no Jobs", lister: liveruns.Lister{Fallback: "shop"}, unread: map[string][]mesh.Unread{"": {noJobs}}, listed: []string{""}},
+		{name: "no Jobs", lister: liveruns.Lister{Fallback: "shop"}, unread: map[string][]objects.Unread{"": {noJobs}}, listed: []string{""}},
 		{name: "one namespace", lister: liveruns.Lister{Namespace: "prod", Fallback: "shop"}, listed: []string{"prod"}},
-		{name: "fallback", lister: liveruns.Lister{Fallback: "shop"}, unread: map[string][]mesh.Unread{"": {noFaults}}, listed: []string{"", "shop"}},
-		{name: "nothing", lister: liveruns.Lister{Fallback: "shop"}, unread: map[string][]mesh.Unread{"": {noFaults}, "shop": {inShop}}, listed: []string{"", "shop"}, fails: true},
+		{name: "fallback", lister: liveruns.Lister{Fallback: "shop"}, unread: map[string][]objects.Unread{"": {noFaults}}, listed: []string{"", "shop"}},
+		{name: "nothing", lister: liveruns.Lister{Fallback: "shop"}, unread: map[string][]objects.Unread{"": {noFaults}, "shop": {inShop}}, listed: []string{"", "shop"}, fails: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cluster := &scripted{unread: test.unread}

@@ -10,6 +10,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/advice"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/effect"
 )
@@ -91,7 +92,7 @@ func labelled(object *unstructured.Unstructured) *unstructured.Unstructured {
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	labels[mesh.ManagedByLabel] = mesh.ManagedByValue
+	labels[objects.ManagedByLabel] = objects.ManagedByValue
 	object.SetLabels(labels)
 	return object
 }

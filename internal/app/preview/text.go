@@ -17,6 +17,7 @@ import (
 	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/advice"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports"
 )
 
@@ -93,7 +94,7 @@ func describe(p Preview) string {
 		describeDecision(&b, p, d)
 	}
 	for _, step := range p.Steps {
-		printLine(&b, "  after %s  %s changes", step.After, mesh.RefTo(step.Object))
+		printLine(&b, "  after %s  %s changes", step.After, objects.RefTo(step.Object))
 	}
 	if len(p.Warnings) > 0 {
 		b.WriteString("\n")
