@@ -19,18 +19,17 @@ import (
 )
 
 const (
-	// maxDepth bounds how deep a manifest may be nested; a real one stays
-	// below 30.
+	// maxDepth limits the nesting of a manifest. Real manifests stay below 30.
 	maxDepth = 200
-	// maxAliased bounds how many bytes aliases may stand for in one file, so
+	// maxAliased limits the expansion of YAML aliases in one file, in bytes, so
 	// that a small file does not become a large mesh.
 	maxAliased = 16 << 20
-	// nodeBytes is about what a value takes beside its text.
+	// nodeBytes is the approximate size of a value without its text.
 	nodeBytes = 64
 )
 
-// yaml reads the documents of a file. After one that is not YAML nobody knows
-// where the next one begins.
+// yaml reads the documents of a file. It stops after a document that is not
+// YAML, because the start of the next one is unknown.
 func (r *reader) yaml(name string, content []byte) {
 	if r.printedList(name, content) {
 		return
@@ -45,8 +44,8 @@ func (r *reader) yaml(name string, content []byte) {
 		}
 		if err != nil {
 			line, message := yamlerr.Split(err)
-			// The library names the line on which the part began that it could
-			// not finish.
+			// The error of the library has the line on which the unfinished part
+			// began.
 			r.add(name, line, min(line, 1), "", "is not YAML, here or in the lines below: %s", message)
 			return
 		}
@@ -56,9 +55,9 @@ func (r *reader) yaml(name string, content []byte) {
 	}
 }
 
-// printedList reads a list as kubectl prints it, item by item: the tree of a
-// whole list takes several times the memory of its objects. It reports whether
-// the file is such a list without any problem; otherwise nothing has happened.
+// printedList reads a list in the format of kubectl item by item, because the
+// tree of a whole list takes several times the memory of its objects. It returns
+// false, and has no effect, if the file is not such a list or has a problem.
 func (r *reader) printedList(name string, content []byte) bool {
 	items, ok := splitList(content)
 	if !ok {
@@ -74,8 +73,8 @@ func (r *reader) printedList(name string, content []byte) bool {
 	return true
 }
 
-// convertItems converts the items of a list, on all processors; ok is false
-// when one of them is not an item by itself.
+// convertItems converts the items of a list on all processors. ok is false if one
+// of them cannot be read without the rest of the list.
 func convertItems(name string, items []item) (objects []*object, ok bool) {
 	objects = make([]*object, len(items))
 	var group errgroup.Group
@@ -96,8 +95,9 @@ func convertItems(name string, items []item) (objects []*object, ok bool) {
 	return objects, group.Wait() == nil
 }
 
-// errNoItem says that a part of a list cannot be read without the rest.
-var errNoItem = errors.New("not an item by itself")
+// errNoItem is the error for an item that cannot be read without the rest of
+// the list.
+var errNoItem = errors.New("not a separate item")
 
 // item converts an item of a list.
 func (c *converter) item(i item) (o *object, ok bool) {
@@ -114,21 +114,21 @@ func (c *converter) item(i item) (o *object, ok bool) {
 	return o, ok
 }
 
-// listHead and listTail are what kubectl prints before and after the items of
-// a list.
+// listHead and listTail are the texts that kubectl prints before and after the
+// items of a list.
 const (
 	listHead = "apiVersion: v1\nitems:\n"
 	listTail = "kind: List\n"
 )
 
-// item is the text of one item of a list, and the line on which it begins.
+// item is the text of one item of a list, and its first line.
 type item struct {
 	text []byte
 	line int
 }
 
-// splitList splits a list as kubectl prints it before each line that begins
-// with a dash. No part of an item does, unless it is not YAML by itself.
+// splitList splits a list in the format of kubectl before each line that begins
+// with a dash. No other line of an item does, unless the item is not valid YAML.
 func splitList(content []byte) (items []item, ok bool) {
 	rest, ok := bytes.CutPrefix(content, []byte(listHead))
 	if !ok {
@@ -154,23 +154,22 @@ func splitList(content []byte) (items []item, ok bool) {
 	return items, bytes.HasPrefix(rest, []byte(listTail)) && !bytes.Contains(rest, []byte("\n---"))
 }
 
-// converter makes JSON values of YAML nodes: maps, lists, strings, bools,
-// int64 and float64, as unstructured objects hold them.
+// converter converts YAML nodes to the JSON values of unstructured objects: maps,
+// lists, strings, bools, int64 and float64.
 type converter struct {
 	*reader
 	file string
-	// aliased is what aliases may still stand for.
+	// aliased is the number of bytes that aliases may still expand to.
 	aliased int
 }
 
-// manifest takes over one object, or the items of a list, each at its own
-// place.
+// manifest reads one object, or the items of a list, each with its position.
 func (c *converter) manifest(n *yaml.Node, depth int) {
 	kind, items := field(n, "kind"), field(n, "items")
 	if kind != nil && items != nil && items.Kind == yaml.SequenceNode && strings.HasSuffix(kind.Value, listSuffix) && depth < maxDepth {
 		for i, item := range items.Content {
 			c.manifest(item, depth+1)
-			items.Content[i] = nil // a large list is not held twice
+			items.Content[i] = nil // release the memory of a large list early
 		}
 		return
 	}
@@ -179,14 +178,14 @@ func (c *converter) manifest(n *yaml.Node, depth int) {
 	}
 }
 
-// object converts a node that should be a mapping.
+// object converts a node that must be a mapping.
 func (c *converter) object(n *yaml.Node) (o *object, ok bool) {
 	value, ok := c.value(n, 0, false)
 	content, _ := value.(map[string]any)
 	return &object{Unstructured: &unstructured.Unstructured{Object: content}, file: c.file, line: n.Line, column: n.Column}, ok
 }
 
-// field gives the value of a mapping's key.
+// field returns the value of a key in a mapping, or nil.
 func field(n *yaml.Node, key string) *yaml.Node {
 	if n.Kind != yaml.MappingNode {
 		return nil
@@ -204,7 +203,7 @@ func (c *converter) problem(n *yaml.Node, format string, args ...any) (any, bool
 	return nil, false
 }
 
-// value converts a node; ok is false when a problem was reported.
+// value converts a node. ok is false if a problem was reported.
 func (c *converter) value(n *yaml.Node, depth int, aliased bool) (value any, ok bool) {
 	if aliased {
 		c.aliased -= nodeBytes + len(n.Value)
@@ -213,7 +212,7 @@ func (c *converter) value(n *yaml.Node, depth int, aliased bool) (value any, ok 
 	case depth > maxDepth:
 		return c.problem(n, "is nested more than %d deep", maxDepth)
 	case c.aliased < 0:
-		return c.problem(n, "aliases stand for too much in this file")
+		return c.problem(n, "YAML aliases expand beyond the limit")
 	}
 	switch n.Kind {
 	case yaml.AliasNode:
@@ -251,14 +250,15 @@ func (c *converter) mapping(n *yaml.Node, depth int, aliased bool) (value any, o
 			continue
 		}
 		if key.Kind != yaml.ScalarNode {
-			return c.problem(key, "a key is neither a word nor a number")
+			return c.problem(key, "a key must be a string or a number")
 		}
 		if _, twice := m[key.Value]; twice {
-			return c.problem(key, "%s is given twice", strconv.Quote(key.Value))
+			return c.problem(key, "duplicate key %s", strconv.Quote(key.Value))
 		}
 		m[key.Value] = value
 	}
-	// What is written outranks what is merged, and an earlier source a later.
+	// Written keys take precedence over merged ones, and earlier sources over
+	// later ones.
 	for _, source := range merged {
 		for key, value := range source {
 			if _, has := m[key]; !has {
@@ -269,7 +269,7 @@ func (c *converter) mapping(n *yaml.Node, depth int, aliased bool) (value any, o
 	return m, true
 }
 
-// mergeSources lists the mappings that a merge key names.
+// mergeSources returns the mappings of a merge key.
 func mergeSources(value any) (sources []map[string]any, ok bool) {
 	list, isList := value.([]any)
 	if !isList {
@@ -292,18 +292,18 @@ func (c *converter) scalar(n *yaml.Node) (value any, ok bool) {
 	case "!!bool", "!!int", "!!float":
 		var v any
 		if err := n.Decode(&v); err != nil {
-			return c.problem(n, "%s is no %s", strconv.Quote(n.Value), strings.TrimPrefix(n.ShortTag(), "!!"))
+			return c.problem(n, "%s is not a valid %s", strconv.Quote(n.Value), strings.TrimPrefix(n.ShortTag(), "!!"))
 		}
 		if value, ok := number(v); ok {
 			return value, true
 		}
-		return c.problem(n, "%s is no number that JSON knows", strconv.Quote(n.Value))
+		return c.problem(n, "%s is not a number in JSON", strconv.Quote(n.Value))
 	default:
-		return n.Value, true // timestamps too: JSON has none
+		return n.Value, true // timestamps too: JSON has no type for them
 	}
 }
 
-// number gives a number as JSON has it, and a bool as it is.
+// number returns a number in its JSON type, and a bool unchanged.
 func number(v any) (value any, ok bool) {
 	switch x := v.(type) {
 	case int:
@@ -317,7 +317,7 @@ func number(v any) (value any, ok bool) {
 	}
 }
 
-// json reads the documents of a file, one after another.
+// json reads the JSON documents of a file.
 func (r *reader) json(name string, content []byte) {
 	documents := json.NewDecoder(bytes.NewReader(content))
 	for {
@@ -345,7 +345,7 @@ func (r *reader) json(name string, content []byte) {
 	}
 }
 
-// position gives the line and column of an offset, both counted from 1.
+// position returns the line and column of an offset, both counted from 1.
 func position(content []byte, offset int64) (line, column int) {
 	before := content[:max(0, min(offset, int64(len(content))))]
 	return 1 + bytes.Count(before, []byte("\n")), len(before) - bytes.LastIndexByte(before, '\n')

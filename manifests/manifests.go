@@ -1,5 +1,5 @@
-// Package manifests reads the mesh configuration from manifest files, as
-// kubectl takes and prints them. It is to a directory what kube is to
+// Package manifests reads the mesh configuration from manifest files, in the
+// format of kubectl. It is the counterpart of package kube, which reads it from
 // an API server.
 package manifests
 
@@ -23,30 +23,28 @@ import (
 	"github.com/squall-chaos/squall/istio/config"
 )
 
-// maxBytes bounds what is read, all files together: ten times the manifests
-// of a mesh with 10,000 VirtualServices.
+// maxBytes limits the size of all files together: ten times the manifests of a
+// mesh with 10,000 VirtualServices.
 const maxBytes = 128 << 20
 
-// maxProblems bounds how many problems are listed.
+// maxProblems limits the number of reported problems.
 const maxProblems = 100
 
-// defaultNamespace is where the API server puts an object that names no
-// namespace.
+// defaultNamespace is the namespace of objects without one, as in the API server.
 const defaultNamespace = "default"
 
-// nameLabel is the label that the API server gives to every namespace.
+// nameLabel is the label that the API server adds to every namespace.
 const nameLabel = "kubernetes.io/metadata.name"
 
-// gatewayGroup is the Gateway API.
+// gatewayGroup is the API group of the Gateway API.
 const gatewayGroup = "gateway.networking.k8s.io"
 
-// Read gives the mesh that the .yaml, .yml and .json files below a directory
-// describe. Objects that do not matter to a plan are ignored, but their
-// namespaces exist. Files and directories whose name begins with a dot are left
-// out; a file may stand in place of the directory.
+// Read returns the mesh that the .yaml, .yml and .json files below a directory
+// describe; root may also be a single file. Objects of other kinds are ignored,
+// but their namespaces exist. Files and directories whose names begin with a dot
+// are skipped.
 //
-// When anything is wrong the error is of type problem.List and lists
-// everything that is.
+// If there are problems, the error is a problem.List with all of them.
 func Read(root string) (config.Snapshot, error) {
 	r := &reader{snapshot: config.Defaults(), seen: map[identity]*object{}, left: maxBytes}
 	files, err := find(root)
@@ -66,7 +64,7 @@ func Read(root string) (config.Snapshot, error) {
 	return r.snapshot, nil
 }
 
-// find lists the manifest files below root in lexical order.
+// find returns the manifest files below root in lexical order.
 func find(root string) (files []string, err error) {
 	err = filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
 		hidden := name != root && strings.HasPrefix(entry.Name(), ".")
@@ -78,7 +76,7 @@ func find(root string) (files []string, err error) {
 		case hidden || entry.IsDir():
 			return nil
 		}
-		// A mounted ConfigMap is made of links.
+		// The files of a mounted ConfigMap are links.
 		info, err := os.Stat(name)
 		if err == nil && info.Mode().IsRegular() && (name == root || isManifest(name)) {
 			files = append(files, name)
@@ -92,13 +90,13 @@ func isManifest(name string) bool {
 	return slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name))
 }
 
-// identity is what no two objects of a cluster have in common.
+// identity is unique among the objects of a cluster.
 type identity struct {
 	kind            schema.GroupKind
 	namespace, name string
 }
 
-// object is one manifest and its place.
+// object is one manifest and its position.
 type object struct {
 	*unstructured.Unstructured
 	file         string
@@ -110,13 +108,13 @@ type reader struct {
 	snapshot config.Snapshot
 	problems problem.List
 	seen     map[identity]*object
-	// left is how many bytes may still be read.
+	// left is the number of bytes that may still be read.
 	left int64
-	// versions are those of Istio's API that the manifests are written in.
+	// versions are the versions of Istio's API in the manifests.
 	versions []string
 }
 
-// add reports a problem; line 0 means the file as a whole.
+// add reports a problem. If line is 0, it is about the whole file.
 func (r *reader) add(file string, line, column int, remedy, format string, args ...any) {
 	if len(r.problems) < maxProblems {
 		r.problems = append(r.problems, problem.Problem{File: file, Line: line, Column: column, Message: fmt.Sprintf(format, args...), Remedy: remedy})
@@ -139,7 +137,7 @@ func (r *reader) file(name string) {
 	decode(name, content)
 }
 
-// content reads a file; it is nil when that was reported as a problem.
+// content returns a file, or nil if it has reported a problem.
 func (r *reader) content(name string) ([]byte, error) {
 	if r.left < 0 {
 		return nil, nil
@@ -151,13 +149,13 @@ func (r *reader) content(name string) ([]byte, error) {
 	defer file.Close() //nolint:errcheck // opened for reading
 	content, err := io.ReadAll(io.LimitReader(file, r.left+1))
 	if r.left -= int64(len(content)); err == nil && r.left < 0 {
-		r.add(name, 0, 0, "keep only what kubectl prints of the kinds that matter", "makes the manifests larger than %d MiB", maxBytes>>20)
+		r.add(name, 0, 0, "keep only the kinds that Squall reads", "makes the manifests larger than %d MiB", maxBytes>>20)
 		return nil, nil
 	}
 	return content, err
 }
 
-// manifest takes over one object, or the items of a list.
+// manifest reads one object, or the items of a list.
 func (r *reader) manifest(o *object) {
 	if items, isList := o.Object["items"].([]any); isList && strings.HasSuffix(o.GetKind(), listSuffix) {
 		for _, item := range items {
@@ -167,7 +165,7 @@ func (r *reader) manifest(o *object) {
 		return
 	}
 	if o.GetKind() == "" || o.GetAPIVersion() == "" {
-		r.add(o.file, o.line, o.column, "an object has apiVersion, kind and metadata", "is no manifest of a Kubernetes object")
+		r.add(o.file, o.line, o.column, "an object needs apiVersion, kind and metadata", "is not a manifest of a Kubernetes object")
 		return
 	}
 	if namespace := o.GetNamespace(); namespace != "" {
@@ -181,21 +179,21 @@ func (r *reader) manifest(o *object) {
 	}
 }
 
-// listSuffix ends the kinds of lists: List, as kubectl prints, and those of
-// the API, such as VirtualServiceList.
+// listSuffix is the suffix of list kinds: List, as printed by kubectl, and kinds of
+// the API such as VirtualServiceList.
 const listSuffix = "List"
 
-// checkName refuses what the API server refuses; nothing else may appear in
-// what is printed.
+// checkName reports names that the API server refuses. It returns false for them,
+// so that they are not printed elsewhere.
 func (r *reader) checkName(o *object, field, name string) bool {
 	for _, problem := range validation.IsDNS1123Subdomain(name) {
-		r.add(o.file, o.line, o.column, "", "%s %q of a %s is no name: %s", field, name, o.GetKind(), problem)
+		r.add(o.file, o.line, o.column, "", "%s %q of a %s is not a valid name: %s", field, name, o.GetKind(), problem)
 		return false
 	}
 	return true
 }
 
-// take takes an object over, once.
+// take adds an object to the snapshot, once.
 func (r *reader) take(o *object, take func(*object)) {
 	kind := o.GroupVersionKind().GroupKind()
 	if kind.Kind != "Namespace" && o.GetNamespace() == "" {
@@ -205,7 +203,7 @@ func (r *reader) take(o *object, take func(*object)) {
 	id := identity{kind: kind, namespace: o.GetNamespace(), name: o.GetName()}
 	if first, twice := r.seen[id]; twice {
 		if !reflect.DeepEqual(first.Object, o.Object) {
-			r.add(o.file, o.line, o.column, "a cluster holds one; remove the other manifest", "%s %s differs from the one of the same name at %s:%d", kind.Kind, strings.TrimPrefix(id.namespace+"/"+id.name, "/"), first.file, first.line)
+			r.add(o.file, o.line, o.column, "remove one of the manifests", "%s %s differs from the one of the same name at %s:%d", kind.Kind, strings.TrimPrefix(id.namespace+"/"+id.name, "/"), first.file, first.line)
 		}
 		return
 	}
@@ -213,8 +211,8 @@ func (r *reader) take(o *object, take func(*object)) {
 	take(o)
 }
 
-// takerOf gives what an object of a kind does to the snapshot, or nil when it
-// does not matter.
+// takerOf returns the function that adds objects of a kind to the snapshot, or nil
+// for other kinds.
 func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
 	s := &r.snapshot
 	if kind.Group == config.IstioGroup {
@@ -246,18 +244,18 @@ func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
 	}
 }
 
-// service takes over a Kubernetes Service.
+// service adds a Kubernetes Service.
 func (r *reader) service(o *object) {
 	var manifest config.ServiceManifest
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &manifest); err != nil {
-		r.add(o.file, o.line, o.column, "", "is no Service: %v", err)
+		r.add(o.file, o.line, o.column, "", "is not a Service: %v", err)
 		return
 	}
 	r.snapshot.Services = append(r.snapshot.Services, manifest.Service())
 }
 
-// namespace makes a namespace exist. One without any label is known by name
-// only, because the API server labels each.
+// namespace adds a namespace. A namespace that is only referred to by name has no
+// labels except the one that the API server adds.
 func (r *reader) namespace(name string, labels map[string]string) {
 	if r.snapshot.Namespaces[name] == nil {
 		r.snapshot.Namespaces[name] = map[string]string{}
@@ -274,8 +272,8 @@ func (r *reader) configMap(o *object) {
 	}
 }
 
-// finish chooses the version that new objects are written in: the newest that
-// the manifests show, because kubectl prints the newest that a cluster serves.
+// finish sets the version of new objects to the newest one in the manifests,
+// because kubectl prints the newest version that a cluster serves.
 func (r *reader) finish() {
 	version := config.IstioVersions[0]
 	for _, known := range config.IstioVersions {

@@ -14,7 +14,7 @@ import (
 	"github.com/squall-chaos/squall/manifests"
 )
 
-// write makes a directory of files, given as name and content in turn.
+// write creates a directory of files from alternating names and contents.
 func write(t *testing.T, files ...string) (directory string) {
 	t.Helper()
 	directory = t.TempDir()
@@ -139,7 +139,7 @@ func TestReadEveryKind(t *testing.T) {
 
 const vs = `{"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": %q, "namespace": "prod"}, "spec": {"hosts": ["a"]}}`
 
-func TestListsFilesAndFolders(t *testing.T) {
+func TestListsFilesAndDirectories(t *testing.T) {
 	item := func(name string) string { return fmt.Sprintf(vs, name) }
 	s := read(t,
 		"a.json", `{"apiVersion": "v1", "kind": "List", "items": [`+item("one")+`, {"kind": "VirtualServiceList", "items": [`+item("two")+`]}]}`,
@@ -154,8 +154,8 @@ func TestListsFilesAndFolders(t *testing.T) {
 	}
 }
 
-// kubectl's own form of a list is read item by item; one that is not quite so
-// is read as any other YAML.
+// A list in the format of kubectl is read item by item; a similar list is read as
+// ordinary YAML.
 func TestPrintedLists(t *testing.T) {
 	printed := func(name string) string {
 		return "- apiVersion: networking.istio.io/v1\n  kind: VirtualService\n  metadata:\n    annotations:\n      note: |\n        - one\n\n        - two\n    name: " + name + "\n    namespace: prod\n"
@@ -189,7 +189,7 @@ func TestAFileInPlaceOfADirectory(t *testing.T) {
 	}
 }
 
-// As a ConfigMap is mounted.
+// The links of a mounted ConfigMap are followed.
 func TestLinks(t *testing.T) {
 	directory := write(t, "..2026/a.yaml", fmt.Sprintf(vs, "one"))
 	for link, to := range map[string]string{"..data": "..2026", "a.yaml": "..data/a.yaml"} {
@@ -234,21 +234,21 @@ func TestProblems(t *testing.T) {
 		{"syntax.json", "{\n  \"a\": b\n}", "syntax.json:2:8: is not JSON: invalid character 'b'"},
 		{"cut.json", "{\n  \"a\":", "cut.json:2:7: is not JSON: unexpected EOF"},
 		{"array.json", "[]", "array.json:1:1: is not JSON: "},
-		{"none.yaml", "a: b\n", "none.yaml:1:1: is no manifest of a Kubernetes object (an object has apiVersion, kind and metadata)"},
-		{"word.yaml", "---\n\nhello\n", "word.yaml:3:1: is no manifest"},
-		{"list.yaml", "apiVersion: v1\nkind: List\nitems:\n- 7\n", "list.yaml:4:3: is no manifest"},
-		{"noname.yaml", "apiVersion: v1\nkind: Service\nmetadata: {}\n", `noname.yaml:1:1: metadata.name "" of a Service is no name: `},
-		{"escape.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: \"\\e[31m\"}\n", `metadata.name "\x1b[31m" of a Service is no name: `},
-		{"namespace.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: A_B}\n", `metadata.namespace "A_B" of a Deployment is no name: `},
-		{"duplicate.yaml", "apiVersion: v1\nkind: Service\nkind: Service\n", `duplicate.yaml:3:1: "kind" is given twice`},
-		{"nan.yaml", "apiVersion: v1\nkind: Service\nmetadata: {x: .nan}\n", `nan.yaml:3:15: ".nan" is no number that JSON knows`},
-		{"key.yaml", "[a]: b\n", "key.yaml:1:1: a key is neither a word nor a number"},
+		{"none.yaml", "a: b\n", "none.yaml:1:1: is not a manifest of a Kubernetes object (an object needs apiVersion, kind and metadata)"},
+		{"word.yaml", "---\n\nhello\n", "word.yaml:3:1: is not a manifest"},
+		{"list.yaml", "apiVersion: v1\nkind: List\nitems:\n- 7\n", "list.yaml:4:3: is not a manifest"},
+		{"noname.yaml", "apiVersion: v1\nkind: Service\nmetadata: {}\n", `noname.yaml:1:1: metadata.name "" of a Service is not a valid name: `},
+		{"escape.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: \"\\e[31m\"}\n", `metadata.name "\x1b[31m" of a Service is not a valid name: `},
+		{"namespace.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: A_B}\n", `metadata.namespace "A_B" of a Deployment is not a valid name: `},
+		{"duplicate.yaml", "apiVersion: v1\nkind: Service\nkind: Service\n", `duplicate.yaml:3:1: duplicate key "kind"`},
+		{"nan.yaml", "apiVersion: v1\nkind: Service\nmetadata: {x: .nan}\n", `nan.yaml:3:15: ".nan" is not a number in JSON`},
+		{"key.yaml", "[a]: b\n", "key.yaml:1:1: a key must be a string or a number"},
 		{"merge.yaml", "<<: 7\n", "merge.yaml:1:1: << merges mappings only"},
 		{"config.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: words}\n", "config.yaml:1:1: ConfigMap istio-system/istio does not hold a MeshConfig: "},
 		{"twice.yaml", strings.Join([]string{fmt.Sprintf(vs, "a"), fmt.Sprintf(vs, "a"), strings.Replace(fmt.Sprintf(vs, "a"), `["a"]`, `["b"]`, 1)}, "\n---\n"), "twice.yaml:5:1: VirtualService prod/a differs from the one of the same name at "},
 		{"deep.yaml", strings.Repeat("[", 1000) + strings.Repeat("]", 1000), "is nested more than 200 deep"},
 		{"loop.yaml", "a: &a [*a]\n", "is nested more than 200 deep"},
-		{"bomb.yaml", bomb(), "aliases stand for too much in this file"},
+		{"bomb.yaml", bomb(), "YAML aliases expand beyond the limit"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := manifests.Read(write(t, test.name, test.content))
@@ -259,8 +259,8 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// bomb is a file in which each of ten lists stands for the one before ten
-// times.
+// bomb is a file of nested aliases: each of ten lists refers ten times to the one
+// before.
 func bomb() string {
 	lines := []string{"l0: &l0 [" + strings.Repeat("lol,", 10) + "lol]"}
 	for i := range 9 {
@@ -297,7 +297,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// BenchmarkRead reads what kubectl prints of a large mesh.
+// BenchmarkRead reads the output of kubectl for a large mesh.
 func BenchmarkRead(b *testing.B) {
 	var list strings.Builder
 	list.WriteString("apiVersion: v1\nitems:\n")

@@ -11,30 +11,30 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 )
 
-// Alerts is what a server's alerting rules say about the alerts that have some
-// labels.
+// Alerts is the state of a server's alerting rules that can fire alerts with
+// some labels.
 type Alerts struct {
-	// Rules is how many rules could give such an alert.
+	// Rules is the number of such rules.
 	Rules int
-	// Firing are the names of the alerts that are firing.
+	// Firing has the names of the firing alerts.
 	Firing []string
-	// Broken are rules that cannot be evaluated, each with its error.
+	// Broken has the rules that cannot be evaluated, each with its error.
 	Broken []string
 }
 
-// ErrNoRules says that a server does not tell its rules.
-var ErrNoRules = errors.New("the server does not tell its alerting rules")
+// ErrNoRules is the error for a server that does not serve its rules.
+var ErrNoRules = errors.New("the server does not serve its alerting rules")
 
-// An AlertSource knows alerting rules. The error is ErrNoRules when it cannot
-// tell them.
+// An AlertSource reads alerting rules. The error is ErrNoRules if the server does
+// not serve them.
 type AlertSource interface {
 	Alerts(ctx context.Context, labels map[string]string) (Alerts, error)
 }
 
-// judgeAlerts judges a condition on alerts by the series ALERTS and by the rules:
-// rules that are evaluated elsewhere have only the one, and a server without
-// remote storage may show the other earlier. That nothing fires says something
-// only if there is a rule that could fire, and that can be evaluated.
+// judgeAlerts judges a condition on alerts by the series ALERTS and by the rules.
+// Rules that are evaluated elsewhere have only the series; a server without
+// remote storage may update the rules earlier. The absence of alerts is a result
+// only if a rule could fire and can be evaluated.
 func judgeAlerts(probe experiments.Probe, samples []Sample, err error, rules Alerts, rulesErr error) Measurement {
 	switch {
 	case err != nil || errors.Is(rulesErr, ErrNoRules):
@@ -55,7 +55,7 @@ func judgeAlerts(probe experiments.Probe, samples []Sample, err error, rules Ale
 		return judge(probe, nil, errors.New("a rule cannot be evaluated: "+strings.Join(rules.Broken, "; ")))
 	case quiet && rules.Rules == 0:
 		m = judge(probe, nil, nil)
-		m.Reason = "no alerting rule gives alerts with " + labelsInWords(probe.Alerts)
+		m.Reason = "no alerting rule fires alerts with " + labelsInWords(probe.Alerts)
 	}
 	return m
 }

@@ -25,7 +25,7 @@ func (r rules) Alerts(_ context.Context, labels map[string]string) (steadystate.
 	return r.alerts, r.err
 }
 
-// That no alert fires says something only if one could.
+// The absence of alerts is a result only if a rule could fire.
 func TestStopConditionsOnAlerts(t *testing.T) {
 	quiet, firing := value(0), value(2)
 	boom := errors.New("boom")
@@ -41,7 +41,7 @@ func TestStopConditionsOnAlerts(t *testing.T) {
 		{name: "firing in ALERTS alone", series: firing, rules: rules{}, want: steadystate.Deviated, reason: "2 is above 0"},
 		{name: "firing by the rules alone", series: quiet, rules: rules{alerts: steadystate.Alerts{Rules: 2, Firing: []string{"Down"}}}, want: steadystate.Deviated, reason: "1 firing: Down"},
 		{name: "firing in both", series: firing, rules: rules{alerts: steadystate.Alerts{Rules: 2, Firing: []string{"Down", "Slow"}}}, want: steadystate.Deviated, reason: "2 firing: Down, Slow"},
-		{name: "no rule could fire", series: quiet, rules: rules{}, want: steadystate.Inconclusive, reason: `no alerting rule gives alerts with severity="critical"`},
+		{name: "no rule could fire", series: quiet, rules: rules{}, want: steadystate.Inconclusive, reason: `no alerting rule fires alerts with severity="critical"`},
 		{name: "no rule could fire, and that is fine", series: quiet, rules: rules{}, noData: experiments.NoDataPass},
 		{name: "no rule could fire, and that is a failure", series: quiet, rules: rules{}, noData: experiments.NoDataFail, want: steadystate.Deviated, reason: "no alerting rule"},
 		{name: "a rule is broken", series: quiet, rules: rules{alerts: steadystate.Alerts{Rules: 1, Broken: []string{"Down: many-to-many"}}}, want: steadystate.Inconclusive, reason: "a rule cannot be evaluated: Down: many-to-many"},
@@ -67,10 +67,10 @@ func TestStopConditionsOnAlerts(t *testing.T) {
 	}
 }
 
-// A cache that answers as before says nothing about the time since.
+// A repeated answer of a cache has no information about the time since.
 func TestAnAnswerFromACacheIsStale(t *testing.T) {
 	for name, test := range map[string]struct {
-		ages []time.Duration // of the answers, each a second after the last
+		ages []time.Duration // the age of each answer, taken a second after the last
 		want steadystate.Verdict
 	}{
 		"evaluated anew":                 {[]time.Duration{0, 0, 0}, steadystate.Held},
@@ -100,7 +100,7 @@ type querier func() []steadystate.Sample
 
 func (q querier) Query(context.Context, string) ([]steadystate.Sample, error) { return q(), nil }
 
-// Nor does one that answers after the rollback as before it.
+// A cached answer from before the rollback does not count after it.
 func TestACacheDoesNotTellOfTheRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		evaluated := time.Now()

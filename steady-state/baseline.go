@@ -8,9 +8,9 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 )
 
-// Anchor gives the probes with their relative tolerances replaced by absolute
-// ones, which follow from the median of the baseline. It fails when a probe
-// that needs a baseline has none.
+// Anchor returns the probes with relative tolerances replaced by absolute ones,
+// which follow from the median of the baseline. It returns an error if a probe
+// with a relative tolerance has no value in the baseline.
 func Anchor(probes []experiments.Probe, baseline []Measurement) ([]experiments.Probe, error) {
 	anchored := slices.Clone(probes)
 	for i := range anchored {
@@ -20,7 +20,7 @@ func Anchor(probes []experiments.Probe, baseline []Measurement) ([]experiments.P
 		}
 		median, ok := medianOf(p.Name, baseline)
 		if !ok {
-			return nil, fmt.Errorf("%s: the baseline has no value, so maxDrop and maxRise mean nothing", p.Name)
+			return nil, fmt.Errorf("%s: the baseline has no value, so maxDrop and maxRise cannot be checked", p.Name)
 		}
 		if p.MaxDrop != nil {
 			low := median - math.Abs(median)*float64(*p.MaxDrop)
@@ -40,8 +40,8 @@ func Anchor(probes []experiments.Probe, baseline []Measurement) ([]experiments.P
 	return anchored, nil
 }
 
-// medianOf gives the median of a probe's values; of an even number of values,
-// the mean of the two in the middle.
+// medianOf returns the median of a probe's values. For an even number of values it
+// is the mean of the two in the middle. The result is false if there are none.
 func medianOf(probe string, measurements []Measurement) (float64, bool) {
 	var values []float64
 	for _, m := range measurements {

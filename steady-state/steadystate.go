@@ -1,8 +1,8 @@
 // Package steadystate measures the probes of a hypothesis and judges them.
 //
-// No data is not good news: a measurement that gives no single finite number
-// has no verdict, and makes a hypothesis inconclusive, unless its probe says
-// otherwise.
+// Missing data never counts as healthy: a measurement without a single finite
+// number has no verdict and makes a hypothesis inconclusive, unless its probe
+// sets another outcome.
 package steadystate
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 )
 
-// Verdict is what measurements say about a hypothesis. Verdicts are ordered,
-// so that max joins them: Held < Inconclusive < Deviated.
+// Verdict is the result of measurements for a hypothesis. Verdicts are ordered,
+// Held < Inconclusive < Deviated, and joined with max.
 type Verdict int
 
 // The verdicts.
@@ -35,10 +35,10 @@ var (
 
 func (v Verdict) String() string { return [...]string{"held", "inconclusive", "deviated"}[v] }
 
-// MarshalText gives the verdict's name.
+// MarshalText returns the verdict's name.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
-// UnmarshalText reads a verdict's name.
+// UnmarshalText parses a verdict's name.
 func (v *Verdict) UnmarshalText(text []byte) error {
 	for _, known := range []Verdict{Held, Inconclusive, Deviated} {
 		if known.String() == string(text) {
@@ -46,21 +46,21 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no verdict is named %q", text)
+	return fmt.Errorf("%q is not a verdict", text)
 }
 
-// Sample is one series of a query's result at one moment.
+// Sample is one series of a query's result at one time.
 type Sample struct {
 	Labels map[string]string
 	Value  float64
-	// Time is the moment that the server evaluated the query for; zero when it
-	// is not known.
+	// Time is the time for which the server evaluated the query; zero if it is
+	// unknown.
 	Time time.Time
 }
 
-// A Querier evaluates PromQL at the server's present time. A scalar is one
+// A Querier evaluates PromQL at the server's current time. A scalar is one
 // sample without labels. It returns an error for results that are neither
-// scalar nor instant vector, and retries within ctx what may pass.
+// scalar nor instant vector, and retries temporary errors within ctx.
 type Querier interface {
 	Query(ctx context.Context, promql string) ([]Sample, error)
 }
@@ -70,36 +70,36 @@ type Measurement struct {
 	Probe string            `json:"probe"`
 	Phase experiments.Phase `json:"phase"`
 	Time  time.Time         `json:"time"`
-	// Seconds is how long the query took.
+	// Seconds is the duration of the query.
 	Seconds float64 `json:"seconds"`
-	// Value is absent when the query gave no single finite number.
+	// Value is nil if the query returned no single finite number.
 	Value *float64 `json:"value,omitempty"`
-	// Verdict is Held inside the tolerance, Deviated outside it, and what the
-	// probe's noData says when there is no value.
+	// Verdict is Held inside the tolerance and Deviated outside it. Without a
+	// value it follows from the probe's noData.
 	Verdict Verdict `json:"verdict"`
-	// Reason says what is wrong, and is empty when nothing is.
+	// Reason is why the measurement is not Held; empty if it is.
 	Reason string `json:"reason,omitempty"`
-	// Settling tells that the measurement was taken too early in its phase to
-	// be judged.
+	// Settling reports whether the measurement was too early in its phase to be
+	// judged.
 	Settling bool `json:"settling,omitempty"`
 }
 
-// measured is the measurement of one of several probes, and the moment that the
-// server evaluated its query for.
+// measured is a measurement of one of several probes, with the time for which
+// the server evaluated its query.
 type measured struct {
 	probe int
 	Measurement
 	evaluated time.Time
 }
 
-// measureAll queries every probe once, concurrently, and calls each for the
-// measurements as they come. It returns, without waiting for the others, when
-// each says that it is done.
+// measureAll queries every probe once, concurrently, and calls each for every
+// measurement as it arrives. It returns, without waiting for the others, if each
+// returns true.
 func (w Watcher) measureAll(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, timeout time.Duration, each func(measured) (done bool)) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	began := time.Now()
-	results := make(chan measured, len(probes)) // nobody may wait for a reader who has left
+	results := make(chan measured, len(probes)) // buffered, because the reader may return early
 	for i, probe := range probes {
 		go func() {
 			start := time.Now()
@@ -131,15 +131,15 @@ func (w Watcher) measureAll(ctx context.Context, probes []experiments.Probe, pha
 	}
 }
 
-// errLate is of a query that does not end with its context, as when a client
-// waits for a token.
+// errLate is the error of a query that does not end with its context, for example
+// while a client waits for a token.
 var errLate = errors.New("did not answer in time")
 
-// lateness is how long after its context a query may take to end.
+// lateness is the time that a query has to end after its context.
 const lateness = 200 * time.Millisecond
 
-// inTime gives the next result; ok is false when there is none though ctx has
-// ended.
+// inTime returns the next result. ok is false if there is none shortly after ctx
+// is done.
 func inTime(ctx context.Context, results <-chan measured) (m measured, ok bool) {
 	select {
 	case m := <-results:
@@ -154,8 +154,8 @@ func inTime(ctx context.Context, results <-chan measured) (m measured, ok bool) 
 	}
 }
 
-// measureOne queries one probe; it also gives the moment that the server
-// evaluated the query for.
+// measureOne queries one probe. It also returns the time for which the server
+// evaluated the query.
 func (w Watcher) measureOne(ctx context.Context, probe experiments.Probe) (m Measurement, evaluated time.Time) {
 	samples, err := w.Querier.Query(ctx, probe.PromQL())
 	if len(samples) > 0 {
@@ -188,8 +188,8 @@ func judge(probe experiments.Probe, samples []Sample, err error) Measurement {
 		m.Value = &value
 	}
 	if noData == experiments.NoDataPass && (err != nil || len(samples) > 1 || len(samples) == 1 && math.IsInf(samples[0].Value, 0)) {
-		// A query that fails, or that gives something else than one number, is
-		// no absence of data. NaN is: nothing divided by nothing.
+		// A query that fails, or returns something other than one number, is not an
+		// absence of data. NaN is: it is the result of zero divided by zero.
 		noData = experiments.NoDataInconclusive
 	}
 	switch {
@@ -207,32 +207,32 @@ func judge(probe experiments.Probe, samples []Sample, err error) Measurement {
 	return m
 }
 
-// FormatValue writes a measured number for people: four significant digits.
+// FormatValue formats a measured number with four significant digits.
 func FormatValue(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
 
-// Finding is what one phase says about one probe.
+// Finding is the result of one phase for one probe.
 type Finding struct {
 	Probe   string            `json:"probe"`
 	Phase   experiments.Phase `json:"phase"`
 	Verdict Verdict           `json:"verdict"`
 	Reason  string            `json:"reason,omitempty"`
-	// Time is when the measurement that decided was taken.
+	// Time is the time of the measurement that decided.
 	Time time.Time `json:"time,omitzero"`
 }
 
-// tally joins the measurements of one probe in one phase. The probe keeps its
-// worst verdict: what has deviated once does not hold again by itself.
+// tally joins the measurements of one probe in one phase. It keeps the worst
+// verdict: a probe that has deviated does not hold again in the phase.
 type tally struct {
 	finding Finding
 	limit   int
-	// worst and reason are those of the worst measurement, and held tells
-	// whether any was inside its tolerance.
+	// worst and reason belong to the worst measurement. held reports whether any
+	// measurement was inside the tolerance.
 	worst  Verdict
 	reason string
 	judged bool
 	held   bool
-	// misses counts consecutive measurements that were not held; outside
-	// counts those of them that deviated.
+	// misses counts consecutive measurements that were not held, and outside
+	// counts those among them that deviated.
 	misses, outside int
 }
 
@@ -268,8 +268,8 @@ func (t *tally) add(m Measurement) {
 	}
 }
 
-// result gives the finding at the end of the phase. A failure limit tolerates
-// misses among measurements that hold; where none holds it tolerates nothing.
+// result returns the finding at the end of the phase. A failure limit tolerates
+// misses only if other measurements hold.
 func (t *tally) result() Finding {
 	switch {
 	case !t.judged:
@@ -280,7 +280,7 @@ func (t *tally) result() Finding {
 	return t.finding
 }
 
-// Worst joins findings; no finding at all is Held.
+// Worst returns the worst verdict of findings, or Held if there are none.
 func Worst(findings []Finding) Verdict {
 	worst := Held
 	for _, f := range findings {

@@ -15,7 +15,7 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// answer is what a scripted Prometheus gives.
+// answer is an answer of a scripted Prometheus.
 type answer struct {
 	values []float64
 	err    error
@@ -24,8 +24,8 @@ type answer struct {
 
 func value(v float64) answer { return answer{values: []float64{v}} }
 
-// script answers each query with the next of its answers, and with the last
-// one from then on. A query that it does not know is an error.
+// script answers each query with the next of its answers, and repeats the last
+// one. An unknown query is an error.
 type script struct {
 	mu      sync.Mutex
 	answers map[string][]answer
@@ -152,7 +152,7 @@ func TestWatchSkipsMomentsThatASlowQueryMissed(t *testing.T) {
 		for _, asked := range q.asked {
 			at = append(at, asked.Sub(start))
 		}
-		// The second query is given up after the shortest timeout, 1 s.
+		// The second query is canceled after the shortest timeout, 1 s.
 		want := []time.Duration{400, 800, 2000, 2400, 2800}
 		for i := range want {
 			want[i] *= time.Millisecond
@@ -251,8 +251,8 @@ func TestRecover(t *testing.T) {
 	}
 }
 
-// An interruption says nothing about the hypothesis, so it leaves no
-// measurement behind.
+// An interruption is not a result about the hypothesis, so no measurement is
+// recorded.
 func TestInterruptedQueriesAreNotMeasurements(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)

@@ -15,8 +15,8 @@ func verdictOf(limit int, verdicts []Verdict) Verdict {
 	return t.result().Verdict
 }
 
-// A worse measurement never improves the verdict of a phase, and neither does
-// one more that is as bad as any before.
+// A worse measurement never improves the verdict of a phase, and neither does an
+// additional one that is as bad as an earlier one.
 func TestWorseNeverImproves(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		anyVerdict := rapid.SampledFrom([]Verdict{Held, Inconclusive, Deviated})
@@ -36,8 +36,7 @@ func TestWorseNeverImproves(t *testing.T) {
 	})
 }
 
-// Without a failure limit the verdict is the worst measurement, in whatever
-// order they come.
+// Without a failure limit the verdict is the worst measurement, in any order.
 func TestOrderDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		verdicts := rapid.SliceOfN(rapid.SampledFrom([]Verdict{Held, Inconclusive, Deviated}), 1, 8).Draw(t, "verdicts")
@@ -52,8 +51,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	})
 }
 
-// A failure limit tolerates misses among measurements that hold, not a probe
-// that never does.
+// A failure limit tolerates misses only if other measurements hold.
 func TestNothingThatHoldsIsNotHeld(t *testing.T) {
 	for _, verdicts := range [][]Verdict{{Inconclusive}, {Inconclusive, Inconclusive}, {Deviated}, {Inconclusive, Deviated}} {
 		if got := verdictOf(5, verdicts); got != slices.Max(verdicts) {

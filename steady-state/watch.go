@@ -9,33 +9,32 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 )
 
-// The bounds of one query's timeout, which is otherwise the interval.
+// The limits of a query's timeout, which is otherwise the interval.
 const (
 	shortestTimeout = time.Second
 	longestTimeout  = 10 * time.Second
 )
 
-// Watcher measures the probes of one phase on a steady clock.
+// Watcher measures the probes of one phase at a fixed interval.
 type Watcher struct {
 	Querier  Querier
 	Interval time.Duration
-	// Alerts tells of alerting rules; nil when nobody can.
+	// Alerts reads alerting rules. It may be nil.
 	Alerts AlertSource
-	// Record is told every measurement, in order.
+	// Record is called with every measurement, in order.
 	Record func(Measurement)
-	// Evaluated holds, and gets, the moment that the server evaluated each probe
-	// for last, by the probe's name: one map for all phases shows that an answer
-	// in one is an answer of the phase before. Nil remembers within a phase.
+	// Evaluated maps a probe to the server time of its last answer. Share it across
+	// phases to detect cached answers. If it is nil, each phase has its own map.
 	Evaluated map[string]time.Time
 }
 
-// Watch measures the phase's probes every interval for the given time. The
-// first measurement is taken at once before a fault, and one interval after
-// the start of any other phase.
+// Watch measures the phase's probes every interval for the given time. Before a
+// fault the first measurement is taken at once, in other phases one interval
+// after the start.
 //
-// It returns early, with a finding that is not held, as soon as the
-// hypothesis cannot be held any more, and when ctx ends; it returns no
-// findings when no probe is judged in the phase, after waiting all the same.
+// It returns early when ctx is done, and as soon as the hypothesis cannot hold
+// any more; then one of the findings is not Held. If no probe is judged in the
+// phase, it waits for the given time and returns no findings.
 func (w Watcher) Watch(ctx context.Context, all []experiments.Probe, phase experiments.Phase, length time.Duration) []Finding {
 	probes := in(all, phase)
 	w.Evaluated = remembering(w.Evaluated)
@@ -61,9 +60,9 @@ func (w Watcher) Watch(ctx context.Context, all []experiments.Probe, phase exper
 	return findings
 }
 
-// Recover measures the probes of the phase after a fault until all of them
-// hold at once, and gives how long that took. When they do not within the
-// given time, the findings say which and why.
+// Recover measures the probes of the phase after a fault until all of them hold
+// at the same time, and returns how long that took. If they do not hold within
+// the given time, the findings have the probes and the reasons.
 func (w Watcher) Recover(ctx context.Context, all []experiments.Probe, within time.Duration) (findings []Finding, took time.Duration) {
 	probes := in(all, experiments.After)
 	if len(probes) == 0 {
@@ -93,20 +92,20 @@ func (w Watcher) Recover(ctx context.Context, all []experiments.Probe, within ti
 	return findings, took
 }
 
-// measure takes one measurement of each probe, records them, and gives them to
-// each, which says whether the others do not matter any more: nothing is worse
-// than a deviation.
+// measure takes one measurement of each probe, records it, and passes it to each,
+// which returns true if the other measurements do not matter any more: nothing is
+// worse than a deviation.
 func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, elapsed time.Duration, each func(measured) (done bool)) {
 	timeout := min(max(w.Interval, shortestTimeout), longestTimeout)
 	w.measureAll(ctx, probes, phase, timeout, func(m measured) bool {
 		if ctx.Err() != nil {
-			// The measurement failed because the run is ending, which says
-			// nothing about the hypothesis.
+			// The measurement failed because the run is ending, which is not a
+			// result about the hypothesis.
 			return true
 		}
 		if last := w.Evaluated[m.Probe]; isPresent(m.evaluated) {
 			w.Evaluated[m.Probe] = m.evaluated
-			if m.evaluated.Equal(last) { // an earlier one may come from another replica
+			if m.evaluated.Equal(last) { // an earlier time may come from another replica
 				m.stale(probes[m.probe], last)
 			}
 		}
@@ -123,25 +122,25 @@ func remembering(evaluated map[string]time.Time) map[string]time.Time {
 	return evaluated
 }
 
-// clockSkew is how far a server's clock may be off.
+// clockSkew is the tolerated difference between the clocks of server and client.
 const clockSkew = 10 * time.Minute
 
-// isPresent reports whether a time can be the moment at which a server evaluated
-// a query for us; servers that are no Prometheus give any.
+// isPresent reports whether a time can be the time at which a server evaluated a
+// query for this process. Other implementations of the API may return any time.
 func isPresent(evaluated time.Time) bool { return time.Since(evaluated).Abs() < clockSkew }
 
-// stale takes the value from a measurement that a cache has answered: it says
-// nothing about the time since the last one.
+// stale removes the value of a measurement if a cache has answered it, because
+// the answer has no information about the time since the last one.
 func (m *measured) stale(probe experiments.Probe, last time.Time) {
 	old := m.Measurement
-	m.Measurement = judge(probe, nil, fmt.Errorf("stale: the server answers again as at %s", last.UTC().Format("15:04:05.000")))
+	m.Measurement = judge(probe, nil, fmt.Errorf("stale: the server repeats its answer of %s", last.UTC().Format("15:04:05.000")))
 	m.Phase, m.Time, m.Seconds = old.Phase, old.Time, old.Seconds
 }
 
-// every calls step at first, then at each multiple of the interval that is not
-// later than length, on a clock that does not drift: a step that takes longer
-// than the interval skips the moments it has missed. It returns when length
-// has passed, when step says that it is done, or when ctx ends.
+// every calls step at first and then at each multiple of the interval up to
+// length. The clock does not drift: a step that takes longer than the interval
+// skips the times that it has missed. every returns when length has passed, when
+// step returns true, or when ctx is done.
 func (w Watcher) every(ctx context.Context, first, length time.Duration, step func(elapsed time.Duration) (done bool)) {
 	start := time.Now()
 	timer := time.NewTimer(0)

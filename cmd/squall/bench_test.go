@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// build builds the program as users have it, without the race detector and the
-// test's own code.
+// build builds the program as it is released, without the race detector and test
+// code.
 func build(b *testing.B) string {
 	b.Helper()
 	program := filepath.Join(b.TempDir(), "squall")
@@ -26,7 +26,7 @@ func build(b *testing.B) string {
 	return program
 }
 
-// BenchmarkValidate measures whole processes: one file, and a folder of 500.
+// BenchmarkValidate measures whole processes: one file, and a directory of 500.
 func BenchmarkValidate(b *testing.B) {
 	program := build(b)
 	content, err := os.ReadFile("../../experiments/testdata/everything.yaml")
@@ -47,8 +47,8 @@ func BenchmarkValidate(b *testing.B) {
 	}
 }
 
-// measure runs a program again and again, and reports its worst time and its
-// highest memory.
+// measure runs a program repeatedly, and reports the longest time and the largest
+// memory.
 func measure(b *testing.B, program string, args ...string) {
 	b.Helper()
 	var worst time.Duration
@@ -74,9 +74,9 @@ const (
 	benchPage       = 500
 )
 
-// BenchmarkPlan measures whole processes: squall plan against a mesh of 10,000
-// VirtualServices and 10,000 Services in 500 namespaces. The API server is a
-// script, because a real one would take minutes to fill.
+// BenchmarkPlan measures whole processes: squall plan with a mesh of 10,000
+// VirtualServices and 10,000 Services in 500 namespaces. The API server is
+// simulated, because a real one would take minutes to fill.
 func BenchmarkPlan(b *testing.B) {
 	program := build(b)
 	server := httptest.NewServer(benchServer(b))
@@ -103,7 +103,7 @@ spec:
 	measure(b, program, "plan", "--kubeconfig", kubeconfig, experiment)
 }
 
-// benchServer answers as an API server with a large mesh.
+// benchServer simulates an API server with a large mesh.
 func benchServer(b *testing.B) http.Handler {
 	b.Helper()
 	virtualService := func(i int) string {
@@ -154,5 +154,5 @@ func benchServer(b *testing.B) http.Handler {
 
 func answer(w http.ResponseWriter, body string) {
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = io.WriteString(w, body) // the client's error is the benchmark's
+	_, _ = io.WriteString(w, body) // the client reports the error
 }

@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// imageBuild gives the command with which the Dockerfile builds the program.
+// imageBuild returns the command with which the Dockerfile builds the program.
 func imageBuild(t *testing.T, root string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
@@ -30,13 +30,13 @@ func imageBuild(t *testing.T, root string) string {
 	return string(commands[0][1])
 }
 
-// buildImage builds the program of a tree into a new folder.
+// buildImage builds the program from a tree into a new directory.
 func buildImage(t *testing.T, root, command string) (program string) {
 	t.Helper()
 	bin := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", command+" BIN="+bin)
 	cmd.Dir = root
-	// A copy of the tree has no repository to take a version from.
+	// A copy of the tree has no repository with a version.
 	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
@@ -53,7 +53,7 @@ func read(t *testing.T, file string) []byte {
 	return content
 }
 
-// The image holds nothing but the program, so the program must need nothing.
+// The image contains only the program, so the program must need nothing else.
 func TestImageNeedsNothingButTheProgram(t *testing.T) {
 	root := filepath.Join("..", "..")
 	program := buildImage(t, root, imageBuild(t, root))
@@ -76,20 +76,20 @@ func TestImageNeedsNothingButTheProgram(t *testing.T) {
 		t.Skip("this machine lets nobody make a user namespace")
 	}
 	if err != nil || !strings.HasPrefix(out, "squall ") {
-		t.Errorf("in an empty folder squall version says %q: %v", out, err)
+		t.Errorf("in an empty directory squall version says %q: %v", out, err)
 	}
-	// Its schedule has a time zone, and the folder has none.
+	// The schedule has a time zone, but there is no zone database.
 	gameDay := string(read(t, filepath.Join(root, "experiments", "library", "game-day.yaml")))
 	if !strings.Contains(gameDay, "timeZone: Europe/") {
 		t.Fatal("the game day has no time zone")
 	}
 	if out, err := inScratch(t, program, gameDay, "validate", "-"); err != nil {
-		t.Errorf("in an empty folder squall validate says %q: %v", out, err)
+		t.Errorf("in an empty directory squall validate says %q: %v", out, err)
 	}
 }
 
-// inScratch runs a program as the image does: as user 65532, in a folder that
-// holds nothing else.
+// inScratch runs a program as in the image: as user 65532, in a directory without
+// other files.
 func inScratch(t *testing.T, program, stdin string, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/squall", args...)
@@ -105,7 +105,7 @@ func inScratch(t *testing.T, program, stdin string, args ...string) (string, err
 	return string(out), err
 }
 
-// Where the tree lies is no part of the program.
+// The program does not depend on the location of the tree.
 func TestImageIsReproducible(t *testing.T) {
 	root, elsewhere := filepath.Join("..", ".."), t.TempDir()
 	command := imageBuild(t, root)

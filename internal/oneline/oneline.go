@@ -1,6 +1,6 @@
-// Package oneline makes text from files, clusters and servers safe to print. What
-// it gives moves no cursor, is one line, and is no command to the runner of a
-// CI job that reads along.
+// Package oneline makes text from files, clusters and servers safe to print. Its
+// results are a single line, do not move the cursor of a terminal, and contain no
+// workflow command for a CI job.
 package oneline
 
 import (
@@ -9,8 +9,8 @@ import (
 	"unicode"
 )
 
-// Blanked puts blanks where a text has what no line shows: control characters move
-// the cursor of a terminal, and turn text around.
+// Blanked replaces non-printable characters by spaces. Control and bidi characters
+// could move the cursor or reorder the text.
 func Blanked(text string) string {
 	return withoutCommands(strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -20,8 +20,8 @@ func Blanked(text string) string {
 	}, text))
 }
 
-// Escaped puts escapes, such as \n, where a text has what no line shows. Names
-// that differ still differ.
+// Escaped replaces non-printable characters by escapes, such as \n. Different
+// names remain different.
 func Escaped(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -35,7 +35,7 @@ func Escaped(text string) string {
 }
 
 // withoutCommands breaks the workflow commands of GitHub Actions: ::error:: at
-// the beginning of a line, also after blanks, and ##[error] anywhere.
+// the beginning of a line, also after spaces, and ##[error] anywhere.
 func withoutCommands(line string) string {
 	line = strings.ReplaceAll(line, "##[", "## [")
 	if command := strings.TrimLeft(line, " "); strings.HasPrefix(command, "::") {

@@ -1,4 +1,4 @@
-// Package sleep waits as long as somebody still wants it.
+// Package sleep waits until a time has passed or a context is done.
 package sleep
 
 import (
@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// For waits for d, and reports whether ctx goes on: at once when it has ended
-// already, and true at once when there is nothing to wait for.
+// For waits for d, and reports whether ctx is still active. It returns at once if
+// ctx is done, or if d is not positive.
 func For(ctx context.Context, d time.Duration) bool {
 	if ctx.Err() != nil {
 		return false

@@ -11,7 +11,7 @@ func TestFor(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		asked   time.Duration
-		endsAt  time.Duration // when ctx ends; negative before the call
+		endsAt  time.Duration // when ctx is done; negative before the call
 		goesOn  bool
 		waitsTo time.Duration
 	}{

@@ -9,15 +9,15 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 )
 
-// model decides minute by minute, by rules of its own, whether there is a
-// start: slow and obvious.
+// model finds the starts of a schedule by a separate, slow and simple algorithm:
+// it checks every minute.
 type model struct {
 	fields  [5][]bool // minute, hour, day of month, month, day of week
 	stars   [5]bool
 	windows []string
 	except  []string
-	// shown holds the minutes that the clock has shown, for the hour that
-	// comes twice.
+	// shown holds the minutes that the clock has shown, for the hour that is
+	// repeated.
 	shown map[string]bool
 }
 
@@ -80,8 +80,8 @@ func atoi(text string) int {
 	return n
 }
 
-// walk goes through every minute of UTC and gives those with a start, for each
-// model. The zone's offset is a multiple of a minute there.
+// walk checks every minute of UTC and returns the starts of each model. The offset
+// of the zone must be a multiple of a minute there.
 func walk(from, to time.Time, zone *time.Location, models ...*model) [][]time.Time {
 	found := make([][]time.Time, len(models))
 	for t := from.Truncate(time.Minute).UTC(); t.Before(to); t = t.Add(time.Minute) {
@@ -114,7 +114,7 @@ func (m *model) matches(t time.Time, values [5]int) bool {
 	return (!again || m.stars[1]) && m.allowed(clock, t.Weekday())
 }
 
-// allowed checks the windows and excepted dates by comparing text.
+// allowed checks the windows and excluded dates by comparing text.
 func (m *model) allowed(clock string, weekday time.Weekday) bool {
 	date, hour := clock[:10], clock[11:]
 	for _, dates := range m.except {
@@ -130,7 +130,7 @@ func (m *model) allowed(clock string, weekday time.Weekday) bool {
 	})
 }
 
-// onDays reads Mon-Fri, which may go round the end of the week, and Sat,Sun.
+// onDays parses Mon-Fri, which may wrap around the end of the week, and Sat,Sun.
 func onDays(days string, weekday time.Weekday) bool {
 	const week = "SunMonTueWedThuFriSat"
 	day := int(weekday) * 3

@@ -1,9 +1,9 @@
-// Package schedule says when the next start of an experiment is. It is
-// arithmetic: it has no clock, and every time is an argument.
+// Package schedule computes the starts of an experiment. It does not read the
+// clock: every time is an argument.
 //
-// The expression is parsed by robfig/cron, but its Next is not used. Where a
-// clock is set back it fires twice, after a change by half an hour it loses
-// starts of that day, and where the date line took a day away it never returns.
+// robfig/cron parses the expression, but its Next is not used. It fires twice when
+// a clock is set back, loses the starts of a day after a change by half an hour,
+// and never returns where the date line has skipped a day.
 package schedule
 
 import (
@@ -20,29 +20,29 @@ import (
 )
 
 const (
-	// MaxMissed is how far missed starts are counted.
+	// MaxMissed is the limit up to which missed starts are counted.
 	MaxMissed = 100
-	// horizon is how far a start is looked for: the days of the week come back
-	// to the same dates after 28 years.
+	// horizon is the limit of the search for a start: after 28 years the days of
+	// the week have the same dates again.
 	horizon = 28 * 366 * 24 * time.Hour
-	// star is the bit with which cron marks a field that is a wildcard.
+	// star is the bit that cron sets for a field that is a wildcard.
 	star = 1 << 63
 
 	minutesOfDay = 24 * 60
 )
 
-// Schedule says when an experiment starts by itself.
+// Schedule is the compiled schedule of an experiment.
 type Schedule struct {
 	name   string
 	spec   experiments.Schedule
 	fields *cron.SpecSchedule
-	// minutes are those of the day, for each day of the week, that cron and the
-	// windows permit, ascending.
+	// minutes has, for each day of the week, the minutes of the day that cron and
+	// the windows permit, ascending.
 	minutes [7][]uint16
 }
 
-// New compiles an experiment's schedule. The name is the experiment's; jitter
-// depends on it.
+// New compiles the schedule of the experiment with the given name. jitter depends
+// on the name. It returns an error if the time zone or the expression is not valid.
 func New(name string, s experiments.Schedule) (Schedule, error) {
 	parsed, err := s.ParseCron()
 	if err != nil {
@@ -57,19 +57,19 @@ func New(name string, s experiments.Schedule) (Schedule, error) {
 	for day := range compiled.minutes {
 		compiled.minutes[day] = minutes(fields, s, day)
 		if day > 0 && slices.Equal(compiled.minutes[day], compiled.minutes[day-1]) {
-			compiled.minutes[day] = compiled.minutes[day-1] // most weeks have one or two sorts of days
+			compiled.minutes[day] = compiled.minutes[day-1] // in most weeks there are only one or two different days
 		}
 	}
 	return compiled, nil
 }
 
-// minutes are those of a day of the week that cron and the windows permit.
+// minutes returns the minutes of a day of the week that cron and the windows permit.
 func minutes(fields *cron.SpecSchedule, s experiments.Schedule, day int) (permitted []uint16) {
 	for minute := range minutesOfDay {
 		if !has(fields.Hour, minute/60) || !has(fields.Minute, minute%60) {
 			continue
 		}
-		// The first of January 2023 was a Sunday.
+		// January 1, 2023 was a Sunday.
 		if s.InWindows(time.Date(2023, 1, 1+day, 0, minute, 0, 0, time.UTC)) {
 			permitted = append(permitted, uint16(minute))
 		}
@@ -82,15 +82,15 @@ func has(field uint64, value int) bool { return field&(1<<value) != 0 }
 
 // Start is one start of an experiment.
 type Start struct {
-	// Nominal is when cron says, in the schedule's zone. It is the start's
-	// identity.
+	// Nominal is the time of the cron expression, in the schedule's zone. It
+	// identifies the start.
 	Nominal time.Time
-	// At is when it starts: Nominal and its jitter, before the next Nominal.
+	// At is the time of the start: Nominal with its jitter, before the next Nominal.
 	At time.Time
 }
 
-// Next gives the first start whose Nominal is after a time. There is none when
-// the schedule is suspended, and when none comes for 28 years.
+// Next returns the first start with a Nominal after a time. The result is false if
+// the schedule is suspended, or if there is no start within 28 years.
 func (s Schedule) Next(t time.Time) (Start, bool) {
 	nominal, ok := s.first(t, t.Add(horizon))
 	if !ok {
@@ -99,19 +99,19 @@ func (s Schedule) Next(t time.Time) (Start, bool) {
 	return s.start(nominal), true
 }
 
-// Due is a start whose time has come.
+// Due is a start that is due.
 type Due struct {
 	Start
-	// Missed is how many starts since the last one it overtakes, at most
+	// Missed is the number of starts between the last one and this one, at most
 	// MaxMissed.
 	Missed int
-	// Skip says why it must not start any more; empty when it must.
+	// Skip is the reason why the start must be skipped; empty if it must happen.
 	Skip string
 }
 
-// Due gives the latest start whose time has come, when the last one that was
-// dealt with had the nominal time last. Whether it starts or is skipped, it is
-// then dealt with. A pause costs no more for being long.
+// Due returns the latest start that is due, given the nominal time of the last
+// handled start. The result is handled whether it happens or is skipped. The cost
+// does not depend on the length of the pause.
 func (s Schedule) Due(last, now time.Time) (Due, bool) {
 	if earliest := now.Add(-horizon); last.Before(earliest) {
 		last = earliest
@@ -127,7 +127,7 @@ func (s Schedule) Due(last, now time.Time) (Due, bool) {
 	return Due{Start: start, Missed: s.missed(last, nominal), Skip: s.skip(start, now)}, true
 }
 
-// skip says why a start must not happen at a time.
+// skip returns the reason why a start must not happen at a time, or nothing.
 func (s Schedule) skip(start Start, now time.Time) string {
 	if deadline := start.At.Add(s.spec.StartingDeadline.Duration); now.After(deadline) {
 		return fmt.Sprintf("its startingDeadline, %s, was over at %s", s.spec.StartingDeadline, deadline.Format("2006-01-02 15:04:05 MST"))
@@ -138,7 +138,7 @@ func (s Schedule) skip(start Start, now time.Time) string {
 	return ""
 }
 
-// missed counts the nominal times between two.
+// missed counts the nominal times between two times.
 func (s Schedule) missed(last, nominal time.Time) (count int) {
 	for ; count < MaxMissed; count++ {
 		next, ok := s.first(last, nominal.Add(-1))
@@ -150,9 +150,9 @@ func (s Schedule) missed(last, nominal time.Time) (count int) {
 	return count
 }
 
-// start gives a nominal time its jitter: a hash, so that two replicas and a
-// restarted process agree. It never reaches the next nominal time, so starts
-// keep their order and none is lost behind another.
+// start adds the jitter to a nominal time. It is a hash, so that two replicas and
+// a restarted process agree. It is shorter than the time to the next nominal time,
+// so the starts keep their order.
 func (s Schedule) start(nominal time.Time) Start {
 	jitter := s.spec.Jitter.Duration
 	if next, ok := s.first(nominal, nominal.Add(jitter)); ok {
@@ -166,8 +166,8 @@ func (s Schedule) start(nominal time.Time) Start {
 	return Start{Nominal: nominal, At: nominal.Add(delay.Truncate(time.Millisecond))}
 }
 
-// latest gives the last nominal time after one time and not after another. It
-// halves the time between, for there may be millions.
+// latest returns the last nominal time after one time and not after another. It
+// uses bisection, because there may be millions in between.
 func (s Schedule) latest(after, until time.Time) (time.Time, bool) {
 	found, ok := s.first(after, until)
 	if !ok {
@@ -184,9 +184,9 @@ func (s Schedule) latest(after, until time.Time) (time.Time, bool) {
 	return found, true
 }
 
-// first gives the first nominal time after one time and not after another. It
-// walks from start to start and from midnight to midnight, and stops wherever
-// the zone's clock is changed: between two changes it is as good as UTC.
+// first returns the first nominal time after one time and not after another. It
+// proceeds from start to start and from midnight to midnight, and stops at each
+// change of the zone's clock: between two changes the zone has a constant offset.
 func (s Schedule) first(after, until time.Time) (time.Time, bool) {
 	if s.spec.Suspend {
 		return time.Time{}, false
@@ -197,8 +197,8 @@ func (s Schedule) first(after, until time.Time) (time.Time, bool) {
 		next := t.Add(wait)
 		_, change := t.ZoneBounds()
 		switch {
-		// For the last day of a leap year after 2037 Go gives a change that is
-		// already over; there is none then.
+		// For the last day of a leap year after 2037 Go returns a change in the
+		// past; there is no change then.
 		case change.After(t) && !next.Before(change):
 			t = wholeMinute(change)
 		case found && next.After(until):
@@ -214,13 +214,13 @@ func (s Schedule) first(after, until time.Time) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// wholeMinute rounds a time up to a minute of its zone's clock.
+// wholeMinute rounds a time up to a whole minute of its zone's clock.
 func wholeMinute(t time.Time) time.Time {
 	return t.Add(time.Duration((60-t.Second())%60) * time.Second)
 }
 
-// wait is how long a clock that is not changed meanwhile takes from a time to
-// the next start of the day or, when there is none, to midnight.
+// wait returns the time until the next start of the day, or until midnight if there
+// is none, without a change of the clock.
 func (s Schedule) wait(t time.Time) (wait time.Duration, found bool) {
 	now, then := t.Hour()*60+t.Minute(), minutesOfDay
 	if left := s.minutes[t.Weekday()]; len(left) > 0 && s.onDay(t) {
@@ -231,9 +231,8 @@ func (s Schedule) wait(t time.Time) (wait time.Duration, found bool) {
 	return time.Duration(then-now) * time.Minute, found
 }
 
-// onDay reports whether there are starts on a time's day. As in every cron, a
-// day of the month and a day of the week are alternatives when neither is a
-// wildcard.
+// onDay reports whether there are starts on a time's day. As in every cron, a day
+// of the month and a day of the week are alternatives if neither is a wildcard.
 func (s Schedule) onDay(t time.Time) bool {
 	f := s.fields
 	month, week := has(f.Dom, t.Day()), has(f.Dow, int(t.Weekday()))
@@ -248,8 +247,8 @@ func (s Schedule) onDay(t time.Time) bool {
 	return !excepted
 }
 
-// shownBefore reports whether the zone's clock has shown a time before, as it
-// has in the hour after it was set back.
+// shownBefore reports whether the zone's clock has shown a time before, as in the
+// hour after it was set back.
 func shownBefore(t time.Time) bool {
 	change, _ := t.ZoneBounds()
 	if change.IsZero() {

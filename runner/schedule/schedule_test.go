@@ -13,7 +13,7 @@ import (
 	"github.com/squall-chaos/squall/runner/schedule"
 )
 
-// of makes a schedule; semicolons separate the windows, and spaces the excepted
+// of compiles a schedule. Semicolons separate the windows, and spaces the excluded
 // dates.
 func of(zone, cron, windows, except string) experiments.Schedule {
 	s := experiments.Schedule{Cron: cron, TimeZone: zone}
@@ -56,7 +56,7 @@ func location(t testing.TB, zone string) *time.Location {
 	return found
 }
 
-// chain follows Next from just before a time until another.
+// chain follows Next from just before a time until another time.
 func chain(s schedule.Schedule, from, to time.Time) (found []time.Time) {
 	next, ok := s.Next(from.Add(-1))
 	for ok && next.Nominal.Before(to) {
@@ -70,8 +70,7 @@ func minutes(n int) experiments.Duration {
 	return experiments.Duration{Duration: time.Duration(n) * time.Minute}
 }
 
-// Next agrees with a walk through every minute of a year in which the clocks
-// are changed.
+// Next agrees with the model for every minute of a year with clock changes.
 func TestYear(t *testing.T) {
 	t.Parallel()
 	schedules := []struct{ cron, windows, except string }{
@@ -115,7 +114,7 @@ func TestYear(t *testing.T) {
 	}
 }
 
-// The starts around each kind of change of a clock, spelled out.
+// The starts around each kind of clock change.
 func TestClockChanges(t *testing.T) {
 	for _, test := range []struct {
 		name, zone, cron, from string
@@ -164,7 +163,7 @@ var zones = []string{
 	"Africa/Cairo", "Africa/Casablanca", "Pacific/Apia", "Pacific/Chatham", "Asia/Kathmandu", "America/St_Johns",
 }
 
-// field draws a field of a cron expression.
+// field generates a field of a cron expression.
 func field(low, high int) *rapid.Generator[string] {
 	number := rapid.IntRange(low, high)
 	return rapid.Custom(func(t *rapid.T) string {
@@ -203,7 +202,7 @@ var drawn = rapid.Custom(func(t *rapid.T) experiments.Schedule {
 	return s
 })
 
-// moment draws a time, often near a change of the zone's clock.
+// moment generates a time, often near a change of the zone's clock.
 func moment(t *rapid.T, zone *time.Location) time.Time {
 	at := time.Unix(rapid.Int64Range(1_262_304_000, 2_208_988_800).Draw(t, "moment"), rapid.Int64Range(0, 999_999_999).Draw(t, "fraction")).In(zone)
 	if _, change := at.ZoneBounds(); !change.IsZero() && rapid.IntRange(0, 3).Draw(t, "near") > 0 {
@@ -212,7 +211,7 @@ func moment(t *rapid.T, zone *time.Location) time.Time {
 	return at
 }
 
-// Every drawn schedule agrees with the model around a change of the clock.
+// Every generated schedule agrees with the model around a change of the clock.
 func TestDaysOfDrawnSchedules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawn.Draw(t, "schedule")
@@ -223,7 +222,7 @@ func TestDaysOfDrawnSchedules(t *testing.T) {
 		from := moment(t, zone)
 		to := from.Add(72 * time.Hour)
 		m := newModel(s)
-		walk(from.Add(-30*time.Hour), from, zone, m) // what the clock has shown before
+		walk(from.Add(-30*time.Hour), from, zone, m) // the minutes shown before
 		if diff := cmp.Diff(walk(from, to, zone, m)[0], chain(compiled, from, to)); diff != "" {
 			t.Fatalf("from %s: %s", from, diff)
 		}
@@ -257,8 +256,8 @@ func TestNextKeepsItsPromises(t *testing.T) {
 	})
 }
 
-// Whoever asks what is due from time to time, and after pauses of any length,
-// deals with every start once, in order, and never starts one that must not.
+// Repeated calls of Due, with pauses of any length, handle every start once and in
+// order, and never start one that must be skipped.
 func TestDueKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawn.Draw(t, "schedule")
@@ -297,7 +296,7 @@ func TestDueKeepsItsPromises(t *testing.T) {
 	})
 }
 
-// pause draws how long nobody asks: to about the next start, a little, or years.
+// pause generates a pause: until about the next start, a short one, or years.
 func pause(t *rapid.T, s schedule.Schedule, last, now time.Time) time.Duration {
 	length := time.Duration(rapid.Int64Range(0, int64(20*time.Minute)).Draw(t, "pause"))
 	switch rapid.IntRange(0, 3).Draw(t, "to") {
@@ -411,7 +410,7 @@ func TestJitterSpreads(t *testing.T) {
 	}
 }
 
-// After ten years of sleep the answer is right, and takes no time to speak of.
+// After a pause of ten years the answer is correct, and fast.
 func BenchmarkDueAfterTenYears(b *testing.B) {
 	for _, test := range []struct{ name, cron, windows, except string }{
 		{"every minute", "* * * * *", "", ""},

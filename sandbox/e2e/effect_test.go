@@ -132,7 +132,7 @@ func TestAlerts(t *testing.T) {
 	abort.more = strings.Replace(abort.more, "warning", "wraning", 1)
 	s = runFile(t, abort, "--report", "json")
 	s.exits(3)
-	if r := s.reported(); r.Status != "refused" || !strings.Contains(r.Reason, `no alerting rule gives alerts with severity="wraning"`) {
+	if r := s.reported(); r.Status != "refused" || !strings.Contains(r.Reason, `no alerting rule fires alerts with severity="wraning"`) {
 		t.Errorf("%+v", r)
 	}
 }

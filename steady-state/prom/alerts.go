@@ -15,12 +15,12 @@ import (
 
 var _ steadystate.AlertSource = (*Client)(nil)
 
-// Alerts asks the server's alerting rules for alerts that have all the labels. A
-// server that has no such API, or does not let us use it, gives
-// steadystate.ErrNoRules.
+// Alerts reads the server's alerting rules that can fire alerts with all of the
+// labels. The error is steadystate.ErrNoRules if the server does not have the
+// API, or does not permit its use.
 func (c *Client) Alerts(ctx context.Context, labels map[string]string) (steadystate.Alerts, error) {
 	result, err := twice(ctx, func() (promv1.RulesResult, error) { return c.api.Rules(ctx) })
-	if err != nil && untold(err) {
+	if err != nil && unavailable(err) {
 		return steadystate.Alerts{}, steadystate.ErrNoRules
 	}
 	if err != nil {
@@ -29,16 +29,16 @@ func (c *Client) Alerts(ctx context.Context, labels map[string]string) (steadyst
 	var all steadystate.Alerts
 	for _, group := range result.Groups {
 		for _, rule := range group.Rules {
-			if alerting, is := rule.(promv1.AlertingRule); is && mayGive(alerting, labels) {
-				take(&all, alerting, labels)
+			if alerting, is := rule.(promv1.AlertingRule); is && mayFire(alerting, labels) {
+				add(&all, alerting, labels)
 			}
 		}
 	}
 	return all, nil
 }
 
-// untold reports whether an error says that there is no such API for us.
-func untold(err error) bool {
+// unavailable reports whether an error means that the rules API cannot be used.
+func unavailable(err error) bool {
 	var failure *promv1.Error
 	if !errors.As(err, &failure) {
 		return false
@@ -51,9 +51,9 @@ func untold(err error) bool {
 	return failure.Type == promv1.ErrBadResponse
 }
 
-// mayGive reports whether a rule could give an alert with the labels: those that
-// it does not set itself may come from its series.
-func mayGive(rule promv1.AlertingRule, labels map[string]string) bool {
+// mayFire reports whether a rule could fire an alert with the labels. Labels that
+// the rule does not set may come from its series.
+func mayFire(rule promv1.AlertingRule, labels map[string]string) bool {
 	for name, value := range labels {
 		own, set := rule.Labels[model.LabelName(name)]
 		if name == model.AlertNameLabel {
@@ -66,14 +66,14 @@ func mayGive(rule promv1.AlertingRule, labels map[string]string) bool {
 	return true
 }
 
-// take adds what a rule says.
-func take(all *steadystate.Alerts, rule promv1.AlertingRule, labels map[string]string) {
+// add adds a rule and its firing alerts.
+func add(all *steadystate.Alerts, rule promv1.AlertingRule, labels map[string]string) {
 	all.Rules++
 	switch rule.Health {
 	case promv1.RuleHealthBad:
 		all.Broken = append(all.Broken, rule.Name+": "+rule.LastError)
 	case promv1.RuleHealthUnknown:
-		all.Broken = append(all.Broken, rule.Name+": it was never evaluated yet")
+		all.Broken = append(all.Broken, rule.Name+": it has not been evaluated yet")
 	case promv1.RuleHealthGood:
 	}
 	for _, alert := range rule.Alerts {

@@ -15,7 +15,7 @@ import (
 	"github.com/squall-chaos/squall/steady-state/prom"
 )
 
-// answerRules serves one answer to the rules API and fails the test for any
+// answerRules serves one answer of the rules API, and fails the test for any
 // other request.
 func answerRules(t *testing.T, code int, body string) *prom.Client {
 	t.Helper()
@@ -34,7 +34,7 @@ func answerRules(t *testing.T, code int, body string) *prom.Client {
 	return client
 }
 
-// rule is an alerting rule as the API gives it; alerts are of the form
+// rule returns an alerting rule in the format of the API. alerts have the form
 // state:name=value.
 func rule(name, labels, health, lastError string, alerts ...string) string {
 	var active []string
@@ -64,7 +64,7 @@ func TestAlerts(t *testing.T) {
 		{"by a label", map[string]string{"severity": "critical"}, steadystate.Alerts{Rules: 3, Firing: []string{"Down", "Templated"}, Broken: []string{"Bare: boom"}}},
 		{"by name", map[string]string{"alertname": "Slow"}, steadystate.Alerts{Rules: 1, Firing: []string{"Slow"}}},
 		{"by both", map[string]string{"alertname": "Slow", "severity": "critical"}, steadystate.Alerts{}},
-		{"of a rule that was loaded a moment ago", map[string]string{"alertname": "New"}, steadystate.Alerts{Rules: 1, Broken: []string{"New: it was never evaluated yet"}}},
+		{"of a rule that was loaded a moment ago", map[string]string{"alertname": "New"}, steadystate.Alerts{Rules: 1, Broken: []string{"New: it has not been evaluated yet"}}},
 		{"of no rule", map[string]string{"alertname": "Nothing"}, steadystate.Alerts{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestServersThatDoNotTellTheirRules(t *testing.T) {
 		name string
 		code int
 		body string
-		want string // empty: there is no such API
+		want string // empty: the API does not exist
 	}{
 		{"not found", http.StatusNotFound, "", ""},
 		{"forbidden", http.StatusForbidden, "", ""},

@@ -6,5 +6,5 @@ import (
 	"go.uber.org/goleak"
 )
 
-// No test leaves a goroutine behind.
+// The tests fail if a goroutine is left.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

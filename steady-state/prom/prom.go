@@ -1,4 +1,4 @@
-// Package prom queries a server that speaks the Prometheus HTTP API.
+// Package prom queries servers with the Prometheus HTTP API.
 package prom
 
 import (
@@ -31,15 +31,15 @@ type Client struct {
 
 var _ steadystate.Querier = (*Client)(nil)
 
-// New makes a client for a server's base URL, which may have a path; nothing is
-// sent yet. The file, if one is named, is an http_config as Prometheus' own
-// configuration has it: authorization, basic_auth, oauth2, tls_config,
-// http_headers, proxies.
+// New returns a client for a server's base URL, which may have a path. It sends
+// no request. httpConfig is the name of a file, or empty. The file is an
+// http_config of Prometheus: authorization, basic_auth, oauth2, tls_config,
+// http_headers, proxies. New returns an error if the URL or the file is not valid.
 func New(address, httpConfig string) (*Client, error) {
 	parsed, err := url.Parse(address)
 	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" {
-		// Not repeated: it may hold a password.
-		return nil, errors.New("that is not the URL of a Prometheus server")
+		// The error of the URL is dropped, because it may contain a password.
+		return nil, errors.New("this is not the URL of a Prometheus server")
 	}
 	transport, err := roundTripper(httpConfig)
 	if err != nil {
@@ -52,13 +52,13 @@ func New(address, httpConfig string) (*Client, error) {
 	return &Client{address: parsed.Redacted(), api: promv1.NewAPI(client)}, nil
 }
 
-// roundTripper makes a transport of its own. The secrets that the file names are
-// read again when they change.
+// roundTripper returns a transport with the settings of the file. Files with
+// secrets are read again when they change.
 func roundTripper(httpConfig string) (http.RoundTripper, error) {
 	if httpConfig == "" {
 		transport, ok := http.DefaultTransport.(*http.Transport)
 		if !ok {
-			return nil, errors.New("the default HTTP transport is not the standard one")
+			return nil, errors.New("the default HTTP transport is not an *http.Transport")
 		}
 		return transport.Clone(), nil
 	}
@@ -78,20 +78,21 @@ func roundTripper(httpConfig string) (http.RoundTripper, error) {
 	return transport, nil
 }
 
-// quoted is what the YAML decoder repeats of a file in its errors: perhaps a
-// password.
+// quoted matches the parts of a file that the YAML decoder repeats in errors,
+// which may be a password.
 var quoted = regexp.MustCompile("`[^`]*`")
 
-// Address gives the server's URL without a password.
+// Address returns the server's URL without a password.
 func (c *Client) Address() string { return c.address }
 
-// retryAfter is the pause before the one retry of a query that failed for a
-// reason that may pass.
+// retryAfter is the pause before the one retry of a query after a temporary
+// error.
 const retryAfter = 100 * time.Millisecond
 
-// Query evaluates PromQL at the server's present time, so that a difference
-// between the clocks does not matter. A server that does not answer or that
-// fails is asked once more.
+// Query evaluates PromQL at the server's current time, so that a difference
+// between the clocks does not matter. It retries once if the server does not
+// answer or fails. It returns an error if the result is neither a scalar nor a
+// vector of numbers, or if the server sends a warning.
 func (c *Client) Query(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 	value, err := twice(ctx, func() (model.Value, error) { return c.query(ctx, promql) })
 	if err != nil {
@@ -102,7 +103,7 @@ func (c *Client) Query(ctx context.Context, promql string) ([]steadystate.Sample
 		samples := make([]steadystate.Sample, len(v))
 		for i, s := range v {
 			if s.Histogram != nil {
-				return nil, errors.New("the query gives a native histogram, not a number; take histogram_quantile of it")
+				return nil, errors.New("the query returns a native histogram, not a number; use histogram_quantile")
 			}
 			labels := make(map[string]string, len(s.Metric))
 			for name, value := range s.Metric {
@@ -114,11 +115,11 @@ func (c *Client) Query(ctx context.Context, promql string) ([]steadystate.Sample
 	case *model.Scalar:
 		return []steadystate.Sample{{Value: float64(v.Value), Time: v.Timestamp.Time()}}, nil
 	default:
-		return nil, fmt.Errorf("the query gives a %s, not a number", value.Type())
+		return nil, fmt.Errorf("the query returns a %s, not a number", value.Type())
 	}
 }
 
-// twice asks once more when the first failure may pass.
+// twice retries once after a temporary error.
 func twice[T any](ctx context.Context, ask func() (T, error)) (T, error) {
 	answer, err := ask()
 	if err != nil && mayPass(err) && sleep.For(ctx, retryAfter) {
@@ -129,18 +130,18 @@ func twice[T any](ctx context.Context, ask func() (T, error)) (T, error) {
 
 func (c *Client) query(ctx context.Context, promql string) (model.Value, error) {
 	value, warnings, err := c.api.Query(ctx, promql, time.Time{})
-	// Servers before Prometheus 2.54 send as warnings what they only remark, such
-	// as that a metric's name is not that of a counter (prometheus#14327).
+	// Servers before Prometheus 2.54 send remarks as warnings, for example that a
+	// metric does not have the name of a counter (prometheus#14327).
 	warnings = slices.DeleteFunc(warnings, func(warning string) bool { return strings.HasPrefix(warning, "PromQL info: ") })
 	if err == nil && len(warnings) > 0 {
-		// A sum over a part of the data looks like any other number.
+		// A partial response would be a wrong number without a sign of it.
 		return nil, fmt.Errorf("the server warns: %s", strings.Join(warnings, "; "))
 	}
 	return value, err
 }
 
-// mayPass reports whether asking again makes sense: when the server did not
-// answer or failed, but not when the query is wrong.
+// mayPass reports whether an error may be temporary: the server did not answer
+// or failed. An invalid query is not temporary.
 func mayPass(err error) bool {
 	if failure, ok := errors.AsType[*promv1.Error](err); ok {
 		return failure.Type == promv1.ErrServer
@@ -149,7 +150,7 @@ func mayPass(err error) bool {
 	return ok
 }
 
-// explain says in one line what went wrong.
+// explain returns an error with the cause in one line.
 func (c *Client) explain(ctx context.Context, err error) error {
 	var failure *promv1.Error
 	var transport *url.Error

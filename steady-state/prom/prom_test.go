@@ -32,8 +32,8 @@ type response struct {
 	stall bool
 }
 
-// serve answers requests with the given responses in turn, and fails the test
-// for a request too many or too few, or one that pins the time to our clock.
+// serve answers requests with the given responses in turn. It fails the test for
+// additional and missing requests, and for a request with a time.
 func serve(t *testing.T, responses ...response) *prom.Client {
 	t.Helper()
 	next := 0
@@ -116,8 +116,8 @@ func TestErrors(t *testing.T) {
 		want      string
 	}{
 		{"a string", []response{success(`{"resultType":"string","result":[1,"x"]}`)}, `unexpected value type "string"`},
-		{"a range", []response{success(`{"resultType":"matrix","result":[]}`)}, "gives a matrix, not a number"},
-		{"a native histogram", []response{success(`{"resultType":"vector","result":[{"metric":{},"histogram":[1,{"count":"1","sum":"1","buckets":[[0,"0","1","1"]]}]}]}`)}, "gives a native histogram"},
+		{"a range", []response{success(`{"resultType":"matrix","result":[]}`)}, "returns a matrix, not a number"},
+		{"a native histogram", []response{success(`{"resultType":"vector","result":[{"metric":{},"histogram":[1,{"count":"1","sum":"1","buckets":[[0,"0","1","1"]]}]}]}`)}, "returns a native histogram"},
 		{"a partial response", []response{{code: http.StatusOK, body: `{"status":"success","warnings":["store x is unavailable"],"data":{"resultType":"scalar","result":[1,"3"]}}`}}, "the server warns: store x is unavailable"},
 		{"a bad query is not asked twice", []response{badQuery}, "refuses the query: 1:3: parse error"},
 		{"a server that fails is asked twice", []response{broken, broken}, "fails: server error: 503"},
@@ -169,7 +169,7 @@ func TestAddressHidesThePassword(t *testing.T) {
 	}
 }
 
-// A server behind a proxy wants a token, a tenant and a path of its own.
+// A server behind a proxy requires a token, a tenant and a path.
 func TestHTTPConfig(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer t0k3n" || r.Header.Get("X-Scope-Orgid") != "team-a" || r.URL.Path != "/prometheus/api/v1/query" {
@@ -209,8 +209,8 @@ func TestHTTPConfig(t *testing.T) {
 	}
 }
 
-// Basic authentication and certificates on both sides, from files beside the
-// http_config.
+// Basic authentication and certificates of both sides, with files relative to
+// the http_config.
 func TestHTTPConfigWithCertificates(t *testing.T) {
 	ca, server, client := certificates(t)
 	pool := x509.NewCertPool()
@@ -226,7 +226,7 @@ func TestHTTPConfigWithCertificates(t *testing.T) {
 		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"scalar","result":[1,"7"]}}`)
 	}))
 	listening.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}
-	listening.Config.ErrorLog = log.New(io.Discard, "", 0) // it tells of the handshakes that are to fail
+	listening.Config.ErrorLog = log.New(io.Discard, "", 0) // it logs the handshakes that must fail
 	listening.StartTLS()
 	defer listening.Close()
 	folder := t.TempDir()
@@ -257,8 +257,8 @@ func TestHTTPConfigWithCertificates(t *testing.T) {
 // pair is a certificate and its key, in PEM.
 type pair struct{ certificate, key []byte }
 
-// certificates makes an authority, and a certificate of a server on loopback and
-// of a client that it has signed.
+// certificates creates an authority, and certificates signed by it for a server
+// on loopback and for a client.
 func certificates(t *testing.T) (ca []byte, server, client pair) {
 	t.Helper()
 	check := func(err error) {

@@ -2,8 +2,8 @@ package prom
 
 import "context"
 
-// Version asks the server which version of Prometheus it is. Servers that only
-// speak its API may not know.
+// Version returns the version of the server. It is empty for servers with another
+// implementation of the API that have no version.
 func (c *Client) Version(ctx context.Context) (string, error) {
 	info, err := c.api.Buildinfo(ctx)
 	if err != nil {
