@@ -20,16 +20,15 @@ import (
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/runnertest"
 )
 
-// slowMesh is a cluster that does not answer while it is read. It has no other
-// method: nothing may be created.
+// slowMesh is a cluster that does not answer while it is read. Any other call is
+// unexpected.
 type slowMesh struct {
-	runner.Cluster
+	runnertest.Unexpected
 	reads chan time.Time
 }
-
-func (m slowMesh) Name() string { return "slow" }
 
 func (m slowMesh) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	m.reads <- time.Now()
@@ -85,7 +84,7 @@ func TestHandoverBeforeTheFirstObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		cluster := slowMesh{reads: make(chan time.Time)}
+		cluster := slowMesh{Unexpected: runnertest.Unexpected{T: t}, reads: make(chan time.Time)}
 		lead := func() (stop func()) {
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})

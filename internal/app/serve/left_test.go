@@ -10,8 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
@@ -82,29 +80,20 @@ func TestActiveFaults(t *testing.T) {
 	})
 }
 
-// secondFails is a cluster that cannot create the second VirtualService, which
-// takes a while.
-type secondFails struct {
-	port
-	created *int
-}
-
-func (m secondFails) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	if object.GetKind() == "VirtualService" {
-		if *m.created++; *m.created == 2 {
-			time.Sleep(4 * time.Second)
-			return nil, errCut
-		}
-	}
-	return m.port.Create(ctx, object)
-}
-
 // A fault is active as soon as its first object exists, even if the others cannot
 // be created.
 func TestAFaultThatIsHalfActive(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "callers: [{namespace: shop}]", "callers: [{namespace: shop}, {namespace: cart}]", "* * * * *", "1 0 * * *"))
-		r := w.replica("a", func(c *Config) { c.Runner.Cluster = secondFails{port: c.Runner.Cluster.(port), created: new(int)} })
+		r := w.replica("a")
+		// The second VirtualService fails, late.
+		created := 0
+		w.mesh.Fail("create VirtualService", nil, errCut)
+		w.mesh.On("create VirtualService", func() {
+			if created++; created == 2 {
+				time.Sleep(4 * time.Second)
+			}
+		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		ended.Go(func() { r.Lead(ctx) })
@@ -125,21 +114,12 @@ func TestAFaultThatIsHalfActive(t *testing.T) {
 	})
 }
 
-// takenCluster is a cluster in which another run has every VirtualService.
-type takenCluster struct{ port }
-
-func (m takenCluster) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	if object.GetKind() == "VirtualService" {
-		return nil, &runner.TakenError{Object: objects.RefTo(object), Run: "another"}
-	}
-	return m.port.Create(ctx, object)
-}
-
 // A run that is refused at its first object was never active.
 func TestARunThatIsRefusedLate(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "* * * * *", "1 0 * * *"))
-		r := w.replica("a", func(c *Config) { c.Runner.Cluster = takenCluster{port: c.Runner.Cluster.(port)} })
+		r := w.replica("a")
+		w.mesh.FailAlways("create VirtualService", &runner.TakenError{Object: objects.Ref{Kind: objects.KindVirtualService}, Run: "another"})
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		ended.Go(func() { r.Lead(ctx) })

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -108,16 +107,13 @@ func (w *world) campaign(random *rand.Rand, steps int) {
 
 // judge returns the promises that were broken.
 func (w *world) judge() []string {
-	w.mesh.mu.Lock()
-	defer w.mesh.mu.Unlock()
-	w.mesh.collect()
-	problems := slices.Clone(w.mesh.problems)
-	for key := range w.mesh.live {
-		problems = append(problems, key+" is left")
+	all, live, problems := w.mesh.injections()
+	for _, name := range live {
+		problems = append(problems, name+" is left")
 	}
-	for _, one := range w.mesh.all {
+	for _, one := range all {
 		runs, ofNamespace := 0, 0
-		for _, other := range w.mesh.all {
+		for _, other := range all {
 			if !other.from.After(one.from) && other.to.After(one.from) {
 				runs++
 				if other.callers == one.callers {
@@ -133,7 +129,7 @@ func (w *world) judge() []string {
 		}
 	}
 	seen := map[string]string{}
-	for _, one := range w.mesh.all {
+	for _, one := range all {
 		record, err := records.Read(filepath.Join(w.out, one.run, journal.FileName))
 		if err != nil {
 			problems = append(problems, err.Error())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
+	"github.com/squall-chaos/squall/runner/runnertest"
 )
 
 // skips counts the starts that are skipped.
@@ -59,7 +60,7 @@ func write(t *testing.T, directory, name, content string) {
 // skipped leads until the first start is skipped.
 func skipped(t *testing.T, directory string, limits scheduler.Limits, beside bool, reason scheduler.Reason) {
 	t.Helper()
-	cluster := slowMesh{reads: make(chan time.Time, 1)}
+	cluster := slowMesh{Unexpected: runnertest.Unexpected{T: t}, reads: make(chan time.Time, 1)}
 	counted := skips{Metrics: metrics.New("test"), reasons: map[scheduler.Reason]int{}}
 	server := replica(t, directory, cluster, func(c *Config) { c.Limits, c.Metrics = limits, counted })
 	ctx, cancel := context.WithCancel(t.Context())

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/internal/app/serve/history"
@@ -30,6 +29,7 @@ import (
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/runnertest"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -39,70 +39,25 @@ type injection struct {
 	from, to                       time.Time
 }
 
-// fakeMesh is a cluster in memory that several replicas share. Like Kubernetes, it
-// deletes the objects of a Job whose deadline has passed.
-type fakeMesh struct {
-	t       *testing.T
-	mu      sync.Mutex
-	objects map[string]*unstructured.Unstructured
-	until   map[types.UID]time.Time // the deadlines of Jobs
-	uids    int
-	// live are the active injections by the keys of their objects; all are the
-	// injections so far.
+// sharedMesh is a cluster that several replicas share. It keeps the injections of
+// all runs.
+type sharedMesh struct {
+	*runnertest.Cluster
+	injected injected
+}
+
+type injected struct {
+	mu sync.Mutex
+	// all are the injections so far, and live those in the cluster, by the name of
+	// their object.
 	live map[string]*injection
 	all  []*injection
 	// problems are the violations of promises.
 	problems []string
 }
 
-// port is one replica's connection to the cluster.
-type port struct {
-	*fakeMesh
-	*process
-}
-
-var errCut = errors.New("no route to host")
-
-func (p port) reach(ctx context.Context) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cut.Load() {
-		return errCut
-	}
-	p.collect()
-	return ctx.Err()
-}
-
-// collect removes expired objects.
-func (m *fakeMesh) collect() {
-	for key, object := range m.objects {
-		owners := object.GetOwnerReferences()
-		uid := object.GetUID()
-		if len(owners) > 0 {
-			uid = owners[0].UID
-		}
-		if until, known := m.until[uid]; known && time.Now().After(until) {
-			m.remove(key, until)
-		}
-	}
-}
-
-func (m *fakeMesh) remove(key string, at time.Time) {
-	delete(m.objects, key)
-	if one := m.live[key]; one != nil {
-		one.to = at
-		delete(m.live, key)
-	}
-}
-
-func (m *fakeMesh) Name() string { return "fake" }
-
-func (p port) Snapshot(ctx context.Context) (config.Snapshot, error) {
-	if err := p.reach(ctx); err != nil {
-		return config.Snapshot{}, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func newSharedMesh(t *testing.T) *sharedMesh {
+	t.Helper()
 	snapshot := config.Snapshot{
 		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
 		Namespaces: map[string]map[string]string{"shop": {}, "cart": {}, "prod": {}, "payments": {}},
@@ -110,109 +65,61 @@ func (p port) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	for _, name := range []string{"ratings", "reviews", "details"} {
 		snapshot.Services = append(snapshot.Services, config.Service{Namespace: "prod", Name: name, Ports: []config.Port{{Number: 80, Name: "http", OfService: true}}})
 	}
-	for _, key := range slices.Sorted(maps.Keys(p.objects)) {
-		if object := p.objects[key]; object.GetKind() == "VirtualService" {
-			snapshot.VirtualServices = append(snapshot.VirtualServices, object.DeepCopy())
-		}
-	}
-	return snapshot, nil
+	m := &sharedMesh{Cluster: runnertest.New(t, snapshot), injected: injected{live: map[string]*injection{}}}
+	m.Created, m.Deleted = m.injected.add, m.injected.end
+	m.Forbid("update VirtualService") // no test has a plan with steps
+	return m
 }
 
-func (p port) Permitted(ctx context.Context, _ string, _ []string) error { return p.reach(ctx) }
-
-func (p port) Check(ctx context.Context, _ *unstructured.Unstructured) error { return p.reach(ctx) }
-
-func (p port) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	if err := p.reach(ctx); err != nil {
-		return nil, err
+// add keeps an object that was created.
+func (i *injected) add(object *unstructured.Unstructured) {
+	if object.GetKind() != objects.KindVirtualService {
+		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	key := objects.RefTo(object).String()
-	if other := p.objects[key]; other != nil {
-		return nil, &runner.TakenError{Object: objects.RefTo(object), Run: other.GetLabels()[objects.RunLabel]}
-	}
-	stored := object.DeepCopy()
-	p.uids++
-	stored.SetUID(types.UID(fmt.Sprintf("uid-%d", p.uids)))
-	stored.SetGeneration(1)
-	stored.SetResourceVersion("1")
-	p.objects[key] = stored
-	if object.GetKind() == "Job" {
-		p.until[stored.GetUID()] = time.Now().Add(15 * time.Second)
-		return stored.DeepCopy(), nil
-	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	hosts, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "hosts")
 	run := object.GetLabels()[objects.RunLabel]
-	for _, other := range p.live {
+	for _, other := range i.live {
 		if other.host == hosts[0] && other.run != run {
-			p.problems = append(p.problems, fmt.Sprintf("%s: %s and %s both disturb %s", time.Now(), other.run, run, hosts[0]))
+			i.problems = append(i.problems, fmt.Sprintf("%s: %s and %s both disturb %s", time.Now(), other.run, run, hosts[0]))
 		}
 	}
 	experiment := run[len(event.IDTime)+1 : strings.LastIndex(run, "-")]
-	p.live[key] = &injection{run: run, experiment: experiment, host: hosts[0], callers: object.GetNamespace(), from: time.Now()}
-	p.all = append(p.all, p.live[key])
-	return stored.DeepCopy(), nil
+	one := &injection{run: run, experiment: experiment, host: hosts[0], callers: object.GetNamespace(), from: time.Now()}
+	i.live[objects.RefTo(object).String()] = one
+	i.all = append(i.all, one)
 }
 
-func (p port) Armed(ctx context.Context, _ objects.Ref) error { return p.reach(ctx) }
-
-func (p port) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstructured, error) {
-	if err := p.reach(ctx); err != nil {
-		return nil, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	stored := p.objects[ref.String()]
-	if stored == nil || stored.GetUID() != ref.UID {
-		return nil, runner.ErrGone
-	}
-	return stored.DeepCopy(), nil
-}
-
-func (p port) Watch(ctx context.Context, ref objects.Ref, changed func(*unstructured.Unstructured)) {
-	told := false
-	for ctx.Err() == nil {
-		object, err := p.Get(ctx, ref)
-		if errors.Is(err, runner.ErrGone) {
-			changed(nil)
-			return
-		}
-		if err == nil && !told {
-			told = true
-			changed(object)
-		}
-		sleep.For(ctx, time.Second)
+// end keeps that an object is gone since a time.
+func (i *injected) end(object *unstructured.Unstructured, at time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	name := objects.RefTo(object).String()
+	if one := i.live[name]; one != nil {
+		one.to = at
+		delete(i.live, name)
 	}
 }
 
-func (p port) Update(context.Context, *unstructured.Unstructured, objects.Ref, string) (*unstructured.Unstructured, error) {
-	p.t.Error("no test has a plan of steps")
-	return nil, errCut
+// injections returns all injections so far, the names of the objects that exist, and
+// what must not have happened.
+func (m *sharedMesh) injections() (all []injection, live, problems []string) {
+	m.Owned() // what has expired is gone
+	m.injected.mu.Lock()
+	defer m.injected.mu.Unlock()
+	for _, one := range m.injected.all {
+		all = append(all, *one)
+	}
+	return all, slices.Sorted(maps.Keys(m.injected.live)), slices.Clone(m.injected.problems)
 }
 
-func (p port) Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error {
-	if err := p.reach(ctx); err != nil {
-		return err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.objects[job.String()] == nil {
-		return runner.ErrGone
-	}
-	p.until[job.UID] = time.Now().Add(15 * time.Second)
-	_ = deadline // counted from the start, to the same moment
-	return nil
-}
+var errCut = errors.New("no route to host")
 
-func (p port) Delete(ctx context.Context, ref objects.Ref, run string) error {
-	if err := p.reach(ctx); err != nil {
-		return err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if stored := p.objects[ref.String()]; stored != nil && stored.GetLabels()[objects.RunLabel] == run {
-		p.remove(ref.String(), time.Now())
+// reach fails while the replica is cut off.
+func (r *process) reach(context.Context) error {
+	if r.cut.Load() {
+		return errCut
 	}
 	return nil
 }
@@ -329,7 +236,7 @@ func (y *tally) Paused(paused bool)           { y.mu.Lock(); y.paused = paused; 
 type world struct {
 	*tally
 	t       *testing.T
-	mesh    *fakeMesh
+	mesh    *sharedMesh
 	text    *sharedText
 	dir     string
 	out     string
@@ -348,7 +255,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	return &world{
 		t: t, dir: t.TempDir(), out: filepath.Join(t.TempDir(), "out"), text: &sharedText{}, limits: scheduler.Limits{MaxConcurrent: 4, MaxPerNamespace: 4},
-		mesh:  &fakeMesh{t: t, objects: map[string]*unstructured.Unstructured{}, until: map[types.UID]time.Time{}, live: map[string]*injection{}},
+		mesh:  newSharedMesh(t),
 		tally: &tally{counts: counts{starts: map[string]int{}, skips: map[string]int{}, finished: map[string]int{}}},
 	}
 }
@@ -397,7 +304,7 @@ func (w *world) replica(identity string, changes ...func(*Config)) *process {
 			}
 			return w.fate(write)
 		}}},
-		Runner:  runner.Config{Cluster: port{w.mesh, r}, Querier: healthy{}, Version: "test", Timing: runner.DefaultTiming()},
+		Runner:  runner.Config{Cluster: w.mesh.Through(r.reach), Querier: healthy{}, Version: "test", Timing: runner.DefaultTiming()},
 		Cluster: w,
 		Emit: func(ctx context.Context, event runs.Event) error {
 			if w.emit != nil {
@@ -484,30 +391,20 @@ func (r *process) kill() {
 
 // injections returns the injections of an experiment so far.
 func (w *world) injections(experiment string) (found []injection) {
-	w.mesh.mu.Lock()
-	defer w.mesh.mu.Unlock()
-	w.mesh.collect()
-	for _, one := range w.mesh.all {
-		if one.experiment == experiment {
-			found = append(found, *one)
-		}
-	}
-	return found
+	all, _, _ := w.mesh.injections()
+	return slices.DeleteFunc(all, func(one injection) bool { return one.experiment != experiment })
 }
 
 // alive returns the number of active injections.
 func (w *world) alive() int {
-	w.mesh.mu.Lock()
-	defer w.mesh.mu.Unlock()
-	w.mesh.collect()
-	return len(w.mesh.live)
+	_, live, _ := w.mesh.injections()
+	return len(live)
 }
 
 func (w *world) check() {
 	w.t.Helper()
-	w.mesh.mu.Lock()
-	defer w.mesh.mu.Unlock()
-	for _, problem := range w.mesh.problems {
+	_, _, problems := w.mesh.injections()
+	for _, problem := range problems {
 		w.t.Error(problem)
 	}
 }

@@ -11,13 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/istio/config"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/runnertest"
 )
 
-// busyCluster takes a second for each answer, and keeps when it was asked. Its
-// other methods panic.
+// busyCluster takes a second for each answer, and keeps when it was asked. Any other
+// call is unexpected.
 type busyCluster struct {
-	runner.Cluster
+	runnertest.Unexpected
 
 	mu          sync.Mutex
 	began       []time.Time // of the reads
@@ -48,7 +48,7 @@ func (m *busyCluster) Check(context.Context, *unstructured.Unstructured) error {
 func TestSnapshotsAreShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		busy := &busyCluster{}
+		busy := &busyCluster{Unexpected: runnertest.Unexpected{T: t}}
 		shared := share(busy)
 		var all sync.WaitGroup
 		for i := range 200 {
@@ -78,7 +78,7 @@ func TestSnapshotsAreShared(t *testing.T) {
 func TestSharedSnapshotOutlivesItsFirstCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		shared := share(&busyCluster{})
+		shared := share(&busyCluster{Unexpected: runnertest.Unexpected{T: t}})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		leave := errors.New("enough")
 		var all sync.WaitGroup
@@ -104,7 +104,7 @@ func TestSharedSnapshotOutlivesItsFirstCaller(t *testing.T) {
 func TestSharedSnapshotFailsForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		busy := &busyCluster{err: errors.New("no")}
+		busy := &busyCluster{Unexpected: runnertest.Unexpected{T: t}, err: errors.New("no")}
 		shared := share(busy)
 		var all sync.WaitGroup
 		for range 3 {
@@ -121,7 +121,7 @@ func TestSharedSnapshotFailsForAll(t *testing.T) {
 func TestChecksTakeTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		busy := &busyCluster{}
+		busy := &busyCluster{Unexpected: runnertest.Unexpected{T: t}}
 		shared := share(busy)
 		var all sync.WaitGroup
 		for range 3 * maxTurns {
