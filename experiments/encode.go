@@ -11,13 +11,13 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Encode writes experiments as a file that loads to the same experiments, in
-// the order of the format's fields.
+// Encode writes experiments as a file that loads as the same experiments, with fields
+// in the order of the format.
 func Encode(w io.Writer, all ...Experiment) error {
 	encoder := yaml.NewEncoder(w)
 	encoder.SetIndent(2)
 	for _, e := range all {
-		// JSON has the fields in order, and is YAML in another style.
+		// JSON keeps the order of the fields, and is YAML in another style.
 		var plain bytes.Buffer
 		asJSON := json.NewEncoder(&plain)
 		asJSON.SetEscapeHTML(false)
@@ -39,10 +39,9 @@ func Encode(w io.Writer, all ...Experiment) error {
 	return nil
 }
 
-// readsBack reports whether text certainly reads back as it is in every YAML
-// tool, when the encoder quotes it where it must: a word or a line, a duration,
-// or several lines that begin with one. Some tools read yes, on and 12:30 as
-// other things.
+// readsBack reports whether text reads back unchanged in every YAML tool if the
+// encoder quotes it where YAML 1.2 requires: a word or a line, a duration, or several
+// lines. Some tools read yes, on and 12:30 as other types.
 func readsBack(text string) bool {
 	return (plainText.MatchString(text) || blockText.MatchString(text)) && !oldTruth.MatchString(text)
 }
@@ -53,8 +52,8 @@ var (
 	oldTruth  = regexp.MustCompile(`^(?i)(y|n|yes|no|on|off)$`)
 )
 
-// escapeControls writes the characters that JSON allows as they are and YAML
-// does not.
+// escapeControls escapes the characters that JSON allows unescaped and YAML does
+// not.
 func escapeControls(text string) []byte {
 	escaped := make([]byte, 0, len(text))
 	for _, r := range text {

@@ -1,8 +1,8 @@
-// Package experiments says what a chaos experiment is: a hypothesis about
-// steady state, the faults that challenge it, and how far they may reach.
+// Package experiments defines what a chaos experiment is: a hypothesis about the
+// steady state, the faults that challenge it, and which calls they disturb.
 //
-// It holds data only: it loads and validates experiment files. It never
-// touches a cluster, a clock or a metric store.
+// It is data only: package files loads and validates experiment files. Nothing here
+// uses a cluster, a clock or a metric store.
 package experiments
 
 import (
@@ -28,8 +28,8 @@ const (
 	DefaultStartingDeadline = time.Minute
 )
 
-// Experiment says which calls to disturb, what must stay true meanwhile, and
-// for how long.
+// Experiment defines which calls to disturb, what must stay true meanwhile, and for
+// how long.
 type Experiment struct {
 	// The version of the format.
 	APIVersion string `json:"apiVersion" jsonschema:"required,enum=squall.dev/v1alpha1"`
@@ -63,13 +63,13 @@ type Spec struct {
 	Match []Match `json:"match,omitempty"`
 	// What happens to the requests.
 	Faults []Fault `json:"faults" jsonschema:"required,minItems=1"`
-	// How long the faults are in force.
+	// How long the faults are active.
 	Duration Duration `json:"duration" jsonschema:"required"`
 	// The hypothesis: what must stay true.
 	SteadyState SteadyState `json:"steadyState" jsonschema:"required"`
 	// Any of these that is missed ends the run at once.
 	StopConditions []StopCondition `json:"stopConditions,omitempty"`
-	// How much proof of the fault a verdict needs.
+	// The proof of the fault that a verdict needs.
 	Effect Effect `json:"effect"`
 	// How soon the hypothesis must hold again.
 	Recovery Recovery `json:"recovery"`
@@ -89,17 +89,17 @@ type Target struct {
 	Subset string `json:"subset,omitempty" jsonschema:"example=v1"`
 }
 
-// Caller is a set of workloads whose outgoing calls are disturbed: those of
-// one namespace that carry all of the labels.
+// Caller is a set of workloads whose outgoing calls are disturbed: the workloads of
+// one namespace that have all of the labels.
 type Caller struct {
 	// The callers' namespace.
 	Namespace string `json:"namespace" jsonschema:"required,example=shop"`
-	// The labels that the callers' pods carry; omitted means every workload of the namespace.
+	// The labels that the callers' pods have; omitted means every workload of the namespace.
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
-// Match is one condition on requests; its fields are ANDed. The names are
-// those of Istio's HTTPMatchRequest.
+// Match is one condition on requests; its fields are ANDed. The names are the same as
+// in Istio's HTTPMatchRequest.
 type Match struct {
 	// The path, without the query.
 	URI *StringMatch `json:"uri,omitempty"`
@@ -109,9 +109,9 @@ type Match struct {
 	Method *StringMatch `json:"method,omitempty"`
 	// The Host or :authority header.
 	Authority *StringMatch `json:"authority,omitempty"`
-	// Headers by their lower-case name; an empty condition asks only for the header's presence.
+	// Headers by their lower-case name; an empty condition only requires that the header exists.
 	Headers map[string]StringMatch `json:"headers,omitempty"`
-	// Headers that must not be there, or must not have such a value.
+	// Headers that must not exist, or must not have such a value.
 	WithoutHeaders map[string]StringMatch `json:"withoutHeaders,omitempty"`
 	// Query parameters by their name.
 	QueryParams map[string]StringMatch `json:"queryParams,omitempty"`
@@ -119,7 +119,7 @@ type Match struct {
 	IgnoreURICase bool `json:"ignoreUriCase,omitempty"`
 }
 
-// StringMatch holds at most one of its fields, as in Istio.
+// StringMatch has at most one of its fields, as in Istio.
 type StringMatch struct {
 	// The whole value.
 	Exact *string `json:"exact,omitempty"`
@@ -129,14 +129,14 @@ type StringMatch struct {
 	Regex *string `json:"regex,omitempty" jsonschema:"maxLength=1024"`
 }
 
-// Fault is what happens to a share of the matched requests. Abort and delay
-// may stand together, as in Istio: the delay comes first.
+// Fault is what happens to a share of the matched requests. Abort and delay can be
+// combined, as in Istio: the delay comes first.
 type Fault struct {
 	// A name, unique in the experiment.
 	Name string `json:"name,omitempty" jsonschema:"example=outage"`
-	// Answer requests in place of the target.
+	// Answer requests instead of the target.
 	Abort *Abort `json:"abort,omitempty"`
-	// Hold requests back before they are forwarded.
+	// Delay requests before they are forwarded.
 	Delay *Delay `json:"delay,omitempty"`
 	// Send requests nowhere.
 	Blackhole *Blackhole `json:"blackhole,omitempty"`
@@ -144,17 +144,17 @@ type Fault struct {
 	Percentage *Percentage `json:"percentage,omitempty"`
 	// How long after the start of the experiment the fault starts.
 	StartAfter Duration `json:"startAfter,omitzero"`
-	// How long the fault is in force; omitted means until the end of the experiment.
+	// How long the fault is active; omitted means until the end of the experiment.
 	Duration Duration `json:"duration,omitzero"`
-	// A target of its own in place of the experiment's.
+	// The fault's target, instead of the experiment's.
 	Target *Target `json:"target,omitempty"`
-	// Callers of its own in place of the experiment's.
+	// The fault's callers, instead of the experiment's.
 	Callers []Caller `json:"callers,omitempty"`
-	// Conditions of its own in place of the experiment's.
+	// The fault's conditions, instead of the experiment's.
 	Match []Match `json:"match,omitempty"`
 }
 
-// Abort answers a request in place of the target. Exactly one field is set.
+// Abort answers a request instead of the target. Exactly one field is set.
 type Abort struct {
 	// An HTTP status; gRPC callers see the gRPC status that it maps to.
 	HTTPStatus int `json:"httpStatus,omitempty" jsonschema:"minimum=200,maximum=599,example=503"`
@@ -162,14 +162,14 @@ type Abort struct {
 	GRPCStatus string `json:"grpcStatus,omitempty" jsonschema:"example=UNAVAILABLE"`
 }
 
-// Delay holds a request back before it is forwarded.
+// Delay delays a request before it is forwarded.
 type Delay struct {
 	// How long, in whole milliseconds.
 	FixedDelay Duration `json:"fixedDelay" jsonschema:"required"`
 }
 
-// Blackhole sends requests nowhere, in the router: the mesh's own retries,
-// timeouts and outlier detection apply.
+// Blackhole sends requests nowhere, in the router: the mesh's retries, timeouts and
+// outlier detection apply.
 type Blackhole struct {
 	// Reject: refused at once. Drop: the connection hangs.
 	Mode BlackholeMode `json:"mode" jsonschema:"required,enum=reject,enum=drop"`
@@ -188,14 +188,14 @@ const (
 type SteadyState struct {
 	// How often the probes are measured.
 	Interval Duration `json:"interval,omitzero" jsonschema:"default=5s"`
-	// What is measured. An explicit empty list says that no hypothesis is tested.
+	// What is measured. An explicit empty list means that no hypothesis is tested.
 	Probes []Probe `json:"probes" jsonschema:"required"`
 	// How long the baseline is watched; default three intervals.
 	Before Duration `json:"before,omitzero"`
 }
 
-// Probe is one Prometheus query that gives one number, and the tolerance
-// that the number must stay in.
+// Probe is one Prometheus query that returns one number, and the tolerance that the
+// number must stay within.
 type Probe struct {
 	// What must stay true, in words; unique in the experiment.
 	Name string `json:"name" jsonschema:"required,example=product page answers"`
@@ -210,11 +210,11 @@ type Probe struct {
 	MaxRise *Share `json:"maxRise,omitempty"`
 	// When the probe is judged; default all three.
 	Phases []Phase `json:"phases,omitempty" jsonschema:"minItems=1"`
-	// How long the probe is not judged after the fault starts and after it ends, because a query's window still holds older samples.
+	// How long the probe is not judged after the fault starts and after it ends, because a query's window still includes older samples.
 	Settle Duration `json:"settle,omitzero" jsonschema:"default=0s"`
 	// How many consecutive misses are tolerated.
 	FailureLimit int `json:"failureLimit,omitempty" jsonschema:"minimum=0,default=0"`
-	// What a measurement without a single finite number counts as.
+	// The verdict of a measurement without exactly one finite number.
 	NoData NoData `json:"noData,omitempty" jsonschema:"enum=inconclusive,enum=fail,enum=pass,default=inconclusive"`
 	// Alerts holds the labels of the alerts that a stop condition counts.
 	Alerts map[string]string `json:"-"`
@@ -222,7 +222,7 @@ type Probe struct {
 
 // Measure is what is measured: exactly one of its fields is set.
 type Measure struct {
-	// A PromQL expression that gives one number.
+	// A PromQL expression that returns one number.
 	Query string `json:"query,omitempty"`
 	// The share of a service's requests that do not fail, 0 to 1.
 	SuccessRate *SuccessRate `json:"successRate,omitempty"`
@@ -238,9 +238,9 @@ type Measure struct {
 type SuccessRate struct {
 	// The service: name.namespace, or a fully qualified host.
 	Destination string `json:"destination" jsonschema:"required,example=productpage.shop"`
-	// Over how long the rate is taken.
+	// The range of the rate.
 	Window Duration `json:"window,omitzero" jsonschema:"default=1m"`
-	// Leave out the requests that a fault of Squall or Istio has aborted.
+	// Ignore requests that a fault of Squall or Istio has aborted.
 	ExcludeInjected bool `json:"excludeInjected,omitempty" jsonschema:"default=false"`
 }
 
@@ -251,7 +251,7 @@ type Latency struct {
 	Destination string `json:"destination" jsonschema:"required,example=productpage.shop"`
 	// Which quantile.
 	Quantile float64 `json:"quantile,omitempty" jsonschema:"default=0.99"`
-	// Over how long the rate is taken.
+	// The range of the rate.
 	Window Duration `json:"window,omitzero" jsonschema:"default=1m"`
 }
 
@@ -259,7 +259,7 @@ type Latency struct {
 type RequestRate struct {
 	// The service: name.namespace, or a fully qualified host.
 	Destination string `json:"destination" jsonschema:"required,example=productpage.shop"`
-	// Over how long the rate is taken.
+	// The range of the rate.
 	Window Duration `json:"window,omitzero" jsonschema:"default=1m"`
 }
 
@@ -275,14 +275,14 @@ type StopCondition struct {
 	Max *Bound `json:"max,omitempty"`
 	// The labels of alerts; any firing alert that has them all ends the run.
 	Alerts map[string]string `json:"alerts,omitempty"`
-	// What a measurement without a single finite number counts as.
+	// The verdict of a measurement without exactly one finite number.
 	NoData NoData `json:"noData,omitempty" jsonschema:"enum=inconclusive,enum=fail,enum=pass,default=inconclusive"`
 }
 
 // Phase is a part of a run in which a probe is judged.
 type Phase string
 
-// The phases of a run: before, while and after the fault is in force.
+// The phases of a run: before, while and after the fault is active.
 const (
 	Before Phase = "before"
 	During Phase = "during"
@@ -292,50 +292,50 @@ const (
 // In reports whether the probe is judged in the given phase.
 func (p Probe) In(phase Phase) bool { return slices.Contains(p.Phases, phase) }
 
-// NoData says what a measurement without a verdict counts as.
+// NoData is the verdict of a measurement without a number.
 type NoData string
 
-// What a measurement without a number counts as.
+// The verdicts of a measurement without a number.
 const (
 	NoDataInconclusive NoData = "inconclusive"
 	NoDataFail         NoData = "fail"
 	NoDataPass         NoData = "pass"
 )
 
-// Effect is how much proof of the fault a verdict needs.
+// Effect is the proof of the fault that a verdict needs.
 type Effect struct {
-	// How many requests must have been hit; with fewer the run is inconclusive. 0 asks for no proof.
+	// How many requests must be hit; with fewer the run is inconclusive. 0 requires no proof.
 	MinRequests int `json:"minRequests" jsonschema:"minimum=0,default=1"`
 }
 
 // Recovery is how soon the hypothesis must hold again after rollback.
 type Recovery struct {
-	// How long after the rollback; else the run has deviated.
+	// The time after the rollback; if it passes, the run has deviated.
 	Within Duration `json:"within" jsonschema:"default=60s"`
 }
 
-// Schedule is when `squall serve` starts an experiment by itself. The words
-// are those of a CronJob.
+// Schedule is when `squall serve` starts an experiment by itself. The names are the
+// same as in a CronJob.
 type Schedule struct {
 	// A cron expression with five fields, or a descriptor such as @daily.
 	Cron string `json:"cron" jsonschema:"required,example=0 10 * * TUE"`
 	// The IANA name of the time zone that cron, windows and except are in.
 	TimeZone string `json:"timeZone,omitempty" jsonschema:"default=UTC,example=Europe/Paris"`
-	// What happens when the last run has not ended: Forbid skips the start, Replace ends the last run, Allow lets it wait until the host is free.
+	// What happens if the last run has not ended: Forbid skips the start, Replace ends the last run, Allow waits until no run disturbs the host.
 	ConcurrencyPolicy ConcurrencyPolicy `json:"concurrencyPolicy,omitempty" jsonschema:"enum=Allow,enum=Forbid,enum=Replace,default=Forbid"`
-	// How late a start may be, counted from its jittered time; later than that it is skipped.
+	// How late a start may be, counted from its jittered time; a later start is skipped.
 	StartingDeadline Duration `json:"startingDeadline,omitzero" jsonschema:"default=1m"`
-	// Delay each start by less than this; the experiment's name and the time decide by how much.
+	// Delay each start by less than this; the delay depends on the experiment's name and the time.
 	Jitter Duration `json:"jitter,omitzero"`
 	// Start no runs.
 	Suspend bool `json:"suspend,omitempty" jsonschema:"default=false"`
-	// Start only inside these; omitted means at any time.
+	// Start only inside these windows; omitted means at any time.
 	Windows []Window `json:"windows,omitempty"`
 	// Never start on these dates.
 	Except []Dates `json:"except,omitempty"`
 }
 
-// ConcurrencyPolicy says what happens when the last run has not ended.
+// ConcurrencyPolicy is what happens if the last run has not ended.
 type ConcurrencyPolicy string
 
 // The concurrency policies, as for a CronJob.

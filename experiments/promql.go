@@ -13,7 +13,7 @@ import (
 	"github.com/squall-chaos/squall/istio/telemetry"
 )
 
-// PromQL returns the expression to evaluate: the query, or that of a built-in
+// PromQL returns the expression to evaluate: the query, or the query of a built-in
 // measure.
 func (m Measure) PromQL() string {
 	switch {
@@ -49,9 +49,8 @@ func promDuration(d Duration) string {
 	return model.Duration(cmp.Or(d.Duration, DefaultWindow).Round(time.Millisecond)).String()
 }
 
-// Probe gives the probe that a stop condition amounts to: judged before the
-// fault and while it is in force, with no miss tolerated. Firing alerts are
-// counted, and none is healthy.
+// Probe returns a stop condition as a probe: judged before the fault and while it is
+// active, and no miss is tolerated. Firing alerts are counted; 0 is healthy.
 func (s StopCondition) Probe() Probe {
 	p := Probe{Name: s.Name, Measure: s.Measure, Min: s.Min, Max: s.Max, NoData: s.NoData, Phases: []Phase{Before, During}}
 	if s.Alerts == nil {
@@ -67,8 +66,8 @@ func (s StopCondition) Probe() Probe {
 	return p
 }
 
-// Measured gives everything that is measured: the probes, and the stop
-// conditions as the probes that they amount to.
+// Measured returns everything that is measured: the probes, and the stop conditions
+// as probes.
 func (s Spec) Measured() []Probe {
 	measured := slices.Clone(s.SteadyState.Probes)
 	for _, c := range s.StopConditions {

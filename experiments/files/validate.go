@@ -33,19 +33,19 @@ func (v validator) experiment(e experiments.Experiment) {
 	v.dnsLabel("metadata.name", e.Metadata.Name, "give the experiment a name: lower-case letters, digits and dashes")
 	v.uniqueName(e.Metadata.Name)
 	v.labels("metadata.labels", e.Metadata.Labels)
-	v.target("spec.target", e.Spec.Target)
-	v.callers("spec.callers", e.Spec.Callers)
-	v.matches("spec.match", e.Spec.Match)
+	checkTarget(v, "spec.target", e.Spec.Target)
+	checkCallers(v, "spec.callers", e.Spec.Callers)
+	checkMatches(v, "spec.match", e.Spec.Match)
 	v.positive("spec.duration", e.Spec.Duration, "say how long the fault is active, such as 2m")
-	v.faults(e.Spec)
-	v.steadyState(e.Spec)
-	v.stopConditions(e.Spec)
+	checkFaults(v, e.Spec)
+	checkSteadyState(v, e.Spec)
+	checkStopConditions(v, e.Spec)
 	if e.Spec.Effect.MinRequests < 0 {
 		v.report("spec.effect.minRequests", "must not be negative", "0 requires no proof that the fault hit")
 	}
 	v.positive("spec.recovery.within", e.Spec.Recovery.Within, "")
 	if e.Spec.Schedule != nil {
-		v.schedule(*e.Spec.Schedule)
+		checkSchedule(v, *e.Spec.Schedule)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // (istio.io/istio/pkg/config/validation, ValidateFQDN).
 var numericEnd = regexp.MustCompile(`\.[0-9]+$`)
 
-func (v validator) target(path string, t experiments.Target) {
+func checkTarget(v validator, path string, t experiments.Target) {
 	host := path + ".host"
 	switch _, err := netip.ParseAddr(t.Host); {
 	case t.Host == "":
@@ -62,7 +62,7 @@ func (v validator) list(path string, length int) {
 	}
 }
 
-func (v validator) callers(path string, callers []experiments.Caller) {
+func checkCallers(v validator, path string, callers []experiments.Caller) {
 	v.list(path, len(callers))
 	for i, caller := range callers {
 		at := fmt.Sprintf("%s[%d]", path, i)
@@ -78,19 +78,19 @@ func (v validator) callers(path string, callers []experiments.Caller) {
 // those of HTTP/2, which are in lower case.
 var headerName = regexp.MustCompile("^[a-z0-9!#$%&'*+.^_`|~-]+$")
 
-func (v validator) matches(path string, matches []experiments.Match) {
+func checkMatches(v validator, path string, matches []experiments.Match) {
 	v.list(path, len(matches))
 	for i, match := range matches {
-		v.match(fmt.Sprintf("%s[%d]", path, i), match)
+		checkMatch(v, fmt.Sprintf("%s[%d]", path, i), match)
 	}
 }
 
-func (v validator) match(path string, m experiments.Match) {
+func checkMatch(v validator, path string, m experiments.Match) {
 	conditions := 0
 	for name, value := range map[string]*experiments.StringMatch{"uri": m.URI, "scheme": m.Scheme, "method": m.Method, "authority": m.Authority} {
 		if value != nil {
 			conditions++
-			v.stringMatch(strictyaml.Child(path, name), *value, false)
+			checkStringMatch(v, strictyaml.Child(path, name), *value, false)
 		}
 	}
 	for field, headers := range map[string]map[string]experiments.StringMatch{"headers": m.Headers, "withoutHeaders": m.WithoutHeaders} {
@@ -104,12 +104,12 @@ func (v validator) match(path string, m experiments.Match) {
 				}
 				v.report(at, "is not a header name in lower case", remedy)
 			}
-			v.stringMatch(at, value, true)
+			checkStringMatch(v, at, value, true)
 		}
 	}
 	for name, value := range m.QueryParams {
 		conditions++
-		v.stringMatch(strictyaml.Child(path+".queryParams", name), value, false)
+		checkStringMatch(v, strictyaml.Child(path+".queryParams", name), value, false)
 	}
 	if conditions == 0 {
 		v.report(path, "has no condition", "an empty match matches every request; remove it, or name a header, uri or method")
@@ -119,9 +119,9 @@ func (v validator) match(path string, m experiments.Match) {
 	}
 }
 
-// stringMatch reports a match that does not have exactly one condition. A header may
+// checkStringMatch reports a match that does not have exactly one condition. A header may
 // have none, which requires it with any value.
-func (v validator) stringMatch(path string, m experiments.StringMatch, presence bool) {
+func checkStringMatch(v validator, path string, m experiments.StringMatch, presence bool) {
 	set := 0
 	for _, value := range []*string{m.Exact, m.Prefix, m.Regex} {
 		if value != nil {
@@ -138,14 +138,14 @@ func (v validator) stringMatch(path string, m experiments.StringMatch, presence 
 		}
 		v.report(path+".prefix", "is empty", remedy)
 	case m.Regex != nil:
-		v.regex(path+".regex", *m.Regex)
+		checkRegex(v, path+".regex", *m.Regex)
 	}
 }
 
 // maxRegexLength is the length of the longest regex that Istio accepts.
 const maxRegexLength = 1024
 
-func (v validator) regex(path, expression string) {
+func checkRegex(v validator, path, expression string) {
 	switch _, err := regexp.Compile(expression); {
 	case expression == "":
 		v.report(path, "is empty", "")

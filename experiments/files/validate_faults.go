@@ -19,7 +19,7 @@ var grpcStatusNames = []string{ //nolint:gochecknoglobals // a constant list
 	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
 }
 
-func (v validator) faults(s experiments.Spec) {
+func checkFaults(v validator, s experiments.Spec) {
 	const path = "spec.faults"
 	if len(s.Faults) == 0 && v.in.Node(path) == nil {
 		v.report(path, "is missing", "name at least one fault: abort, delay or blackhole")
@@ -36,18 +36,18 @@ func (v validator) faults(s experiments.Spec) {
 			v.report(at+".name", fmt.Sprintf("%q is also the name of fault %d", fault.Name, first+1), "rename one")
 		}
 		names[fault.Name] = i
-		v.fault(at, fault)
-		v.faultTimes(at, fault, s.Duration)
+		checkFault(v, at, fault)
+		checkFaultTimes(v, at, fault, s.Duration)
 		if injections[i].Target.Subset != "" && fault.Blackhole == nil {
 			v.report(at, "cannot be narrowed to a subset", "Envoy injects aborts and delays before it chooses the subset; use a blackhole, or remove subset from the target")
 		}
 		for _, other := range injections[:i] {
-			v.contradiction(at, injections[i], other)
+			checkContradiction(v, at, injections[i], other)
 		}
 	}
 }
 
-func (v validator) fault(path string, f experiments.Fault) {
+func checkFault(v validator, path string, f experiments.Fault) {
 	if f.Name != "" {
 		v.dnsLabel(path+".name", f.Name, "")
 	}
@@ -57,9 +57,9 @@ func (v validator) fault(path string, f experiments.Fault) {
 	case f.Blackhole != nil && (f.Abort != nil || f.Delay != nil):
 		v.report(path+".blackhole", "cannot be combined with an abort or a delay", "those act before the router, so some requests would not reach the blackhole; make two faults")
 	}
-	v.percentage(path+".percentage", f.Percentage)
+	checkPercentage(v, path+".percentage", f.Percentage)
 	if f.Abort != nil {
-		v.abort(path+".abort", *f.Abort)
+		checkAbort(v, path+".abort", *f.Abort)
 	}
 	if f.Delay != nil {
 		v.positive(path+".delay.fixedDelay", f.Delay.FixedDelay, "say how long a request is held, such as 2s")
@@ -71,13 +71,13 @@ func (v validator) fault(path string, f experiments.Fault) {
 		v.oneOf(path+".blackhole.mode", string(f.Blackhole.Mode), string(experiments.Reject), string(experiments.Drop))
 	}
 	if f.Target != nil {
-		v.target(path+".target", *f.Target)
+		checkTarget(v, path+".target", *f.Target)
 	}
-	v.callers(path+".callers", f.Callers)
-	v.matches(path+".match", f.Match)
+	checkCallers(v, path+".callers", f.Callers)
+	checkMatches(v, path+".match", f.Match)
 }
 
-func (v validator) percentage(path string, p *experiments.Percentage) {
+func checkPercentage(v validator, path string, p *experiments.Percentage) {
 	switch {
 	case p == nil:
 		v.report(path, "is missing", "Istio reads an omitted percentage as 0, a fault that never hits; write 100 for every request")
@@ -88,7 +88,7 @@ func (v validator) percentage(path string, p *experiments.Percentage) {
 	}
 }
 
-func (v validator) abort(path string, a experiments.Abort) {
+func checkAbort(v validator, path string, a experiments.Abort) {
 	hasHTTP := a.HTTPStatus != 0 || v.in.Node(path+".httpStatus") != nil
 	switch {
 	case !hasHTTP && a.GRPCStatus == "":
@@ -102,9 +102,9 @@ func (v validator) abort(path string, a experiments.Abort) {
 	}
 }
 
-// faultTimes reports a fault that would never be active, or whose delay is longer
+// checkFaultTimes reports a fault that would never be active, or whose delay is longer
 // than the fault: a rollback does not release requests that are being delayed.
-func (v validator) faultTimes(path string, f experiments.Fault, duration experiments.Duration) {
+func checkFaultTimes(v validator, path string, f experiments.Fault, duration experiments.Duration) {
 	v.notNegative(path+".startAfter", f.StartAfter)
 	v.notZero(path+".duration", f.Duration)
 	if duration.Duration <= 0 {
@@ -126,10 +126,10 @@ func (v validator) faultTimes(path string, f experiments.Fault, duration experim
 	}
 }
 
-// contradiction reports two faults that are for the same requests at the same time and
+// checkContradiction reports two faults that are for the same requests at the same time and
 // cannot both hit them: Istio has one abort and one delay for a request, and a
 // blackhole acts after both.
-func (v validator) contradiction(path string, a, b experiments.Injection) {
+func checkContradiction(v validator, path string, a, b experiments.Injection) {
 	same := reflect.DeepEqual(a.Target, b.Target) && reflect.DeepEqual(a.Callers, b.Callers) && reflect.DeepEqual(a.Match, b.Match)
 	if !same || !a.Overlaps(b) {
 		return

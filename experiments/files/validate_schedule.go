@@ -18,7 +18,7 @@ const (
 	maxYears  = 28
 )
 
-func (v validator) schedule(s experiments.Schedule) {
+func checkSchedule(v validator, s experiments.Schedule) {
 	const path = "spec.schedule"
 	v.oneOf(path+".concurrencyPolicy", string(s.ConcurrencyPolicy), string(experiments.Allow), string(experiments.Forbid), string(experiments.Replace))
 	v.notNegative(path+".jitter", s.Jitter)
@@ -32,10 +32,10 @@ func (v validator) schedule(s experiments.Schedule) {
 		v.report(path+".timeZone", fmt.Sprintf("%q is not a time zone", s.TimeZone), "an IANA name, such as Europe/Paris")
 		return
 	}
-	v.cron(path, s, location)
+	checkCron(v, path, s, location)
 }
 
-func (v validator) cron(path string, s experiments.Schedule, location *time.Location) {
+func checkCron(v validator, path string, s experiments.Schedule, location *time.Location) {
 	at := path + ".cron"
 	switch {
 	case strings.TrimSpace(s.Cron) == "":

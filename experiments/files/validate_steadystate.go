@@ -22,7 +22,7 @@ import (
 // shortestInterval protects Prometheus from a typing error, such as 5ms for 5s.
 const shortestInterval = 100 * time.Millisecond
 
-func (v validator) steadyState(s experiments.Spec) {
+func checkSteadyState(v validator, s experiments.Spec) {
 	const path = "spec.steadyState"
 	state := s.SteadyState
 	if state.Interval.Duration < shortestInterval {
@@ -47,13 +47,13 @@ func (v validator) steadyState(s experiments.Spec) {
 	names := map[string]int{}
 	for i, probe := range state.Probes {
 		at := fmt.Sprintf("%s.probes[%d]", path, i)
-		v.uniqueProbe(at, probe.Name, i, names)
-		v.probe(at, probe)
-		v.settle(at+".settle", probe, s)
+		checkUniqueProbe(v, at, probe.Name, i, names)
+		checkProbe(v, at, probe)
+		checkSettle(v, at+".settle", probe, s)
 	}
 }
 
-func (v validator) uniqueProbe(path, name string, number int, names map[string]int) {
+func checkUniqueProbe(v validator, path, name string, number int, names map[string]int) {
 	if strings.TrimSpace(name) == "" {
 		v.report(path+".name", "is missing", "say what must stay true, such as: product page answers")
 		return
@@ -65,13 +65,13 @@ func (v validator) uniqueProbe(path, name string, number int, names map[string]i
 	names[name] = number
 }
 
-func (v validator) probe(path string, p experiments.Probe) {
-	v.measure(path, p.Measure, "query, successRate, latency or requestRate")
-	v.bounds(path, p.Measure, p.Min, p.Max)
+func checkProbe(v validator, path string, p experiments.Probe) {
+	checkMeasure(v, path, p.Measure, "query, successRate, latency or requestRate")
+	checkBounds(v, path, p.Measure, p.Min, p.Max)
 	if p.Min == nil && p.Max == nil && p.MaxDrop == nil && p.MaxRise == nil {
 		v.report(path, "has none of min, max, maxDrop and maxRise", "say which values are healthy")
 	}
-	v.relative(path, p)
+	checkRelative(v, path, p)
 	for i, phase := range p.Phases {
 		v.oneOf(fmt.Sprintf("%s.phases[%d]", path, i), string(phase), string(experiments.Before), string(experiments.During), string(experiments.After))
 	}
@@ -85,8 +85,8 @@ func (v validator) probe(path string, p experiments.Probe) {
 	v.oneOf(path+".noData", string(p.NoData), string(experiments.NoDataInconclusive), string(experiments.NoDataFail), string(experiments.NoDataPass))
 }
 
-// relative reports relative tolerances without a baseline.
-func (v validator) relative(path string, p experiments.Probe) {
+// checkRelative reports relative tolerances without a baseline.
+func checkRelative(v validator, path string, p experiments.Probe) {
 	for field, share := range map[string]*experiments.Share{"maxDrop": p.MaxDrop, "maxRise": p.MaxRise} {
 		switch {
 		case share == nil:
@@ -100,9 +100,9 @@ func (v validator) relative(path string, p experiments.Probe) {
 	}
 }
 
-// settle reports a probe that would never be judged, or whose failure limit could
+// checkSettle reports a probe that would never be judged, or whose failure limit could
 // never be exceeded.
-func (v validator) settle(path string, p experiments.Probe, s experiments.Spec) {
+func checkSettle(v validator, path string, p experiments.Probe, s experiments.Spec) {
 	interval := s.SteadyState.Interval.Duration
 	if s.Duration.Duration <= 0 || interval < shortestInterval {
 		return
@@ -121,7 +121,7 @@ func (v validator) settle(path string, p experiments.Probe, s experiments.Spec) 
 	}
 }
 
-func (v validator) stopConditions(s experiments.Spec) {
+func checkStopConditions(v validator, s experiments.Spec) {
 	v.list("spec.stopConditions", len(s.StopConditions))
 	if len(s.StopConditions) > maxItems {
 		return
@@ -132,11 +132,11 @@ func (v validator) stopConditions(s experiments.Spec) {
 	}
 	for i, c := range s.StopConditions {
 		path := fmt.Sprintf("spec.stopConditions[%d]", i)
-		v.uniqueProbe(path, c.Name, i, names)
+		checkUniqueProbe(v, path, c.Name, i, names)
 		v.oneOf(path+".noData", string(c.NoData), string(experiments.NoDataInconclusive), string(experiments.NoDataFail), string(experiments.NoDataPass))
 		if c.Alerts == nil {
-			v.measure(path, c.Measure, "query, successRate, latency, requestRate or alerts")
-			v.bounds(path, c.Measure, c.Min, c.Max)
+			checkMeasure(v, path, c.Measure, "query, successRate, latency, requestRate or alerts")
+			checkBounds(v, path, c.Measure, c.Min, c.Max)
 			if c.Min == nil && c.Max == nil {
 				v.report(path, "has neither min nor max", "say which values are healthy")
 			}
@@ -159,9 +159,9 @@ func (v validator) stopConditions(s experiments.Spec) {
 	}
 }
 
-// measure reports a measure that is not exactly one of the known ones, or a query that
+// checkMeasure reports a measure that is not exactly one of the known ones, or a query that
 // does not return one number.
-func (v validator) measure(path string, m experiments.Measure, known string) {
+func checkMeasure(v validator, path string, m experiments.Measure, known string) {
 	set := 0
 	for _, is := range []bool{v.in.Node(path+".query") != nil, m.SuccessRate != nil, m.Latency != nil, m.RequestRate != nil} {
 		if is {
@@ -178,20 +178,20 @@ func (v validator) measure(path string, m experiments.Measure, known string) {
 	}
 	switch {
 	case m.SuccessRate != nil:
-		v.builtIn(path+".successRate", m.SuccessRate.Destination, m.SuccessRate.Window)
+		checkBuiltIn(v, path+".successRate", m.SuccessRate.Destination, m.SuccessRate.Window)
 	case m.Latency != nil:
-		v.builtIn(path+".latency", m.Latency.Destination, m.Latency.Window)
+		checkBuiltIn(v, path+".latency", m.Latency.Destination, m.Latency.Window)
 		if q := m.Latency.Quantile; q <= 0 || q >= 1 {
 			v.report(path+".latency.quantile", fmt.Sprintf("%v is not a quantile", q), "between 0 and 1, such as 0.99")
 		}
 	case m.RequestRate != nil:
-		v.builtIn(path+".requestRate", m.RequestRate.Destination, m.RequestRate.Window)
+		checkBuiltIn(v, path+".requestRate", m.RequestRate.Destination, m.RequestRate.Window)
 	default:
-		v.promQL(path+".query", m.Query)
+		checkPromQL(v, path+".query", m.Query)
 	}
 }
 
-func (v validator) builtIn(path, destination string, window experiments.Duration) {
+func checkBuiltIn(v validator, path, destination string, window experiments.Duration) {
 	switch {
 	case destination == "":
 		v.report(path+".destination", "is missing", "name the service, such as productpage.shop")
@@ -207,9 +207,9 @@ func (v validator) builtIn(path, destination string, window experiments.Duration
 	}
 }
 
-// bounds reports an empty tolerance, and a duration for a measure that is not a
+// checkBounds reports an empty tolerance, and a duration for a measure that is not a
 // time.
-func (v validator) bounds(path string, m experiments.Measure, low, high *experiments.Bound) {
+func checkBounds(v validator, path string, m experiments.Measure, low, high *experiments.Bound) {
 	if low != nil && high != nil && low.Value() > high.Value() {
 		v.report(path+".min", fmt.Sprintf("%v is above max, %v", low.Value(), high.Value()), "no value is inside")
 	}
@@ -232,9 +232,9 @@ func (v validator) bounds(path string, m experiments.Measure, low, high *experim
 // nesting.
 const maxQuery = 16 << 10
 
-// promQL parses a query with Prometheus's parser and reports problems at their
+// checkPromQL parses a query with Prometheus's parser and reports problems at their
 // positions inside the query.
-func (v validator) promQL(path, query string) {
+func checkPromQL(v validator, path, query string) {
 	if strings.TrimSpace(query) == "" {
 		v.report(path, "is empty", "a PromQL expression that returns one number")
 		return
@@ -246,7 +246,7 @@ func (v validator) promQL(path, query string) {
 	expression, err := promql.Parse(query)
 	if failures, ok := errors.AsType[parser.ParseErrors](err); ok && len(failures) > 0 {
 		for _, failure := range failures {
-			v.inQuery(path, query, int(failure.PositionRange.Start), "is not PromQL: "+failure.Err.Error(), "")
+			checkInQuery(v, path, query, int(failure.PositionRange.Start), "is not PromQL: "+failure.Err.Error(), "")
 		}
 		return
 	}
@@ -263,9 +263,9 @@ func (v validator) promQL(path, query string) {
 	}
 }
 
-// inQuery reports a problem at a byte of a query, or at the query if its position in
+// checkInQuery reports a problem at a byte of a query, or at the query if its position in
 // the file cannot be found.
-func (v validator) inQuery(path, query string, offset int, message, remedy string) {
+func checkInQuery(v validator, path, query string, offset int, message, remedy string) {
 	if v.undecoded(path) {
 		return
 	}
@@ -277,7 +277,7 @@ func (v validator) inQuery(path, query string, offset int, message, remedy strin
 	offset = min(max(offset, 0), len(query))
 	before := query[:offset]
 	line, column := strings.Count(before, "\n"), len(before)-strings.LastIndexByte(before, '\n')-1
-	at, ok := v.place(node, query, line)
+	at, ok := checkPlace(v, node, query, line)
 	if !ok {
 		v.in.Report(path, message, remedy)
 		return
@@ -285,9 +285,9 @@ func (v validator) inQuery(path, query string, offset int, message, remedy strin
 	v.in.Add(problem.Problem{File: v.in.file, Line: at.Line, Column: at.Column + column, Path: path, Message: message, Remedy: remedy})
 }
 
-// place returns the position in the file of a line of a text. It checks what it finds,
+// checkPlace returns the position in the file of a line of a text. It checks what it finds,
 // because YAML may fold and escape text in ways that cannot be undone.
-func (v validator) place(node *yaml.Node, text string, line int) (at yaml.Node, ok bool) {
+func checkPlace(v validator, node *yaml.Node, text string, line int) (at yaml.Node, ok bool) {
 	wanted := strings.Split(text, "\n")[line]
 	number := node.Line + line
 	switch node.Style {

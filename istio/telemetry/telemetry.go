@@ -1,4 +1,4 @@
-// Package telemetry knows Istio's standard metrics: their names, their labels,
+// Package telemetry has Istio's standard metrics: their names, their labels,
 // the flags that Envoy sets on requests, and how PromQL selects them
 // (https://istio.io/latest/docs/reference/config/metrics/).
 package telemetry

@@ -1,4 +1,4 @@
-// Package advice tells users about a plan: what may be wrong with it although it is
+// Package advice explains a plan to users: what may be wrong with it although it is
 // not refused, and how it changes the routes.
 package advice
 
@@ -117,7 +117,7 @@ func destinationLabels(s config.Snapshot, host string) map[string]string {
 func seesDestinationOnly(query string, host map[string]string) bool {
 	expression, err := promql.Parse(query)
 	if err != nil {
-		return false // Load has refused it, or nobody has asked it
+		return false // files.Load has refused it
 	}
 	for _, matchers := range parser.ExtractSelectors(expression) {
 		about := slices.ContainsFunc(matchers, func(m *promlabels.Matcher) bool {

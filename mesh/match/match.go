@@ -19,9 +19,10 @@ import (
 // ANDed; an empty one matches every request.
 type Condition = map[string]any
 
-// Conditions gives the requests that a fault disturbs among those of one
-// namespace: the callers' labels, the file's matches and the port, ANDed. No
-// condition at all means every request.
+// Conditions returns the conditions of the requests that a fault is for, among the
+// requests of one namespace: the callers' labels, the file's matches and the port,
+// ANDed. No condition means every request. The error is a *refusal.Error if there
+// would be too many.
 func Conditions(callers []experiments.Caller, matches []experiments.Match, port int, namespace string) ([]Condition, error) {
 	if len(matches) == 0 {
 		matches = []experiments.Match{{}}
@@ -99,9 +100,9 @@ func TooMany(needed int) error {
 	return refusal.New(refusal.Inexpressible, "name fewer callers or matches", "the fault would need up to %d match conditions on one route; Squall stops at %d", needed, Max)
 }
 
-// Intersect gives conditions that take a request exactly when one of the
-// route's matches and one of the fault's conditions do. None means that no
-// request can meet both.
+// Intersect returns conditions that match a request exactly if one of the route's
+// matches and one of the fault's conditions do. No condition means that no request can
+// match both. The error is a *refusal.Error if Istio has no such condition.
 func Intersect(matches []map[string]any, fault []Condition, namespace string) ([]Condition, error) {
 	both, err := Narrow(matches, fault, namespace)
 	return Simplify(both), err
@@ -130,9 +131,9 @@ func Narrow(matches []map[string]any, fault []Condition, namespace string) ([]Co
 	return both, nil
 }
 
-// Conjoin gives the condition that holds exactly when both do; ok is false
-// when that is never. The fault's condition f is one of Conditions; the
-// route's condition m may hold anything.
+// Conjoin returns the condition that holds exactly if both do; ok is false if they
+// never both hold. The fault's condition f is one that Conditions returns; the route's
+// condition m may have any fields.
 func Conjoin(m map[string]any, f Condition, namespace string) (c Condition, ok bool, err error) {
 	c = maps.Clone(m) // nested values are replaced, never changed
 	if gateways, bound := c["gateways"].([]any); bound {

@@ -68,7 +68,7 @@ func conjoinPseudo(c Condition, field string, own, wanted map[string]any) error 
 	if field == "uri" {
 		header = ":path"
 		if ignoresCase(c) {
-			return refusal.New(refusal.Inexpressible, "", "a regex cannot stand beside a prefix without regard to case")
+			return refusal.New(refusal.Inexpressible, "", "a regex and a prefix that ignores case cannot be combined")
 		}
 		if expression, is := second["regex"].(string); is {
 			whole, err := pathRegex(expression)

@@ -1,5 +1,5 @@
 // Package objects has the objects that runs create in a cluster: their names,
-// labels and owners, the heartbeat Job, the runs that they tell of, and the order
+// labels and owners, the heartbeat Job, how they are grouped by run, and the order
 // in which they are deleted.
 package objects
 

@@ -256,7 +256,7 @@ func TestPermissionsInOneNamespaceSufficeToEndItsFaults(t *testing.T) {
 		t.Errorf("status %+v", seen)
 	}
 	code, _, stderr := ask(t, as("status")...)
-	if code != 3 || !strings.Contains(stderr, "list virtualservices.networking.istio.io in the whole cluster") || !strings.Contains(stderr, "hint: -n NAMESPACE") {
+	if code != 3 || !strings.Contains(stderr, "list virtualservices.networking.istio.io in the whole cluster") || !strings.Contains(stderr, "hint: use -n NAMESPACE") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	asked(t, 0, as("rollback", "--all", "-n", "shop")...)

@@ -314,7 +314,7 @@ func TestDoctorSeesWhatIsWrong(t *testing.T) {
 	}{
 		{[]string{"--no-heartbeat"}, 0, []string{`(?m)^warning +live faults +\d{8}-\d{6}-test-`}},
 		{[]string{"--no-heartbeat", "--prometheus", "http://127.0.0.1:1"}, 3, []string{`(?m)^failure +Prometheus +http://127.0.0.1:1 does not answer`}},
-		{[]string{"-n", "nowhere"}, 3, []string{`(?m)^failure +heartbeat +in namespace nowhere: create Job nowhere/squall-doctor-.*"nowhere" not found`, "hint: a fault whose runner dies would stay"}},
+		{[]string{"-n", "nowhere"}, 3, []string{`(?m)^failure +heartbeat +in namespace nowhere: create Job nowhere/squall-doctor-.*"nowhere" not found`, "hint: the fault of a run that dies would stay"}},
 	} {
 		text := asked(t, test.code, append([]string{"doctor"}, test.args...)...)
 		for _, want := range test.want {
