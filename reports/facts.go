@@ -13,8 +13,8 @@ import (
 // fact is one line of a summary.
 type fact struct{ Name, Value string }
 
-// Outcome is the verdict in a word or two, how the run ended when it did not
-// complete, and whether it left something behind.
+// Outcome returns the verdict in a word or two, with the status if the run did not
+// complete, and with a remark if objects are left behind.
 func (r Run) Outcome() string {
 	if r.Result == nil {
 		return stateUnfinished + ": " + cutShort
@@ -29,7 +29,7 @@ func (r Run) Outcome() string {
 	return words
 }
 
-// facts gives what every summary says, in its order.
+// facts returns the lines of every summary, in their order.
 func (r Run) facts() []fact {
 	var facts []fact
 	add := func(name, format string, args ...any) {
@@ -53,11 +53,11 @@ func (r Run) facts() []fact {
 		}
 	}
 	if r.WithoutHeartbeat {
-		add("heartbeat", "off, as asked: nothing would have removed the fault if Squall had died")
+		add("heartbeat", "off, as configured: the fault would have stayed if Squall had died")
 	}
 	if result := r.Result; result != nil {
 		if result.Injected.Duration > 0 {
-			add("in force", "%s of %s, rolled back in %s", result.Injected, r.Experiment.Spec.Duration, result.Rollback)
+			add("active", "%s of %s, rolled back in %s", result.Injected, r.Experiment.Spec.Duration, result.Rollback)
 		}
 		if r.Effect != nil {
 			add("hit", "%s", HitInWords(*r.Effect))
@@ -76,16 +76,16 @@ func (r Run) facts() []fact {
 	return facts
 }
 
-// judgement is one probe in one phase: what was measured, and what it means.
+// judgement is the result of one probe in one phase.
 type judgement struct {
 	Probe     string            `json:"probe"`
 	Query     string            `json:"query,omitempty"`
 	Tolerance string            `json:"tolerance"`
 	Phase     experiments.Phase `json:"phase"`
-	// Verdict is absent when the run ended before the phase did.
+	// Verdict is nil if the run ended before the phase did.
 	Verdict *steadystate.Verdict `json:"verdict,omitempty"`
 	Reason  string               `json:"reason,omitempty"`
-	// Lowest, Highest and Last are the values as text; - where there is none.
+	// Lowest, Highest and Last are the values as text, or - without a value.
 	Lowest  string `json:"lowest"`
 	Highest string `json:"highest"`
 	Last    string `json:"last"`
@@ -101,8 +101,8 @@ func (j judgement) verdict() string {
 	return j.Verdict.String()
 }
 
-// judgements gives every probe and phase that was measured or judged, in the
-// order of the file.
+// judgements returns every probe and phase that was measured or judged, in the
+// order of the experiment file.
 func (r Run) judgements() []judgement {
 	type place struct {
 		probe string
@@ -134,7 +134,7 @@ func (r Run) judgements() []judgement {
 	return all
 }
 
-// summarize takes what was measured of the probe in the phase.
+// summarize adds the measurements of the probe in the phase.
 func (j *judgement) summarize(measurements []steadystate.Measurement) {
 	low, high := math.Inf(1), math.Inf(-1)
 	j.measurements, j.Count = measurements, len(measurements)

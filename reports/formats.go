@@ -5,10 +5,10 @@ import (
 	"io"
 )
 
-// Format is a form of report.
+// Format is a format of reports.
 type Format string
 
-// The forms of reports.
+// The formats of reports.
 const (
 	FormatText     Format = "text"
 	FormatJSON     Format = "json"
@@ -17,12 +17,12 @@ const (
 	FormatHTML     Format = "html"
 )
 
-// Formats lists the forms of reports.
+// Formats returns the formats of reports.
 func Formats() []Format {
 	return []Format{FormatText, FormatJSON, FormatMarkdown, FormatJUnit, FormatHTML}
 }
 
-// FileName is the name of a report of the form in a run's folder.
+// FileName returns the name of a report of the format in a run's directory.
 func (f Format) FileName() string {
 	switch f {
 	case FormatText:
@@ -36,7 +36,8 @@ func (f Format) FileName() string {
 	}
 }
 
-// Write renders a report.
+// Write renders the report of a run. It returns an error if w fails, or if the
+// format is unknown.
 func Write(w io.Writer, f Format, run Run) error {
 	switch f {
 	case FormatText:

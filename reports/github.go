@@ -9,7 +9,7 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// Annotation writes a workflow command of GitHub Actions, which shows the result on
+// Annotation writes a workflow command of GitHub Actions that shows the result on
 // the page of the job.
 func Annotation(w io.Writer, run Run) error {
 	level, reason := "warning", ""
@@ -26,8 +26,8 @@ func Annotation(w io.Writer, run Run) error {
 	return err
 }
 
-// A workflow command ends at the end of the line, and its properties at a comma or a
-// colon. See toolkit/packages/core/src/command.ts of GitHub Actions.
+// A workflow command ends at the end of the line, and its properties at a comma or
+// a colon. See toolkit/packages/core/src/command.ts of GitHub Actions.
 //
 //nolint:gochecknoglobals // constant tables
 var (

@@ -21,7 +21,7 @@ func TestAnnotation(t *testing.T) {
 		{&event.Result{Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Reason: "ctrl-c", Left: left}, "::error title=squall outage::inconclusive (interrupted), objects left behind: ctrl-c\n"},
 		{&event.Result{Status: event.StatusInterrupted, Verdict: steadystate.Held}, "::warning title=squall outage::held (interrupted)\n"},
 		{&event.Result{Status: event.StatusStopped, Verdict: steadystate.Deviated, Reason: "1\n::error::2"}, "::error title=squall outage::deviated (stopped): 1%0A::error::2\n"},
-		{nil, "::warning title=squall outage::unfinished: the journal ends before the run does\n"},
+		{nil, "::warning title=squall outage::unfinished: the journal ends before the end of the run\n"},
 	} {
 		run := reports.Run{Result: test.result}
 		run.Experiment.Metadata.Name = "outage"

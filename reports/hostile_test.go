@@ -26,7 +26,7 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// recorder makes the events of a run that goes on as the test says.
+// recorder creates the events of a run for a test.
 type recorder struct {
 	t      *testing.T
 	now    time.Time
@@ -62,10 +62,10 @@ func begin(t *testing.T, file string) (*recorder, experiments.Experiment) {
 	return r, loaded[0]
 }
 
-// nasty means something to HTML, to XML, to SVG and to Markdown, and is long.
+// nasty is a long text with special characters of HTML, XML, SVG and Markdown.
 const nasty = `</script><img src="http://example.com/x.png" onerror="alert(1)"> ]]> &amp; | ` + "`x` \x00 \x1b[31m \u202eright to left"
 
-// hostileFile is an experiment with names as long and as odd as they may be.
+// hostileFile is an experiment with the longest and strangest names.
 var hostileFile = fmt.Sprintf(`apiVersion: squall.dev/v1alpha1
 kind: Experiment
 metadata: {name: checkout-survives-a-payments-provider-that-is-slow}
@@ -87,8 +87,8 @@ spec:
   stopConditions: [{name: nobody is paged, alerts: {severity: critical}}]
 `, `<script>alert("title")</script> `+strings.Repeat("averylongwordwithoutblanks", 8), strings.Repeat(`<b>text</b> "of" many & long words. `, 12))
 
-// value gives what the probes of the hostile run measure: steady, disturbed by the
-// fault, and with one that nobody can read off an axis.
+// value returns the values of the probes: steady, disturbed by the fault, and too
+// large for an axis.
 func value(probe int, second float64, disturbed bool) float64 {
 	wave := math.Sin(second / 3)
 	switch probe {
@@ -109,7 +109,7 @@ func value(probe int, second float64, disturbed bool) float64 {
 	}
 }
 
-// phase records a step of the hostile run, with a measurement every three seconds.
+// phase records a phase of the hostile run, with a measurement every three seconds.
 func (r *recorder) phase(name event.PhaseName, measured experiments.Phase, times int, probes []experiments.Probe) {
 	start := r.events[0].Time
 	r.add(event.Phase{Name: name, Length: experiments.Duration{Duration: time.Duration(3*times) * time.Second}})
@@ -133,8 +133,8 @@ func (r *recorder) phase(name event.PhaseName, measured experiments.Phase, times
 	}
 }
 
-// TestHostileJournal keeps the hostile run as a file, which the sandbox's tests
-// open in a browser.
+// TestHostileJournal writes the hostile run to a file, which the tests of the
+// sandbox open in a browser.
 func TestHostileJournal(t *testing.T) {
 	var got bytes.Buffer
 	for i, event := range hostile(t) {
@@ -163,7 +163,7 @@ func TestHostileJournal(t *testing.T) {
 	renders(t, want)
 }
 
-// hostile gives a run in which everything is there at once, long and hostile.
+// hostile returns a run with every kind of content, long and hostile.
 func hostile(t *testing.T) []journal.Line {
 	t.Helper()
 	r, experiment := begin(t, hostileFile)
@@ -211,8 +211,8 @@ func hostile(t *testing.T) []journal.Line {
 	return r.events
 }
 
-// What a server or a file says is no command to the terminal, nor to a CI system
-// that reads commands from the beginnings of lines.
+// Text from a server or a file is not a command for the terminal or for a CI
+// system that reads commands at the beginning of lines.
 func TestNothingCommandsATerminal(t *testing.T) {
 	r := &recorder{t: t, events: hostile(t)}
 	const commands = "\x1b[2J\u009b2J\r\n::stop-commands::x\u202e"
@@ -237,7 +237,7 @@ func TestNothingCommandsATerminal(t *testing.T) {
 	}
 }
 
-// A journal that Squall has not written may lack what every file must have.
+// A journal that another program has written may lack required fields.
 func TestJournalFromElsewhere(t *testing.T) {
 	events, err := journal.Read(strings.NewReader(`{"schema":1,"time":"2026-01-02T03:04:05Z","type":"started","data":{"run":{"id":"20260102-030405-a-abcdef"},"experiment":{"metadata":{"name":"a"},"spec":{"faults":[{"abort":{"httpStatus":503}},{"delay":null}],"steadyState":{"probes":[{"name":"x"}]},"stopConditions":[{}]}}}}
 {"schema":1,"time":"2026-01-02T03:04:06Z","type":"planned","data":{"decisions":[{}],"objects":[null]}}

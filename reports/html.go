@@ -20,7 +20,7 @@ var pageText string
 //nolint:gochecknoglobals // a constant template
 var page = template.Must(template.New("report").Parse(pageText))
 
-// pageData is what the page shows.
+// pageData is the data of the page.
 type pageData struct {
 	Name, Title, Description string
 	Outcome, Class           string
@@ -34,7 +34,7 @@ type pageData struct {
 	Experiment               string
 }
 
-// pagePhase is a step on the timeline; its place is in percent of the whole.
+// pagePhase is a phase on the timeline, with its position in percent.
 type pagePhase struct {
 	Name, Reason, At, Lasted string
 	Left, Width              float64
@@ -55,7 +55,7 @@ type pageObject struct{ Name, Manifest string }
 
 type pageChange struct{ At, What, Object, Error string }
 
-// HTML writes a page that needs nothing but itself: no network, no script.
+// HTML writes a self-contained page without scripts.
 func HTML(w io.Writer, r Run) error {
 	data := pageData{
 		Name: r.Experiment.Metadata.Name, Title: r.Experiment.Spec.Title, Description: r.Experiment.Spec.Description,
@@ -80,7 +80,7 @@ func HTML(w io.Writer, r Run) error {
 		data.Probes = append(data.Probes, shown)
 	}
 	for _, object := range r.Plan.Objects {
-		if object == nil { // a journal from elsewhere
+		if object == nil { // a journal of another program
 			continue
 		}
 		manifest, err := yaml.Marshal(object.Object)
@@ -118,7 +118,7 @@ func (r Run) pageProbe(probe experiments.Probe, rows []judgement) (pageProbe, er
 	return pageProbe{Name: probe.Name, Tolerance: ToleranceInWords(probe), Query: r.Queries[probe.Name], Plot: drawn, Rows: rows}, nil
 }
 
-// timeline places the phases of the run on a line.
+// timeline returns the phases of the run with their positions on a line.
 func (r Run) timeline() []pagePhase {
 	whole := r.Last.Sub(r.Began).Seconds()
 	var phases []pagePhase
@@ -136,8 +136,8 @@ func (r Run) timeline() []pagePhase {
 	return phases
 }
 
-// at gives a time from the start of the run.
+// at formats a time as seconds since the start of the run.
 func (r Run) at(t time.Time) string { return fmt.Sprintf("%.1f s", t.Sub(r.Began).Seconds()) }
 
-// VerdictName is the verdict of a row, for its style.
+// VerdictName returns the verdict of a row, for its style.
 func (j judgement) VerdictName() string { return j.verdict() }

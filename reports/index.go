@@ -51,14 +51,14 @@ func WriteIndex(w io.Writer, f Format, runs []Summary) error {
 	return nil
 }
 
-// indexColumns are the columns of the tables.
+// indexColumns has the columns of the tables.
 //
 //nolint:gochecknoglobals // a constant table
-var indexColumns = []string{"run", "began (UTC)", "experiment", "verdict", "status", "in force", "hit", "reason"}
+var indexColumns = []string{"run", "began (UTC)", "experiment", "verdict", "status", "active", "hit", "reason"}
 
-// cells gives the columns of a run.
+// cells returns the columns of a run.
 func (s Summary) cells() []string {
-	return []string{s.Run, s.Start(), s.Experiment, s.State(), string(s.Status), s.InForce(), s.Hit(), s.Why()}
+	return []string{s.Run, s.Start(), s.Experiment, s.State(), string(s.Status), s.Active(), s.Hit(), s.Why()}
 }
 
 func textIndex(w io.Writer, runs []Summary) error {
@@ -78,7 +78,7 @@ func textIndex(w io.Writer, runs []Summary) error {
 	return err
 }
 
-// indexEntry is a run in the JSON index; its fields are named as in the JSON
+// indexEntry is a run in the JSON index. Its fields have the names of the JSON
 // report.
 type indexEntry struct {
 	Schema int `json:"schema"`
@@ -121,7 +121,7 @@ func htmlIndex(w io.Writer, runs []Summary) error {
 	}{countInWords(runs), countStates(runs), countLeft(runs), indexColumns, runs})
 }
 
-// Href is the link, escaped for a page.
+// Href returns the link, escaped for a page.
 func (s Summary) Href() string {
 	if s.Link == "" {
 		return ""
@@ -129,14 +129,14 @@ func (s Summary) Href() string {
 	return (&url.URL{Path: s.Link}).String()
 }
 
-// stateCount is how many runs are in a state.
+// stateCount is the number of runs in a state.
 type stateCount struct {
 	State string
 	Runs  int
 }
 
-// countStates counts the runs in each state, best news first; states without
-// any are left out.
+// countStates counts the runs in each state, best states first. States without
+// runs are left out.
 func countStates(runs []Summary) []stateCount {
 	var counts []stateCount
 	for _, state := range []string{steadystate.Held.String(), steadystate.Deviated.String(), steadystate.Inconclusive.String(), stateUnfinished, stateUnreadable} {
@@ -153,7 +153,7 @@ func countStates(runs []Summary) []stateCount {
 	return counts
 }
 
-// countLeft counts the runs that have left something behind.
+// countLeft counts the runs that have left objects behind.
 func countLeft(runs []Summary) (count int) {
 	for _, s := range runs {
 		if len(s.Left) > 0 {
@@ -163,8 +163,8 @@ func countLeft(runs []Summary) (count int) {
 	return count
 }
 
-// countInWords says how the runs ended: "3 runs: 2 held, 1 deviated; 1 with
-// objects left behind".
+// countInWords returns the number of runs in each state: "3 runs: 2 held, 1
+// deviated; 1 with objects left behind".
 func countInWords(runs []Summary) string {
 	words := fmt.Sprintf("%d runs", len(runs))
 	if len(runs) == 1 {

@@ -20,7 +20,7 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// summaryOf folds a journal and lets its run begin some hours later.
+// summaryOf folds a journal and shifts the start of its run by some hours.
 func summaryOf(t *testing.T, journaled []journal.Line, hours int) reports.Summary {
 	t.Helper()
 	run, err := reports.Fold(journaled)
@@ -85,7 +85,7 @@ func compareGolden(t *testing.T, name, got string) {
 	}
 }
 
-// Whatever the journals are, the text has a line for each, the newest first.
+// For any journals the text has a line for each run, the newest first.
 func TestIndexIsSorted(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var runs []reports.Summary

@@ -20,7 +20,7 @@ import (
 	"github.com/squall-chaos/squall/runner/journal"
 )
 
-// renders gives every report of a journal that may be cut short.
+// renders returns every report of a journal that may be cut short.
 func renders(t rapid.TB, content []byte) map[reports.Format]string {
 	t.Helper()
 	events, err := journal.Read(bytes.NewReader(content))
@@ -50,8 +50,8 @@ var oldJournals = map[string]string{
 	"v1-every-event": "22b240af19dc06559a527d61b8153a09b8cd55dc28ccc0082d8f483b1b78d365",
 }
 
-// TestJournalsOfEarlierVersions holds the reports of old journals by golden
-// files: a new version renders them exactly as the one before.
+// TestJournalsOfEarlierVersions compares the reports of old journals with golden
+// files: a new version renders them in the same way.
 func TestJournalsOfEarlierVersions(t *testing.T) {
 	for name, hash := range oldJournals {
 		t.Run(name, func(t *testing.T) {
@@ -83,14 +83,14 @@ func TestJournalsOfEarlierVersions(t *testing.T) {
 	}
 }
 
-// checkUnfinished demands that every report of a journal that was cut short says so.
+// checkUnfinished checks that every report of a journal that was cut short says so.
 func checkUnfinished(t rapid.TB, content []byte) {
 	t.Helper()
 	says := map[reports.Format]string{reports.FormatJSON: `"status": "",`, reports.FormatJUnit: `type="unfinished"`}
 	for format, text := range renders(t, content) {
 		want := says[format]
 		if want == "" {
-			want = "unfinished: the journal ends before the run does"
+			want = "unfinished: the journal ends before the end of the run"
 		}
 		if !strings.Contains(text, want) {
 			t.Errorf("%d bytes, %s: no %q in %s", len(content), format, want, text)
@@ -98,8 +98,8 @@ func checkUnfinished(t rapid.TB, content []byte) {
 	}
 }
 
-// TestJUnitIsXML puts any text, also such that XML forbids, wherever a user or a
-// server has the word.
+// TestJUnitIsXML puts any text, including characters that XML forbids, into every
+// field of users and servers.
 func TestJUnitIsXML(t *testing.T) {
 	whole, err := reports.Fold(wholeRun(t))
 	if err != nil {
@@ -127,7 +127,7 @@ func TestJUnitIsXML(t *testing.T) {
 	})
 }
 
-// TestPlotsOfAnyValue draws what a query may give: every finite number.
+// TestPlotsOfAnyValue plots every finite number that a query may return.
 func TestPlotsOfAnyValue(t *testing.T) {
 	whole, err := reports.Fold(wholeRun(t))
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// JSONSchema is the version of the JSON report. It grows when a field changes
-// its meaning or goes; new fields come without.
+// JSONSchema is the version of the JSON report. It increases when a field is
+// removed or changes its meaning, but not when fields are added.
 const JSONSchema = 1
 
 // document is the JSON report.
@@ -22,9 +22,9 @@ type document struct {
 	Run        string `json:"run"`
 	Experiment string `json:"experiment"`
 	Title      string `json:"title,omitempty"`
-	// Labels are the experiment's.
+	// Labels are the labels of the experiment.
 	Labels map[string]string `json:"labels,omitempty"`
-	// Status is empty, and the verdict inconclusive, when the journal was cut
+	// Status is empty, and the verdict inconclusive, if the journal was cut
 	// short.
 	Status   event.Status        `json:"status"`
 	Verdict  steadystate.Verdict `json:"verdict"`
@@ -57,7 +57,7 @@ type probeReport struct {
 	Measurements []steadystate.Measurement `json:"measurements"`
 }
 
-// JSON writes everything that a program could want to know.
+// JSON writes the run for other programs.
 func JSON(w io.Writer, r Run) error {
 	d := document{
 		Schema: JSONSchema, Run: r.Run.ID, Experiment: r.Experiment.Metadata.Name, Title: r.Experiment.Spec.Title, Labels: r.Experiment.Metadata.Labels,
@@ -85,7 +85,7 @@ func JSON(w io.Writer, r Run) error {
 	return nil
 }
 
-// notNil lets an empty list be [] and not null.
+// notNil returns an empty list instead of nil, which JSON would encode as null.
 func notNil[T any](list []T) []T {
 	if list == nil {
 		return []T{}

@@ -15,8 +15,8 @@ import (
 )
 
 // The elements of a JUnit report, in the order and with the attributes that the
-// schemas of Jenkins and of Ant both accept: a suite for the run, and a case for
-// each probe and phase, for the effect, and for the run as a whole.
+// schemas of both Jenkins and Ant accept: a suite for the run, with a case for each
+// probe and phase, one for the effect, and one for the run as a whole.
 type junitSuites struct {
 	XMLName xml.Name     `xml:"testsuites"`
 	Suites  []junitSuite `xml:"testsuite"`
@@ -35,7 +35,7 @@ type junitSuite struct {
 	Properties []junitProperty `xml:"properties>property"`
 	Cases      []junitCase     `xml:"testcase"`
 	Out        junitText       `xml:"system-out"`
-	Err        junitText       `xml:"system-err"` // always empty, and wanted by Ant
+	Err        junitText       `xml:"system-err"` // always empty, but required by Ant
 }
 
 type junitProperty struct {
@@ -61,11 +61,11 @@ type junitText struct {
 	Text string `xml:",cdata"`
 }
 
-// JUnit writes a report for CI systems: deviations are failures, and what could
-// not be told is an error.
+// JUnit writes a report for CI systems. A deviation is a failure, and an
+// inconclusive case is an error.
 func JUnit(w io.Writer, r Run) error { return writeSuites(w, r.suite()) }
 
-// suite gives the suite of the run.
+// suite returns the suite of the run.
 func (r Run) suite() junitSuite {
 	suite := r.suiteWithoutCases()
 	add := func(c junitCase, verdict *steadystate.Verdict, message, details string) {
@@ -100,12 +100,12 @@ func (r Run) suite() junitSuite {
 	whole, message := r.wholeVerdict()
 	add(junitCase{Name: "run", Time: suite.Time}, whole, message, "")
 	var text strings.Builder
-	_ = Text(&text, r) // a Builder takes everything
+	_ = Text(&text, r) // a Builder returns no error
 	suite.Out.Text = junitChars(text.String())
 	return suite
 }
 
-// writeSuites writes a document with suites, and numbers them.
+// writeSuites writes a document with numbered suites.
 func writeSuites(w io.Writer, suites ...junitSuite) error {
 	for i := range suites {
 		suites[i].ID = i
@@ -120,7 +120,7 @@ func writeSuites(w io.Writer, suites ...junitSuite) error {
 	return nil
 }
 
-// suiteWithoutCases gives the suite of the run as far as it knows no probe.
+// suiteWithoutCases returns the suite of the run without its cases.
 func (r Run) suiteWithoutCases() junitSuite {
 	verdict, status := steadystate.Inconclusive, event.Status("")
 	if r.Result != nil {
@@ -141,8 +141,9 @@ func (r Run) suiteWithoutCases() junitSuite {
 	}
 }
 
-// wholeVerdict judges the run as such. A probe that has deviated is a failure of
-// its own, so the run fails with it only where no probe says why.
+// wholeVerdict returns the verdict and reason of the case for the run as a whole. A
+// deviation of a probe is a failure of the probe's case, so the run fails only if
+// there is none.
 func (r Run) wholeVerdict() (*steadystate.Verdict, string) {
 	if r.Result == nil {
 		return nil, r.Outcome()
@@ -163,7 +164,7 @@ func (r Run) wholeVerdict() (*steadystate.Verdict, string) {
 	return &verdict, r.Result.Reason
 }
 
-// lasted gives how long the probes of a phase were measured.
+// lasted returns how long the probes of a phase were measured.
 func (r Run) lasted(phase experiments.Phase) time.Duration {
 	names := map[experiments.Phase]event.PhaseName{experiments.Before: event.PhaseBaseline, experiments.During: event.PhaseObserve, experiments.After: event.PhaseRecover}
 	for i, p := range r.Phases {
@@ -181,12 +182,12 @@ func (r Run) lasted(phase experiments.Phase) time.Duration {
 
 func junitSeconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }
 
-// junitToken gives a text as a token of XML Schema: no blank at its ends, and
-// nowhere two.
+// junitToken returns a text as a token of XML Schema: without spaces at its ends,
+// and without consecutive spaces.
 func junitToken(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// junitChars replaces what XML 1.0 forbids even when it is escaped. The encoder
-// does so in attributes, but leaves CDATA as it is.
+// junitChars replaces characters that XML 1.0 forbids even when escaped. The
+// encoder does this in attributes, but not in CDATA.
 func junitChars(text string) string {
 	return strings.Map(func(r rune) rune {
 		if (r < ' ' && r != '\t' && r != '\n' && r != '\r') || r == '\uFFFE' || r == '\uFFFF' {

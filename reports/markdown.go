@@ -32,7 +32,7 @@ func Markdown(w io.Writer, r Run) error {
 	return nil
 }
 
-// sign is news that is seen at a glance.
+// sign returns an emoji for a state.
 func sign(news string) string {
 	switch news {
 	case steadystate.Held.String():
@@ -44,8 +44,8 @@ func sign(news string) string {
 	}
 }
 
-// markdownText lets a text stand for itself in a table: names and messages come
-// from files and servers.
+// markdownText escapes a text for a Markdown table. Names and messages come from
+// files and servers.
 func markdownText(s string) string {
 	return markdownEscaper.Replace(strings.Join(strings.Fields(oneline.Blanked(s)), " "))
 }

@@ -20,8 +20,8 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// shade is a colour that stands for what it means: #010101, #020202 and so on.
-// The page gives each its own, in light and in dark.
+// shade is a color that identifies a meaning: #010101, #020202 and so on. The page
+// replaces each by a color for light and dark mode.
 type shade uint8
 
 const (
@@ -30,7 +30,7 @@ const (
 	bandShade
 	faultShade
 	lineShade
-	verdictShade // of a measurement that holds; those of the other verdicts follow
+	verdictShade // of a measurement that holds; the other verdicts follow
 )
 
 // RGBA implements color.Color.
@@ -47,17 +47,17 @@ var plotColours = strings.NewReplacer(
 const (
 	plotWidth  = 18 * vg.Centimeter
 	plotHeight = 6 * vg.Centimeter
-	// margin is how much room a plot leaves above and below what it shows.
+	// margin is the space of a plot above and below its values, as a share.
 	margin = 0.08
-	// largest is the largest value that is drawn as it is: the room for greater ones
-	// is no number.
+	// largest is the largest value that is drawn without a change: the margin above
+	// a larger one would overflow.
 	largest = 1e300
-	// edge is room for the label of a tick at the right end of the axis.
+	// edge is the space for the label of a tick at the right end of the axis.
 	edge = 0.5 * vg.Centimeter
 )
 
 // plotProbe draws the measurements of a probe over time, with its tolerance and
-// the time for which the fault was in force.
+// the times in which a fault was active.
 func plotProbe(r Run, probe experiments.Probe, rows []judgement) (template.HTML, error) {
 	var points plotter.XYs
 	var verdicts []steadystate.Verdict
@@ -99,7 +99,7 @@ func plotProbe(r Run, probe experiments.Probe, rows []judgement) (template.HTML,
 
 func drawable(value float64) float64 { return math.Max(-largest, math.Min(value, largest)) }
 
-// bounds gives the values that a plot must show: all that were measured, and the
+// bounds returns the range of the values of a plot: all measurements and the
 // tolerance.
 func bounds(points plotter.XYs, probe experiments.Probe) (low, high float64) {
 	low, high = math.Inf(1), math.Inf(-1)
@@ -119,11 +119,11 @@ func bounds(points plotter.XYs, probe experiments.Probe) (low, high float64) {
 	return low - room, high + room
 }
 
-// paint gives the axes their colours.
+// paint sets the colors of the axes.
 func paint(p *plot.Plot) {
 	p.BackgroundColor = color.Transparent
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
-		// The page has fonts of the same widths, so labels end where they should.
+		// The page has fonts of the same widths, so that labels fit.
 		axis.Tick.Marker = plainTicks{}
 		axis.Label.TextStyle.Font.Variant, axis.Tick.Label.Font.Variant = "Sans", "Sans"
 		axis.Color, axis.Label.TextStyle.Color, axis.Tick.Color, axis.Tick.Label.Color = inkShade, inkShade, inkShade, inkShade
@@ -133,7 +133,7 @@ func paint(p *plot.Plot) {
 	p.Add(grid)
 }
 
-// plainTicks are the default ticks without the zeros at the end: 5000, not 5000.00.
+// plainTicks are the default ticks without trailing zeros: 5000, not 5000.00.
 type plainTicks struct{ plot.DefaultTicks }
 
 // Ticks implements plot.Ticker.
@@ -178,7 +178,7 @@ func addBands(p *plot.Plot, r Run, probe experiments.Probe) error {
 }
 
 // faultPeriods returns the times in which a fault was active, from the start of
-// the run: those that the experiment asks for, cut off where the run ended early.
+// the run: the times of the experiment, until the end of the run.
 func (r Run) faultPeriods() []experiments.Period {
 	for i, phase := range r.Phases {
 		if phase.Name != event.PhaseObserve {
@@ -204,7 +204,7 @@ func (r Run) faultPeriods() []experiments.Period {
 	return nil
 }
 
-// render gives a plot as an SVG element of a page.
+// render returns a plot as an SVG element of a page.
 func render(p *plot.Plot, label string) (template.HTML, error) {
 	canvas := vgsvg.NewWith(vgsvg.UseWH(plotWidth, plotHeight))
 	p.Draw(draw.Crop(draw.New(canvas), 0, -edge, 0, 0))
@@ -216,6 +216,6 @@ func render(p *plot.Plot, label string) (template.HTML, error) {
 	if !found {
 		return "", fmt.Errorf("plot: no svg element")
 	}
-	// What the library writes is escaped, and the label is here.
+	// The library escapes its text, and the label is escaped here.
 	return template.HTML(`<svg role="img" aria-label="` + html.EscapeString(label) + `" ` + plotColours.Replace(svg)), nil //nolint:gosec // see above
 }

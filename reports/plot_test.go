@@ -10,8 +10,8 @@ import (
 	"github.com/squall-chaos/squall/runner/event"
 )
 
-// A plot shades the times in which a fault was active, which are not those of the
-// observation when a fault has times of its own.
+// A plot shades the times in which a fault was active, which differ from the
+// observation if a fault has its own times.
 func TestFaultPeriods(t *testing.T) {
 	began := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	seconds := func(n int) experiments.Duration {

@@ -1,5 +1,5 @@
 // Package reports renders the journal of a run. Every report is a function of the
-// journal alone, so it can be made later and on another machine.
+// journal alone, so it can be rendered later and on another machine.
 package reports
 
 import (
@@ -14,7 +14,7 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// Run is a run as its journal records it.
+// Run is a run as recorded in its journal.
 type Run struct {
 	event.Started
 	Began        time.Time
@@ -23,7 +23,7 @@ type Run struct {
 	Measurements []steadystate.Measurement
 	Changes      []Change
 	Effect       *event.Effect
-	// Result is absent when the journal was cut short.
+	// Result is nil if the journal was cut short.
 	Result *event.Result
 	// Last is the time of the last event.
 	Last time.Time
@@ -75,7 +75,7 @@ func (r *Run) add(at time.Time, e event.Event) {
 	case event.Measured:
 		r.Measurements = append(r.Measurements, e.Measurement)
 	case event.Creating:
-		if e.Object != nil { // a journal from elsewhere may lack it
+		if e.Object != nil { // a journal of another program may lack it
 			changed(objects.RefTo(e.Object), "")
 		}
 	case event.Updating:
@@ -101,8 +101,8 @@ func (r *Run) add(at time.Time, e event.Event) {
 	}
 }
 
-// calls says whose calls are disturbed: as the file does when that is all, and
-// as the plan does when the faults differ or the callers were found.
+// calls returns the disturbed calls: the ones of the file, or the ones of the plan
+// if the faults differ or the callers were found in Prometheus.
 func (r Run) calls() []string {
 	callers := r.Experiment.Spec.Callers
 	simple := len(callers) > 0
@@ -119,8 +119,8 @@ func (r Run) calls() []string {
 	return calls
 }
 
-// host is the target as the mesh knows it, or as the file names it when no
-// plan was made.
+// host returns the host of the target in the plan, or in the file if there is no
+// plan.
 func (r Run) host() string {
 	if len(r.Plan.Decisions) > 0 {
 		return r.Plan.Decisions[0].Host

@@ -12,14 +12,14 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// The states of a run that has no verdict.
+// The states of runs without a verdict.
 const (
 	stateUnfinished = "unfinished"
 	stateUnreadable = "unreadable"
 )
 
-// cutShort says why a run is unfinished.
-const cutShort = "the journal ends before the run does"
+// cutShort is the reason of an unfinished run.
+const cutShort = "the journal ends before the end of the run"
 
 // Summary is a run in a list of runs. It holds no measurements, so that a list
 // may be long.
@@ -28,28 +28,27 @@ type Summary struct {
 	Experiment string            `json:"experiment,omitempty"`
 	Title      string            `json:"title,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
-	// Status is empty, and the verdict inconclusive, when the journal was cut
-	// short or could not be read.
+	// Status is empty, and the verdict inconclusive, if the journal was cut short
+	// or could not be read.
 	Status   event.Status        `json:"status"`
 	Verdict  steadystate.Verdict `json:"verdict"`
 	Reason   string              `json:"reason,omitempty"`
 	Began    time.Time           `json:"began,omitzero"`
 	Finished time.Time           `json:"finished,omitzero"`
-	// Injected is for how long the fault was in force.
+	// Injected is the time for which the fault was active.
 	Injected experiments.Duration `json:"-"`
-	// Requests is how many were hit; it is absent when nobody has counted.
+	// Requests is the number of requests hit, or nil if they were not counted.
 	Requests *float64      `json:"requests,omitempty"`
 	Left     []objects.Ref `json:"left,omitempty"`
-	// Link is the path of what tells more, as seen from the list. Whoever makes
-	// the list knows it.
+	// Link is the path of the report, relative to the list. The caller sets it.
 	Link string `json:"link,omitempty"`
-	// Error says why the journal could not be read.
+	// Error is why the journal could not be read.
 	Error string `json:"error,omitempty"`
 
 	suite junitSuite
 }
 
-// Summarize gives what a list says of a run.
+// Summarize returns the summary of a run.
 func Summarize(r Run) Summary {
 	s := Summary{
 		Run: r.Run.ID, Experiment: r.Experiment.Metadata.Name, Title: r.Experiment.Spec.Title, Labels: r.Experiment.Metadata.Labels,
@@ -65,13 +64,13 @@ func Summarize(r Run) Summary {
 	return s
 }
 
-// Unreadable stands in a list for a run whose journal cannot be read. Run is its
-// id or the name of its folder.
+// Unreadable returns the entry of a list for a run whose journal cannot be read.
+// run is its id or the name of its directory.
 func Unreadable(run string, err error) Summary {
 	var r Run
 	r.Run.ID, r.Experiment.Metadata.Name = run, run
 	if len(run) >= len(event.IDTime) {
-		// Ids begin with the time; a folder of another name has none.
+		// Ids begin with the time; other directory names do not.
 		r.Began, _ = time.Parse(event.IDTime, run[:len(event.IDTime)])
 	}
 	r.Last = r.Began
@@ -83,7 +82,7 @@ func Unreadable(run string, err error) Summary {
 	return s
 }
 
-// State is the verdict, or unfinished, or unreadable.
+// State returns the verdict, or unfinished, or unreadable.
 func (s Summary) State() string {
 	switch {
 	case s.Error != "":
@@ -95,8 +94,8 @@ func (s Summary) State() string {
 	}
 }
 
-// News is the state by which the run is shown: bad news, whatever the verdict,
-// when something is left behind.
+// News returns the state that decides how the run is shown: deviated if objects
+// are left behind, and otherwise State.
 func (s Summary) News() string { return news(s.State(), s.Left) }
 
 func (r Run) news() string {
@@ -113,7 +112,7 @@ func news(state string, left []objects.Ref) string {
 	return state
 }
 
-// Hit is how many requests were hit, in a cell of a table.
+// Hit returns the number of requests hit, for a cell of a table.
 func (s Summary) Hit() string {
 	if s.Requests == nil {
 		return "-"
@@ -121,15 +120,15 @@ func (s Summary) Hit() string {
 	return fmt.Sprintf("%.0f", math.Round(*s.Requests))
 }
 
-// InForce is for how long the fault was in force, in a cell of a table.
-func (s Summary) InForce() string {
+// Active returns the time for which the fault was active, for a cell of a table.
+func (s Summary) Active() string {
 	if s.Injected.Duration <= 0 {
 		return "-"
 	}
 	return s.Injected.String()
 }
 
-// Start is when the run began, in a cell of a table.
+// Start returns the start of the run, for a cell of a table.
 func (s Summary) Start() string {
 	if s.Began.IsZero() {
 		return "-"
@@ -137,8 +136,7 @@ func (s Summary) Start() string {
 	return s.Began.UTC().Format("2006-01-02 15:04:05")
 }
 
-// Why is what there is to say beside the verdict; what is left behind comes
-// first.
+// Why returns the reason, and first the objects left behind.
 func (s Summary) Why() string {
 	switch {
 	case s.Error != "":

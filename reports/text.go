@@ -7,8 +7,7 @@ import (
 	"text/tabwriter"
 )
 
-// Text writes a summary for people at a terminal, plain enough to paste into
-// a chat.
+// Text writes a summary for a terminal, plain enough to paste into a chat.
 func Text(w io.Writer, run Run) error {
 	var b strings.Builder
 	e := run.Experiment

@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// events makes a journal that begins as every journal does.
+// events writes a journal that begins with the usual events.
 func events(t *testing.T, more ...event.Event) []journal.Line {
 	t.Helper()
 	loaded, err := files.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
@@ -65,8 +65,8 @@ func measured(probe string, phase experiments.Phase, value float64, verdict stea
 	return event.Measured{Measurement: steadystate.Measurement{Probe: probe, Phase: phase, Time: start, Value: &value, Verdict: verdict}}
 }
 
-// wholeRun makes a journal of every kind of event, with text that means
-// something to HTML, XML and Markdown.
+// wholeRun writes a journal with every kind of event, with special characters of
+// HTML, XML and Markdown.
 func wholeRun(t *testing.T) []journal.Line {
 	t.Helper()
 	shadow := &unstructured.Unstructured{Object: map[string]any{
@@ -161,15 +161,15 @@ func TestShareInWords(t *testing.T) {
 		share event.Share
 		want  string
 	}{
-		{event.Share{Wanted: 0.5, Achieved: 0.503, Requests: 10000}, "50.3 % of 10000 requests; asked for 50.0 %"},
-		{event.Share{Wanted: 0.5, Achieved: 0.25, Requests: 1000}, "more were spared than chance explains"},
+		{event.Share{Wanted: 0.5, Achieved: 0.503, Requests: 10000}, "50.3 % of 10000 requests; expected 50.0 %"},
+		{event.Share{Wanted: 0.5, Achieved: 0.25, Requests: 1000}, "fewer were hit than chance explains"},
 		{event.Share{Wanted: 0.05, Achieved: 0.1, Requests: 10000}, "more were hit than chance explains"},
-		{event.Share{Wanted: 1, Achieved: 0.998, Requests: 1000}, "99.8 % of 1000 requests; asked for 100.0 %"},
-		{event.Share{Wanted: 1, Achieved: 0.5, Requests: 1000}, "perhaps not every proxy has the fault"},
-		{event.Share{Wanted: 0.5, Achieved: 0, Requests: 3}, "asked for 50.0 %"},
+		{event.Share{Wanted: 1, Achieved: 0.998, Requests: 1000}, "99.8 % of 1000 requests; expected 100.0 %"},
+		{event.Share{Wanted: 1, Achieved: 0.5, Requests: 1000}, "some proxies may not have the fault"},
+		{event.Share{Wanted: 0.5, Achieved: 0, Requests: 3}, "expected 50.0 %"},
 	} {
 		got := reports.ShareInWords(test.share)
-		if !strings.Contains(got, test.want) || strings.Contains(test.want, "asked for") && strings.Contains(got, "chance") {
+		if !strings.Contains(got, test.want) || strings.Contains(test.want, "expected") && strings.Contains(got, "chance") {
 			t.Errorf("%+v: %s", test.share, got)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// FaultInWords says what a fault does: "abort with HTTP 503, 100 % of requests".
+// FaultInWords describes a fault: "abort with HTTP 503, 100 % of requests".
 func FaultInWords(f experiments.Fault) string {
 	var parts []string
 	if f.Blackhole != nil {
@@ -31,21 +31,21 @@ func FaultInWords(f experiments.Fault) string {
 	return strings.Join(parts, " and ") + percentageInWords(f) + timesInWords(f)
 }
 
-// percentageInWords says how many requests are hit. A journal from elsewhere may
-// leave it out.
+// percentageInWords describes the share of requests. Journals of other programs may
+// lack it.
 func percentageInWords(f experiments.Fault) string {
 	switch {
 	case f.Percentage == nil:
 		return ""
 	case f.Delay != nil && f.Abort != nil && *f.Percentage < 100:
-		// As Envoy does it: a request may be hit by both, by one, or by none.
+		// Envoy draws twice: a request may be hit by both, by one, or by neither.
 		return fmt.Sprintf(", each on %g %% of requests, independently", float64(*f.Percentage))
 	default:
 		return fmt.Sprintf(", %g %% of requests", float64(*f.Percentage))
 	}
 }
 
-// timesInWords says when a fault is in force, where that is not all the time.
+// timesInWords describes the times of a fault that is not active all the time.
 func timesInWords(f experiments.Fault) string {
 	words := ""
 	if f.StartAfter.Duration > 0 {
@@ -57,7 +57,7 @@ func timesInWords(f experiments.Fault) string {
 	return words
 }
 
-// CallersInWords names the callers: "shop (app=reviews), prod".
+// CallersInWords lists the callers: "shop (app=reviews), prod".
 func CallersInWords(callers []experiments.Caller) string {
 	words := make([]string, len(callers))
 	for i, c := range callers {
@@ -69,7 +69,7 @@ func CallersInWords(callers []experiments.Caller) string {
 	return strings.Join(words, ", ")
 }
 
-// ToleranceInWords says which values are healthy: "from 0.99", "up to 1".
+// ToleranceInWords describes the healthy values: "at least 0.99", "at most 1".
 func ToleranceInWords(p experiments.Probe) string {
 	var words []string
 	switch {
@@ -89,7 +89,7 @@ func ToleranceInWords(p experiments.Probe) string {
 	return strings.Join(words, ", ")
 }
 
-// HitInWords says how many requests a fault has hit: "at least 731 requests".
+// HitInWords describes the number of requests hit: "at least 731 requests".
 func HitInWords(e event.Effect) string {
 	if e.Complete {
 		return fmt.Sprintf("%.0f requests", e.Requests)
@@ -97,21 +97,21 @@ func HitInWords(e event.Effect) string {
 	return fmt.Sprintf("at least %.0f requests", e.Requests)
 }
 
-// doubt is how many standard deviations a share may be off by chance.
+// doubt is the number of standard deviations that a share may differ by chance.
 const doubt = 4
 
-// ShareInWords compares the share of the requests that was hit with the one that
-// was asked for, and says when chance does not explain the difference.
+// ShareInWords compares the share of requests that was hit with the wanted share,
+// and reports a difference that chance does not explain.
 func ShareInWords(s event.Share) string {
-	words := fmt.Sprintf("%.1f %% of %.0f requests; asked for %.1f %%", 100*s.Achieved, s.Requests, 100*s.Wanted)
-	// At either end chance has no part, but a request on its way while the
-	// counters were read has.
+	words := fmt.Sprintf("%.1f %% of %.0f requests; expected %.1f %%", 100*s.Achieved, s.Requests, 100*s.Wanted)
+	// At shares of 0 and 1 there is no chance, but requests may be in flight while
+	// the counters are read.
 	chance := math.Sqrt(math.Max(s.Wanted*(1-s.Wanted), 1/s.Requests) / s.Requests)
 	switch off := s.Achieved - s.Wanted; {
 	case off < -doubt*chance:
-		words += ": more were spared than chance explains; perhaps not every proxy has the fault"
+		words += ": fewer were hit than chance explains; some proxies may not have the fault"
 	case off > doubt*chance:
-		words += ": more were hit than chance explains; perhaps another fault hits too"
+		words += ": more were hit than chance explains; there may be another fault"
 	}
 	return words
 }

@@ -113,7 +113,7 @@ func TestEffectIsWhatTheClientsCounted(t *testing.T) {
 			if effect.Share.Asked != test.asked || math.Abs(effect.Share.Achieved-test.asked) > off {
 				t.Errorf("share %+v", effect.Share)
 			}
-			if !strings.Contains(s.stdout.String(), fmt.Sprintf("asked for %.1f %%", 100*test.asked)) {
+			if !strings.Contains(s.stdout.String(), fmt.Sprintf("expected %.1f %%", 100*test.asked)) {
 				t.Error("the summary does not say the share")
 			}
 		})

@@ -427,8 +427,8 @@ func TestInject(t *testing.T) {
 	until := fmt.Sprintf("vector(time()) < %d", time.Now().Add(10*time.Second).Unix())
 	guarded := start(t, "inject", "abort", "ratings.prod", "--from", "shop", "--for", "60s", "--guard", until)
 	guarded.exits(1)
-	if !strings.Contains(guarded.stdout.String(), "in force") {
-		t.Error("the fault was never in force")
+	if !strings.Contains(guarded.stdout.String(), "\n  active  ") {
+		t.Error("the fault was never active")
 	}
 	for _, s := range []*squall{refused, guarded} {
 		if !strings.Contains(s.stdout.String(), "guard 1: 0 is below 1") {
