@@ -12,18 +12,18 @@ import (
 	"time"
 )
 
-// failure is why an attempt failed, in words that hold no secret.
+// failure is the reason for a failed attempt, in a text without secrets.
 type failure struct {
 	text string
-	// final says that trying again is of no use.
+	// final reports that a retry would fail in the same way.
 	final bool
-	// retryAfter is how long the target asks to be left alone.
+	// retryAfter is how long the target asks to wait before the next request.
 	retryAfter time.Duration
 }
 
 func (f *failure) Error() string { return f.text }
 
-// status is the failure that an HTTP status stands for.
+// status returns the failure for an HTTP status.
 func status(code int) *failure {
 	f := &failure{text: strings.TrimSpace(fmt.Sprintf("it answered %d %s", code, http.StatusText(code)))}
 	switch code {
@@ -34,12 +34,12 @@ func status(code int) *failure {
 	return f
 }
 
-// statusPattern finds a status in what shoutrrr's services say of one.
+// statusPattern matches a status in the errors of shoutrrr's services.
 var statusPattern = regexp.MustCompile(`(?i)(?:status|status code|failed|unexpected):? "?([345]\d\d)(?:\D|$)`)
 
-// phrases are what is told of an error: those parts of its text that mean
-// something and cannot be a secret. A text is never told as it is, because net/http
-// and shoutrrr put URLs with their tokens into theirs, and a server may return one.
+// phrases are the parts of error texts that are reported: they have a meaning and
+// cannot be a secret. A whole text is never reported, because net/http and shoutrrr
+// include URLs with their tokens, and a server may return one.
 //
 //nolint:gochecknoglobals // a table
 var phrases = []string{
@@ -50,7 +50,7 @@ var phrases = []string{
 	"context deadline exceeded", "unexpected EOF", " EOF", "ratelimited", "rate_limited", "malformed HTTP response", "server does not support StartTLS",
 }
 
-// answers are what Slack says, and trying again would not change it.
+// answers are final errors of Slack.
 //
 //nolint:gochecknoglobals // a table
 var answers = []string{
@@ -59,7 +59,7 @@ var answers = []string{
 	"action_prohibited", "posting_to_general_channel_denied", "restricted_action", "user_not_found", "team_disabled",
 }
 
-// explain says what an error means without showing it.
+// explain describes an error without its text.
 func explain(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
@@ -86,5 +86,5 @@ func explain(err error) *failure {
 			return &failure{text: strings.TrimSpace(phrase)}
 		}
 	}
-	return &failure{text: "it was refused, for a reason that is not shown because it may hold a secret"}
+	return &failure{text: "it was refused; the reason is not printed because it may contain a secret"}
 }

@@ -23,7 +23,7 @@ func TestExplain(t *testing.T) {
 		{errors.New("webhook response failure: ratelimited"), "ratelimited", false},
 		{errors.New(`Post "https://hooks.slack.com/s3cr3t": dial tcp: lookup hooks.slack.com: no such host`), "no such host", false},
 		{errors.New("unexpected status 404 Not Found"), "it answered 404 Not Found", true},
-		{errors.New("token s3cr3t404 is wrong"), "it was refused, for a reason that is not shown because it may hold a secret", false},
+		{errors.New("token s3cr3t404 is wrong"), "it was refused; the reason is not printed because it may contain a secret", false},
 	} {
 		got := explain(test.err)
 		if diff := cmp.Diff(failure{text: test.text, final: test.final}, *got, cmp.AllowUnexported(failure{})); diff != "" {

@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// Grafana is where the time of a fault is marked in the dashboards.
+// Grafana is the server in whose dashboards the times of faults are marked.
 type Grafana struct {
-	// URL is that of its start page.
+	// URL is the URL of its start page.
 	URL string
-	// TokenFile holds the token of a service account, and is read for each
-	// request, so that it may change; no file, no token.
+	// TokenFile has the token of a service account. It is read for each request, so
+	// that the token may change. If it is empty, no token is sent.
 	TokenFile string
 }
 
@@ -25,14 +25,15 @@ type annotator struct {
 	Grafana
 	client *http.Client
 	api    *url.URL
-	// open are the annotations of runs that have not ended, by run.
+	// open has the ids of the annotations of live runs, by run.
 	open map[string]int64
 }
 
-// maxOpen is far more than the runs that are live at once; ends may get lost.
+// maxOpen limits open, because the end of a run may be lost. It is far more than
+// the number of live runs.
 const maxOpen = 1000
 
-// annotation is what Grafana gets; an omitted field is left as it is.
+// annotation is the body of a request; omitted fields are not changed.
 type annotation struct {
 	Time    int64    `json:"time,omitempty"`
 	TimeEnd int64    `json:"timeEnd,omitempty"`
@@ -43,7 +44,7 @@ type annotation struct {
 func newAnnotator(g Grafana, client *http.Client) (name string, a *annotator, err error) {
 	u, err := url.Parse(g.URL)
 	if err != nil {
-		return "", nil, errors.New("the URL of Grafana is not one")
+		return "", nil, errors.New("this is not the URL of a Grafana server")
 	}
 	if err := checkHTTP(u); err != nil {
 		return "", nil, fmt.Errorf("the URL of Grafana: %w", err)
@@ -93,7 +94,8 @@ func (a *annotator) begin(ctx context.Context, m *message) error {
 	return nil
 }
 
-// end makes a region of the fault's time. A run without a fault has none.
+// end changes the annotation to a region with the time of the fault, if there was
+// one.
 func (a *annotator) end(ctx context.Context, m *message) error {
 	region := annotation{Tags: m.tags(), Text: m.text()}
 	if !m.From.IsZero() {
@@ -113,7 +115,7 @@ func (a *annotator) end(ctx context.Context, m *message) error {
 			}
 			return err
 		}
-		// Somebody has deleted it, or it may be created but not be changed.
+		// It was deleted, or the token permits creating but not changing it.
 		delete(a.open, m.Run)
 	}
 	if m.From.IsZero() {
@@ -135,7 +137,7 @@ func (a *annotator) create(ctx context.Context, content annotation) (int64, erro
 		return 0, err
 	}
 	if created.ID == 0 {
-		return 0, &failure{text: "its answer names no annotation", final: true}
+		return 0, &failure{text: "its answer has no annotation", final: true}
 	}
 	return created.ID, nil
 }
@@ -148,8 +150,8 @@ func (a *annotator) change(ctx context.Context, id int64, content annotation) er
 	return call(ctx, a.client, http.MethodPatch, a.api.JoinPath(strconv.FormatInt(id, 10)).String(), token, content, nil)
 }
 
-// tags are for the queries of dashboards. None is of one run only: Grafana keeps
-// every tag that it has seen.
+// tags returns the tags for queries of dashboards. No tag is specific to one run,
+// because Grafana stores every tag.
 func (m *message) tags() []string {
 	tags := []string{"squall", "experiment:" + m.Experiment, "host:" + m.Host}
 	if m.Verdict != "" {

@@ -72,8 +72,8 @@ func TestGrafana(t *testing.T) {
 		{"refused", []*message{started, refused}, []exchange{created, {none, 200, `{}`}}, []string{"", ""}},
 		{"refused, and nothing was known of it", []*message{refused}, nil, []string{""}},
 		{"the start fails", []*message{started, finished}, []exchange{{post, 403, `one`}, {whole, 200, `{"id":8}`}}, []string{"it answered 403 Forbidden", ""}},
-		{"the start's answer is garbage", []*message{started, finished}, []exchange{{post, 200, `<html>one`}, {whole, 200, `{"id":8}`}}, []string{"its answer is not the JSON that was expected", ""}},
-		{"the start's answer has no id", []*message{started, finished}, []exchange{{post, 200, `{}`}, {whole, 200, `{"id":8}`}}, []string{"its answer names no annotation", ""}},
+		{"the start's answer is garbage", []*message{started, finished}, []exchange{{post, 200, `<html>one`}, {whole, 200, `{"id":8}`}}, []string{"its answer is not the expected JSON", ""}},
+		{"the start's answer has no id", []*message{started, finished}, []exchange{{post, 200, `{}`}, {whole, 200, `{"id":8}`}}, []string{"its answer has no annotation", ""}},
 		{"somebody deletes it", []*message{started, finished}, []exchange{created, {patch, 404, ``}, {whole, 200, `{"id":8}`}}, []string{"", ""}},
 		{"the end fails for now", []*message{started, finished, finished}, []exchange{created, {patch, 502, ``}, {patch, 200, ``}}, []string{"", "it answered 502 Bad Gateway", ""}},
 	} {
@@ -116,7 +116,7 @@ func TestGrafanaRefused(t *testing.T) {
 		want    string
 	}{
 		{Grafana{URL: "grafana.example.com"}, "the URL of Grafana: it must begin with http:// or https://"},
-		{Grafana{URL: "https://u:s3cr3t@%zz"}, "the URL of Grafana is not one"},
+		{Grafana{URL: "https://u:s3cr3t@%zz"}, "this is not the URL of a Grafana server"},
 		{Grafana{URL: "https://grafana", TokenFile: empty}, "the token of Grafana: FILE is empty"},
 		{Grafana{URL: "https://grafana", TokenFile: empty + "s"}, "the token of Grafana: open FILEs: no such file or directory"},
 	} {

@@ -1,8 +1,8 @@
-// Package notify tells people and other programs about runs: chat and e-mail
-// through shoutrrr, webhooks, and annotations in Grafana.
+// Package notify sends notifications about runs to people and other programs: chat
+// and e-mail through shoutrrr, webhooks, and annotations in Grafana.
 //
-// A target that does not take a message never disturbs a run, nor another
-// target. The URLs of targets are secrets: no error shows one.
+// A target that fails never disturbs a run or another target. The URLs of targets
+// are secrets: no error contains one.
 package notify
 
 import (
@@ -18,50 +18,50 @@ import (
 	"github.com/squall-chaos/squall/internal/sleep"
 )
 
-// Kind is what happened to a run.
+// Kind is the kind of an event.
 type Kind string
 
-// The kinds.
+// The kinds of events.
 const (
 	Started  Kind = "started"
 	Stopped  Kind = "stopped" // early; Finished follows
 	Finished Kind = "finished"
 )
 
-// Event is what is told of a run.
+// Event is something that happened to a run.
 type Event struct {
 	Kind       Kind   `json:"event"`
 	Run        string `json:"run"`
 	Experiment string `json:"experiment"`
 	Title      string `json:"title,omitempty"`
-	// Host is the one whose incoming calls are disturbed, and Callers are those
-	// who call it.
+	// Host is the target of the experiment, and Callers are the namespaces of its
+	// callers.
 	Host    string   `json:"host"`
 	Callers []string `json:"callers"`
-	// Verdict and Status are those of a run that has finished.
+	// Verdict and Status are set for Finished.
 	Verdict   string `json:"verdict,omitempty"`
 	Status    string `json:"status,omitempty"`
 	Reason    string `json:"reason,omitempty"`
 	ReportURL string `json:"reportURL,omitempty"`
-	// From and To are when the fault was in force, for Finished; zero when it
-	// never was.
+	// From and To are the start and the end of the fault, for Finished; zero if
+	// there was no fault.
 	From time.Time `json:"from,omitzero"`
 	To   time.Time `json:"to,omitzero"`
 }
 
 const (
-	// queued is how many messages wait for one target.
+	// queued is the number of messages that wait for one target.
 	queued = 100
-	// attempts is how often one message is sent, each within timeout.
+	// attempts is the number of attempts for one message, each limited by timeout.
 	attempts = 3
 	timeout  = 10 * time.Second
-	// firstPause comes before the second attempt; each later one is as many
-	// times longer as growth says. Jitter makes each up to half longer.
+	// firstPause is the pause before the second attempt. Each later pause is longer
+	// by the factor growth. Jitter makes each up to half longer.
 	firstPause = time.Second
 	growth     = 4
 	jitter     = 0.5
-	// maxPause is how long a target may ask to be left alone until its message
-	// is given up.
+	// maxPause limits the wait that a target may ask for. If it asks for more, its
+	// message is dropped.
 	maxPause = time.Minute
 )
 
@@ -70,26 +70,26 @@ var (
 	errEnded   = errors.New("squall ended before it was sent")
 )
 
-// message is an Event and when it came.
+// message is an Event and its time.
 type message struct {
 	Event
 	at time.Time
 }
 
-// sender makes one attempt. It is called by one goroutine only, again and again
-// with the same message until that is sent or given up.
+// sender makes one attempt. It is called by a single goroutine, repeatedly with the
+// same message until it is sent or dropped.
 type sender interface {
 	send(ctx context.Context, m *message) error
 }
 
-// target is one place that is told.
+// target is one destination of messages.
 type target struct {
-	// name holds no secret.
+	// name contains no secret.
 	name   string
 	sender sender
 	queue  chan *message
 	failed func(target string, err error)
-	// quietUntil is when the target wants to be asked again.
+	// quietUntil is the time until which the target asked to wait.
 	quietUntil time.Time
 }
 
@@ -104,11 +104,11 @@ type Notifier struct {
 	closed bool
 }
 
-// New makes a Notifier that sends to the URLs, which are as in Load, and to
-// Grafana unless that is nil. Whatever is not delivered is told to failed, with
-// a name of the target; neither the name nor the error holds a secret. Failed is
-// called by several goroutines, and by Notify, so it must not block, nor call
-// the Notifier.
+// New returns a Notifier that sends to the URLs, which are as in Load, and to
+// Grafana unless it is nil. failed is called for each message that is not
+// delivered, with the name of the target; neither the name nor the error contains a
+// secret. failed is called by several goroutines, and by Notify, so it must not
+// block or call the Notifier. New returns an error if a URL is not valid.
 func New(urls []string, grafana *Grafana, failed func(target string, err error)) (*Notifier, error) {
 	n := &Notifier{client: newClient()}
 	for i, raw := range urls {
@@ -134,14 +134,14 @@ func (n *Notifier) add(name string, s sender, failed func(string, error)) {
 }
 
 func (n *Notifier) start() {
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // what is queued outlives whoever queued it, until Close
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // queued messages are sent until Close
 	n.cancel = cancel
 	for _, t := range n.targets {
 		n.workers.Go(func() { t.work(ctx) })
 	}
 }
 
-// Notify queues an event for every target. It does not block: where too many
+// Notify queues an event for every target. It does not block: if too many messages
 // wait, the oldest is dropped.
 func (n *Notifier) Notify(e Event) {
 	n.mu.Lock()
@@ -156,7 +156,8 @@ func (n *Notifier) Notify(e Event) {
 	}
 }
 
-// put is called under the Notifier's lock, so a place that it makes stays free.
+// put queues a message. It is called with the Notifier's lock, so there is still
+// space after it has dropped the oldest message.
 func (t *target) put(m *message) {
 	select {
 	case t.queue <- m:
@@ -166,12 +167,12 @@ func (t *target) put(m *message) {
 	select {
 	case oldest := <-t.queue:
 		t.failed(t.name, oldest.lost(errDropped))
-	default: // the worker has just taken it
+	default: // the worker has taken the oldest message
 	}
 	t.queue <- m
 }
 
-// Close sends what is queued until ctx ends, and tells failed of the rest.
+// Close sends queued messages until ctx is done, and calls failed for the rest.
 func (n *Notifier) Close(ctx context.Context) {
 	n.mu.Lock()
 	if !n.closed {
@@ -196,7 +197,7 @@ func (t *target) work(ctx context.Context) {
 	}
 }
 
-// deliver tries until the message is sent, or trying again is of no use.
+// deliver tries until the message is sent, or until a retry is useless.
 func (t *target) deliver(ctx context.Context, m *message) error {
 	pause := firstPause
 	for attempt := 1; ; attempt++ {
@@ -222,11 +223,11 @@ func (t *target) deliver(ctx context.Context, m *message) error {
 	}
 }
 
-// await waits until the target may be asked again.
+// await waits until the target accepts requests again.
 func (t *target) await(ctx context.Context) error {
 	left := time.Until(t.quietUntil)
 	if left > maxPause {
-		return fmt.Errorf("it asked to be left alone for another %s", left.Round(time.Second))
+		return fmt.Errorf("it asked to wait for another %s", left.Round(time.Second))
 	}
 	if !sleep.For(ctx, left) {
 		return errEnded
@@ -252,7 +253,7 @@ func (m *message) lost(err error) error {
 	return fmt.Errorf("%q of run %s was not delivered: %w", m.Kind, m.Run, err)
 }
 
-// Targets names who is told.
+// Targets returns the names of the targets.
 func (n *Notifier) Targets() []string {
 	names := make([]string, len(n.targets))
 	for i, t := range n.targets {

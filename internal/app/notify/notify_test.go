@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// script answers one attempt after another, and fails on one too many.
+// script has the results of attempts, and fails the test on an additional one.
 type script struct {
 	t       *testing.T
 	answers []func(context.Context) error
@@ -45,7 +45,7 @@ func fails(err error) func(context.Context) error {
 	return func(context.Context) error { return err }
 }
 
-// failures records what is told to failed.
+// failures records the calls of failed.
 type failures struct {
 	mu    sync.Mutex
 	lines []string
@@ -135,7 +135,7 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// A target that asks for an hour's rest is not asked about the next run either.
+// If a target asks to wait for an hour, messages of other runs are not sent either.
 func TestRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told failures
@@ -150,7 +150,7 @@ func TestRest(t *testing.T) {
 		n.Close(t.Context())
 		want := []string{
 			`chat: "started" of run r1 was not delivered: it answered 429 Too Many Requests`,
-			`chat: "started" of run r2 was not delivered: it asked to be left alone for another 1h0m0s`,
+			`chat: "started" of run r2 was not delivered: it asked to wait for another 1h0m0s`,
 		}
 		if diff := cmp.Diff(want, told.all()); diff != "" {
 			t.Errorf("failures (-want +got):\n%s", diff)
@@ -174,7 +174,7 @@ func TestDropsTheOldest(t *testing.T) {
 		}
 		n, s := scripted(t, &told, answers...)
 		n.Notify(Event{Kind: Started, Run: "first"})
-		synctest.Wait() // it is on its way
+		synctest.Wait() // it is being sent
 		for i := range queued + extra {
 			n.Notify(Event{Kind: Started, Run: fmt.Sprint(i)})
 		}

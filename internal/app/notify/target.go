@@ -19,11 +19,11 @@ import (
 
 const page = "docs/reference/notifications.md"
 
-// Load reads a file with one URL a line: https://, or one of shoutrrr's. Empty
-// lines, and those that begin with #, are skipped. An error names lines and never
-// shows what they hold.
+// Load reads a file with one URL a line: https://, or one of shoutrrr. Empty lines,
+// and lines that begin with #, are skipped. An error has the numbers of lines, and
+// never their content.
 func Load(file string) ([]string, error) {
-	data, err := os.ReadFile(file) //nolint:gosec // whoever runs squall names the file
+	data, err := os.ReadFile(file) //nolint:gosec // the user names the file
 	if err != nil {
 		return nil, err
 	}
@@ -49,32 +49,31 @@ func Load(file string) ([]string, error) {
 	return urls, nil
 }
 
-// public are the services in whose URLs the host is one, not a part of a token.
+// public lists the services whose URLs have a host that is not a part of a token.
 //
 //nolint:gochecknoglobals // a table
 var public = []string{"generic", "gotify", "matrix", "mattermost", "ntfy", "rocketchat", "signal", "smtp", "zulip"}
 
-// titled are the services that show a title of shoutrrr's, or none, unless they
-// are given one.
+// titled lists the services that show a default title unless a title is set.
 //
 //nolint:gochecknoglobals // a table
 var titled = []string{"bark", "gotify", "join", "ntfy", "pushbullet", "pushover", "smtp"}
 
-// parse makes a sender of a URL, and a name that holds no secret.
+// parse returns the sender for a URL, and a name without secrets.
 func parse(raw string, client *http.Client) (name string, s sender, err error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return "", nil, errors.New("this is not a URL; " + page + " has the forms")
+		return "", nil, errors.New("this is not a URL; " + page + " lists the formats")
 	}
 	if u.Scheme == "http" || u.Scheme == "https" {
 		return u.Scheme + "://" + u.Host, &webhook{client: client, url: raw}, checkHTTP(u)
 	}
 	var library router.ServiceRouter
 	scheme, _, _ := strings.Cut(u.Scheme, "+")
-	// The logger would swallow everything: nobody reads shoutrrr's log.
+	// The service logger only writes to shoutrrr's log, which is discarded.
 	if scheme == "logger" || !slices.Contains(library.ListServices(), scheme) {
-		// What stands there may be a token, so it is not shown.
-		return "", nil, errors.New("the URL begins with the name of no known service; " + page + " has the forms")
+		// The scheme may be a token, so it is not printed.
+		return "", nil, errors.New("the URL begins with an unknown service; " + page + " lists the formats")
 	}
 	name = scheme
 	if slices.Contains(public, scheme) && u.Host != "" {
@@ -83,7 +82,7 @@ func parse(raw string, client *http.Client) (name string, s sender, err error) {
 	query := u.Query()
 	s, err = locate(scheme, raw, u, client)
 	if err != nil {
-		return "", nil, fmt.Errorf("%s does not accept the rest of the URL; %s has the forms", scheme, page)
+		return "", nil, fmt.Errorf("%s does not accept this URL; %s lists the formats", scheme, page)
 	}
 	if s, ok := s.(*service); ok {
 		s.title = slices.Contains(titled, scheme) && !query.Has("title") && !query.Has("subject")
@@ -93,7 +92,7 @@ func parse(raw string, client *http.Client) (name string, s sender, err error) {
 
 var errPanic = errors.New("shoutrrr panicked")
 
-// locate checks a URL of a service of shoutrrr's, without a word to anybody.
+// locate parses a shoutrrr URL without sending anything.
 func locate(scheme, raw string, u *url.URL, client *http.Client) (s sender, err error) {
 	defer func() {
 		if recover() != nil {
@@ -107,8 +106,8 @@ func locate(scheme, raw string, u *url.URL, client *http.Client) (s sender, err 
 		err = config.SetURL(u)
 		return newTelegram(&config, client), err
 	case matrix.Scheme:
-		// To initialize it is to log in: a server that is down must not keep squall
-		// from starting.
+		// Initialize would log in. A server that is down must not prevent the start of
+		// squall.
 		var m matrix.Service
 		login := func() error { return m.Initialize(u, util.DiscardLogger) }
 		return &service{Service: &m, login: login}, new(matrix.Config).SetURL(u)
@@ -118,14 +117,14 @@ func locate(scheme, raw string, u *url.URL, client *http.Client) (s sender, err 
 	return &service{Service: located}, err
 }
 
-// service is one of shoutrrr's. They take no context, and some wait for ever, so
-// a message that has not come back is waited for again: it is never sent twice at
-// once, and one that hangs holds one goroutine, not more.
+// service is a service of shoutrrr. These take no context, and some never return, so
+// the result of a message is awaited again in the next attempt: a message is never
+// sent twice at the same time, and one that hangs blocks a single goroutine.
 type service struct {
 	types.Service
-	// login is what is left to do before the first message, or nil.
+	// login is the remaining initialization before the first message, or nil.
 	login func() error
-	// title says to give it one.
+	// title reports whether the service needs a title.
 	title bool
 
 	sending *message
@@ -152,7 +151,7 @@ func (s *service) begin(m *message) {
 	result := make(chan error, 1)
 	s.sending, s.result = m, result
 	go func() {
-		// Zulip's panics when its server cannot be reached, and must not end all runs.
+		// The service Zulip panics if its server cannot be reached.
 		defer func() {
 			if recover() != nil {
 				result <- &failure{text: errPanic.Error()}

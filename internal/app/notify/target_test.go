@@ -23,14 +23,14 @@ import (
 
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// secrets are in the URLs below, whole or as parts.
+// secrets are the secret parts of the URLs below.
 var secrets = []string{
 	"s3cr3t", "A0A0A0A0A", "B1B1B1B1B", "123456789012345678901234", "110201543", "AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw_",
 	"11111111-4444-4444-8444-cccccccccccc", "22222222-4444-4444-8444-cccccccccccc", "eb243592faa24ba2a5511afdf565c889", "33333333012222222222333333333344", "xoxb",
 }
 
-// services are URLs of all of shoutrrr's services; HOST is a server on loopback
-// where the service does not speak to a fixed host by the default transport.
+// services has URLs of all services of shoutrrr. HOST is a server on loopback for
+// services without a fixed host.
 var services = map[string]string{
 	"bark":       "bark://s3cr3t@HOST?scheme=http",
 	"discord":    "discord://s3cr3t@123456789012345678901234",
@@ -60,7 +60,7 @@ var services = map[string]string{
 	"zulip":      "zulip://bot%40example.com:s3cr3t@chat.example.com?stream=a&topic=b",
 }
 
-// divert lets the default transport, and the given client, reach the server only.
+// divert makes the default transport, and the given client, connect to the server.
 func divert(t *testing.T, client *http.Client, address string) {
 	t.Helper()
 	transport := &http.Transport{
@@ -75,7 +75,7 @@ func divert(t *testing.T, client *http.Client, address string) {
 	t.Cleanup(func() { http.DefaultTransport = original })
 }
 
-// serve answers plain HTTP and TLS on one address, as services want either.
+// serve answers plain HTTP and TLS on one address.
 func serve(t *testing.T, handler http.Handler) (plain, secure *httptest.Server) {
 	t.Helper()
 	plain, secure = httptest.NewServer(handler), httptest.NewUnstartedServer(handler)
@@ -86,8 +86,8 @@ func serve(t *testing.T, handler http.Handler) (plain, secure *httptest.Server) 
 	return plain, secure
 }
 
-// Every service must say that it has failed, whatever happens, and no secret may
-// be in what is told of it.
+// Every service must report each failure, and the reported text must not contain a
+// secret.
 func TestServicesFailAloudAndTellNoSecret(t *testing.T) {
 	var library router.ServiceRouter
 	for _, name := range library.ListServices() {
@@ -106,7 +106,7 @@ func TestServicesFailAloudAndTellNoSecret(t *testing.T) {
 			}
 			for service, template := range services {
 				if service == "discord" && kind != "unauthorized" {
-					continue // it tries again by itself, for minutes
+					continue // it retries for minutes
 				}
 				t.Run(service, func(t *testing.T) {
 					checkFailure(t, service, template, plain.Listener.Addr().String(), secure.Listener.Addr().String())
@@ -180,8 +180,8 @@ func TestServiceDelivers(t *testing.T) {
 	}
 }
 
-// A chat that refuses keeps no other chat from the message, and a chat that has
-// it does not get it again.
+// A chat that refuses a message does not affect other chats, and no chat gets a
+// message twice.
 func TestTelegramChats(t *testing.T) {
 	var got []string
 	_, secure := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -211,7 +211,7 @@ func TestTelegramChats(t *testing.T) {
 	}
 }
 
-// What hangs in the library is waited for, not sent again.
+// A message that hangs in the library is awaited, not sent again.
 func TestServiceThatHangs(t *testing.T) {
 	var calls atomic.Int32
 	release := make(chan struct{})
@@ -261,7 +261,7 @@ func TestMailSubject(t *testing.T) {
 	}
 }
 
-// takeMail speaks as much SMTP as one message needs, and gives its text.
+// takeMail speaks enough SMTP for one message, and returns its text.
 func takeMail(listener net.Listener) string {
 	connection, err := listener.Accept()
 	if err != nil {
@@ -308,12 +308,12 @@ func TestLoad(t *testing.T) {
 		}, ""},
 		{"nothing", "# nothing yet\n", nil, ""},
 		{"every problem", "https://\nxoxb-s3cr3t://x\ns3cr3t\nhttps://a b/s3cr3t%zz\nslack://s3cr3t@webhook\nlogger://\ntelegram://s3cr3t@telegram?chats=1\n", nil, `FILE:1: no host after https://
-FILE:2: the URL begins with the name of no known service; docs/reference/notifications.md has the forms
-FILE:3: the URL begins with the name of no known service; docs/reference/notifications.md has the forms
-FILE:4: this is not a URL; docs/reference/notifications.md has the forms
-FILE:5: slack does not accept the rest of the URL; docs/reference/notifications.md has the forms
-FILE:6: the URL begins with the name of no known service; docs/reference/notifications.md has the forms
-FILE:7: telegram does not accept the rest of the URL; docs/reference/notifications.md has the forms`},
+FILE:2: the URL begins with an unknown service; docs/reference/notifications.md lists the formats
+FILE:3: the URL begins with an unknown service; docs/reference/notifications.md lists the formats
+FILE:4: this is not a URL; docs/reference/notifications.md lists the formats
+FILE:5: slack does not accept this URL; docs/reference/notifications.md lists the formats
+FILE:6: the URL begins with an unknown service; docs/reference/notifications.md lists the formats
+FILE:7: telegram does not accept this URL; docs/reference/notifications.md lists the formats`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "urls")
@@ -338,7 +338,7 @@ FILE:7: telegram does not accept the rest of the URL; docs/reference/notificatio
 	}
 }
 
-// The examples of the page are URLs that are taken.
+// The examples of the page are valid URLs.
 func TestPage(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "..", page))
 	if err != nil {
@@ -350,7 +350,7 @@ func TestPage(t *testing.T) {
 	}
 	for _, example := range examples {
 		if strings.HasPrefix(example[1], "teams:") {
-			continue // its identifiers are too long for a page
+			continue // its identifiers are too long for the page
 		}
 		if _, _, err := parse(example[1], nil); err != nil {
 			t.Errorf("%s: %v", example[1], err)
@@ -360,7 +360,7 @@ func TestPage(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	_, err := New([]string{"https://fine.example.com", "nope://s3cr3t"}, nil, nil)
-	if want := "notification URL 2: the URL begins with the name of no known service; docs/reference/notifications.md has the forms"; err == nil || err.Error() != want {
+	if want := "notification URL 2: the URL begins with an unknown service; docs/reference/notifications.md lists the formats"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -10,14 +10,14 @@ import (
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/telegram"
 )
 
-// bot sends through Telegram. Shoutrrr reads its URL, but does not notice when
-// the server cannot be reached, or answers with anything but Telegram's JSON.
+// bot sends through Telegram. Shoutrrr parses its URL, but its sender ignores a
+// server that cannot be reached, or that answers with anything but Telegram's JSON.
 type bot struct {
 	client *http.Client
 	url    string
 	chats  []chat
-	// left are the chats that have not got the message yet that is being sent,
-	// and refused is why some never will.
+	// left are the chats that have not received the current message, and refused is
+	// the final error of other chats.
 	left    []chat
 	refused error
 	sending *message
@@ -57,7 +57,7 @@ func (b *bot) send(ctx context.Context, m *message) error {
 		c.Contents = m.text()
 		err := call(ctx, b.client, http.MethodPost, b.url, "", c, nil)
 		if f, ok := errors.AsType[*failure](err); ok && f.final {
-			b.refused = f // the other chats get it all the same
+			b.refused = f // continue with the other chats
 		} else if err != nil {
 			return err
 		}

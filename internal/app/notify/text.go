@@ -7,10 +7,10 @@ import (
 	"unicode"
 )
 
-// maxLine is how much of a reason or a title is told: the report has it all.
+// maxLine limits the length of a reason or a title; the report has it all.
 const maxLine = 500
 
-// headline is the one line of what happened.
+// headline returns the first line of a message.
 func (m *message) headline() string {
 	switch m.Kind {
 	case Started:
@@ -34,7 +34,7 @@ func (m *message) calls() string {
 	return fmt.Sprintf("calls from %s to %s", strings.Join(m.Callers, ", "), m.Host)
 }
 
-// outcome is the verdict, and the status where it adds something.
+// outcome returns the verdict, and the status if the run did not complete.
 func (m *message) outcome() string {
 	switch {
 	case m.Verdict == "":
@@ -53,7 +53,8 @@ func (m *message) window() string {
 	return fmt.Sprintf("from %s to %s UTC", from.Format(time.DateTime), to.Format(time.TimeOnly))
 }
 
-// text is the whole message: what happened, why, how to end it, where to read on.
+// text returns the message: the event, the reason, the command that ends the run, and
+// the link to the report.
 func (m *message) text() string {
 	lines := []string{m.headline()}
 	add := func(label, text string) {
@@ -75,12 +76,12 @@ func (m *message) text() string {
 	return strings.Join(lines, "\n")
 }
 
-// mentions wake a whole channel, which no error message of a server should.
+// mentions notify a whole channel, which an error message must not do.
 //
 //nolint:gochecknoglobals // a table
 var mentions = strings.NewReplacer("@everyone", "@ everyone", "@here", "@ here", "@channel", "@ channel", "@all", "@ all", "<!", "< !")
 
-// clean makes one line of what somebody else wrote.
+// clean makes one line of text from a file or a server.
 func clean(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

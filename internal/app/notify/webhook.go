@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// newClient follows no redirect: a POST would become a GET, and count as done.
+// newClient returns a client that follows no redirects: it would change a POST to a
+// GET, which may succeed.
 func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
@@ -33,7 +34,7 @@ type webhook struct {
 	url    string
 }
 
-// body is what a webhook gets: the event, when it was, and the text for people.
+// body is the JSON for a webhook: the event, its time, and the text for people.
 type body struct {
 	Event
 	Time time.Time `json:"time"`
@@ -44,10 +45,10 @@ func (w *webhook) send(ctx context.Context, m *message) error {
 	return call(ctx, w.client, http.MethodPost, w.url, "", body{Event: m.Event, Time: m.at.UTC(), Text: m.text()}, nil)
 }
 
-// maxAnswer is how much of an answer is read.
+// maxAnswer limits the size of an answer.
 const maxAnswer = 1 << 20
 
-// call sends JSON, and reads the answer into result unless that is nil.
+// call sends JSON, and decodes the answer into result unless that is nil.
 func call(ctx context.Context, client *http.Client, method, address, token string, content, result any) error {
 	data, err := json.Marshal(content)
 	if err != nil {
@@ -74,15 +75,15 @@ func call(ctx context.Context, client *http.Client, method, address, token strin
 		return f
 	}
 	if result == nil {
-		return nil // it has been taken, whatever became of the answer
+		return nil // accepted; the answer does not matter
 	}
 	if err = cmp.Or(err, json.Unmarshal(answer, result)); err != nil {
-		return &failure{text: "its answer is not the JSON that was expected", final: true}
+		return &failure{text: "its answer is not the expected JSON", final: true}
 	}
 	return nil
 }
 
-// retryAfter reads the header, which holds seconds or a date.
+// retryAfter parses the header, which has seconds or a date.
 func retryAfter(header string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
 		return time.Duration(seconds) * time.Second
@@ -93,7 +94,7 @@ func retryAfter(header string, now time.Time) time.Duration {
 	return 0
 }
 
-// checkHTTP checks a URL without showing it.
+// checkHTTP checks a URL. Its error does not contain the URL.
 func checkHTTP(u *url.URL) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":

@@ -40,7 +40,7 @@ func TestWebhookBody(t *testing.T) {
 	}
 }
 
-// reset ends a connection without an answer.
+// reset closes a connection without an answer.
 func reset(w http.ResponseWriter, _ *http.Request) {
 	connection, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -58,7 +58,7 @@ func answer(code int, header ...string) http.HandlerFunc {
 			w.Header().Set(header[i], header[i+1])
 		}
 		w.WriteHeader(code)
-		// What a server says must not be shown: here it tells the secret.
+		// The answer of a server must not be printed: here it contains the secret.
 		_, _ = io.WriteString(w, r.URL.String()+" "+r.Header.Get("Authorization"))
 	}
 }
@@ -122,7 +122,7 @@ func TestWebhookTLS(t *testing.T) {
 	}
 }
 
-// The whole way: a server that fails once, one that fails always, one that hangs.
+// One server fails once, one always fails, and one hangs.
 func TestDelivery(t *testing.T) {
 	var first, hung atomic.Int32
 	recovers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
