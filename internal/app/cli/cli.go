@@ -33,28 +33,7 @@ func Main(ctx context.Context, env Env) int {
 	// The log of client-go repeats the errors that it returns.
 	klog.SetLogger(logr.Discard())
 	noticeDeadConnections(env)
-	root := &cobra.Command{
-		Use:   "squall",
-		Short: "Chaos experiments on an Istio mesh",
-		Long: `Squall runs chaos experiments on an Istio mesh. An experiment file names the calls
-to disturb and a hypothesis: what must stay true meanwhile. Squall injects the
-fault with temporary VirtualServices, checks the hypothesis in Prometheus, always
-rolls back, and reports.
-
-Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
-4 interrupted and clean, 5 rollback incomplete.`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		// The distance of cobra's own suggestions.
-		SuggestionsMinimumDistance: 2,
-		Args:                       noCommand,
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	root.SetArgs(env.Args)
-	root.SetIn(env.Stdin)
-	root.SetOut(env.Stdout)
-	root.SetErr(env.Stderr)
-	root.AddCommand(verbs(env)...) //nolint:contextcheck // a command gets its context when it runs
+	root := newRootCommand(env) //nolint:contextcheck // a command gets its context when it runs
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitHeld
@@ -70,6 +49,40 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 	}
 	printError(env.Stderr, err)
 	return exitUsage
+}
+
+// newRootCommand returns the command squall with its subcommands.
+func newRootCommand(env Env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "squall",
+		Short: "Chaos experiments on an Istio mesh",
+		Long: `Squall runs chaos experiments on an Istio mesh. An experiment file names the calls
+to disturb and a hypothesis: what must stay true meanwhile. Squall injects the
+fault with temporary VirtualServices, checks the hypothesis in Prometheus, always
+rolls back, and reports.
+
+Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
+4 interrupted and clean, 5 rollback incomplete.`,
+		Example: `  squall doctor --prometheus http://localhost:9090
+  squall init experiment.yaml
+  squall plan experiment.yaml --prometheus http://localhost:9090
+  squall run experiment.yaml --prometheus http://localhost:9090`,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		// The distance of cobra's own suggestions.
+		SuggestionsMinimumDistance: 2,
+		Args:                       noCommand,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetVersionTemplate("squall {{.Version}}\n")
+	root.SetArgs(env.Args)
+	root.SetIn(env.Stdin)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	root.AddCommand(newRunCommand(env), newInjectCommand(env), newPlanCommand(env), newServeCommand(env), newStatusCommand(env), newRollbackCommand(env),
+		newDoctorCommand(env), newReportCommand(env), newValidateCommand(env), newInitCommand(env), newSchemaCommand(env), newVersionCommand(env))
+	return root
 }
 
 // noCommand rejects an unknown command, and suggests a known one.
@@ -90,14 +103,6 @@ func noArguments(command *cobra.Command, arguments []string) error {
 		return fmt.Errorf("%s takes no arguments, got %q", command.CommandPath(), arguments[0])
 	}
 	return nil
-}
-
-// verbs returns the subcommands.
-func verbs(env Env) []*cobra.Command {
-	return []*cobra.Command{
-		newRunCommand(env), newInjectCommand(env), newPlanCommand(env), newServeCommand(env), newStatusCommand(env), newRollbackCommand(env),
-		newDoctorCommand(env), newReportCommand(env), newValidateCommand(env), newInitCommand(env), newSchemaCommand(env), newVersionCommand(env),
-	}
 }
 
 // noticeDeadConnections makes client-go close a dead connection to the API server

@@ -38,7 +38,7 @@ func TestDocumentedServeFlagsAreCurrent(t *testing.T) {
 // serveFlagsTable leaves out kubectl's flags.
 func serveFlagsTable() string {
 	kubectl := pflag.NewFlagSet("", pflag.ContinueOnError)
-	(&kubeconfig{}).addWithNamespace(kubectl, shortHostNamespace)
+	(&kubeconfig{}).addWithNamespace(kubectl, unusedNamespace)
 	var b strings.Builder
 	b.WriteString("| flag | what it is | default |\n|---|---|---|\n")
 	newServeCommand(Env{}).Flags().VisitAll(func(f *pflag.Flag) {

@@ -48,7 +48,7 @@ func loadFiles(env Env, arguments []string) (all []loaded, problems problem.List
 		if failures, ok := errors.AsType[problem.List](err); ok {
 			problems = append(problems, failures...)
 		} else if err != nil {
-			problems = append(problems, problem.Problem{File: name, Message: err.Error()})
+			problems = append(problems, unreadable(name, err))
 		}
 		for _, e := range found {
 			if other, twice := first[e.Metadata.Name]; twice {
@@ -70,6 +70,15 @@ func loadSelected(env Env, arguments []string, selector selectorFlag) ([]loaded,
 		return nil, problems
 	}
 	return selected(all, selector)
+}
+
+// unreadable returns the problem of a file that cannot be opened.
+func unreadable(name string, err error) problem.Problem {
+	p := problem.Problem{File: name, Message: err.Error()}
+	if errors.Is(err, fs.ErrNotExist) {
+		p.Remedy = "check the path"
+	}
+	return p
 }
 
 // distinct returns the names without those that name the same path again.

@@ -82,7 +82,7 @@ for 'squall run'.`,
 		},
 	}
 	f := command.Flags()
-	flags.runner.add(f, shortHostNamespace)
+	flags.runner.add(f, "namespace of HOST if it has no dot")
 	flags.record.add(f)
 	f.DurationVar(&flags.duration, "for", 0, "duration of the fault")
 	f.Float64Var(&flags.percentage, "percentage", 100, "percentage of the requests to hit")

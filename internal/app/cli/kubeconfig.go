@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/pflag"
@@ -44,6 +45,9 @@ func (k *kubeconfig) givenNamespace() string { return k.overrides.Context.Namesp
 // config returns the configuration of the client.
 func (k *kubeconfig) config() (*rest.Config, error) {
 	config, err := k.client().ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		err = errors.New("no cluster is named")
+	}
 	if err != nil {
 		return nil, hint.With(fmt.Errorf("kubeconfig: %w", err), "choose a cluster with --kubeconfig, --context or KUBECONFIG")
 	}
@@ -59,5 +63,5 @@ func (k *kubeconfig) namespace() (string, error) {
 	return namespace, nil
 }
 
-// shortHostNamespace describes -n of the commands that inject.
-const shortHostNamespace = "namespace of a HOST argument without a dot; experiment files name the namespace themselves"
+// unusedNamespace describes -n of commands that take files.
+const unusedNamespace = "not used: experiment files name their namespaces"

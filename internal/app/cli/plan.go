@@ -56,7 +56,7 @@ does not answer.`,
 		RunE: func(cmd *cobra.Command, files []string) error { return planFiles(cmd.Context(), env, flags, files) },
 	}
 	f := command.Flags()
-	flags.kubernetes.addWithNamespace(f, shortHostNamespace)
+	flags.kubernetes.addWithNamespace(f, unusedNamespace)
 	flags.placement.add(f)
 	flags.prometheus.add(f)
 	flags.selector.add(f)

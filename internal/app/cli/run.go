@@ -43,7 +43,7 @@ first of 5, 1, 4, 3, 2 that occurs is used.`,
 		Args: needFiles("squall run"),
 		RunE: func(cmd *cobra.Command, files []string) error { return runFiles(cmd.Context(), env, flags, files) },
 	}
-	flags.runner.add(command.Flags(), shortHostNamespace)
+	flags.runner.add(command.Flags(), unusedNamespace)
 	flags.record.add(command.Flags())
 	flags.selector.add(command.Flags())
 	flags.changed.add(command.Flags())
