@@ -68,6 +68,7 @@ lint: $(LINT) $(DEADCODE) prose ## run the linters
 prose: $(VALE) ## check the language of comments, documents and messages (seconds)
 	rm -rf $(PROSE)
 	$(GO) run ./tools/prose -o $(PROSE) .
+	$(GO) test ./internal/app/cli -run TestHelpTexts -args -write $(abspath $(PROSE))/help.txt
 	$(GO) test ./tools/prose -args -vale $(abspath $(VALE))
 	git ls-files '*.go' '*.md' '*.html' '*.js' '*.json' '*.sh' '*.tpl' '*.yaml' '*.yml' Makefile Dockerfile \
 	| grep -v -e /testdata/ -e ^.vale/ -e /package-lock.json | xargs $(VALE) $(PROSE)
