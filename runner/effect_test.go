@@ -14,7 +14,8 @@ import (
 )
 
 // traffic is a Prometheus that scrapes one caller of ratings every second. The
-// counters are functions of the second; those of a negative value are not there.
+// counters are functions of the second; a counter with a negative value does not
+// exist.
 type traffic map[string]func(second float64) float64
 
 func (t traffic) prometheus(start time.Time) fakePrometheus {
@@ -30,7 +31,7 @@ func (t traffic) prometheus(start time.Time) fakePrometheus {
 	}
 }
 
-// at gives the counters as they were read in a second.
+// at returns the counters as they were scraped in a second.
 func (t traffic) at(start time.Time, second float64) []steadystate.Sample {
 	var samples []steadystate.Sample
 	for labels, count := range t {
@@ -53,13 +54,12 @@ func (t traffic) at(start time.Time, second float64) []steadystate.Sample {
 	return scraped(float64(start.Unix())+second, samples...)
 }
 
-// steady counts so many requests a second.
+// steady is a counter that grows by rate every second.
 func steady(rate float64) func(float64) float64 {
 	return func(second float64) float64 { return rate * second }
 }
 
-// from counts so many requests a second from a second on; before it the counter
-// is not there.
+// from is a counter that exists from a second on, and grows by rate every second.
 func from(first, rate float64) func(float64) float64 {
 	return func(second float64) float64 { return rate*(second-first) - boolean(second < first)*math.MaxFloat64 }
 }
@@ -75,53 +75,53 @@ func boolean(b bool) float64 {
 func TestShareOfTheRequestsHit(t *testing.T) {
 	reviews := []experiments.Caller{{Namespace: "shop", Labels: map[string]string{"app": "reviews"}}}
 	for name, test := range map[string]struct {
-		traffic         traffic
-		edit            func(*experiments.Experiment)
-		asked, achieved float64
-		untold          string
+		traffic          traffic
+		edit             func(*experiments.Experiment)
+		wanted, achieved float64
+		noShare          string
 	}{
-		"as asked":                               {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, asked: 0.5, achieved: 0.5},
-		"a tenth":                                {traffic: traffic{"-": steady(9), "FI": from(3, 1)}, asked: 0.5, achieved: 0.1},
-		"requests before the fault do not count": {traffic: traffic{"-": func(s float64) float64 { return 1000*min(s, 3) + 5*max(0, s-3) }, "FI": from(3, 5)}, asked: 0.5, achieved: 0.5},
-		"a counter is reset":                     {traffic: traffic{"-": func(s float64) float64 { return 5*s - 45*boolean(s >= 10) }, "FI": from(3, 5)}, asked: 0.5, achieved: 0.5},
-		"several flags":                          {traffic: traffic{"-": steady(5), "DI,FI": from(3, 5)}, asked: 0.5, achieved: 0.5},
+		"as asked":                               {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, wanted: 0.5, achieved: 0.5},
+		"a tenth":                                {traffic: traffic{"-": steady(9), "FI": from(3, 1)}, wanted: 0.5, achieved: 0.1},
+		"requests before the fault do not count": {traffic: traffic{"-": func(s float64) float64 { return 1000*min(s, 3) + 5*max(0, s-3) }, "FI": from(3, 5)}, wanted: 0.5, achieved: 0.5},
+		"a counter is reset":                     {traffic: traffic{"-": func(s float64) float64 { return 5*s - 45*boolean(s >= 10) }, "FI": from(3, 5)}, wanted: 0.5, achieved: 0.5},
+		"several flags":                          {traffic: traffic{"-": steady(5), "DI,FI": from(3, 5)}, wanted: 0.5, achieved: 0.5},
 		"only some workloads of the namespace": {
 			traffic: traffic{"-/reviews": steady(5), "FI/reviews": from(3, 5), "-/other": steady(90)},
-			edit:    func(e *experiments.Experiment) { e.Spec.Callers = reviews }, asked: 0.5, achieved: 0.5,
+			edit:    func(e *experiments.Experiment) { e.Spec.Callers = reviews }, wanted: 0.5, achieved: 0.5,
 		},
 		"abort and delay": {
-			traffic: traffic{"-": steady(25), "FI": from(3, 25), "DI": from(3, 25), "DI,FI": from(3, 25)}, asked: 0.75, achieved: 0.75,
+			traffic: traffic{"-": steady(25), "FI": from(3, 25), "DI": from(3, 25), "DI,FI": from(3, 25)}, wanted: 0.75, achieved: 0.75,
 			edit: func(e *experiments.Experiment) {
 				e.Spec.Faults[0].Delay = &experiments.Delay{FixedDelay: experiments.Duration{Duration: time.Second}}
 			},
 		},
 		"a delay, whose requests are counted late": {
-			traffic: traffic{"-": steady(5), "DI": from(8, 5)}, asked: 0.5, achieved: 0.5,
+			traffic: traffic{"-": steady(5), "DI": from(8, 5)}, wanted: 0.5, achieved: 0.5,
 			edit: func(e *experiments.Experiment) {
 				e.Spec.Faults[0].Abort = nil
 				e.Spec.Faults[0].Delay = &experiments.Delay{FixedDelay: experiments.Duration{Duration: 5 * time.Second}}
 			},
 		},
 		"other labels": {
-			traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "no label for the callers' tier",
+			traffic: traffic{"-": steady(5), "FI": from(3, 5)}, noShare: "no label for the callers' tier",
 			edit: func(e *experiments.Experiment) {
 				e.Spec.Callers = []experiments.Caller{{Namespace: "shop", Labels: map[string]string{"tier": "web"}}}
 			},
 		},
 		"a match": {
-			traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "does not tell which requests match",
+			traffic: traffic{"-": steady(5), "FI": from(3, 5)}, noShare: "does not tell which requests match",
 			edit: func(e *experiments.Experiment) {
 				get := "GET"
 				e.Spec.Match = []experiments.Match{{Method: &experiments.StringMatch{Exact: &get}}}
 			},
 		},
-		"a port":           {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "does not tell ports", edit: func(e *experiments.Experiment) { e.Spec.Target.Port = 80 }},
-		"for a part of it": {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "for a part of the time", edit: func(e *experiments.Experiment) { e.Spec.Faults[0].Duration.Duration = 5 * time.Second }},
-		"too short a time": {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, untold: "has not read the counters twice", edit: func(e *experiments.Experiment) { e.Spec.Duration.Duration = 2 * time.Second }},
+		"a port":           {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, noShare: "does not tell ports", edit: func(e *experiments.Experiment) { e.Spec.Target.Port = 80 }},
+		"for a part of it": {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, noShare: "for a part of the time", edit: func(e *experiments.Experiment) { e.Spec.Faults[0].Duration.Duration = 5 * time.Second }},
+		"too short a time": {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, noShare: "has not read the counters twice", edit: func(e *experiments.Experiment) { e.Spec.Duration.Duration = 2 * time.Second }},
 		"a waypoint too": {
-			traffic: traffic{"-//source": steady(5), "FI//source": from(3, 5), "-//waypoint": steady(5)}, untold: "both proxies and waypoints report calls from shop",
+			traffic: traffic{"-//source": steady(5), "FI//source": from(3, 5), "-//waypoint": steady(5)}, noShare: "both proxies and waypoints report calls from shop",
 		},
-		"nobody calls later": {traffic: traffic{"-": steady(0), "FI": func(s float64) float64 { return boolean(s >= 4) }}, untold: "no requests between two readings"},
+		"nobody calls later": {traffic: traffic{"-": steady(0), "FI": func(s float64) float64 { return boolean(s >= 4) }}, noShare: "no requests between two readings"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -131,10 +131,10 @@ func TestShareOfTheRequestsHit(t *testing.T) {
 					t.Fatalf("result %+v", result)
 				}
 				effect := effectOf(t, rec)
-				if !strings.Contains(effect.NoShare, test.untold) || (test.untold == "") != (effect.Share != nil) {
-					t.Fatalf("share %+v, untold %q", effect.Share, effect.NoShare)
+				if !strings.Contains(effect.NoShare, test.noShare) || (test.noShare == "") != (effect.Share != nil) {
+					t.Fatalf("share %+v, no share: %q", effect.Share, effect.NoShare)
 				}
-				if effect.Share != nil && (math.Abs(effect.Share.Wanted-test.asked) > 1e-9 || math.Abs(effect.Share.Achieved-test.achieved) > 1e-9) {
+				if effect.Share != nil && (math.Abs(effect.Share.Wanted-test.wanted) > 1e-9 || math.Abs(effect.Share.Achieved-test.achieved) > 1e-9) {
 					t.Errorf("share %+v", effect.Share)
 				}
 			})
@@ -142,9 +142,8 @@ func TestShareOfTheRequestsHit(t *testing.T) {
 	}
 }
 
-// What a counter has said stays counted, whatever becomes of it and of the
-// Prometheus that says it. The fault is in force for 20 seconds, with 5 requests
-// hit and 5 spared a second.
+// The growth of a counter stays counted when the counter disappears or is reset. The
+// fault is active for 20 seconds, with 5 requests hit and 5 spared a second.
 func TestCountersThatComeAndGo(t *testing.T) {
 	for name, disturb := range map[string]func(second float64, asked int, traffic traffic) (float64, traffic){
 		"nothing": func(second float64, _ int, all traffic) (float64, traffic) { return second, all },
@@ -187,7 +186,7 @@ func TestCountersThatComeAndGo(t *testing.T) {
 					t.Errorf("result %+v, effect %+v", result, effect)
 				}
 				if effect.Share == nil || math.Abs(effect.Share.Achieved-0.5) > 0.05 || effect.Share.Requests > 200 {
-					t.Errorf("share %+v, untold %q", effect.Share, effect.NoShare)
+					t.Errorf("share %+v, no share: %q", effect.Share, effect.NoShare)
 				}
 			})
 		})
@@ -205,7 +204,7 @@ func effectOf(t *testing.T, rec *record) event.Effect {
 	return event.Effect{}
 }
 
-// What was counted before the end may still be too little, and says so.
+// A count is complete only after a scrape later than the end of the fault.
 func TestWhatIsCountedIsComplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := &record{}
@@ -230,7 +229,7 @@ func TestWhatIsCountedIsComplete(t *testing.T) {
 	})
 }
 
-// A request that a fault still holds after the rollback is counted later.
+// A request that is still delayed after the rollback is counted later.
 func TestRequestsThatAreHeldAreNotCompleteEither(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := &record{}
@@ -303,8 +302,8 @@ func TestEveryFaultMustHit(t *testing.T) {
 	}
 }
 
-// What an earlier fault has hit does not count when Prometheus hears of it late:
-// the scrape of a caller has failed for ten minutes.
+// Hits of an earlier fault do not count when they are scraped late: the scrape of a
+// caller has failed for ten minutes.
 func TestHitsOfAnEarlierFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -321,6 +320,64 @@ func TestHitsOfAnEarlierFault(t *testing.T) {
 			}
 		}, nil, &record{}, forever)
 		if result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "none of") {
+			t.Errorf("result %+v", result)
+		}
+	})
+}
+
+// A counter that is not a finite number cannot be counted with.
+func TestCountersMustBeNumbers(t *testing.T) {
+	for name, test := range map[string]struct {
+		counts []float64
+		status event.Status
+	}{
+		"before the fault":    {[]float64{math.NaN(), 500}, event.StatusRefused},
+		"without bounds":      {[]float64{math.Inf(-1), 500}, event.StatusRefused},
+		"after the fault":     {[]float64{100, math.NaN()}, event.StatusCompleted},
+		"without bounds then": {[]float64{100, math.Inf(1)}, event.StatusCompleted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				counted := 0
+				lying := fakePrometheus(func(_ context.Context, promql string) ([]steadystate.Sample, error) {
+					switch {
+					case !strings.Contains(promql, "istio_requests_total"):
+						return []steadystate.Sample{{Value: 1}}, nil
+					case strings.HasPrefix(promql, "min("):
+						return nil, nil
+					}
+					count := test.counts[min(counted, len(test.counts)-1)]
+					counted++
+					return []steadystate.Sample{flagged("FI", count)}, nil
+				})
+				result := run(t, newCluster(t), lying, nil, &record{}, forever)
+				if result.Status != test.status || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot be counted: Prometheus returned") {
+					t.Errorf("result %+v", result)
+				}
+			})
+		})
+	}
+}
+
+// Failures of the target itself are not the effect of a blackhole.
+func TestOrdinaryFailuresAreNoEffect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0.0
+		ordinary := fakePrometheus(func(_ context.Context, promql string) ([]steadystate.Sample, error) {
+			if !strings.Contains(promql, "istio_requests_total") {
+				return []steadystate.Sample{{Value: 1}}, nil
+			}
+			if strings.Contains(promql, "min(") || !strings.Contains(promql, "ratings.prod") {
+				return nil, nil
+			}
+			calls++
+			return []steadystate.Sample{flagged("DC", calls)}, nil
+		})
+		result := run(t, newCluster(t), ordinary, func(e *experiments.Experiment) {
+			all := experiments.Percentage(100)
+			e.Spec.Faults = []experiments.Fault{{Blackhole: &experiments.Blackhole{Mode: experiments.Reject}, Percentage: &all}}
+		}, &record{}, forever)
+		if result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "hit no request") {
 			t.Errorf("result %+v", result)
 		}
 	})

@@ -12,8 +12,8 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// A Prometheus that answers nothing about the requests hit keeps no fault in
-// force, even if it does not hear that nobody waits any more.
+// A Prometheus that does not answer about the requests hit does not keep a fault
+// active, even if it ignores the context.
 func TestCountersThatHangDelayNoRollback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -35,8 +35,8 @@ func TestCountersThatHangDelayNoRollback(t *testing.T) {
 	})
 }
 
-// A Prometheus client that does not hear that its time is over, as one that waits
-// for a token, keeps no fault in force.
+// A Prometheus client that ignores its context, such as one that waits for a token,
+// does not keep a fault active.
 func TestProbesThatHangDelayNoRollback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -54,7 +54,7 @@ func TestProbesThatHangDelayNoRollback(t *testing.T) {
 	})
 }
 
-// slowDisk takes its time over the measurements that have deviated.
+// slowDisk takes long to record a measurement that has deviated.
 type slowDisk struct {
 	record
 	takes time.Duration
@@ -67,15 +67,15 @@ func (r *slowDisk) Record(at time.Time, e event.Event) error {
 	return r.record.Record(at, e)
 }
 
-// last gives the type of the last event.
+// last returns the type of the last event.
 func (r *slowDisk) last() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.types[len(r.types)-1]
 }
 
-// A disk that is slow, or hangs, keeps no fault in force, and what was to be
-// recorded is recorded when it can be.
+// A disk that is slow, or hangs, does not keep a fault active. Events are recorded
+// later.
 func TestADiskThatHangsDelaysNoRollback(t *testing.T) {
 	for _, test := range []struct {
 		takes  time.Duration

@@ -16,15 +16,14 @@ import (
 	"github.com/squall-chaos/squall/runner"
 )
 
-// standing is a cluster that holds the objects of runs. It notes what is done
-// to it.
+// standing is a cluster with the objects of runs. It logs the calls.
 type standing struct {
 	mu   sync.Mutex
 	runs []objects.ActiveRun
 	done []string
-	// refuse fails the deletion of some objects; nil never does.
+	// refuse returns the error of a deletion; nil for none.
 	refuse func(objects.Ref) error
-	// blind fails the look at what is left.
+	// blind is the error of a listing.
 	blind error
 }
 
@@ -52,7 +51,7 @@ func (s *standing) Delete(_ context.Context, ref objects.Ref, _ string) error {
 	return nil
 }
 
-func (s *standing) look(context.Context) ([]objects.ActiveRun, error) {
+func (s *standing) list(context.Context) ([]objects.ActiveRun, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(s.runs), func(run objects.ActiveRun) bool { return len(run.Objects) == 0 }), s.blind
@@ -65,13 +64,13 @@ func blackholeRun(id string) objects.ActiveRun {
 	return objects.ActiveRun{ID: id, Objects: []objects.Ref{ref("VirtualService", "vs"), ref("ServiceEntry", "se"), ref("Job", "job")}}
 }
 
-// pull pulls the kill switch for some runs, within 30 seconds.
+// pull ends runs with the kill switch, within 30 seconds.
 func (s *standing) pull(t *testing.T, runs ...objects.ActiveRun) (left []objects.ActiveRun, reported []runner.Deletion, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	left, err = runner.KillSwitch{
-		Cluster: s, List: s.look, Owner: "ann", Settle: time.Second,
+		Cluster: s, List: s.list, Owner: "ann", Settle: time.Second,
 		Report: func(_ string, done runner.Deletion) { reported = append(reported, done) },
 	}.Pull(ctx, slices.Clone(runs))
 	return left, reported, err
@@ -135,7 +134,7 @@ func TestKillSwitchSaysWhatIsLeft(t *testing.T) {
 	})
 }
 
-// Deleted is not yet gone: nobody can tell while the cluster does not answer.
+// What is deleted is not known to be gone while the cluster does not answer.
 func TestKillSwitchLooksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &standing{runs: []objects.ActiveRun{blackholeRun("a")}, blind: errRefused}

@@ -3,12 +3,8 @@ package runner_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
-	"math"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,187 +13,12 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/experiments/files"
-	"github.com/squall-chaos/squall/istio/config"
-	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/runnertest"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
-
-// newCluster returns a cluster with a Service that callers in shop call.
-func newCluster(t *testing.T) *runnertest.Cluster {
-	t.Helper()
-	return runnertest.New(t, config.Snapshot{
-		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
-		Services:   []config.Service{{Namespace: "prod", Name: "ratings", Ports: []config.Port{{Number: 80, Name: "http", OfService: true}}}},
-		Namespaces: map[string]map[string]string{"shop": {}, "prod": {}},
-	})
-}
-
-// The VirtualService that is effective for the callers, and the one of a run.
-const (
-	baseName  = "VirtualService prod/ratings"
-	faultName = "VirtualService shop/squall-ratings-a093b15a"
-)
-
-// base is the effective VirtualService with a timeout.
-func base(timeout string) *unstructured.Unstructured {
-	return &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
-		"metadata": map[string]any{"namespace": "prod", "name": "ratings", "uid": "base", "generation": int64(1)},
-		"spec": map[string]any{
-			"hosts": []any{"ratings.prod.svc.cluster.local"},
-			"http":  []any{map[string]any{"timeout": timeout, "route": []any{map[string]any{"destination": map[string]any{"host": "ratings.prod.svc.cluster.local"}}}}},
-		},
-	}}
-}
-
-// addBase creates the effective VirtualService.
-func addBase(c *runnertest.Cluster) {
-	c.Edit(func(all map[string]*unstructured.Unstructured) { all[baseName] = base("5s") })
-}
-
-// setBase gives the effective VirtualService a new field of its spec.
-func setBase(c *runnertest.Cluster, field string, value any) {
-	c.Edit(func(all map[string]*unstructured.Unstructured) {
-		object := all[baseName].DeepCopy()
-		object.Object["spec"].(map[string]any)[field] = value
-		object.SetGeneration(object.GetGeneration() + 1)
-		all[baseName] = object
-	})
-}
-
-// setTimeout changes the timeout of the effective VirtualService.
-func setTimeout(c *runnertest.Cluster, timeout string) {
-	http := base(timeout).Object["spec"].(map[string]any)["http"]
-	setBase(c, "http", http)
-}
-
-// fakePrometheus answers by a function of the query.
-type fakePrometheus func(ctx context.Context, promql string) ([]steadystate.Sample, error)
-
-func (f fakePrometheus) Query(ctx context.Context, promql string) ([]steadystate.Sample, error) {
-	return f(ctx, promql)
-}
-
-// flagged makes a counter of calls from shop to ratings.
-func flagged(flags string, value float64) steadystate.Sample {
-	return steadystate.Sample{Value: value, Labels: map[string]string{
-		"response_flags": flags, "destination_service": "ratings.prod.svc.cluster.local", "source_workload_namespace": "shop", "source_app": "reviews",
-	}}
-}
-
-// now is the time of a Prometheus that scrapes all the time.
-func now() []steadystate.Sample {
-	return []steadystate.Sample{{Value: float64(time.Now().UnixMilli()) / 1000}}
-}
-
-// healthy answers 1 to every probe, and counts a hundred more requests hit
-// each time that it is asked.
-func healthy() fakePrometheus {
-	var mu sync.Mutex
-	hit := 0.0
-	return func(_ context.Context, promql string) ([]steadystate.Sample, error) {
-		switch {
-		case promql == "time()":
-			return now(), nil
-		case !strings.Contains(promql, "istio_requests_total"):
-			return []steadystate.Sample{{Value: 1}}, nil
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		hit += 100
-		return scraped(now()[0].Value, flagged("DI,FI", hit)), nil
-	}
-}
-
-// scraped adds to counters when they were read.
-func scraped(at float64, counters ...steadystate.Sample) []steadystate.Sample {
-	all := slices.Clone(counters)
-	for _, counter := range counters {
-		labels := maps.Clone(counter.Labels)
-		labels["squall"] = "scraped"
-		all = append(all, steadystate.Sample{Labels: labels, Value: at})
-	}
-	return all
-}
-
-// record keeps events, and fails from the given event on.
-type record struct {
-	mu      sync.Mutex
-	types   []string
-	events  []event.Event
-	failsAt string
-	broken  bool
-}
-
-func (r *record) Record(_ time.Time, e event.Event) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if e.Type() == r.failsAt {
-		r.broken = true
-	}
-	if r.broken {
-		return errors.New("no space left on device")
-	}
-	r.types, r.events = append(r.types, e.Type()), append(r.events, e)
-	return nil
-}
-
-func experiment(t *testing.T) experiments.Experiment {
-	t.Helper()
-	loaded, err := files.Load("test.yaml", strings.NewReader(`apiVersion: squall.dev/v1alpha1
-kind: Experiment
-metadata: {name: outage}
-spec:
-  target: {host: ratings, namespace: prod}
-  callers: [{namespace: shop}]
-  faults: [{abort: {httpStatus: 503}, percentage: 50}]
-  duration: 20s
-  steadyState: {interval: 1s, before: 3s, probes: [{name: up, query: up, min: 1}]}
-  recovery: {within: 10s}
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return loaded[0]
-}
-
-// newRunner returns a runner with the default timing.
-func newRunner(t *testing.T, config runner.Config) *runner.Runner {
-	t.Helper()
-	config.Timing = runner.DefaultTiming()
-	r, err := runner.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-// run carries out the experiment in a bubble of fake time, and checks what
-// must be true whatever happens: nothing of the run is left.
-func run(t *testing.T, c *runnertest.Cluster, p fakePrometheus, edit func(*experiments.Experiment), rec *record, deadline time.Duration) (result event.Result) {
-	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), deadline, errors.New("interrupt signal received"))
-	defer cancel()
-	e := experiment(t)
-	if edit != nil {
-		edit(&e)
-	}
-	r := newRunner(t, runner.Config{Cluster: c, Querier: p, Owner: "ann@laptop"})
-	result = r.Run(ctx, r.NewRun(e, time.Now()), e, rec)
-	if len(result.Left) == 0 {
-		for _, name := range c.Owned() {
-			t.Errorf("%s is left", name)
-		}
-	}
-	return result
-}
-
-const forever = 24 * time.Hour
 
 func TestARunThatHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -228,7 +49,7 @@ func TestARunThatHolds(t *testing.T) {
 	})
 }
 
-// The journal says what is about to be created before it is.
+// An object is recorded before it is created.
 func TestTheRecordComesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, rec := newCluster(t), &record{}
@@ -246,7 +67,7 @@ func TestTheRecordComesFirst(t *testing.T) {
 
 func TestEndings(t *testing.T) {
 	boom := errors.New("boom")
-	// after gives another answer to the probe from a moment on.
+	// after returns another result for the probe from a time on.
 	after := func(start time.Time, d time.Duration, samples []steadystate.Sample, err error) fakePrometheus {
 		well := healthy()
 		return func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
@@ -530,100 +351,7 @@ func TestEndings(t *testing.T) {
 	}
 }
 
-// A Job that vanishes takes the fault along, so the run must not go on as if
-// the fault were in force.
-func TestTheHeartbeatVanishes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		time.AfterFunc(12*time.Second, func() {
-			c.Edit(func(all map[string]*unstructured.Unstructured) {
-				maps.DeleteFunc(all, func(_ string, o *unstructured.Unstructured) bool { return o.GetKind() == "Job" })
-			})
-		})
-		start := time.Now()
-		result := run(t, c, healthy(), nil, &record{}, forever)
-		if result.Status != event.StatusInterrupted || !strings.Contains(result.Reason, "were deleted from outside") || time.Since(start) > 12*time.Second+100*time.Millisecond {
-			t.Errorf("result %+v after %s", result, time.Since(start))
-		}
-	})
-}
-
-// Somebody deletes or edits the fault: the run must not go on as if it were in
-// force, or as it was asked.
-func TestDrift(t *testing.T) {
-	for name, test := range map[string]struct {
-		do   func(all map[string]*unstructured.Unstructured)
-		want string
-	}{
-		"deleted": {func(all map[string]*unstructured.Unstructured) { delete(all, faultName) }, "was deleted while the fault was active"},
-		"edited":  {func(all map[string]*unstructured.Unstructured) { all[faultName].SetGeneration(2) }, "was changed while the fault was active"},
-		"replaced": {func(all map[string]*unstructured.Unstructured) {
-			all[faultName].SetUID("other")
-			all[faultName].SetLabels(nil)
-		}, "was deleted while the fault was active"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := newCluster(t)
-				time.AfterFunc(6500*time.Millisecond, func() { c.Edit(test.do) })
-				start := time.Now()
-				e := experiment(t)
-				r := newRunner(t, runner.Config{Cluster: c, Querier: healthy()})
-				result := r.Run(t.Context(), r.NewRun(e, start), e, &record{})
-				if result.Status != event.StatusStopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
-					t.Errorf("result %+v", result)
-				}
-				if took := time.Since(start); took > 6600*time.Millisecond {
-					t.Errorf("noticed after %s", took)
-				}
-			})
-		})
-	}
-}
-
-// faults gives the timeout of the only route of our object, and its fault.
-func faults(c *runnertest.Cluster) (timeout, fault any) {
-	http, _, _ := unstructured.NestedSlice(c.Object(faultName).Object, "spec", "http")
-	route, _ := http[0].(map[string]any)
-	return route["timeout"], route["fault"]
-}
-
-// Somebody ends the run from another machine.
-func TestTheKillSwitch(t *testing.T) {
-	for name, test := range map[string]struct {
-		pull func(all map[string]*unstructured.Unstructured)
-		want string
-	}{
-		"by squall rollback": {func(all map[string]*unstructured.Unstructured) {
-			for _, object := range all {
-				if object.GetKind() == "Job" {
-					object.SetAnnotations(map[string]string{objects.StoppedByAnnotation: "bob@desk"})
-				}
-			}
-		}, "rolled back by bob@desk"},
-		"with its Job": {func(all map[string]*unstructured.Unstructured) {
-			maps.DeleteFunc(all, func(_ string, o *unstructured.Unstructured) bool { return o.GetKind() == "Job" })
-		}, "were deleted from outside"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := newCluster(t)
-				time.AfterFunc(6500*time.Millisecond, func() {
-					c.Edit(func(all map[string]*unstructured.Unstructured) {
-						test.pull(all)
-						delete(all, faultName)
-					})
-				})
-				result := run(t, c, healthy(), nil, &record{}, forever)
-				if result.Status != event.StatusInterrupted || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
-					t.Errorf("result %+v", result)
-				}
-			})
-		})
-	}
-}
-
-// A run without a heartbeat says so, and is rolled back as any other.
+// A run without a heartbeat is recorded as such, and rolled back like any other.
 func TestWithoutHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, rec := newCluster(t), &record{}
@@ -643,7 +371,7 @@ func TestWithoutHeartbeat(t *testing.T) {
 	})
 }
 
-// What a run has left behind whose time is over stands in nobody's way.
+// Expired objects of an earlier run are deleted before the run.
 func TestExpiredObjectsAreSwept(t *testing.T) {
 	for expiredFor, swept := range map[time.Duration]bool{time.Hour: true, -time.Hour: false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -663,126 +391,6 @@ func TestExpiredObjectsAreSwept(t *testing.T) {
 			if swept != (result.Verdict == steadystate.Held) || swept != (len(c.Owned()) == 0) {
 				t.Errorf("expired for %s: result %+v, left %v", expiredFor, result, c.Owned())
 			}
-		})
-	}
-}
-
-// changeBase adds the effective VirtualService, and changes it while the fault is
-// active.
-func changeBase(c *runnertest.Cluster, change func(*runnertest.Cluster)) {
-	addBase(c)
-	time.AfterFunc(6500*time.Millisecond, func() { change(c) })
-}
-
-// The routes that a shadow was derived from change while it is in force.
-func TestABaseThatChangesIsFollowed(t *testing.T) {
-	for name, test := range map[string]struct {
-		change func(*runnertest.Cluster)
-		ends   string // why the run ends, or nothing when it goes on
-	}{
-		"another timeout": {func(c *runnertest.Cluster) { setTimeout(c, "7s") }, ""},
-		"its status":      {func(c *runnertest.Cluster) { c.Touch(baseName) }, ""},
-		"private":         {func(c *runnertest.Cluster) { setBase(c, "exportTo", []any{"shop"}) }, ""},
-		"a redirect": {func(c *runnertest.Cluster) {
-			setBase(c, "http", []any{map[string]any{"redirect": map[string]any{"uri": "/x"}}})
-		}, "cannot follow: no http route"},
-		"for another host": {func(c *runnertest.Cluster) { setBase(c, "hosts", []any{"other"}) }, "other routes are effective now"},
-		"deleted": {func(c *runnertest.Cluster) {
-			c.Edit(func(all map[string]*unstructured.Unstructured) { delete(all, baseName) })
-		}, "was deleted"},
-		"our status changed": {func(c *runnertest.Cluster) { c.Touch(faultName); setTimeout(c, "7s") }, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := newCluster(t)
-				changeBase(c, test.change)
-				time.AfterFunc(8*time.Second, func() {
-					if test.ends != "" {
-						return
-					}
-					want := c.Object(baseName).Object["spec"].(map[string]any)["http"].([]any)[0].(map[string]any)["timeout"]
-					if timeout, fault := faults(c); timeout != want || fault == nil {
-						t.Errorf("timeout %v, fault %v", timeout, fault)
-					}
-				})
-				result := run(t, c, healthy(), nil, &record{}, forever)
-				if test.ends == "" && result.Verdict != steadystate.Held || !strings.Contains(result.Reason, test.ends) {
-					t.Errorf("result %+v", result)
-				}
-				if test.ends != "" && (result.Status != event.StatusStopped || result.Verdict != steadystate.Inconclusive) {
-					t.Errorf("result %+v", result)
-				}
-			})
-		})
-	}
-}
-
-// What may not be disturbed is not, either, when the routes come to lead there
-// while the fault is in force.
-func TestAFaultFollowsOnlyWhereItMay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const payments = "payments.prod.svc.cluster.local"
-		c := newCluster(t)
-		changeBase(c, func(c *runnertest.Cluster) {
-			setBase(c, "http", []any{map[string]any{"route": []any{map[string]any{"destination": map[string]any{"host": payments}}}}})
-		})
-		e := experiment(t)
-		r := newRunner(t, runner.Config{Cluster: c, Querier: healthy(), Permit: func(p mesh.Plan) error {
-			if slices.ContainsFunc(p.Decisions, func(d mesh.Decision) bool { return slices.Contains(d.Signature.Destinations, payments) }) {
-				return errors.New("payments is protected")
-			}
-			return nil
-		}})
-		result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, &record{})
-		if result.Status != event.StatusStopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot follow: payments is protected") || result.Injected.Duration > 4*time.Second {
-			t.Errorf("result %+v", result)
-		}
-	})
-}
-
-// Faults with times of their own start and end while the object stands.
-func TestFaultsStartAndEndAtTheirTimes(t *testing.T) {
-	for name, failures := range map[string][]error{"smoothly": nil, "though an update fails": {errors.New("boom"), nil}} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, rec := newCluster(t), &record{}
-				if failures != nil {
-					c.Fail("update VirtualService", failures...)
-				}
-				delay := experiments.Percentage(100)
-				edit := func(e *experiments.Experiment) {
-					e.Spec.Faults[0].StartAfter.Duration = 5 * time.Second
-					e.Spec.Faults = append(e.Spec.Faults, experiments.Fault{
-						Delay: &experiments.Delay{FixedDelay: experiments.Duration{Duration: time.Second}}, Percentage: &delay,
-						Duration: experiments.Duration{Duration: 10 * time.Second},
-					})
-				}
-				var mu sync.Mutex
-				seen := map[time.Duration]string{}
-				for _, at := range []time.Duration{1, 4, 6, 9, 11, 19} {
-					// The fault is in force from 3 s on.
-					time.AfterFunc(3*time.Second+at*time.Second, func() {
-						_, fault := faults(c)
-						kinds, _ := fault.(map[string]any)
-						mu.Lock()
-						defer mu.Unlock()
-						seen[at] = fmt.Sprint(slices.Sorted(maps.Keys(kinds)))
-					})
-				}
-				result := run(t, c, healthy(), edit, rec, forever)
-				mu.Lock() // orders what the timers have seen before this
-				defer mu.Unlock()
-				if result.Verdict != steadystate.Held {
-					t.Errorf("result %+v", result)
-				}
-				want := map[time.Duration]string{1: "[delay]", 4: "[delay]", 6: "[abort delay]", 9: "[abort delay]", 11: "[abort]", 19: "[abort]"}
-				if diff := cmp.Diff(want, seen); diff != "" {
-					t.Error(diff)
-				}
-				if !slices.Contains(rec.types, (event.Updating{}).Type()) || !slices.Contains(rec.types, (event.Updated{}).Type()) {
-					t.Errorf("events %v", rec.types)
-				}
-			})
 		})
 	}
 }
@@ -817,103 +425,4 @@ func TestRunIDsFitEverywhere(t *testing.T) {
 	if want := now.Add(3*time.Second + 20*time.Second + 30*time.Second); !one.Expires.Equal(want) {
 		t.Errorf("expires %s", one.Expires)
 	}
-}
-
-// An update that the cluster refuses, or does not answer for long, ends the run:
-// the fault is not left as it should not be any more.
-func TestAnUpdateThatFailsEndsTheRun(t *testing.T) {
-	boom := errors.New("boom")
-	for name, test := range map[string]struct {
-		failures []error
-		lost     bool
-		restless bool
-		status   event.Status
-	}{
-		"refused":               {[]error{fmt.Errorf("%w: forbidden", runner.ErrRejected)}, false, false, event.StatusFailed},
-		"not answered for long": {slices.Repeat([]error{boom}, 32), false, false, event.StatusFailed},
-		"not answered for long, while much is seen": {slices.Repeat([]error{boom}, 32), false, true, event.StatusFailed},
-		"the answer is lost":                        {[]error{boom}, true, false, event.StatusCompleted},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, rec := newCluster(t), &record{}
-				c.Fail("update VirtualService", test.failures...)
-				if test.lost {
-					c.Lose("update VirtualService")
-				}
-				c.Restless = test.restless
-				start := time.Now()
-				result := run(t, c, healthy(), func(e *experiments.Experiment) { e.Spec.Faults[0].Duration.Duration = 2 * time.Second }, rec, forever)
-				if result.Status != test.status {
-					t.Errorf("result %+v", result)
-				}
-				if !slices.Contains(rec.types, (event.UpdateFailed{}).Type()) {
-					t.Errorf("the record does not say so: %v", rec.types)
-				}
-				if test.status == event.StatusFailed && time.Since(start) > 22*time.Second {
-					t.Errorf("the fault stayed for %s", time.Since(start))
-				}
-				c.StopFailing()
-			})
-		})
-	}
-}
-
-// Failures of the target itself prove nothing about a blackhole.
-// A counter that is no number would make every request since it began one that
-// the fault has hit.
-func TestCountersMustBeNumbers(t *testing.T) {
-	for name, test := range map[string]struct {
-		counts []float64
-		status event.Status
-	}{
-		"before the fault":    {[]float64{math.NaN(), 500}, event.StatusRefused},
-		"without bounds":      {[]float64{math.Inf(-1), 500}, event.StatusRefused},
-		"after the fault":     {[]float64{100, math.NaN()}, event.StatusCompleted},
-		"without bounds then": {[]float64{100, math.Inf(1)}, event.StatusCompleted},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				counted := 0
-				lying := fakePrometheus(func(_ context.Context, promql string) ([]steadystate.Sample, error) {
-					switch {
-					case !strings.Contains(promql, "istio_requests_total"):
-						return []steadystate.Sample{{Value: 1}}, nil
-					case strings.HasPrefix(promql, "min("):
-						return nil, nil
-					}
-					count := test.counts[min(counted, len(test.counts)-1)]
-					counted++
-					return []steadystate.Sample{flagged("FI", count)}, nil
-				})
-				result := run(t, newCluster(t), lying, nil, &record{}, forever)
-				if result.Status != test.status || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot be counted: Prometheus returned") {
-					t.Errorf("result %+v", result)
-				}
-			})
-		})
-	}
-}
-
-func TestOrdinaryFailuresAreNoEffect(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		calls := 0.0
-		ordinary := fakePrometheus(func(_ context.Context, promql string) ([]steadystate.Sample, error) {
-			if !strings.Contains(promql, "istio_requests_total") {
-				return []steadystate.Sample{{Value: 1}}, nil
-			}
-			if strings.Contains(promql, "min(") || !strings.Contains(promql, "ratings.prod") {
-				return nil, nil
-			}
-			calls++
-			return []steadystate.Sample{flagged("DC", calls)}, nil
-		})
-		result := run(t, newCluster(t), ordinary, func(e *experiments.Experiment) {
-			all := experiments.Percentage(100)
-			e.Spec.Faults = []experiments.Fault{{Blackhole: &experiments.Blackhole{Mode: experiments.Reject}, Percentage: &all}}
-		}, &record{}, forever)
-		if result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "hit no request") {
-			t.Errorf("result %+v", result)
-		}
-	})
 }
