@@ -86,8 +86,8 @@ func (s *session) execute(ctx context.Context) *ending {
 	if end := s.unchanged(ctx, &planned); end != nil {
 		return end
 	}
-	// After a deviation the run goes on to the recovery. After a signal or an error
-	// it does not: somebody waits, or the cluster does not answer.
+	// After a deviation the run goes on to the recovery. After a signal it does not,
+	// because a user waits, nor after an error of the cluster.
 	ended := s.disturb(ctx, planned, meter)
 	if ended != nil && ended.status != event.StatusStopped {
 		return ended
