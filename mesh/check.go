@@ -8,27 +8,28 @@ import (
 	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
+	"github.com/squall-chaos/squall/mesh/render"
 )
 
 // checkCalls refuses calls that a fault cannot be placed on, whatever routes them.
-func (p *planner) checkCalls(g *group) error {
+func (p *planner) checkCalls(g *render.Group) error {
 	switch {
-	case !g.known:
-		return refusal.New(refusal.UnknownHost, "check the spelling; kubectl get services,serviceentries -A lists the hosts", "the mesh does not know the host %s: there is no Service and no ServiceEntry for it", g.host)
-	case g.callers == "":
-		return refusal.New(refusal.NoCallers, "add spec.callers with the namespace of the workloads that call "+g.host, "the experiment names no callers")
+	case !g.Known:
+		return refusal.New(refusal.UnknownHost, "check the spelling; kubectl get services,serviceentries -A lists the hosts", "the mesh does not know the host %s: there is no Service and no ServiceEntry for it", g.Host)
+	case g.Callers == "":
+		return refusal.New(refusal.NoCallers, "add spec.callers with the namespace of the workloads that call "+g.Host, "the experiment names no callers")
 	}
-	if err := p.checkCallers(g.callers); err != nil {
+	if err := p.checkCallers(g.Callers); err != nil {
 		return err
 	}
-	if err := p.checkTarget(g.host); err != nil {
+	if err := p.checkTarget(g.Host); err != nil {
 		return err
 	}
-	if run, live := objects.LiveRun(p.runs, g.host, g.callers); live {
-		return refusal.New(refusal.LiveRun, objects.LiveRunHint(run), "run %s already disturbs the calls from %s to %s", run, g.callers, g.host)
+	if run, live := objects.LiveRun(p.runs, g.Host, g.Callers); live {
+		return refusal.New(refusal.LiveRun, objects.LiveRunHint(run), "run %s already disturbs the calls from %s to %s", run, g.Callers, g.Host)
 	}
-	if !slices.ContainsFunc(p.mesh.Entries(g.host), func(entry config.Entry) bool { return p.mesh.CanSee(entry, g.callers) }) {
-		return refusal.New(refusal.NotVisible, "exportTo of the Service or ServiceEntry decides, and Istio's MeshConfig", "%s is not visible to namespace %s, so its proxies have no route for it", g.host, g.callers)
+	if !slices.ContainsFunc(p.mesh.Entries(g.Host), func(entry config.Entry) bool { return p.mesh.CanSee(entry, g.Callers) }) {
+		return refusal.New(refusal.NotVisible, "exportTo of the Service or ServiceEntry decides, and Istio's MeshConfig", "%s is not visible to namespace %s, so its proxies have no route for it", g.Host, g.Callers)
 	}
 	return nil
 }
@@ -74,22 +75,22 @@ func (p *planner) checkTarget(name string) error {
 
 // checkPorts refuses ports that the target does not have, and aborts and delays
 // where no port can have the protocol HTTP.
-func checkPorts(g *group, ports []config.Port) error {
-	for _, one := range g.injections {
+func checkPorts(g *render.Group, ports []config.Port) error {
+	for _, one := range g.Injections {
 		if len(ports) == 0 {
-			return refusal.New(refusal.UnknownPorts, "a Service needs spec.ports, and a ServiceEntry too; with --mesh its manifest must be among the files", "%s has no port that namespace %s can see, so its proxies have no route for it", g.host, g.callers)
+			return refusal.New(refusal.UnknownPorts, "a Service needs spec.ports, and a ServiceEntry too; with --mesh its manifest must be among the files", "%s has no port that namespace %s can see, so its proxies have no route for it", g.Host, g.Callers)
 		}
 		reachable := slices.DeleteFunc(slices.Clone(ports), func(p config.Port) bool {
 			return one.Target.Port != 0 && int64(one.Target.Port) != p.Number
 		})
 		if len(reachable) == 0 {
-			return refusal.New(refusal.NoSuchPort, "name one of its ports, or leave target.port out", "%s has no port %d", g.host, one.Target.Port)
+			return refusal.New(refusal.NoSuchPort, "name one of its ports, or leave target.port out", "%s has no port %d", g.Host, one.Target.Port)
 		}
 		if one.Fault.Blackhole == nil && !slices.ContainsFunc(reachable, config.Port.HasHTTPRoutes) {
-			return refusal.New(refusal.NotHTTP, "name its protocol in the port's name or appProtocol, or use a blackhole", "abort and delay act on HTTP and gRPC only, and %s has another protocol on port %d (%s)", g.host, reachable[0].Number, reachable[0].Name)
+			return refusal.New(refusal.NotHTTP, "name its protocol in the port's name or appProtocol, or use a blackhole", "abort and delay act on HTTP and gRPC only, and %s has another protocol on port %d (%s)", g.Host, reachable[0].Number, reachable[0].Name)
 		}
-		if one.Fault.Blackhole != nil && !slices.ContainsFunc(reachable, config.Port.HasHTTPRoutes) && !slices.ContainsFunc(reachable, func(p config.Port) bool { return len(requestless(one, p)) > 0 && p.Protocol() != config.UDP }) {
-			return refusal.New(refusal.NotHTTP, "leave spec.match out", "spec.match is about requests, and %s has connections only on port %d (%s)", g.host, reachable[0].Number, reachable[0].Name)
+		if one.Fault.Blackhole != nil && !slices.ContainsFunc(reachable, config.Port.HasHTTPRoutes) && !slices.ContainsFunc(reachable, func(p config.Port) bool { return len(render.Requestless(one, p)) > 0 && p.Protocol() != config.UDP }) {
+			return refusal.New(refusal.NotHTTP, "leave spec.match out", "spec.match is about requests, and %s has connections only on port %d (%s)", g.Host, reachable[0].Number, reachable[0].Name)
 		}
 	}
 	return nil

@@ -11,10 +11,10 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/istio/config"
-	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/istio/routing"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
+	"github.com/squall-chaos/squall/mesh/render"
 )
 
 // planner plans one experiment.
@@ -39,7 +39,7 @@ func Decide(s config.Snapshot, e experiments.Experiment, o Options) Plan {
 	plan := Plan{Experiment: e.Metadata.Name}
 	groups, err := groupsOf(p.mesh, e.Spec)
 	for _, g := range groups {
-		decision := Decision{Host: g.host, Callers: g.callers, Injections: g.resolved()}
+		decision := Decision{Host: g.Host, Callers: g.Callers, Injections: g.Resolved()}
 		var made rendered
 		if err == nil {
 			made, err = p.decide(&decision, g)
@@ -86,11 +86,11 @@ type rendered struct {
 
 // decide decides where the faults of a group are placed, and renders the objects
 // that carry them.
-func (p *planner) decide(d *Decision, g *group) (rendered, error) {
+func (p *planner) decide(d *Decision, g *render.Group) (rendered, error) {
 	if err := p.checkCalls(g); err != nil {
 		return rendered{}, err
 	}
-	ports := p.mesh.Ports(g.host, g.callers)
+	ports := p.mesh.Ports(g.Host, g.Callers)
 	if err := checkPorts(g, ports); err != nil {
 		return rendered{}, err
 	}
@@ -104,7 +104,7 @@ func (p *planner) decide(d *Decision, g *group) (rendered, error) {
 	}
 	now := views[0].Effective
 	if p.experiment.Spec.Effect.MinRequests > 0 {
-		if err := checkForeignFaults(now, g, g.proxies(ports)); err != nil {
+		if err := render.CheckForeignFaults(now, g, g.Proxies(ports)); err != nil {
 			return rendered{}, err
 		}
 	}
@@ -120,16 +120,16 @@ func (p *planner) decide(d *Decision, g *group) (rendered, error) {
 }
 
 // explain fills in why the placement takes effect.
-func (d *Decision) explain(now routing.Effective, p place) {
-	d.Namespace, d.ExportTo = p.namespace, []string{p.exportTo}
+func (d *Decision) explain(now routing.Effective, p render.Place) {
+	d.Namespace, d.ExportTo = p.Namespace, []string{p.ExportTo}
 	if now.Base == nil {
 		d.Placement = Plain
 		d.Reason = fmt.Sprintf("no VirtualService is effective for %s in %s", d.Host, d.Callers)
 		if len(now.Skipped) > 0 {
 			d.Reason = fmt.Sprintf("VirtualService %s has no route for these callers, so istiod's default route is effective", now.Skipped[0].Name())
 		}
-		if p.namespace != d.Callers {
-			d.Reason += "; the new one is in " + p.namespace
+		if p.Namespace != d.Callers {
+			d.Reason += "; the new one is in " + p.Namespace
 		}
 		return
 	}
@@ -142,7 +142,7 @@ func (d *Decision) explain(now routing.Effective, p place) {
 	if now.Base.IsWildcard() {
 		kind = "for " + now.Base.Pattern
 	}
-	d.Reason = fmt.Sprintf("shadow in %s, outranks %s (%s)", p.namespace, now.Base.Name(), kind)
+	d.Reason = fmt.Sprintf("shadow in %s, outranks %s (%s)", p.Namespace, now.Base.Name(), kind)
 	for _, skipped := range now.Skipped {
 		d.Reason += fmt.Sprintf("; %s has no route for these callers", skipped.Name())
 	}
@@ -150,37 +150,22 @@ func (d *Decision) explain(now routing.Effective, p place) {
 
 // render renders the objects of a group, and their later states if its faults have
 // times of their own.
-func (p *planner) render(d *Decision, g *group, views []view, at place, ports []config.Port) (rendered, error) {
-	r := &renderer{
-		mesh: p.mesh, group: g, now: views[0].Effective, listener: views[0].listener, place: at, experiment: p.experiment.Metadata.Name,
-		blackholes: newBlackholes(p.mesh, g, at, ports, p.options.BlackholeAddress),
+func (p *planner) render(d *Decision, g *render.Group, views []view, at render.Place, ports []config.Port) (rendered, error) {
+	in := render.Input{
+		Mesh: p.mesh, Group: g, Now: views[0].Effective, Place: at, Ports: ports,
+		Experiment: p.experiment.Metadata.Name, BlackholeAddress: p.options.BlackholeAddress,
 	}
-	if err := r.checkConnections(views); err != nil {
+	for _, v := range views {
+		in.Listeners = append(in.Listeners, v.listener)
+	}
+	times := append([]time.Duration{0}, g.Resolved().Steps(p.experiment.Spec.Duration.Duration)...)
+	out, err := render.Render(in, times)
+	if err != nil {
 		return rendered{}, err
 	}
-	home := at.namespace
-	if r.now.Base != nil {
-		home = r.now.Base.GetNamespace()
-	}
-	d.Before = r.qualified(r.copyRoutes(), home)
-	var states []*unstructured.Unstructured
-	times := append([]time.Duration{0}, g.resolved().Steps(p.experiment.Spec.Duration.Duration)...)
-	for _, t := range times {
-		active := g.active(t)
-		object, err := r.render(active)
-		if err != nil {
-			return rendered{}, err
-		}
-		if len(active) > 0 && d.During == nil {
-			routes, _ := fields.Map(object.Object, "spec")["http"].([]any)
-			d.During = r.qualified(routes, at.namespace)
-		}
-		states = append(states, object)
-	}
-	d.Signature = r.signature
-	d.Signature.Blackholes = r.blackholes.hosts()
-	made := rendered{objects: append(r.blackholes.objects(), states[0])}
-	for i, state := range states[1:] {
+	d.Before, d.During, d.Signature = out.Before, out.During, out.Signature
+	made := rendered{objects: append(out.Helpers, out.States[0])}
+	for i, state := range out.States[1:] {
 		made.steps = append(made.steps, Step{After: experiments.Duration{Duration: times[i+1]}, Object: state})
 	}
 	return made, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
+	"github.com/squall-chaos/squall/mesh/render"
 )
 
 // Plan is what a run would create, and why, for each host and namespace of
@@ -68,18 +69,7 @@ type Decision struct {
 	Before []map[string]any `json:"-"`
 	During []map[string]any `json:"-"`
 	// Signature is how the requests that are hit look in telemetry.
-	Signature Signature `json:"-"`
-}
-
-// Signature is how the requests that a plan disturbs look in Istio's metrics.
-type Signature struct {
-	// Destinations are the hosts that the disturbed routes forward to.
-	Destinations []string
-	// Aborts and Delays report whether the callers' proxies set the flags of aborted
-	// and delayed requests.
-	Aborts, Delays bool
-	// Blackholes are the hosts that blackholed requests are sent to.
-	Blackholes []string
+	Signature render.Signature `json:"-"`
 }
 
 // Version is a state of an object. The generation counts the changes of its spec.
@@ -106,15 +96,11 @@ type Options struct {
 	// precedence, the callers' namespace is tried, then the target's.
 	HomeNamespace string
 	// BlackholeAddress is the address that dropped connections go to, which must
-	// never answer. Empty means DefaultBlackholeAddress.
+	// never answer. Empty means render.DefaultBlackholeAddress.
 	BlackholeAddress string
 	// Denied has the namespaces in which objects cannot be created, with the reason.
 	Denied map[string]string
 }
-
-// DefaultBlackholeAddress is in a network reserved for documentation, so nothing
-// answers there (RFC 5737).
-const DefaultBlackholeAddress = "192.0.2.1"
 
 // Refusal returns the first decision that refuses; ok is false if none does. A run
 // either reaches all of its callers or does not start.

@@ -7,6 +7,7 @@ import (
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/routing"
 	"github.com/squall-chaos/squall/mesh/refusal"
+	"github.com/squall-chaos/squall/mesh/render"
 )
 
 // view is what is effective for some callers of a group in one egress listener.
@@ -20,11 +21,11 @@ type view struct {
 // which they can reach the target. All of them must have the same base, because
 // one object is for all of them. After an error the views are those up to the one
 // that it is about.
-func (p *planner) views(g *group, ports []config.Port) ([]view, error) {
+func (p *planner) views(g *render.Group, ports []config.Port) ([]view, error) {
 	var views []view
-	for _, proxies := range g.proxies(ports) {
-		for _, scope := range p.mesh.ScopesFor(g.callers, proxies.Labels) {
-			if err := p.checkScopeRevision(scope, g.callers); err != nil {
+	for _, proxies := range g.Proxies(ports) {
+		for _, scope := range p.mesh.ScopesFor(g.Callers, proxies.Labels) {
+			if err := p.checkScopeRevision(scope, g.Callers); err != nil {
 				return views, err
 			}
 			reached := false
@@ -37,33 +38,33 @@ func (p *planner) views(g *group, ports []config.Port) ([]view, error) {
 				if l.Port != 0 {
 					here.Ports = []int64{l.Port}
 				}
-				found, err := routing.Find(p.mesh, g.host, here, l)
+				found, err := routing.Find(p.mesh, g.Host, here, l)
 				views = append(views, view{Effective: found, listener: l, sidecar: scope.Sidecar})
 				if err != nil {
-					return views, undecided(err, g.callers)
+					return views, undecided(err, g.Callers)
 				}
 			}
 			if !reached {
-				return views, refusal.New(refusal.NotImported, "add the host to the Sidecar's egress hosts, or name callers that call it", "Sidecar %s does not import %s, so the callers' proxies have no route for it", scope.Sidecar, g.host)
+				return views, refusal.New(refusal.NotImported, "add the host to the Sidecar's egress hosts, or name callers that call it", "Sidecar %s does not import %s, so the callers' proxies have no route for it", scope.Sidecar, g.Host)
 			}
 		}
 	}
 	for _, other := range views[1:] {
 		if !sameBase(other.Base, views[0].Base) {
 			return views, refusal.New(refusal.DifferentRoutes, "name the callers of each kind, by their labels and the port, in an experiment of its own",
-				"the callers in %s do not use the same routes to %s: %s and %s", g.callers, g.host, describeBase(views[0].Base), describeBase(other.Base))
+				"the callers in %s do not use the same routes to %s: %s and %s", g.Callers, g.Host, render.DescribeBase(views[0].Base), render.DescribeBase(other.Base))
 		}
 	}
 	return views, nil
 }
 
 // reachable reports whether proxies can reach the target by an egress listener.
-func (p *planner) reachable(g *group, proxies routing.Proxies, l config.Listener) bool {
+func (p *planner) reachable(g *render.Group, proxies routing.Proxies, l config.Listener) bool {
 	if l.Port != 0 && len(proxies.Ports) > 0 && !slices.Contains(proxies.Ports, l.Port) {
 		return false
 	}
-	return slices.ContainsFunc(p.mesh.Entries(g.host), func(entry config.Entry) bool {
-		return p.mesh.CanSee(entry, g.callers) && l.ImportsHost(entry.Namespace, g.host)
+	return slices.ContainsFunc(p.mesh.Entries(g.Host), func(entry config.Entry) bool {
+		return p.mesh.CanSee(entry, g.Callers) && l.ImportsHost(entry.Namespace, g.Host)
 	})
 }
 
@@ -97,11 +98,4 @@ func sameBase(a, b *routing.Candidate) bool {
 		return a == b
 	}
 	return a.Unstructured == b.Unstructured
-}
-
-func describeBase(base *routing.Candidate) string {
-	if base == nil {
-		return "the default route"
-	}
-	return "VirtualService " + base.Name()
 }

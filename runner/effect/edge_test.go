@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/render"
 	"github.com/squall-chaos/squall/runner/event"
 )
 
@@ -26,7 +27,7 @@ func TestEdgesThatOverlap(t *testing.T) {
 func TestConnectionsThatABlackholeSpares(t *testing.T) {
 	queries := newEdges([]mesh.Decision{{
 		Host: "db.prod.svc.cluster.local", Callers: "shop",
-		Signature: mesh.Signature{Destinations: []string{"db.prod.svc.cluster.local"}, Blackholes: []string{"nowhere.squall"}},
+		Signature: render.Signature{Destinations: []string{"db.prod.svc.cluster.local"}, Blackholes: []string{"nowhere.squall"}},
 	}}).queries()
 	for _, query := range []string{queries.counters, queries.times} {
 		_, connections, _ := strings.Cut(query, "istio_tcp_connections_opened_total")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/render"
 )
 
 // placementFlags choose where objects are created and where blackholes divert to.
@@ -20,14 +21,14 @@ type placementFlags struct {
 
 func (p *placementFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&p.home, "home-namespace", "", "namespace tried first for the temporary objects (default the callers' namespace, then the target's)")
-	flags.StringVar(&p.blackhole, "blackhole-address", "", "IP address that never answers, for blackholes with mode drop; or SQUALL_BLACKHOLE_ADDRESS (default "+mesh.DefaultBlackholeAddress+")")
+	flags.StringVar(&p.blackhole, "blackhole-address", "", "IP address that never answers, for blackholes with mode drop; or SQUALL_BLACKHOLE_ADDRESS (default "+render.DefaultBlackholeAddress+")")
 }
 
 // options returns the options of a plan. The error is one of usage.
 func (p *placementFlags) options(env Env) (mesh.Options, error) {
-	address := cmp.Or(p.blackhole, env.Getenv("SQUALL_BLACKHOLE_ADDRESS"), mesh.DefaultBlackholeAddress)
+	address := cmp.Or(p.blackhole, env.Getenv("SQUALL_BLACKHOLE_ADDRESS"), render.DefaultBlackholeAddress)
 	if _, err := netip.ParseAddr(address); err != nil {
-		return mesh.Options{}, hint.With(fmt.Errorf("--blackhole-address %q is not an IP address", address), "use an address that never answers, such as "+mesh.DefaultBlackholeAddress)
+		return mesh.Options{}, hint.With(fmt.Errorf("--blackhole-address %q is not an IP address", address), "use an address that never answers, such as "+render.DefaultBlackholeAddress)
 	}
 	if problems := names.IsDNS1123Label(p.home); p.home != "" && len(problems) > 0 {
 		return mesh.Options{}, hint.With(fmt.Errorf("--home-namespace %q is not the name of a namespace: %s", p.home, problems[0]), "kubectl get namespaces lists the namespaces")

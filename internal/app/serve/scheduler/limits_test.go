@@ -9,6 +9,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/render"
 )
 
 const experiment = `apiVersion: squall.dev/v1alpha1
@@ -72,7 +73,7 @@ func TestProtectedInEverySpelling(t *testing.T) {
 				l := Limits{Protected: []string{pattern}}
 				for _, plan := range []mesh.Plan{
 					{Decisions: []mesh.Decision{{Host: "a.b.svc.cluster.local"}, {Host: host}}},
-					{Decisions: []mesh.Decision{{Host: "c.d.svc.cluster.local", Signature: mesh.Signature{Destinations: []string{"a.b.svc.cluster.local", host}}}}},
+					{Decisions: []mesh.Decision{{Host: "c.d.svc.cluster.local", Signature: render.Signature{Destinations: []string{"a.b.svc.cluster.local", host}}}}},
 				} {
 					if pattern == "*" {
 						continue // it protects the other, too

@@ -1,4 +1,4 @@
-package mesh
+package render
 
 import (
 	"cmp"
@@ -24,8 +24,8 @@ import (
 // detection apply.
 type blackholes struct {
 	mesh    config.Snapshot
-	group   *group
-	place   place
+	group   *Group
+	place   Place
 	address string // of dropped connections
 	// known are the target's ports, and ports the numbers of those to which requests
 	// may be forwarded.
@@ -33,7 +33,7 @@ type blackholes struct {
 	ports map[int64]bool
 }
 
-func newBlackholes(s config.Snapshot, g *group, at place, ports []config.Port, address string) *blackholes {
+func newBlackholes(s config.Snapshot, g *Group, at Place, ports []config.Port, address string) *blackholes {
 	b := &blackholes{mesh: s, group: g, place: at, address: cmp.Or(address, DefaultBlackholeAddress), known: ports, ports: map[int64]bool{}}
 	for _, port := range ports {
 		b.ports[port.Number] = true
@@ -42,19 +42,19 @@ func newBlackholes(s config.Snapshot, g *group, at place, ports []config.Port, a
 }
 
 // portsOf returns the ports of the target that an injection is for.
-func (b *blackholes) portsOf(s injection) []config.Port {
+func (b *blackholes) portsOf(s Injection) []config.Port {
 	return slices.DeleteFunc(slices.Clone(b.known), func(p config.Port) bool { return s.Target.Port != 0 && p.Number != int64(s.Target.Port) })
 }
 
 // onHTTP reports whether an injection is for requests.
-func (b *blackholes) onHTTP(s injection) bool {
+func (b *blackholes) onHTTP(s Injection) bool {
 	return slices.ContainsFunc(b.portsOf(s), config.Port.HasHTTPRoutes)
 }
 
 // modes returns the modes of the group's blackholes.
 func (b *blackholes) modes() []experiments.BlackholeMode {
 	var modes []experiments.BlackholeMode
-	for _, s := range b.group.injections {
+	for _, s := range b.group.Injections {
 		if s.Fault.Blackhole != nil && !slices.Contains(modes, s.Fault.Blackhole.Mode) {
 			modes = append(modes, s.Fault.Blackhole.Mode)
 		}
@@ -64,7 +64,7 @@ func (b *blackholes) modes() []experiments.BlackholeMode {
 
 // name returns the name of the ServiceEntry of a mode.
 func (b *blackholes) name(mode experiments.BlackholeMode) string {
-	return objects.Name(b.group.host, b.group.callers) + "-" + string(mode)
+	return objects.Name(b.group.Host, b.group.Callers) + "-" + string(mode)
 }
 
 // hostFor returns the host of the ServiceEntry of a mode. The top-level domain is
@@ -82,6 +82,10 @@ func (b *blackholes) hosts() []string {
 	return hosts
 }
 
+// DefaultBlackholeAddress is in a network reserved for documentation, so nothing
+// answers there (RFC 5737).
+const DefaultBlackholeAddress = "192.0.2.1"
+
 // noEndpoint is a label that no pod has, so a selector of it selects no endpoint.
 const noEndpoint = "squall.dev/no-endpoint"
 
@@ -94,9 +98,9 @@ func (b *blackholes) objects() []*unstructured.Unstructured {
 		object := &unstructured.Unstructured{Object: map[string]any{}}
 		object.SetAPIVersion(b.mesh.APIVersion)
 		object.SetKind(objects.KindServiceEntry)
-		object.SetNamespace(b.place.namespace)
+		object.SetNamespace(b.place.Namespace)
 		object.SetName(b.name(mode))
-		object.SetAnnotations(map[string]string{objects.HostAnnotation: b.group.host, objects.CallersAnnotation: b.group.callers})
+		object.SetAnnotations(map[string]string{objects.HostAnnotation: b.group.Host, objects.CallersAnnotation: b.group.Callers})
 		var numbers []int64
 		for number := range b.ports {
 			numbers = append(numbers, number)
@@ -108,7 +112,7 @@ func (b *blackholes) objects() []*unstructured.Unstructured {
 		}
 		spec := map[string]any{
 			"hosts":      []any{b.hostFor(mode)},
-			"exportTo":   []any{b.place.exportTo},
+			"exportTo":   []any{b.place.ExportTo},
 			"addresses":  []any{virtualAddress(b.hostFor(mode))},
 			"location":   "MESH_EXTERNAL",
 			"resolution": "STATIC",
@@ -139,7 +143,7 @@ const million = 1_000_000
 
 // divert diverts a share of a route's requests or connections, for each injection
 // that is a blackhole.
-func (b *blackholes) divert(route map[string]any, injections []injection, isTarget func(injection, map[string]any) bool) error {
+func (b *blackholes) divert(route map[string]any, injections []Injection, isTarget func(Injection, map[string]any) bool) error {
 	for _, s := range injections {
 		if s.Fault.Blackhole == nil {
 			continue
@@ -155,7 +159,7 @@ func (b *blackholes) divert(route map[string]any, injections []injection, isTarg
 
 // split returns the destinations of a route with a share of the injection's targets
 // replaced. Weights are whole numbers, so all of them are scaled.
-func (b *blackholes) split(destinations []map[string]any, s injection, isTarget func(injection, map[string]any) bool) ([]any, error) {
+func (b *blackholes) split(destinations []map[string]any, s Injection, isTarget func(Injection, map[string]any) bool) ([]any, error) {
 	share := int64(math.Round(s.Percentage * million / 100))
 	var out []map[string]any
 	var weights []int64

@@ -1,4 +1,4 @@
-package mesh
+package render
 
 import (
 	"maps"
@@ -21,7 +21,7 @@ import (
 // For connections istiod goes through all VirtualServices of the host and takes the
 // first route for the proxy and the port (routing.WithConnections), so the object
 // needs no copy of the routes for other proxies.
-func (r *renderer) renderConnections(spec map[string]any, active []injection) error {
+func (r *renderer) renderConnections(spec map[string]any, active []Injection) error {
 	var tcp, tls []any
 	for _, port := range r.blackholes.known {
 		for _, part := range r.connectionParts(active, port) {
@@ -47,17 +47,17 @@ func (r *renderer) renderConnections(spec map[string]any, active []injection) er
 
 // connectionParts divides the connections to a port by the sets of blackholes that
 // are for them, the more specific first.
-func (r *renderer) connectionParts(active []injection, port config.Port) []segment {
+func (r *renderer) connectionParts(active []Injection, port config.Port) []segment {
 	whole := match.Condition{"port": port.Number}
 	parts := []segment{{match: []match.Condition{whole}}}
 	for _, s := range active {
 		if s.Fault.Blackhole == nil {
 			continue
 		}
-		for _, c := range requestless(s, port) {
+		for _, c := range Requestless(s, port) {
 			var next []segment
 			for _, part := range parts {
-				both, ok, err := match.Conjoin(part.match[0], c, r.group.callers)
+				both, ok, err := match.Conjoin(part.match[0], c, r.group.Callers)
 				switch {
 				case err != nil || !ok || slices.ContainsFunc(part.injections, s.same):
 					next = append(next, part)
@@ -73,13 +73,13 @@ func (r *renderer) connectionParts(active []injection, port config.Port) []segme
 	return slices.DeleteFunc(parts, func(p segment) bool { return len(p.injections) == 0 })
 }
 
-// requestless returns the conditions of an injection on the connections to a port.
+// Requestless returns the conditions of an injection on the connections to a port.
 // Conditions on requests never hold for a connection.
-func requestless(s injection, port config.Port) []match.Condition {
+func Requestless(s Injection, port config.Port) []match.Condition {
 	if s.Target.Port != 0 && int64(s.Target.Port) != port.Number {
 		return nil
 	}
-	conditions := s.conditions
+	conditions := s.Conditions
 	if len(conditions) == 0 {
 		conditions = []match.Condition{{}}
 	}
@@ -102,7 +102,7 @@ func requestless(s injection, port config.Port) []match.Condition {
 func (r *renderer) divertConnections(routes []any, protocol string, part segment) ([]any, error) {
 	c := part.match[0]
 	for _, vs := range r.withConnections(r.listener) {
-		if b := r.mesh.VisibilityOf(vs, r.group.callers); b <= r.place.visibility && len(fields.Maps(fields.Map(vs.Object, "spec"), protocol)) > 0 {
+		if b := r.mesh.VisibilityOf(vs, r.group.Callers); b <= r.place.Visibility && len(fields.Maps(fields.Map(vs.Object, "spec"), protocol)) > 0 {
 			return nil, refusal.New(refusal.PrivateConnections, "remove exportTo from it, or name callers in another namespace", "VirtualService %s/%s has %s routes and is %s, where nothing outranks them", vs.GetNamespace(), vs.GetName(), protocol, b)
 		}
 		spec := runtime.DeepCopyJSON(fields.Map(vs.Object, "spec"))
@@ -133,16 +133,16 @@ func (r *renderer) divertConnections(routes []any, protocol string, part segment
 		if err := r.checkServerName(); err != nil {
 			return nil, err
 		}
-		match["sniHosts"] = []any{r.group.host}
+		match["sniHosts"] = []any{r.group.Host}
 	}
 	route := map[string]any{
 		"match": []any{match},
-		"route": []any{map[string]any{"destination": map[string]any{"host": r.group.host, "port": map[string]any{"number": c["port"]}}}},
+		"route": []any{map[string]any{"destination": map[string]any{"host": r.group.Host, "port": map[string]any{"number": c["port"]}}}},
 	}
 	return append(routes, route), r.divertRoute(route, part.injections)
 }
 
-func (r *renderer) divertRoute(route map[string]any, injections []injection) error {
+func (r *renderer) divertRoute(route map[string]any, injections []Injection) error {
 	for _, s := range injections {
 		r.sign(s, route)
 		if slices.ContainsFunc(fields.Maps(route, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) }) {
@@ -156,11 +156,11 @@ func (r *renderer) divertRoute(route map[string]any, injections []injection) err
 // its own address. Today such a proxy forwards every server name; with a route for
 // one name, connections with other names would not reach the target.
 func (r *renderer) checkServerName() error {
-	if !slices.ContainsFunc(r.mesh.Entries(r.group.host), func(entry config.Entry) bool { return entry.Addressed }) {
+	if !slices.ContainsFunc(r.mesh.Entries(r.group.Host), func(entry config.Entry) bool { return entry.Addressed }) {
 		return nil
 	}
 	return refusal.New(refusal.OtherServerNames, "name target.port if another port is meant; a VirtualService with a tls route for the host would define the names",
-		"connections to a TLS port of %s carry any server name today, and a blackhole could take only those with exactly this one", r.group.host)
+		"connections to a TLS port of %s carry any server name today, and a blackhole could take only those with exactly this one", r.group.Host)
 }
 
 // narrowConnections returns the matches of a route narrowed to c; final reports
@@ -174,13 +174,13 @@ func (r *renderer) narrowConnections(route map[string]any, protocol string, c ma
 		if gateways := fields.Strings(m, "gateways"); len(gateways) > 0 && !slices.Contains(gateways, routing.MeshGateway) {
 			continue
 		}
-		if namespace, _ := m["sourceNamespace"].(string); namespace != "" && namespace != r.group.callers {
+		if namespace, _ := m["sourceNamespace"].(string); namespace != "" && namespace != r.group.Callers {
 			continue
 		}
 		if port, set := fields.Int(m["port"]); set && port != 0 && port != c["port"] {
 			continue
 		}
-		if protocol == "tls" && !slices.ContainsFunc(fields.Strings(m, "sniHosts"), func(name string) bool { return config.HostWithin(r.group.host, strings.ToLower(name)) }) {
+		if protocol == "tls" && !slices.ContainsFunc(fields.Strings(m, "sniHosts"), func(name string) bool { return config.HostWithin(r.group.Host, strings.ToLower(name)) }) {
 			continue
 		}
 		both := runtime.DeepCopyJSON(m)
@@ -203,7 +203,7 @@ func (r *renderer) narrowConnections(route map[string]any, protocol string, c ma
 		}
 		both["port"] = c["port"]
 		if protocol == "tls" {
-			both["sniHosts"] = []any{r.group.host}
+			both["sniHosts"] = []any{r.group.Host}
 		}
 		narrowed = append(narrowed, both)
 		final = final || m["destinationSubnets"] == nil && m["sourceSubnet"] == nil && len(labels) == len(fields.Map(c, "sourceLabels"))
@@ -214,16 +214,16 @@ func (r *renderer) narrowConnections(route map[string]any, protocol string, c ma
 // withConnections returns the VirtualServices with TCP or TLS routes for the
 // target.
 func (r *renderer) withConnections(l config.Listener) []*unstructured.Unstructured {
-	return routing.WithConnections(r.mesh, r.group.host, r.group.callers, l)
+	return routing.WithConnections(r.mesh, r.group.Host, r.group.Callers, l)
 }
 
 // checkConnections refuses callers whose listeners do not have the same TCP and TLS
 // routes.
-func (r *renderer) checkConnections(views []view) error {
-	for _, other := range views[1:] {
-		if !slices.Equal(r.withConnections(other.listener), r.withConnections(views[0].listener)) && slices.ContainsFunc(r.group.injections, func(s injection) bool { return s.Fault.Blackhole != nil }) {
+func (r *renderer) checkConnections(listeners []config.Listener) error {
+	for _, other := range listeners[1:] {
+		if !slices.Equal(r.withConnections(other), r.withConnections(listeners[0])) && slices.ContainsFunc(r.group.Injections, func(s Injection) bool { return s.Fault.Blackhole != nil }) {
 			return refusal.New(refusal.DifferentRoutes, "name the callers of each kind, by their labels and the port, in an experiment of its own",
-				"the callers in %s do not have the same tcp and tls routes to %s, because of their Sidecars", r.group.callers, r.group.host)
+				"the callers in %s do not have the same tcp and tls routes to %s, because of their Sidecars", r.group.Callers, r.group.Host)
 		}
 	}
 	return nil
@@ -236,11 +236,11 @@ func (r *renderer) checkConnections(views []view) error {
 func (r *renderer) checkOverlap(vs *unstructured.Unstructured, route map[string]any, c match.Condition) error {
 	for _, m := range fields.Maps(route, "match") {
 		names := fields.Strings(m, "sniHosts")
-		if !slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, r.group.host) }) || slices.Equal(names, []string{r.group.host}) {
+		if !slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, r.group.Host) }) || slices.Equal(names, []string{r.group.Host}) {
 			continue
 		}
 		if narrowed, _ := r.narrowConnections(map[string]any{"match": []any{m}}, "tls", c); len(narrowed) > 0 {
-			return refusal.New(refusal.OtherServerNames, "create a tls route for exactly this host", "a tls route of VirtualService %s/%s for %s is for other server names too, and Envoy accepts no second one for the same name", vs.GetNamespace(), vs.GetName(), r.group.host)
+			return refusal.New(refusal.OtherServerNames, "create a tls route for exactly this host", "a tls route of VirtualService %s/%s for %s is for other server names too, and Envoy accepts no second one for the same name", vs.GetNamespace(), vs.GetName(), r.group.Host)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package mesh
+package render
 
 import (
 	"encoding/json"
@@ -8,184 +8,18 @@ import (
 	"strconv"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/istio/host"
 	"github.com/squall-chaos/squall/istio/routing"
 	"github.com/squall-chaos/squall/mesh/match"
-	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
 )
-
-// renderer renders the VirtualService that carries the faults of one group: the
-// effective routes, with each fault on exactly the requests that it is for.
-type renderer struct {
-	mesh       config.Snapshot
-	group      *group
-	now        routing.Effective
-	listener   config.Listener
-	place      place
-	experiment string
-	blackholes *blackholes
-	signature  Signature
-
-	// The fields below are about the state that is being rendered.
-	clones int    // the number of routes that were added
-	aims   []*aim // the conditions of the active injections
-	// diverted has the numbers of the injections for which a TCP or TLS route was
-	// diverted.
-	diverted map[int]bool
-}
-
-// render returns the object in the state in which the given injections are active.
-//
-// A base for the exact host is rendered for the experiment's callers and ports
-// only: where the object has no route for a proxy, istiod uses the base as before.
-// It would not do so for a wildcard, so then every route is kept.
-func (r *renderer) render(active []injection) (*unstructured.Unstructured, error) {
-	object := r.newVirtualService()
-	r.diverted = map[int]bool{}
-	spec := map[string]any{}
-	if r.now.Base != nil {
-		if revision := r.now.Base.GetLabels()[config.RevisionLabel]; revision != "" {
-			object.SetLabels(map[string]string{config.RevisionLabel: revision})
-		}
-		for field, value := range fields.Map(r.now.Base.Object, "spec") {
-			// istiod still finds the TCP and TLS routes in the base.
-			if !slices.Contains([]string{"http", "tcp", "tls", "gateways"}, field) {
-				spec[field] = runtime.DeepCopyJSONValue(value)
-			}
-		}
-	}
-	spec["hosts"] = []any{r.group.host}
-	spec["exportTo"] = []any{r.place.exportTo}
-	spec["http"] = r.copyRoutes()
-	if r.now.Base != nil && r.now.Base.GetNamespace() != r.place.namespace {
-		routing.QualifyDestinations(spec, r.now.Base.GetNamespace(), r.mesh.ClusterDomain)
-	}
-	routes, err := r.guarded(fields.Maps(spec, "http"))
-	if err != nil {
-		return nil, err
-	}
-	if spec["http"], err = r.faulted(routes, active); err != nil {
-		return nil, err
-	}
-	if err := r.renderConnections(spec, active); err != nil {
-		return nil, err
-	}
-	if err := r.checkReached(active); err != nil {
-		return nil, err
-	}
-	if len(fields.Maps(spec, "http")) == 0 {
-		delete(spec, "http")
-		if spec["tcp"] == nil && spec["tls"] == nil {
-			// Istio requires a route, and nothing is diverted now: add one that no
-			// request matches.
-			spec["http"] = []any{map[string]any{
-				"match": []any{map[string]any{"gateways": []any{routing.MeshGateway}, "port": unusedPort}},
-				"route": []any{map[string]any{"destination": map[string]any{"host": r.group.host}}},
-			}}
-		}
-	}
-	object.Object["spec"] = spec
-	return object, nil
-}
-
-// newVirtualService returns the object without a spec.
-func (r *renderer) newVirtualService() *unstructured.Unstructured {
-	object := &unstructured.Unstructured{Object: map[string]any{}}
-	object.SetAPIVersion(r.mesh.APIVersion)
-	object.SetKind(objects.KindVirtualService)
-	object.SetNamespace(r.place.namespace)
-	object.SetName(objects.Name(r.group.host, r.group.callers))
-	object.SetAnnotations(map[string]string{objects.HostAnnotation: r.group.host, objects.CallersAnnotation: r.group.callers})
-	return object
-}
-
-// unusedPort is a port that no Service has, so no request goes to it.
-const unusedPort = int64(65535)
-
-// copyRoutes returns a copy of the effective HTTP routes, or istiod's default route.
-// That one has no port, so that requests keep theirs.
-func (r *renderer) copyRoutes() []any {
-	if r.now.Base == nil {
-		return []any{map[string]any{
-			"name":  "default",
-			"route": []any{map[string]any{"destination": map[string]any{"host": r.group.host}}},
-		}}
-	}
-	copied := make([]any, len(r.now.Routes))
-	for i, route := range r.now.Routes {
-		copied[i] = runtime.DeepCopyJSON(route)
-	}
-	return copied
-}
-
-// qualified returns a copy of HTTP routes with fully qualified hosts, so that
-// routes of objects in different namespaces can be compared.
-func (r *renderer) qualified(routes []any, namespace string) []map[string]any {
-	copied := map[string]any{"http": runtime.DeepCopyJSONValue(routes)}
-	routing.QualifyDestinations(copied, namespace, r.mesh.ClusterDomain)
-	return fields.Maps(copied, "http")
-}
-
-// guarded narrows routes to the callers and ports that the experiment is for.
-func (r *renderer) guarded(routes []map[string]any) ([]map[string]any, error) {
-	guard, narrowed, err := r.guardHere()
-	if !narrowed || err != nil {
-		return routes, err
-	}
-	var kept []map[string]any
-	for _, route := range routes {
-		match, err := match.Narrow(fields.Maps(route, "match"), guard, r.group.callers)
-		if err != nil {
-			return nil, err
-		}
-		if len(match) > 0 {
-			route["match"] = fields.List(match)
-			kept = append(kept, route)
-		}
-	}
-	return kept, nil
-}
-
-// guardHere returns the guard of the group for the object; narrowed is false if the
-// routes must not be narrowed. Without a base, the guard includes the target's
-// ports: port 80 is the only port on which istiod routes the hosts of a
-// VirtualService without a Service on it (httproute.go,
-// BuildSidecarOutboundVirtualHosts), and calls that pass through today must still do
-// so. An empty guard that is narrowed leaves no HTTP route at all.
-func (r *renderer) guardHere() (guard []match.Condition, narrowed bool, err error) {
-	guard = r.group.guard()
-	if r.now.Base != nil {
-		return guard, len(guard) > 0 && !r.now.Base.IsWildcard(), nil
-	}
-	var ports []match.Condition
-	for _, port := range r.blackholes.known {
-		if port.HasHTTPRoutes() {
-			ports = append(ports, match.Condition{"port": port.Number})
-		}
-	}
-	on80 := slices.ContainsFunc(ports, func(c match.Condition) bool { return c["port"] == int64(80) })
-	switch {
-	case on80:
-		return guard, len(guard) > 0, nil
-	case len(guard) == 0:
-		return ports, true, nil
-	default:
-		guard, err = match.Intersect(guard, ports, r.group.callers)
-		return guard, true, err
-	}
-}
 
 // aim is one condition of an injection, and what the routes so far do with its
 // requests.
 type aim struct {
-	injection injection
+	injection Injection
 	condition match.Condition
 	reached   bool // a route carries the fault for it
 	closed    bool // an earlier route matches all of its requests
@@ -193,13 +27,13 @@ type aim struct {
 
 // aimsOf returns the conditions of injections; an injection without conditions has
 // one that matches every request.
-func aimsOf(active []injection) []*aim {
+func aimsOf(active []Injection) []*aim {
 	var aims []*aim
 	for _, one := range active {
-		if len(one.conditions) == 0 {
+		if len(one.Conditions) == 0 {
 			aims = append(aims, &aim{injection: one, condition: match.Condition{}})
 		}
-		for _, c := range one.conditions {
+		for _, c := range one.Conditions {
 			aims = append(aims, &aim{injection: one, condition: c})
 		}
 	}
@@ -209,7 +43,7 @@ func aimsOf(active []injection) []*aim {
 // segment is a part of a route's requests, and the injections for it.
 type segment struct {
 	match      []match.Condition
-	injections []injection
+	injections []Injection
 }
 
 // faulted returns routes with the injections on exactly the requests that their
@@ -218,7 +52,7 @@ type segment struct {
 // Routes are matched in order, so a clone that carries a fault comes directly
 // before the original that it narrows: no clone matches a request that an earlier
 // original would have matched.
-func (r *renderer) faulted(routes []map[string]any, active []injection) ([]any, error) {
+func (r *renderer) faulted(routes []map[string]any, active []Injection) ([]any, error) {
 	aims := aimsOf(active)
 	r.clones = 0
 	names := map[string]bool{}
@@ -245,7 +79,7 @@ func (r *renderer) faulted(routes []map[string]any, active []injection) ([]any, 
 			out = append(out, clone)
 		}
 		for _, aim := range aims {
-			aim.closed = aim.closed || match.TakesAll(route, aim.condition, r.group.callers)
+			aim.closed = aim.closed || match.TakesAll(route, aim.condition, r.group.Callers)
 		}
 	}
 	r.aims = aims
@@ -255,11 +89,11 @@ func (r *renderer) faulted(routes []map[string]any, active []injection) ([]any, 
 // checkReached refuses if there is a condition without a route that can carry its
 // fault, which would silently have no effect there. A blackhole may be for
 // connections only.
-func (r *renderer) checkReached(active []injection) error {
+func (r *renderer) checkReached(active []Injection) error {
 	for _, s := range active {
 		onHTTP := s.Fault.Blackhole == nil || r.blackholes.onHTTP(s)
 		if !onHTTP && !r.diverted[s.Number] {
-			return refusal.New(refusal.NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no TCP or TLS route of %s forwards connections to subset %s of %s", describeBase(r.now.Base), s.Target.Subset, r.group.host)
+			return refusal.New(refusal.NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no TCP or TLS route of %s forwards connections to subset %s of %s", DescribeBase(r.now.Base), s.Target.Subset, r.group.Host)
 		}
 	}
 	for _, aim := range r.aims {
@@ -267,22 +101,22 @@ func (r *renderer) checkReached(active []injection) error {
 			continue
 		}
 		if subset := aim.injection.Target.Subset; subset != "" {
-			return refusal.New(refusal.NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no http route of %s forwards requests to subset %s of %s", describeBase(r.now.Base), subset, r.group.host)
+			return refusal.New(refusal.NothingToCarry, "compare target.subset with the destinations of the VirtualService", "no http route of %s forwards requests to subset %s of %s", DescribeBase(r.now.Base), subset, r.group.Host)
 		}
 		return refusal.New(refusal.NothingToCarry, "compare spec.match and spec.callers with the routes of the VirtualService",
-			"no http route of %s both forwards requests and meets %s", describeBase(r.now.Base), describeCondition(aim.condition))
+			"no http route of %s both forwards requests and meets %s", DescribeBase(r.now.Base), describeCondition(aim.condition))
 	}
 	return nil
 }
 
 // split divides the requests of a route by the sets of injections that are for
 // them, the more specific first; the last segment is the route itself.
-func (r *renderer) split(route map[string]any, active []injection, aims []*aim) ([]segment, error) {
+func (r *renderer) split(route map[string]any, active []Injection, aims []*aim) ([]segment, error) {
 	matches := fields.Maps(route, "match")
 	if len(matches) == 0 {
 		matches = []map[string]any{{}}
 	}
-	whole, err := match.Intersect(matches, []match.Condition{{}}, r.group.callers)
+	whole, err := match.Intersect(matches, []match.Condition{{}}, r.group.Callers)
 	if err != nil {
 		return nil, err
 	}
@@ -305,7 +139,7 @@ func (r *renderer) split(route map[string]any, active []injection, aims []*aim) 
 				if aim.closed || !aim.injection.same(one) {
 					continue
 				}
-				both, err := match.Intersect(s.match, []match.Condition{aim.condition}, r.group.callers)
+				both, err := match.Intersect(s.match, []match.Condition{aim.condition}, r.group.Callers)
 				if err != nil {
 					return nil, err
 				}
@@ -334,11 +168,11 @@ func (r *renderer) split(route map[string]any, active []injection, aims []*aim) 
 // addsNothingTo reports whether others already do everything that an injection does.
 // Of two that would do the same to a request, the first one in the file does it, as
 // with Istio's routes.
-func (s injection) addsNothingTo(others []injection) bool {
-	has := func(does func(injection) bool) bool { return slices.ContainsFunc(others, does) }
+func (s Injection) addsNothingTo(others []Injection) bool {
+	has := func(does func(Injection) bool) bool { return slices.ContainsFunc(others, does) }
 	return s.Fault.Blackhole == nil &&
-		(s.Fault.Abort == nil || has(func(o injection) bool { return o.Fault.Abort != nil })) &&
-		(s.Fault.Delay == nil || has(func(o injection) bool { return o.Fault.Delay != nil }))
+		(s.Fault.Abort == nil || has(func(o Injection) bool { return o.Fault.Abort != nil })) &&
+		(s.Fault.Delay == nil || has(func(o Injection) bool { return o.Fault.Delay != nil }))
 }
 
 func countConditions(segments []segment) int {
@@ -350,12 +184,12 @@ func countConditions(segments []segment) int {
 }
 
 // same reports whether two injections are the same.
-func (s injection) same(other injection) bool { return s.Number == other.Number }
+func (s Injection) same(other Injection) bool { return s.Number == other.Number }
 
 // canHit reports whether a route can carry an injection. Redirects and direct
 // responses cannot have a fault (istio.io/istio/pkg/config/validation,
 // validateHTTPRouteConflict), and have no destination.
-func (r *renderer) canHit(s injection, route map[string]any) bool {
+func (r *renderer) canHit(s Injection, route map[string]any) bool {
 	if len(fields.Maps(route, "route")) == 0 || route["redirect"] != nil || route["directResponse"] != nil {
 		return false
 	}
@@ -366,14 +200,14 @@ func (r *renderer) canHit(s injection, route map[string]any) bool {
 }
 
 // apply adds the injections to a route.
-func (r *renderer) apply(route map[string]any, injections []injection) error {
+func (r *renderer) apply(route map[string]any, injections []Injection) error {
 	own := fields.Map(route, "fault")
 	fault := maps.Clone(own)
 	for _, s := range injections {
 		for kind, rendered := range renderFault(s.Injection) {
 			switch {
 			case own[kind] != nil:
-				return refusal.New(refusal.ExistingFault, "remove that fault first; two of a kind cannot be told apart", "an http route of %s already has a fault (%s)", describeBase(r.now.Base), kind)
+				return refusal.New(refusal.ExistingFault, "remove that fault first; two of a kind cannot be told apart", "an http route of %s already has a fault (%s)", DescribeBase(r.now.Base), kind)
 			case fault[kind] != nil:
 				continue // the first of the file
 			case fault == nil:
@@ -391,22 +225,22 @@ func (r *renderer) apply(route map[string]any, injections []injection) error {
 
 // isTarget reports whether an injection is for a destination of a route: any, unless
 // the experiment names a subset.
-func (r *renderer) isTarget(s injection, weighted map[string]any) bool {
+func (r *renderer) isTarget(s Injection, weighted map[string]any) bool {
 	if s.Target.Subset == "" {
 		return true
 	}
 	destination := fields.Map(weighted, "destination")
 	name, _ := destination["host"].(string)
-	return destination["subset"] == s.Target.Subset && strings.EqualFold(host.Qualify(name, r.place.namespace, r.mesh.ClusterDomain), r.group.host)
+	return destination["subset"] == s.Target.Subset && strings.EqualFold(host.Qualify(name, r.place.Namespace, r.mesh.ClusterDomain), r.group.Host)
 }
 
 // sign adds to the signature how the requests of an injection look in telemetry.
-func (r *renderer) sign(s injection, route map[string]any) {
+func (r *renderer) sign(s Injection, route map[string]any) {
 	r.signature.Aborts = r.signature.Aborts || s.Fault.Abort != nil
 	r.signature.Delays = r.signature.Delays || s.Fault.Delay != nil
 	for _, weighted := range fields.Maps(route, "route") {
 		name, _ := fields.Map(weighted, "destination")["host"].(string)
-		name = host.Normalize(host.Qualify(name, r.place.namespace, r.mesh.ClusterDomain))
+		name = host.Normalize(host.Qualify(name, r.place.Namespace, r.mesh.ClusterDomain))
 		if !slices.Contains(r.signature.Destinations, name) {
 			r.signature.Destinations = append(r.signature.Destinations, name)
 		}
@@ -425,13 +259,13 @@ func describeCondition(c match.Condition) string {
 	return string(encoded)
 }
 
-// checkForeignFaults refuses faults of other users that telemetry could not tell
+// CheckForeignFaults refuses faults of other users that telemetry could not tell
 // from the experiment's, if its effect must be proven: those on routes that the
 // callers' requests can reach.
-func checkForeignFaults(now routing.Effective, g *group, callers []routing.Proxies) error {
+func CheckForeignFaults(now routing.Effective, g *Group, callers []routing.Proxies) error {
 	for i, route := range now.Routes {
 		own := fields.Map(route, "fault")
-		for _, s := range g.injections {
+		for _, s := range g.Injections {
 			if own["abort"] == nil || s.Fault.Abort == nil {
 				if own["delay"] == nil || s.Fault.Delay == nil {
 					continue
