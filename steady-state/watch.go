@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/clock"
 )
 
 // The limits of a query's timeout, which is otherwise the interval.
@@ -122,12 +123,9 @@ func remembering(evaluated map[string]time.Time) map[string]time.Time {
 	return evaluated
 }
 
-// clockSkew is the tolerated difference between the clocks of server and client.
-const clockSkew = 10 * time.Minute
-
 // isPresent reports whether a time can be the time at which a server evaluated a
 // query for this process. Other implementations of the API may return any time.
-func isPresent(evaluated time.Time) bool { return time.Since(evaluated).Abs() < clockSkew }
+func isPresent(evaluated time.Time) bool { return time.Since(evaluated).Abs() < clock.Skew }
 
 // stale removes the value of a measurement if a cache has answered it, because
 // the answer has no information about the time since the last one.
