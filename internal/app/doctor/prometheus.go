@@ -5,14 +5,21 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/squall-chaos/squall/istio/telemetry"
 )
 
-// The queries. Only the proxies of the callers report injected faults.
-const (
-	requestsQuery = `count(last_over_time(istio_requests_total{reporter=~"source|waypoint"}[5m]))`
-	flaggedQuery  = `count(last_over_time(istio_requests_total{reporter=~"source|waypoint",response_flags!=""}[5m]))`
-	ageQuery      = `time() - max(timestamp(istio_requests_total{reporter=~"source|waypoint"}))`
-)
+// countQuery returns a query for the number of series from the callers' proxies, which
+// alone report injected faults.
+func countQuery(matchers ...telemetry.Matcher) string {
+	selector := telemetry.Selector(telemetry.Requests, append([]telemetry.Matcher{telemetry.BySource}, matchers...)...)
+	return fmt.Sprintf("count(last_over_time(%s[5m]))", selector)
+}
+
+// ageQuery returns a query for the age of the newest sample, in seconds.
+func ageQuery() string {
+	return fmt.Sprintf("time() - max(timestamp(%s))", telemetry.Selector(telemetry.Requests, telemetry.BySource))
+}
 
 // maxAge is the age of the newest sample that is not reported: with older samples a
 // run detects a deviation late.
@@ -46,21 +53,21 @@ func (d Doctor) requests(ctx context.Context) Check {
 	failed := func(err error) Check {
 		return failure(name, err.Error(), "check that Prometheus answers such a query within seconds; a run sends similar ones")
 	}
-	series, err := d.number(ctx, requestsQuery)
+	series, err := d.number(ctx, countQuery())
 	if err != nil {
 		return failed(err)
 	}
 	if series == 0 {
 		return failure(name, "istio_requests_total has no series from the callers' proxies in the last 5 minutes", "let Prometheus scrape the proxies; without the series a run cannot prove that it hit requests (effect.minRequests: 0 needs no proof). Ignore this if there are no calls at the moment")
 	}
-	flagged, err := d.number(ctx, flaggedQuery)
+	flagged, err := d.number(ctx, countQuery(telemetry.Flagged))
 	if err != nil {
 		return failed(err)
 	}
 	if flagged == 0 {
 		return failure(name, "istio_requests_total lacks the label response_flags", "keep the label (Telemetry API, metric relabelling); without it a run cannot prove that it hit requests (effect.minRequests: 0 needs no proof)")
 	}
-	seconds, err := d.number(ctx, ageQuery)
+	seconds, err := d.number(ctx, ageQuery())
 	if err != nil {
 		return failed(err)
 	}
