@@ -56,8 +56,8 @@ torture: sandbox ## kill runs at every write, break their servers and their disk
 	cd sandbox && $(GO) test -count=1 -timeout 40m -v ./e2e/torture -args -full
 
 fuzz: ## search for input that breaks the loader or the match algebra, for 80 seconds
-	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 60s ./experiments
-	$(GO) test -run '^$$' -fuzz FuzzIntersect -fuzztime 20s ./mesh
+	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 60s ./experiments/files
+	$(GO) test -run '^$$' -fuzz FuzzIntersect -fuzztime 20s ./mesh/match
 
 lint: $(LINT) $(DEADCODE) $(SHAPE) prose ## run the linters
 	$(LINT) run ./...
