@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -20,9 +21,9 @@ var needed = []struct { //nolint:gochecknoglobals // a constant table
 	kind, group, resource string
 	verbs                 []string
 }{
-	{"VirtualService", istioGroup, "virtualservices", []string{"create", "get", "list", "watch", "patch", "delete"}},
-	{"ServiceEntry", istioGroup, "serviceentries", []string{"create", "get", "list", "watch", "delete"}},
-	{"Job", "batch", "jobs", []string{"create", "get", "list", "watch", "patch", "delete"}},
+	{objects.KindVirtualService, istioGroup, "virtualservices", []string{"create", "get", "list", "watch", "patch", "delete"}},
+	{objects.KindServiceEntry, istioGroup, "serviceentries", []string{"create", "get", "list", "watch", "delete"}},
+	{objects.KindJob, "batch", "jobs", []string{"create", "get", "list", "watch", "patch", "delete"}},
 }
 
 // following lists the permissions of a run on the VirtualServices that its
@@ -166,7 +167,7 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 	for _, namespace := range namespaces {
 		for _, n := range needed {
 			need := Need{Namespace: namespace, Group: n.group, Resource: n.resource, Verbs: n.verbs}
-			if n.kind == "ServiceEntry" {
+			if n.kind == objects.KindServiceEntry {
 				need.Without = "blackholes are refused"
 			}
 			needs = append(needs, need)

@@ -226,7 +226,7 @@ func TestNothingCommandsATerminal(t *testing.T) {
 	run.Measurements = append(run.Measurements, steadystate.Measurement{Probe: "::error::y ##[error]z", Phase: experiments.Before})
 	for _, format := range []reports.Format{reports.FormatText, reports.FormatMarkdown} {
 		var one, list bytes.Buffer
-		if err := errors.Join(reports.Write(&one, format, run), reports.WriteIndex(&list, format, []reports.Summary{reports.Summarize(run)})); err != nil {
+		if err := errors.Join(reports.Write(&one, format, run), reports.WriteIndex(&list, format, []reports.Summary{reports.Summarize(run).WithSuite(run)})); err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(one.String() + list.String()) {
@@ -254,7 +254,7 @@ func TestJournalFromElsewhere(t *testing.T) {
 	}
 	for _, format := range reports.Formats() {
 		var one, list strings.Builder
-		if err := errors.Join(reports.Write(&one, format, run), reports.WriteIndex(&list, format, []reports.Summary{reports.Summarize(run)})); err != nil {
+		if err := errors.Join(reports.Write(&one, format, run), reports.WriteIndex(&list, format, []reports.Summary{reports.Summarize(run).WithSuite(run)})); err != nil {
 			t.Errorf("%s: %v", format, err)
 		}
 		if format == reports.FormatText && !strings.Contains(one.String(), "fault      abort with HTTP 503\n") {

@@ -21,7 +21,8 @@ var indexText string
 //nolint:gochecknoglobals // a constant template; it takes the style of the page
 var indexPage = template.Must(template.Must(page.Clone()).New("index").Parse(indexText))
 
-// WriteIndex renders a list of runs, newest first.
+// WriteIndex renders a list of runs, newest first. A JUnit report needs summaries
+// WithSuite.
 func WriteIndex(w io.Writer, f Format, runs []Summary) error {
 	runs = slices.SortedStableFunc(slices.Values(runs), func(a, b Summary) int {
 		return cmp.Or(b.Began.Compare(a.Began), cmp.Compare(b.Run, a.Run))
@@ -35,11 +36,7 @@ func WriteIndex(w io.Writer, f Format, runs []Summary) error {
 	case FormatMarkdown:
 		err = markdownIndex(w, runs)
 	case FormatJUnit:
-		suites := make([]junitSuite, len(runs))
-		for i, s := range runs {
-			suites[i] = s.suite
-		}
-		return writeSuites(w, suites...)
+		err = junitIndex(w, runs)
 	case FormatHTML:
 		err = htmlIndex(w, runs)
 	default:

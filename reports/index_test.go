@@ -27,7 +27,7 @@ func summaryOf(t *testing.T, journaled []journal.Line, hours int) reports.Summar
 	if err != nil {
 		t.Fatal(err)
 	}
-	summary := reports.Summarize(run)
+	summary := reports.Summarize(run).WithSuite(run)
 	summary.Began = summary.Began.Add(time.Duration(hours) * time.Hour)
 	return summary
 }

@@ -105,6 +105,34 @@ func (r Run) suite() junitSuite {
 	return suite
 }
 
+// junitIndex writes the suites of a list of runs.
+func junitIndex(w io.Writer, runs []Summary) error {
+	suites := make([]junitSuite, len(runs))
+	for i, s := range runs {
+		switch {
+		case s.Error != "":
+			suites[i] = s.unreadableSuite()
+		case s.suite == nil:
+			return fmt.Errorf("run %s has no suite", s.Run)
+		default:
+			suites[i] = *s.suite
+		}
+	}
+	return writeSuites(w, suites...)
+}
+
+// unreadableSuite returns the suite of a run whose journal cannot be read.
+func (s Summary) unreadableSuite() junitSuite {
+	r := Run{Began: s.Began, Last: s.Began}
+	r.Run.ID, r.Experiment.Metadata.Name = s.Run, s.Run
+	suite := r.suite()
+	suite.Out = junitText{}
+	for _, c := range suite.Cases {
+		c.Error.Message, c.Error.Type = s.Error, stateUnreadable
+	}
+	return suite
+}
+
 // writeSuites writes a document with numbered suites.
 func writeSuites(w io.Writer, suites ...junitSuite) error {
 	for i := range suites {

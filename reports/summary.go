@@ -45,14 +45,15 @@ type Summary struct {
 	// Error is why the journal could not be read.
 	Error string `json:"error,omitempty"`
 
-	suite junitSuite
+	// suite is for a JUnit report of the list; WithSuite sets it.
+	suite *junitSuite
 }
 
 // Summarize returns the summary of a run.
 func Summarize(r Run) Summary {
 	s := Summary{
 		Run: r.Run.ID, Experiment: r.Experiment.Metadata.Name, Title: r.Experiment.Spec.Title, Labels: r.Experiment.Metadata.Labels,
-		Verdict: steadystate.Inconclusive, Began: r.Began, suite: r.suite(),
+		Verdict: steadystate.Inconclusive, Began: r.Began,
 	}
 	if r.Effect != nil {
 		s.Requests = &r.Effect.Requests
@@ -67,18 +68,19 @@ func Summarize(r Run) Summary {
 // Unreadable returns the entry of a list for a run whose journal cannot be read.
 // run is its id or the name of its directory.
 func Unreadable(run string, err error) Summary {
-	var r Run
-	r.Run.ID, r.Experiment.Metadata.Name = run, run
+	s := Summary{Run: run, Verdict: steadystate.Inconclusive, Error: OneLine(err.Error())}
 	if len(run) >= len(event.IDTime) {
 		// Ids begin with the time; other directory names do not.
-		r.Began, _ = time.Parse(event.IDTime, run[:len(event.IDTime)])
+		s.Began, _ = time.Parse(event.IDTime, run[:len(event.IDTime)])
 	}
-	r.Last = r.Began
-	s := Summary{Run: run, Verdict: steadystate.Inconclusive, Began: r.Began, Error: OneLine(err.Error()), suite: r.suite()}
-	s.suite.Out = junitText{}
-	for _, c := range s.suite.Cases {
-		c.Error.Message, c.Error.Type = s.Error, stateUnreadable
-	}
+	return s
+}
+
+// WithSuite returns the summary of a run with what a JUnit report of the list needs:
+// the cases and the text report, which are as large as the run's own report.
+func (s Summary) WithSuite(r Run) Summary {
+	suite := r.suite()
+	s.suite = &suite
 	return s
 }
 

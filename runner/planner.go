@@ -112,7 +112,7 @@ func (p *Planner) denied(ctx context.Context, plan mesh.Plan, checked map[string
 		}
 		checked[namespace] = true
 		if p.config.WithoutHeartbeat {
-			kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == "Job" })
+			kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == objects.KindJob })
 		}
 		err := p.config.Mesh.Permitted(ctx, namespace, kinds)
 		if missing, is := errors.AsType[*DeniedError](err); is {
@@ -125,12 +125,12 @@ func (p *Planner) denied(ctx context.Context, plan mesh.Plan, checked map[string
 }
 
 // kindsIn returns the kinds of what a run creates in each namespace.
-func kindsIn(objects []*unstructured.Unstructured) map[string][]string {
+func kindsIn(planned []*unstructured.Unstructured) map[string][]string {
 	kinds := map[string][]string{}
-	for _, object := range objects {
+	for _, object := range planned {
 		namespace := object.GetNamespace()
 		if kinds[namespace] == nil {
-			kinds[namespace] = []string{"Job"}
+			kinds[namespace] = []string{objects.KindJob}
 		}
 		if !slices.Contains(kinds[namespace], object.GetKind()) {
 			kinds[namespace] = append(kinds[namespace], object.GetKind())

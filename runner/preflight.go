@@ -117,7 +117,7 @@ func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
 	for _, o := range all {
 		if err := s.config.Cluster.Check(ctx, o); err != nil {
 			err = fmt.Errorf("the cluster would not create %s: %w", objects.RefTo(o), err)
-			if o.GetKind() == "Job" {
+			if o.GetKind() == objects.KindJob {
 				err = hint.With(err, heartbeatHint)
 			}
 			return fail(ctx, event.StatusRefused, err)

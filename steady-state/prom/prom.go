@@ -169,3 +169,13 @@ func (c *Client) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%s: %w", c.address, err)
 	}
 }
+
+// Version returns the version of the server. It is empty for servers with another
+// implementation of the API that have no version.
+func (c *Client) Version(ctx context.Context) (string, error) {
+	info, err := c.api.Buildinfo(ctx)
+	if err != nil {
+		return "", c.explain(ctx, err)
+	}
+	return info.Version, nil
+}

@@ -94,7 +94,9 @@ func isListOfRuns(name string) bool {
 
 // writeIndex lists the runs of a directory.
 func writeIndex(ctx context.Context, env Env, directory string, format reports.Format) error {
-	runs, err := records.NewIndex(directory).Summaries(ctx)
+	index := records.NewIndex(directory)
+	index.Suites = format == reports.FormatJUnit
+	runs, err := index.Summaries(ctx)
 	if err == nil && len(runs) == 0 {
 		err = fmt.Errorf("%s has neither a journal nor the directory of a run", directory)
 	}

@@ -89,7 +89,7 @@ func (d Doctor) prove(ctx context.Context, namespace, apiVersion string) (seen p
 func harmless(namespace, apiVersion, run string) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": apiVersion,
-		"kind":       "VirtualService",
+		"kind":       objects.KindVirtualService,
 		"metadata": map[string]any{
 			"namespace": namespace, "name": "squall-" + run,
 			"annotations": map[string]any{objects.HostAnnotation: proofHost, objects.CallersAnnotation: namespace},

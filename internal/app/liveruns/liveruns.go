@@ -63,7 +63,7 @@ func (l Lister) List(ctx context.Context) (Listing, error) {
 	if err == nil && namespace == "" && slices.ContainsFunc(owned.Unread, isFault) {
 		namespace = l.Fallback
 		owned, err = l.Cluster.List(ctx, namespace)
-		owned.Unread = append(owned.Unread, objects.Unread{Kind: "VirtualService", Resource: "virtualservices.networking.istio.io"})
+		owned.Unread = append(owned.Unread, objects.Unread{Kind: objects.KindVirtualService, Resource: "virtualservices.networking.istio.io"})
 	}
 	if err != nil {
 		return Listing{}, unreadable(err)
@@ -75,7 +75,7 @@ func (l Lister) List(ctx context.Context) (Listing, error) {
 }
 
 // isFault reports whether faults could not be listed.
-func isFault(u objects.Unread) bool { return u.Kind == "VirtualService" }
+func isFault(u objects.Unread) bool { return u.Kind == objects.KindVirtualService }
 
 // The pauses between attempts to read a cluster.
 const (

@@ -45,6 +45,9 @@ func Read(name string) (reports.Run, error) {
 // Index reads the journals of a directory of runs. It reads a journal again only
 // if its file has changed. It is not safe for concurrent use.
 type Index struct {
+	// Suites makes summaries with what a JUnit report of the list needs.
+	Suites bool
+
 	directory string
 	known     map[string]known // by the name of the run's directory
 }
@@ -70,7 +73,7 @@ func (x *Index) Summaries(ctx context.Context) ([]reports.Summary, error) {
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, entry := range entries {
 		group.Go(func() error {
-			found[i] = look(x.directory, entry.Name(), x.known[entry.Name()])
+			found[i] = look(x.directory, entry.Name(), x.known[entry.Name()], x.Suites)
 			return ctx.Err()
 		})
 	}
@@ -91,7 +94,7 @@ func (x *Index) Summaries(ctx context.Context) ([]reports.Summary, error) {
 // Summary reads the journal of a run in a directory of runs; it returns nil if
 // there is none.
 func Summary(directory, name string) *reports.Summary {
-	if one := look(directory, name, known{}); one != nil {
+	if one := look(directory, name, known{}, false); one != nil {
 		return &one.summary
 	}
 	return nil
@@ -99,7 +102,7 @@ func Summary(directory, name string) *reports.Summary {
 
 // look reads the journal of a run, unless its file is the same as before. It
 // returns nil if there is no journal.
-func look(directory, name string, before known) *known {
+func look(directory, name string, before known, suites bool) *known {
 	file := filepath.Join(directory, name, journal.FileName)
 	info, err := os.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
@@ -110,7 +113,7 @@ func look(directory, name string, before known) *known {
 	}
 	one := before
 	if err != nil || !unchanged(before.file, info) {
-		one = survived(name, func() known { return summarize(file, name, info, err) })
+		one = survived(name, func() known { return summarize(file, name, info, err, suites) })
 	}
 	one.summary.Link = path.Join(name, journal.FileName)
 	page := reports.FormatHTML.FileName()
@@ -137,7 +140,7 @@ func survived(name string, read func() known) (one known) {
 	return read()
 }
 
-func summarize(file, name string, info fs.FileInfo, err error) known {
+func summarize(file, name string, info fs.FileInfo, err error, suites bool) known {
 	var run reports.Run
 	if err == nil {
 		run, err = Read(file)
@@ -148,7 +151,11 @@ func summarize(file, name string, info fs.FileInfo, err error) known {
 	if err != nil { // without file, so that it is read again: the cause may go away
 		return known{summary: reports.Unreadable(name, err)}
 	}
-	return known{file: info, summary: reports.Summarize(run)}
+	summary := reports.Summarize(run)
+	if suites {
+		summary = summary.WithSuite(run)
+	}
+	return known{file: info, summary: summary}
 }
 
 // Began returns the time in the id of a run. It returns false for a name that is

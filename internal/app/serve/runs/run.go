@@ -107,13 +107,13 @@ func (r *run) follow(at time.Time, e event.Event) {
 	case event.Creating:
 		// Each VirtualService is effective by itself, before the others are created,
 		// unless all faults start later.
-		if e.Object.GetKind() == "VirtualService" && r.from.IsZero() && r.request.Experiment.Spec.FirstStart() == 0 {
+		if e.Object.GetKind() == objects.KindVirtualService && r.from.IsZero() && r.request.Experiment.Spec.FirstStart() == 0 {
 			r.from = at
 		}
 	case event.Deleted:
 		if e.Error == "" {
 			delete(r.stuck, e.Object)
-		} else if !r.to.IsZero() && e.Object.Kind == "VirtualService" {
+		} else if !r.to.IsZero() && e.Object.Kind == objects.KindVirtualService {
 			r.stuck[e.Object] = true
 		}
 	case event.Measured:
