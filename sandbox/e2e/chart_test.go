@@ -163,7 +163,7 @@ func servable(t *testing.T, deployment *unstructured.Unstructured) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code, _, stderr := ask(t, args...); code != 2 || !strings.Contains(stderr, "/etc/squall/experiments is no folder") {
+	if code, _, stderr := ask(t, args...); code != 2 || !strings.Contains(stderr, "/etc/squall/experiments is not a directory") {
 		t.Errorf("squall %v: exit code %d: %s", args, code, stderr)
 	}
 }
