@@ -137,3 +137,13 @@ func lined(text string) string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// needFiles rejects commands without a file.
+func needFiles(command string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, files []string) error {
+		if len(files) == 0 {
+			return hint.With(errors.New("no experiment file is named"), command+" FILE...; squall init writes a first file")
+		}
+		return nil
+	}
+}

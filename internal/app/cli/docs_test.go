@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
+
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
 )
 
 const servePage = "../../../docs/serve.md"
@@ -38,7 +40,7 @@ func TestDocumentedServeFlagsAreCurrent(t *testing.T) {
 // serveFlagsTable leaves out kubectl's flags.
 func serveFlagsTable() string {
 	kubectl := pflag.NewFlagSet("", pflag.ContinueOnError)
-	(&kubeconfig{}).addWithNamespace(kubectl, unusedNamespace)
+	(&flag.Cluster{}).Add(kubectl, unusedNamespace)
 	var b strings.Builder
 	b.WriteString("| flag | what it is | default |\n|---|---|---|\n")
 	newServeCommand(Env{}).Flags().VisitAll(func(f *pflag.Flag) {

@@ -7,18 +7,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/doctor"
 	"github.com/squall-chaos/squall/kube"
 )
 
 // doctorFlags are the flags of squall doctor.
 type doctorFlags struct {
-	kubernetes  kubeconfig
+	kubernetes  flag.Cluster
 	namespaces  []string
-	prometheus  prometheusFlags
+	prometheus  flag.Prometheus
 	noHeartbeat bool
 	image       string
-	output      outputFormat
+	output      flag.Format
 }
 
 func newDoctorCommand(env Env) *cobra.Command {
@@ -43,12 +44,12 @@ Exit codes: 0 no check fails, 2 bad usage, 3 a check fails.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return examine(cmd.Context(), env, flags) },
 	}
 	f := command.Flags()
-	flags.kubernetes.addWithNamespace(f, "")
+	flags.kubernetes.Add(f, "")
 	f.StringSliceVarP(&flags.namespaces, "namespace", "n", nil, "namespace of callers, or the one of --home-namespace; may be repeated (default the namespace of the context)")
-	flags.prometheus.add(f)
+	flags.prometheus.Add(f)
 	f.BoolVar(&flags.noHeartbeat, "no-heartbeat", false, "skip the check of the heartbeat, which creates objects")
-	addHeartbeatImage(f, &flags.image)
-	addOutput(f, &flags.output, outputText, outputJSON)
+	flag.HeartbeatImage(f, &flags.image)
+	flag.Output(f, &flags.output, flag.Text, flag.JSON)
 	return command
 }
 
@@ -68,11 +69,11 @@ func examine(ctx context.Context, env Env, flags doctorFlags) error {
 	err = d.Examine(ctx, func(check doctor.Check) {
 		result.Checks = append(result.Checks, check)
 		result.Healthy = result.Healthy && check.Status != doctor.Failure
-		if flags.output == outputText {
+		if flags.output == flag.Text {
 			printCheck(env.Stdout, check)
 		}
 	})
-	if err == nil && flags.output == outputJSON {
+	if err == nil && flags.output == flag.JSON {
 		err = printJSON(env.Stdout, result)
 	}
 	switch {
@@ -89,11 +90,11 @@ func examine(ctx context.Context, env Env, flags doctorFlags) error {
 // It sends nothing.
 func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
 	d := doctor.Doctor{Namespaces: flags.namespaces, HeartbeatImage: flags.image, Owner: owner(env)}
-	config, err := flags.kubernetes.config()
+	config, err := flags.kubernetes.Config()
 	if err != nil {
 		return d, err
 	}
-	namespace, err := flags.kubernetes.namespace()
+	namespace, err := flags.kubernetes.Namespace()
 	if err != nil {
 		return d, err
 	}
@@ -108,8 +109,8 @@ func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
 	if !flags.noHeartbeat {
 		d.Objects = cluster
 	}
-	client, err := flags.prometheus.client(env)
-	if errors.Is(err, errNoPrometheus) { // a check reports it
+	client, err := flags.prometheus.Client(env.Getenv)
+	if errors.Is(err, flag.ErrNoPrometheus) { // a check reports it
 		return d, nil
 	}
 	if err == nil {

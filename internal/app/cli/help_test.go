@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"flag"
+	stdflag "flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,9 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
 )
 
-var helpFile = flag.String("write", "", "file to write the help texts to")
+var helpFile = stdflag.String("write", "", "file to write the help texts to")
 
 // Every command has a help with an example, and every flag a description. With
 // -args -write FILE all texts are written to a file, for a check of the language.
@@ -59,7 +61,7 @@ func checkHelp(t *testing.T, command *cobra.Command) {
 func writeHelp(texts *strings.Builder, command *cobra.Command) {
 	fmt.Fprintf(texts, "%s\n\n%s.\n\n%s\n\n", command.CommandPath(), command.Short, command.Long)
 	kubectl := pflag.NewFlagSet("", pflag.ContinueOnError)
-	(&kubeconfig{}).addWithNamespace(kubectl, "")
+	(&flag.Cluster{}).Add(kubectl, "")
 	command.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		if kubectl.Lookup(f.Name) == nil {
 			fmt.Fprintf(texts, "--%s: %s.\n\n", f.Name, f.Usage)

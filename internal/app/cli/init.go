@@ -13,6 +13,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/experiments/library"
+	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/internal/hint"
 )
 
@@ -62,7 +63,7 @@ your names are marked ` + changeMark + `.`,
 
 // writeNew writes a file that does not exist yet, and prints the next steps.
 func writeNew(env Env, name string, content []byte) (err error) {
-	if name == stdinName {
+	if name == selection.Stdin {
 		_, err := env.Stdout.Write(content)
 		return err
 	}

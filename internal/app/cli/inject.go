@@ -12,6 +12,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/experiments/problem"
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/internal/promql"
 	"github.com/squall-chaos/squall/runner/event"
@@ -93,7 +94,7 @@ for 'squall run'.`,
 	f.IntVar(&flags.status, "status", 0, "HTTP status of an abort (default 503)")
 	f.StringVar(&flags.grpcStatus, "grpc-status", "", "gRPC status of an abort, such as UNAVAILABLE")
 	f.DurationVar(&flags.delay, "delay", 0, "delay of each request")
-	addChoice(f, &flags.mode, "mode", "", "how a blackhole fails: refused connections, or no answer", experiments.Reject, experiments.Drop)
+	flag.Choice(f, &flags.mode, "mode", "", "how a blackhole fails: refused connections, or no answer", experiments.Reject, experiments.Drop)
 	f.BoolVar(&flags.print, "print", false, "print the experiment file instead of injecting the fault")
 	return command
 }
@@ -120,7 +121,7 @@ func (f injectFlags) experiment(kind, host string) (experiments.Experiment, erro
 	host = strings.ToLower(host) // DNS names
 	namespace := ""
 	if !strings.Contains(host, ".") {
-		namespace = f.runner.kubernetes.givenNamespace()
+		namespace = f.runner.kubernetes.GivenNamespace()
 	}
 	return checked(experiments.Experiment{
 		APIVersion: experiments.APIVersion,

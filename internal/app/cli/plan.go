@@ -10,7 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments/problem"
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/preview"
+	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/kube"
@@ -20,11 +22,11 @@ import (
 
 // planFlags are the flags of squall plan.
 type planFlags struct {
-	kubernetes kubeconfig
-	placement  placementFlags
-	prometheus prometheusFlags
-	selector   selectorFlag
-	output     outputFormat
+	kubernetes flag.Cluster
+	placement  flag.Placement
+	prometheus flag.Prometheus
+	selector   string
+	output     flag.Format
 	mesh       string
 	diff       bool
 }
@@ -56,11 +58,11 @@ does not answer.`,
 		RunE: func(cmd *cobra.Command, files []string) error { return planFiles(cmd.Context(), env, flags, files) },
 	}
 	f := command.Flags()
-	flags.kubernetes.addWithNamespace(f, unusedNamespace)
-	flags.placement.add(f)
-	flags.prometheus.add(f)
-	flags.selector.add(f)
-	addOutput(f, &flags.output, outputText, outputYAML, outputJSON)
+	flags.kubernetes.Add(f, unusedNamespace)
+	flags.placement.Add(f)
+	flags.prometheus.Add(f)
+	flag.Selector(f, &flags.selector)
+	flag.Output(f, &flags.output, flag.Text, flag.YAML, flag.JSON)
 	f.StringVar(&flags.mesh, "mesh", "", "file or directory of manifests to read the mesh from instead of a cluster")
 	f.BoolVar(&flags.diff, "diff", false, "show the changes of the routes")
 	for _, name := range []string{"kubeconfig", "context", "cluster", "server"} {
@@ -71,7 +73,7 @@ does not answer.`,
 
 // check rejects flags that exclude each other.
 func (f planFlags) check() error {
-	if f.diff && f.output != outputText {
+	if f.diff && f.output != flag.Text {
 		return hint.With(fmt.Errorf("--diff needs -o text, not -o %s", f.output), "leave out one of the two flags")
 	}
 	return nil
@@ -82,17 +84,17 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 	if err := flags.check(); err != nil {
 		return err
 	}
-	options, err := flags.placement.options(env)
+	options, err := flags.placement.Options(env.Getenv)
 	if err != nil {
 		return err
 	}
-	chosen, err := loadSelected(env, files, flags.selector)
+	chosen, err := selection.Select(env.Stdin, files, flags.selector)
 	if problems, ok := errors.AsType[problem.List](err); ok {
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return exit(exitUsage)
 	}
 	if err == nil && len(chosen) == 0 {
-		err = flags.selector.noMatch()
+		err = selection.NoMatch(flags.selector)
 	}
 	if err != nil {
 		return err
@@ -130,7 +132,7 @@ func (f planFlags) liveMesh() (runner.Mesh, error) {
 	if f.mesh != "" {
 		return nil, nil //nolint:nilnil // the mesh is read from files
 	}
-	config, err := f.kubernetes.config()
+	config, err := f.kubernetes.Config()
 	if err != nil {
 		return nil, err
 	}
@@ -170,14 +172,14 @@ func (m stillMesh) Permitted(ctx context.Context, namespace string, kinds []stri
 }
 
 // planAll plans and prints experiments one after another.
-func planAll(ctx context.Context, env Env, flags planFlags, planner preview.Planner, traffic *preview.Traffic, chosen []loaded) error {
+func planAll(ctx context.Context, env Env, flags planFlags, planner preview.Planner, traffic *preview.Traffic, chosen []selection.Experiment) error {
 	code := exitHeld
 	for i, l := range chosen {
 		p, err := preview.New(ctx, planner, traffic, l.Experiment)
 		if err := cmp.Or(err, ctx.Err()); err != nil {
 			return failed(ctx, fmt.Errorf("%s: %w", l.Metadata.Name, err))
 		}
-		if i > 0 && flags.output == outputText {
+		if i > 0 && flags.output == flag.Text {
 			fmt.Fprintln(env.Stdout)
 		}
 		if err := flags.write(env.Stdout, p); err != nil {
@@ -193,9 +195,9 @@ func planAll(ctx context.Context, env Env, flags planFlags, planner preview.Plan
 // write prints a plan in the format of -o.
 func (f planFlags) write(out io.Writer, p preview.Preview) error {
 	switch {
-	case f.output == outputYAML:
+	case f.output == flag.YAML:
 		return preview.WriteYAML(out, p)
-	case f.output == outputJSON:
+	case f.output == flag.JSON:
 		return printJSON(out, p)
 	case f.diff:
 		return preview.WriteDiff(out, p)
@@ -209,9 +211,9 @@ func (f planFlags) traffic(env Env) (*preview.Traffic, error) {
 	report := func(err error) {
 		printLine(env.Stderr, "squall: the number of requests that would be hit is unknown: %v", err)
 	}
-	client, err := f.prometheus.client(env)
+	client, err := f.prometheus.Client(env.Getenv)
 	switch {
-	case errors.Is(err, errNoPrometheus):
+	case errors.Is(err, flag.ErrNoPrometheus):
 		return preview.NewTraffic(nil, report), nil
 	case err != nil:
 		return nil, err

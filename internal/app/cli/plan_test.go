@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"flag"
+	stdflag "flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+var update = stdflag.Bool("update", false, "rewrite the golden files")
 
 // golden compares a text with a file.
 func golden(t *testing.T, name, got string) {

@@ -7,14 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/terminal"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/reports"
@@ -26,7 +25,7 @@ import (
 // recordFlags choose how runs are recorded and shown.
 type recordFlags struct {
 	out       string
-	reports   reportList
+	reports   []reports.Format
 	quiet     bool
 	verbose   bool
 	logFormat terminal.Format
@@ -38,7 +37,7 @@ const defaultOut = "squall-runs"
 // add adds the flags.
 func (f *recordFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.out, "out", defaultOut, "directory in which each run gets a directory with its journal and reports")
-	flags.Var(&f.reports, "report", "reports to write beside the journal, separated by commas ("+alternatives(reports.Formats())+")")
+	flag.Choices(flags, &f.reports, "report", "reports to write beside the journal", reports.Formats()...)
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print no progress")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print more: each query, each object with its UID")
 	addLogFormat(flags, &f.logFormat, "format of the progress")
@@ -47,7 +46,7 @@ func (f *recordFlags) add(flags *pflag.FlagSet) {
 // addLogFormat adds the flag --log-format.
 func addLogFormat(flags *pflag.FlagSet, format *terminal.Format, description string) {
 	*format = terminal.Text
-	addChoice(flags, format, "log-format", "", description, terminal.Text, terminal.JSON)
+	flag.Choice(flags, format, "log-format", "", description, terminal.Text, terminal.JSON)
 }
 
 // runOne runs one experiment and prints its summary. The result is empty if the
@@ -116,33 +115,6 @@ func (k *kept) fold() (reports.Run, error) {
 	defer k.mu.Unlock()
 	return reports.Fold(k.lines)
 }
-
-// reportList is the flag --report: formats, separated by commas.
-type reportList []reports.Format
-
-// Set implements pflag.Value.
-func (l *reportList) Set(value string) error {
-	for name := range strings.SplitSeq(value, ",") {
-		format := reports.Format(strings.TrimSpace(name))
-		if !slices.Contains(reports.Formats(), format) {
-			return errors.New("must be " + alternatives(reports.Formats()))
-		}
-		*l = append(*l, format)
-	}
-	return nil
-}
-
-// String implements pflag.Value.
-func (l *reportList) String() string {
-	names := make([]string, len(*l))
-	for i, format := range *l {
-		names[i] = string(format)
-	}
-	return strings.Join(names, ",")
-}
-
-// Type implements pflag.Value.
-func (l *reportList) Type() string { return "formats" }
 
 // writeReports writes reports to the directory of a run, and the summary and the
 // annotation that GitHub Actions shows.

@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/records"
+	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/journal"
@@ -47,7 +49,7 @@ directory. A journal that cannot be read is listed with the error.`,
 			return writeReport(env, arguments[0], format)
 		},
 	}
-	addOutput(command.Flags(), &format, reports.Formats()...)
+	flag.Output(command.Flags(), &format, reports.Formats()...)
 	return command
 }
 
@@ -86,7 +88,7 @@ func exists(name string) bool {
 
 // isListOfRuns reports whether a directory has no journal itself.
 func isListOfRuns(name string) bool {
-	if info, err := os.Stat(name); name == stdinName || err != nil || !info.IsDir() {
+	if info, err := os.Stat(name); name == selection.Stdin || err != nil || !info.IsDir() {
 		return false
 	}
 	return !exists(filepath.Join(name, journal.FileName))
@@ -108,7 +110,7 @@ func writeIndex(ctx context.Context, env Env, directory string, format reports.F
 
 // readRun reads a journal, the journal in a directory, or the standard input.
 func readRun(env Env, name string) (reports.Run, error) {
-	if name == stdinName {
+	if name == selection.Stdin {
 		return records.Fold(env.Stdin)
 	}
 	if info, err := os.Stat(name); err == nil && info.IsDir() {

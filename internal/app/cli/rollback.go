@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
@@ -19,7 +20,7 @@ import (
 
 // rollbackFlags are the flags of squall rollback.
 type rollbackFlags struct {
-	kubernetes kubeconfig
+	kubernetes flag.Cluster
 	all        bool
 	expired    bool
 	dryRun     bool
@@ -44,7 +45,7 @@ be read or a RUN is not live, 5 objects are left.`,
   squall rollback --expired`,
 		RunE: func(cmd *cobra.Command, runs []string) error { return rollBack(cmd.Context(), env, flags, runs) },
 	}
-	flags.kubernetes.addWithNamespace(command.Flags(), "only namespace to remove faults in (default all)")
+	flags.kubernetes.Add(command.Flags(), "only namespace to remove faults in (default all)")
 	f := command.Flags()
 	f.BoolVar(&flags.all, "all", false, "remove all runs")
 	f.BoolVar(&flags.expired, "expired", false, "remove only runs whose deadline has passed")
@@ -82,7 +83,7 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 	if err != nil {
 		return failed(ctx, err)
 	}
-	printUnread(env.Stderr, listing)
+	liveruns.WriteUnread(env.Stderr, listing)
 	code := exitHeld
 	meant := flags.choose(listing.Runs, names)
 	switch unknown := notLive(listing.Runs, names); {
@@ -90,9 +91,9 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 		printError(env.Stderr, notLiveError(listing, unknown))
 		code = exitInconclusive
 	case len(meant) == 0 && flags.expired:
-		fmt.Fprintln(env.Stdout, noneInWords(expiredFaults, listing))
+		fmt.Fprintln(env.Stdout, listing.None(liveruns.Expired))
 	case len(meant) == 0:
-		fmt.Fprintln(env.Stdout, noneInWords(liveFaults, listing))
+		fmt.Fprintln(env.Stdout, listing.None(liveruns.Live))
 	}
 	if flags.dryRun {
 		printRemovals(env, meant)
@@ -127,7 +128,7 @@ func notLive(runs []objects.ActiveRun, names []string) []string {
 }
 
 func notLiveError(listing liveruns.Listing, unknown []string) error {
-	next := noneInWords(liveFaults, listing)
+	next := listing.None(liveruns.Live)
 	if len(listing.Runs) > 0 {
 		var ids []string
 		for _, run := range listing.Runs {

@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments/problem"
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
+	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -15,8 +17,8 @@ import (
 type runFlags struct {
 	runner   runnerFlags
 	record   recordFlags
-	selector selectorFlag
-	changed  changedFlag
+	selector string
+	changed  flag.Changed
 }
 
 func newRunCommand(env Env) *cobra.Command {
@@ -45,8 +47,8 @@ first of 5, 1, 4, 3, 2 that occurs is used.`,
 	}
 	flags.runner.add(command.Flags(), unusedNamespace)
 	flags.record.add(command.Flags())
-	flags.selector.add(command.Flags())
-	flags.changed.add(command.Flags())
+	flag.Selector(command.Flags(), &flags.selector)
+	flags.changed.Add(command.Flags())
 	return command
 }
 
@@ -73,29 +75,39 @@ func runFiles(ctx context.Context, env Env, flags runFlags, files []string) erro
 
 // load returns the experiments to run. They may be none only with --only-changed.
 // The error is of type problem.List if the files are invalid.
-func (f *runFlags) load(ctx context.Context, env Env, arguments []string) ([]loaded, error) {
-	files, err := f.changed.files(ctx, arguments)
+func (f *runFlags) load(ctx context.Context, env Env, arguments []string) ([]selection.Experiment, error) {
+	files, err := changedFiles(ctx, f.changed, arguments)
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := loadSelected(env, files, f.selector)
-	if err == nil && len(chosen) == 0 && !f.changed.given {
-		err = f.selector.noMatch()
+	chosen, err := selection.Select(env.Stdin, files, f.selector)
+	if err == nil && len(chosen) == 0 && !f.changed.Given {
+		err = selection.NoMatch(f.selector)
 	}
 	return chosen, err
+}
+
+// changedFiles returns the changed files among the arguments and in their directories,
+// and all arguments without --only-changed. The error is of type problem.List if an
+// argument is invalid.
+func changedFiles(ctx context.Context, changed flag.Changed, arguments []string) ([]string, error) {
+	if !changed.Given {
+		return arguments, nil
+	}
+	return selection.Changed(ctx, changed.Base, arguments)
 }
 
 // nothingInWords says that no experiment is to be run.
 func (f *runFlags) nothingInWords() string {
 	if f.selector == "" {
-		return "no experiment has changed since " + f.changed.base
+		return "no experiment has changed since " + f.changed.Base
 	}
-	return fmt.Sprintf("no experiment that matches %q has changed since %s", f.selector, f.changed.base)
+	return fmt.Sprintf("no experiment that matches %q has changed since %s", f.selector, f.changed.Base)
 }
 
 // runAll runs experiments one after another until ctx ends, and returns the most
 // severe exit code.
-func runAll(ctx context.Context, env Env, flags runFlags, r *runner.Runner, chosen []loaded) (code int) {
+func runAll(ctx context.Context, env Env, flags runFlags, r *runner.Runner, chosen []selection.Experiment) (code int) {
 	for i, e := range chosen {
 		if i > 0 {
 			fmt.Fprintln(env.Stdout)

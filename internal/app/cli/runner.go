@@ -6,24 +6,25 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/runner"
 )
 
 // runnerFlags choose the servers of a runner, and where it creates objects.
 type runnerFlags struct {
-	kubernetes kubeconfig
-	placement  placementFlags
-	heartbeat  heartbeatFlags
-	prometheus prometheusFlags
+	kubernetes flag.Cluster
+	placement  flag.Placement
+	heartbeat  flag.Heartbeat
+	prometheus flag.Prometheus
 }
 
 // add adds the flags. The namespace is the description of -n.
 func (f *runnerFlags) add(flags *pflag.FlagSet, namespace string) {
-	f.kubernetes.addWithNamespace(flags, namespace)
-	f.placement.add(flags)
-	f.heartbeat.add(flags)
-	f.prometheus.add(flags)
+	f.kubernetes.Add(flags, namespace)
+	f.placement.Add(flags)
+	f.heartbeat.Add(flags)
+	f.prometheus.Add(flags)
 }
 
 // newRunner returns a runner for the cluster and the Prometheus that the flags name.
@@ -39,15 +40,15 @@ func newRunner(env Env, flags runnerFlags) (*runner.Runner, error) {
 // runnerConfig returns the configuration of a runner. It sends nothing. The error is
 // one of usage.
 func runnerConfig(env Env, flags runnerFlags) (runner.Config, error) {
-	querier, err := flags.prometheus.client(env)
+	querier, err := flags.prometheus.Client(env.Getenv)
 	if err != nil {
 		return runner.Config{}, err
 	}
-	options, err := flags.placement.options(env)
+	options, err := flags.placement.Options(env.Getenv)
 	if err != nil {
 		return runner.Config{}, err
 	}
-	config, err := flags.kubernetes.config()
+	config, err := flags.kubernetes.Config()
 	if err != nil {
 		return runner.Config{}, err
 	}
@@ -57,7 +58,7 @@ func runnerConfig(env Env, flags runnerFlags) (runner.Config, error) {
 	}
 	return runner.Config{
 		Cluster: target, Querier: querier, Alerts: querier, Prometheus: querier.Address(), Version: version(), Owner: owner(env), Timing: runner.DefaultTiming(), Options: options,
-		WithoutHeartbeat: flags.heartbeat.mode == heartbeatOff, HeartbeatImage: flags.heartbeat.image,
+		WithoutHeartbeat: flags.heartbeat.Off(), HeartbeatImage: flags.heartbeat.Image,
 	}, nil
 }
 
@@ -70,3 +71,6 @@ func owner(env Env) string {
 	}
 	return user + "@" + host
 }
+
+// unusedNamespace describes -n of commands that take files.
+const unusedNamespace = "not used: experiment files name their namespaces"

@@ -213,7 +213,7 @@ func (f *serveFlags) server(env Env, directory string, r runner.Config, config s
 		server.Observe(config.Identity)
 		return server, server.Lead, nil
 	}
-	namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.placement.home, lister.Fallback)
+	namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.placement.Home, lister.Fallback)
 	config.Store = leadership.TextStore{Text: kube.LeaseStore{Cluster: cluster, Namespace: namespace, Name: f.leaseName + "-starts"}}
 	server = serve.New(config)
 	election := &kube.Election{

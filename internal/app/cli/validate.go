@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments/problem"
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
+	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/internal/oneline"
 )
 
@@ -26,9 +28,9 @@ type validExperiment struct {
 
 // validateFlags are the flags of squall validate.
 type validateFlags struct {
-	output  outputFormat
+	output  flag.Format
 	quiet   bool
-	changed changedFlag
+	changed flag.Changed
 }
 
 func newValidateCommand(env Env) *cobra.Command {
@@ -55,30 +57,30 @@ Exit codes: 0 all files are valid, 2 a file is not valid.`,
 			return validateFiles(cmd.Context(), env, flags, arguments)
 		},
 	}
-	addOutput(command.Flags(), &flags.output, outputText, outputJSON)
+	flag.Output(command.Flags(), &flags.output, flag.Text, flag.JSON)
 	command.Flags().BoolVarP(&flags.quiet, "quiet", "q", false, "print problems only")
-	flags.changed.add(command.Flags())
+	flags.changed.Add(command.Flags())
 	return command
 }
 
 // validateFiles checks files and prints the problems.
 func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments []string) error {
-	files, err := flags.changed.files(ctx, arguments)
+	files, err := changedFiles(ctx, flags.changed, arguments)
 	problems, bad := errors.AsType[problem.List](err)
 	if err != nil && !bad {
 		return err
 	}
-	var all []loaded
+	var all []selection.Experiment
 	if !bad {
-		all, problems = loadFiles(env, files)
+		all, problems = selection.Load(env.Stdin, files)
 	}
 	var ended error
 	if len(problems) > 0 {
 		ended = exit(exitUsage)
 	} else if len(files) == 0 {
-		fmt.Fprintf(env.Stderr, "squall: no experiment has changed since %s; nothing was checked\n", flags.changed.base)
+		fmt.Fprintf(env.Stderr, "squall: no experiment has changed since %s; nothing was checked\n", flags.changed.Base)
 	}
-	if flags.output == outputJSON {
+	if flags.output == flag.JSON {
 		return cmp.Or(printValidation(env, all, problems), ended)
 	}
 	if len(problems) > 0 {
@@ -87,19 +89,19 @@ func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments 
 	}
 	for _, l := range all {
 		if !flags.quiet {
-			fmt.Fprintln(env.Stdout, oneline.Escaped(fmt.Sprintf("%s: %s is valid", l.file, l.Metadata.Name)))
+			fmt.Fprintln(env.Stdout, oneline.Escaped(fmt.Sprintf("%s: %s is valid", l.File, l.Metadata.Name)))
 		}
 	}
 	return nil
 }
 
-func printValidation(env Env, all []loaded, problems problem.List) error {
+func printValidation(env Env, all []selection.Experiment, problems problem.List) error {
 	result := validation{Valid: len(problems) == 0, Experiments: []validExperiment{}, Problems: problems}
 	if problems == nil {
 		result.Problems = problem.List{}
 	}
 	for _, l := range all {
-		result.Experiments = append(result.Experiments, validExperiment{File: l.file, Name: l.Metadata.Name})
+		result.Experiments = append(result.Experiments, validExperiment{File: l.File, Name: l.Metadata.Name})
 	}
 	return printJSON(env.Stdout, result)
 }

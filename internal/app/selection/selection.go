@@ -1,50 +1,43 @@
-package cli
+// Package selection loads the experiments that the arguments of a command name: files,
+// directories, the standard input, only changed files, only some labels.
+package selection
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
-
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/experiments/problem"
+	"github.com/squall-chaos/squall/internal/app/gitchanges"
 	"github.com/squall-chaos/squall/internal/hint"
 )
 
-// stdinName is the name of the standard input.
-const stdinName = "-"
+// Stdin is the name of the standard input.
+const Stdin = "-"
 
-// loaded is an experiment with the name of its file.
-type loaded struct {
+// Experiment is an experiment with the name of its file.
+type Experiment struct {
 	experiments.Experiment
-	file string
+	File string
 }
 
-// needFiles rejects commands without a file.
-func needFiles(command string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, files []string) error {
-		if len(files) == 0 {
-			return hint.With(errors.New("no experiment file is named"), command+" FILE...; squall init writes a first file")
-		}
-		return nil
-	}
-}
-
-// loadFiles loads files, the experiment files of directories, and the standard input.
+// Load loads files, the experiment files of directories, and the standard input.
 // It returns the problems of all of them. Experiments must have different names.
-func loadFiles(env Env, arguments []string) (all []loaded, problems problem.List) {
+func Load(stdin io.Reader, arguments []string) (all []Experiment, problems problem.List) {
 	files, problems := expand(arguments)
 	first := map[string]string{}
 	for _, name := range distinct(files) {
-		found, err := loadFile(env, name)
+		found, err := load(stdin, name)
 		if failures, ok := errors.AsType[problem.List](err); ok {
 			problems = append(problems, failures...)
 		} else if err != nil {
@@ -55,21 +48,20 @@ func loadFiles(env Env, arguments []string) (all []loaded, problems problem.List
 				problems = append(problems, problem.Problem{File: name, Path: "metadata.name", Message: fmt.Sprintf("%s names an experiment %q too", other, e.Metadata.Name), Remedy: "rename one"})
 			}
 			first[e.Metadata.Name] = name
-			all = append(all, loaded{Experiment: e, file: name})
+			all = append(all, Experiment{Experiment: e, File: name})
 		}
 	}
 	return all, problems
 }
 
-// loadSelected loads files and returns the experiments that a selector matches,
-// which may be none. The error is of type problem.List if the files are
-// invalid.
-func loadSelected(env Env, arguments []string, selector selectorFlag) ([]loaded, error) {
-	all, problems := loadFiles(env, arguments)
+// Select loads files and returns the experiments that a selector matches, which may
+// be none. The error is of type problem.List if the files are invalid.
+func Select(stdin io.Reader, arguments []string, selector string) ([]Experiment, error) {
+	all, problems := Load(stdin, arguments)
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	return selected(all, selector)
+	return matching(all, selector)
 }
 
 // unreadable returns the problem of a file that cannot be opened.
@@ -86,7 +78,7 @@ func distinct(names []string) (once []string) {
 	seen := map[string]bool{}
 	for _, name := range names {
 		path := name
-		if name != stdinName {
+		if name != Stdin {
 			if absolute, err := filepath.Abs(name); err == nil {
 				path = absolute
 			}
@@ -99,23 +91,16 @@ func distinct(names []string) (once []string) {
 	return once
 }
 
-// selectorFlag is --selector.
-type selectorFlag string
-
-func (s *selectorFlag) add(flags *pflag.FlagSet) {
-	flags.StringVarP((*string)(s), "selector", "l", "", "only experiments with these labels, as for kubectl: team=reviews,tier!=demo")
-}
-
-// noMatch returns the error of a selector that matches no experiment.
-func (s *selectorFlag) noMatch() error {
-	return hint.With(fmt.Errorf("no experiment has labels that match %q", *s), "compare --selector with metadata.labels of the experiments")
+// NoMatch returns the error of a selector that matches no experiment.
+func NoMatch(selector string) error {
+	return hint.With(fmt.Errorf("no experiment has labels that match %q", selector), "compare --selector with metadata.labels of the experiments")
 }
 
 // expand replaces each directory by the experiment files directly in it.
 func expand(arguments []string) (names []string, problems problem.List) {
 	for _, name := range arguments {
 		info, err := os.Stat(name)
-		if name == stdinName || err != nil || !info.IsDir() {
+		if name == Stdin || err != nil || !info.IsDir() {
 			names = append(names, name)
 			continue
 		}
@@ -136,9 +121,9 @@ func expand(arguments []string) (names []string, problems problem.List) {
 	return names, problems
 }
 
-func loadFile(env Env, name string) (found []experiments.Experiment, err error) {
-	content := env.Stdin
-	if name != stdinName {
+func load(stdin io.Reader, name string) (found []experiments.Experiment, err error) {
+	content := stdin
+	if name != Stdin {
 		file, err := os.Open(name) //nolint:gosec // the user names the file
 		if failure, ok := errors.AsType[*fs.PathError](err); ok {
 			return nil, failure.Err
@@ -151,11 +136,35 @@ func loadFile(env Env, name string) (found []experiments.Experiment, err error) 
 	return files.Load(name, content)
 }
 
-// selected returns the experiments whose labels match a selector.
-func selected(all []loaded, selector selectorFlag) ([]loaded, error) {
-	parsed, err := labels.Parse(string(selector))
+// matching returns the experiments whose labels match a selector.
+func matching(all []Experiment, selector string) ([]Experiment, error) {
+	parsed, err := labels.Parse(selector)
 	if err != nil {
 		return nil, hint.With(fmt.Errorf("--selector: %w", err), "use the form of kubectl, such as team=reviews,tier!=demo")
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(l loaded) bool { return !parsed.Matches(labels.Set(l.Metadata.Labels)) }), nil
+	return slices.DeleteFunc(slices.Clone(all), func(l Experiment) bool { return !parsed.Matches(labels.Set(l.Metadata.Labels)) }), nil
+}
+
+// Changed returns the files among the arguments and in their directories that differ
+// from the merge base of base and HEAD. The error is of type problem.List if an
+// argument is invalid.
+func Changed(ctx context.Context, base string, arguments []string) ([]string, error) {
+	const example = "name a branch, tag or commit, such as --only-changed origin/main"
+	switch {
+	case base == "":
+		return nil, hint.With(errors.New("--only-changed is empty"), example)
+	case strings.HasPrefix(base, "-"):
+		return nil, hint.With(fmt.Errorf("--only-changed: %q is not a commit", base), example)
+	case slices.Contains(arguments, Stdin):
+		return nil, hint.With(errors.New("--only-changed cannot be used with the standard input (-)"), "name files, or leave out --only-changed")
+	}
+	names, problems := expand(arguments)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	changed, err := gitchanges.Among(ctx, base, names)
+	if err != nil {
+		err = fmt.Errorf("--only-changed: %w", err)
+	}
+	return changed, err
 }

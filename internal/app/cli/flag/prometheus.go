@@ -1,4 +1,4 @@
-package cli
+package flag
 
 import (
 	"cmp"
@@ -10,24 +10,25 @@ import (
 	"github.com/squall-chaos/squall/steady-state/prom"
 )
 
-// prometheusFlags choose the Prometheus server.
-type prometheusFlags struct{ address, httpConfig string }
+// Prometheus chooses the Prometheus server.
+type Prometheus struct{ address, httpConfig string }
 
-func (p *prometheusFlags) add(flags *pflag.FlagSet) {
+// Add adds the flags.
+func (p *Prometheus) Add(flags *pflag.FlagSet) {
 	// The variable must not be the default of the flag: --help would print its
 	// password.
 	flags.StringVar(&p.address, "prometheus", "", "URL of a Prometheus server, or of a server with its API such as Thanos or Mimir; or SQUALL_PROMETHEUS")
 	flags.StringVar(&p.httpConfig, "prometheus-http-config", "", "file with an http_config as in the configuration of Prometheus: authorization, basic_auth, oauth2, tls_config, http_headers")
 }
 
-// errNoPrometheus is the error of a command without a Prometheus server.
-var errNoPrometheus = errors.New("no Prometheus server is named")
+// ErrNoPrometheus is the error of a command without a Prometheus server.
+var ErrNoPrometheus = errors.New("no Prometheus server is named")
 
-// client returns a client. It sends nothing. The error is one of usage.
-func (p *prometheusFlags) client(env Env) (*prom.Client, error) {
-	address := cmp.Or(p.address, env.Getenv("SQUALL_PROMETHEUS"))
+// Client returns a client. It sends nothing. The error is one of usage.
+func (p *Prometheus) Client(getenv func(string) string) (*prom.Client, error) {
+	address := cmp.Or(p.address, getenv("SQUALL_PROMETHEUS"))
 	if address == "" {
-		return nil, hint.With(errNoPrometheus, "use --prometheus http://HOST:9090 or set SQUALL_PROMETHEUS; a run needs it to check the hypothesis")
+		return nil, hint.With(ErrNoPrometheus, "use --prometheus http://HOST:9090 or set SQUALL_PROMETHEUS; a run needs it to check the hypothesis")
 	}
 	client, err := prom.New(address, p.httpConfig)
 	if err != nil {

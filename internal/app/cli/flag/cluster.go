@@ -1,0 +1,63 @@
+package flag
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/squall-chaos/squall/internal/hint"
+)
+
+// Cluster chooses the cluster, with the flags of kubectl.
+type Cluster struct {
+	file      string
+	overrides clientcmd.ConfigOverrides
+}
+
+// Add adds the flags. The meaning describes -n; if it is empty, there is no -n.
+func (c *Cluster) Add(flags *pflag.FlagSet, meaning string) {
+	flags.StringVar(&c.file, clientcmd.RecommendedConfigPathFlag, "", "path to the kubeconfig file")
+	names := clientcmd.RecommendedConfigOverrideFlags("")
+	names.ContextOverrideFlags.Namespace.ShortName = "n"
+	names.ClusterOverrideFlags.APIServer.ShortName = "s"
+	names.ContextOverrideFlags.Namespace.Description = meaning
+	if meaning == "" {
+		names.ContextOverrideFlags.Namespace = clientcmd.FlagInfo{}
+	}
+	clientcmd.BindOverrideFlags(&c.overrides, flags, names)
+}
+
+// client returns the configuration of --kubeconfig, of KUBECONFIG, of
+// ~/.kube/config, or of the pod that Squall runs in.
+func (c *Cluster) client() clientcmd.ClientConfig {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = c.file
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &c.overrides)
+}
+
+// GivenNamespace returns the namespace of -n, and an empty string without -n.
+func (c *Cluster) GivenNamespace() string { return c.overrides.Context.Namespace }
+
+// Config returns the configuration of the client.
+func (c *Cluster) Config() (*rest.Config, error) {
+	config, err := c.client().ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		err = errors.New("no cluster is named")
+	}
+	if err != nil {
+		return nil, hint.With(fmt.Errorf("kubeconfig: %w", err), "choose a cluster with --kubeconfig, --context or KUBECONFIG")
+	}
+	return config, nil
+}
+
+// Namespace returns the namespace of -n, of the context, or of the pod.
+func (c *Cluster) Namespace() (string, error) {
+	namespace, _, err := c.client().Namespace()
+	if err != nil {
+		return "", hint.With(fmt.Errorf("kubeconfig: %w", err), "choose a namespace with -n")
+	}
+	return namespace, nil
+}

@@ -1,0 +1,39 @@
+package flag
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+
+	"github.com/spf13/pflag"
+	names "k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/render"
+)
+
+// Placement chooses where objects are created and where blackholes divert to.
+type Placement struct {
+	// Home is the value of --home-namespace.
+	Home      string
+	blackhole string
+}
+
+// Add adds the flags.
+func (p *Placement) Add(flags *pflag.FlagSet) {
+	flags.StringVar(&p.Home, "home-namespace", "", "namespace tried first for the temporary objects (default the callers' namespace, then the target's)")
+	flags.StringVar(&p.blackhole, "blackhole-address", "", "IP address that never answers, for blackholes with mode drop; or SQUALL_BLACKHOLE_ADDRESS (default "+render.DefaultBlackholeAddress+")")
+}
+
+// Options returns the options of a plan. The error is one of usage.
+func (p *Placement) Options(getenv func(string) string) (mesh.Options, error) {
+	address := cmp.Or(p.blackhole, getenv("SQUALL_BLACKHOLE_ADDRESS"), render.DefaultBlackholeAddress)
+	if _, err := netip.ParseAddr(address); err != nil {
+		return mesh.Options{}, hint.With(fmt.Errorf("--blackhole-address %q is not an IP address", address), "use an address that never answers, such as "+render.DefaultBlackholeAddress)
+	}
+	if problems := names.IsDNS1123Label(p.Home); p.Home != "" && len(problems) > 0 {
+		return mesh.Options{}, hint.With(fmt.Errorf("--home-namespace %q is not the name of a namespace: %s", p.Home, problems[0]), "kubectl get namespaces lists the namespaces")
+	}
+	return mesh.Options{HomeNamespace: p.Home, BlackholeAddress: address}, nil
+}

@@ -1,0 +1,102 @@
+package liveruns
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/reports"
+)
+
+// WriteText prints a line for each fault, and a line for a run without a fault.
+func WriteText(out io.Writer, listing Listing) error {
+	if len(listing.Runs) == 0 {
+		_, err := fmt.Fprintln(out, listing.None(Live))
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "RUN\tEXPERIMENT\tHOST\tCALLERS\tAGE\tEXPIRES\tHEARTBEAT\tOWNER\tSTATE")
+	for _, run := range listing.Runs {
+		faults := run.Faults
+		if len(faults) == 0 {
+			faults = []objects.ActiveFault{{Created: run.Created}}
+		}
+		for _, fault := range faults {
+			fmt.Fprintln(table, strings.Join([]string{
+				reports.OneLine(run.ID), reports.OneLine(run.Experiment), reports.OneLine(fault.Host), reports.OneLine(fault.Callers),
+				duration.HumanDuration(listing.Time.Sub(fault.Created)), until(run.Expires, listing.Time), until(fault.Heartbeat, listing.Time),
+				reports.OneLine(run.Owner), reports.OneLine(stateInWords(run, fault)),
+			}, "\t"))
+		}
+	}
+	return table.Flush()
+}
+
+// until returns the time from now to a moment in words.
+func until(moment, now time.Time) string {
+	switch left := moment.Sub(now); {
+	case moment.IsZero():
+		return "-"
+	case left < 0:
+		return duration.HumanDuration(-left) + " ago"
+	default:
+		return "in " + duration.HumanDuration(left)
+	}
+}
+
+func stateInWords(run objects.ActiveRun, fault objects.ActiveFault) string {
+	var marks []string
+	if len(run.Faults) == 0 {
+		marks = append(marks, "no fault")
+	}
+	if run.Expired {
+		marks = append(marks, "EXPIRED")
+	}
+	if fault.Orphaned {
+		marks = append(marks, "ORPHANED")
+	}
+	if run.StoppedBy != "" {
+		marks = append(marks, "stopped by "+run.StoppedBy)
+	}
+	if len(marks) == 0 {
+		return "live"
+	}
+	return strings.Join(slices.Compact(marks), ", ")
+}
+
+// WriteUnread prints the permissions that were missing to list more.
+func WriteUnread(w io.Writer, listing Listing) {
+	for _, u := range listing.Unread {
+		switch u.Kind {
+		case "VirtualService":
+			fmt.Fprintf(w, "squall: not permitted: %s; only namespace %s is listed (-n names another)\n", u, listing.Namespace)
+		case "Job":
+			fmt.Fprintf(w, "squall: not permitted: %s; heartbeats there are unknown\n", u)
+		default:
+			fmt.Fprintf(w, "squall: not permitted: %s; destinations of blackholes there are unknown\n", u)
+		}
+	}
+}
+
+// Kind is a kind of faults that a listing may not have.
+type Kind string
+
+// The kinds.
+const (
+	Live    Kind = "live"
+	Expired Kind = "expired"
+)
+
+// None returns the text that there are no faults of a kind where the listing is from.
+func (l Listing) None(kind Kind) string {
+	if l.Namespace == "" {
+		return fmt.Sprintf("no %s faults", kind)
+	}
+	return fmt.Sprintf("no %s faults in namespace %s", kind, l.Namespace)
+}
