@@ -78,6 +78,7 @@ func (l *Live) emit(one *run, event Event) {
 			continue
 		}
 		seen[d.Callers] = true
+		event := event // each goroutine has its own
 		event.About = about(d)
 		l.tasks.Go(func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(one.ctx), emitTimeout)
