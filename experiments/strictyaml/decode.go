@@ -178,7 +178,7 @@ func (l *Decoder) decodeStruct(node *yaml.Node, path string, into reflect.Value,
 	var names []string
 	for _, field := range reflect.VisibleFields(into.Type()) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if name != "" { // an embedded struct has no name, and its fields are visible
+		if name != "" && name != "-" { // an embedded struct has no name, and its fields are visible
 			fields[name] = into.FieldByIndex(field.Index)
 			names = append(names, name)
 		}
