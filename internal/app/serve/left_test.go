@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -110,6 +111,13 @@ func TestAFaultThatIsHalfActive(t *testing.T) {
 		last := w.sent[len(w.sent)-1]
 		if one := w.injections("outage")[0]; last.Kind != notify.Finished || !last.From.Equal(one.from) || last.To.Before(one.from.Add(4*time.Second)) {
 			t.Errorf("a fault was active from %s to %s, and the notification is %+v", one.from, one.to, last)
+		}
+		for _, namespace := range []string{"shop", "cart"} {
+			if !slices.ContainsFunc(w.events, func(event string) bool {
+				return strings.HasPrefix(event, "Namespace "+namespace+"/"+namespace+" ExperimentFinished ")
+			}) {
+				t.Errorf("no Event about %s: %q", namespace, w.events)
+			}
 		}
 	})
 }
