@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Output is what a process under test writes, to be read meanwhile. The zero
-// value is ready.
+// Output collects what a process under test writes, and can be read meanwhile.
+// The zero value is ready.
 type Output struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer
@@ -19,7 +19,7 @@ func (o *Output) Write(p []byte) (int, error) {
 	return o.buffer.Write(p)
 }
 
-// String gives what was written so far.
+// String returns what was written so far.
 func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package testbed starts a sandbox for tests, and makes sure that it leaves
-// nothing behind: no process and no folder.
+// Package testbed starts sandboxes for tests, and checks that they leave nothing
+// behind: no process, no namespace, no network device, no mount and no directory.
 package testbed
 
 import (
@@ -8,9 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -19,21 +22,23 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// upTimeout is generous: the machine may be busy.
-const upTimeout = 2 * time.Minute
+// upTimeout is long, because the machine may be busy.
+const upTimeout = 4 * time.Minute
 
 // Sandbox is a running sandbox.
 type Sandbox struct {
 	Dir string
-	// Bin is the folder of the programs under test.
-	Bin     string
-	Kube    dynamic.Interface
-	cmd     *exec.Cmd
-	reading chan error
+	// Bin is the directory of the programs under test.
+	Bin  string
+	Kube dynamic.Interface
+	// processes is the process namespace of a sandbox with sidecars.
+	processes string
+	cmd       *exec.Cmd
+	reading   chan error
 }
 
-// BinDir gives the folder that the Makefile builds into: the nearest bin above the
-// working directory that holds the program.
+// BinDir returns the directory that the Makefile builds into: the nearest bin
+// above the working directory with the program in it.
 func BinDir(program string) (string, error) {
 	for dir, err := os.Getwd(); ; dir = filepath.Dir(dir) {
 		if err != nil {
@@ -48,8 +53,43 @@ func BinDir(program string) (string, error) {
 	}
 }
 
-// Up starts a sandbox in a new folder and waits until it is ready.
-func Up(args ...string) (s *Sandbox, err error) {
+// Up starts a sandbox without sidecars in a new directory and waits until it is
+// ready.
+func Up(args ...string) (*Sandbox, error) { return up(append(args, "--proxyless")) }
+
+// UpSidecars does the same with sidecars.
+func UpSidecars(args ...string) (*Sandbox, error) {
+	s, err := up(append(args, "--proxyless=false"))
+	if err != nil {
+		return nil, err
+	}
+	s.processes, err = s.nodeNamespace()
+	if err != nil {
+		return nil, errors.Join(err, s.Down())
+	}
+	return s, nil
+}
+
+// nodeNamespace returns the process namespace of the sandbox's node, the only
+// child of up.
+func (s *Sandbox) nodeNamespace() (string, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.cmd.Process.Pid))
+	if err != nil {
+		return "", err
+	}
+	for _, thread := range threads {
+		children, err := os.ReadFile(thread)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for child := range strings.FieldsSeq(string(children)) {
+			return os.Readlink(filepath.Join("/proc", child, "ns", "pid"))
+		}
+	}
+	return "", errors.New("sandbox up has no child")
+}
+
+func up(args []string) (s *Sandbox, err error) {
 	bin, err := BinDir("sandbox")
 	if err != nil {
 		return nil, err
@@ -99,60 +139,116 @@ func (s *Sandbox) connect() error {
 	return err
 }
 
-// Down stops the sandbox with its own command and removes its folder. It
-// fails when a process is left.
+// Down stops the sandbox with sandbox down and removes its directory. It fails
+// if anything is left.
 func (s *Sandbox) Down() error {
 	out, err := exec.Command(filepath.Join(s.Bin, "sandbox"), "down", "--dir", s.Dir).CombinedOutput() //nolint:gosec,noctx // our own program
 	if err != nil {
 		err = fmt.Errorf("sandbox down: %w: %s", err, out)
 	}
-	return errors.Join(err, s.cmd.Wait(), s.gone(0), os.RemoveAll(s.Dir))
+	return errors.Join(err, s.cmd.Wait(), s.gone(0), s.hostIsClean(), os.RemoveAll(s.Dir))
 }
 
-// Kill kills the sandbox with SIGKILL. It fails when a child outlives it.
+// Wait waits until the sandbox has ended by itself, and returns its error. It
+// fails if anything is left.
+func (s *Sandbox) Wait() (exit, err error) {
+	exit = s.cmd.Wait()
+	return exit, errors.Join(s.gone(0), s.hostIsClean(), os.RemoveAll(s.Dir))
+}
+
+// Pids returns the processes of the sandbox that run a program, such as envoy.
+func (s *Sandbox) Pids(program string) ([]int, error) {
+	found, err := s.running()
+	var pids []int
+	for pid, command := range found {
+		if name, _, _ := strings.Cut(command, " "); filepath.Base(name) == program {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids, err
+}
+
+// Kill kills the sandbox with SIGKILL. It fails if anything outlives it.
 func (s *Sandbox) Kill() error {
 	err := s.cmd.Process.Signal(syscall.SIGKILL)
-	_ = s.cmd.Wait() // killed, as asked
-	return errors.Join(err, s.gone(5*time.Second), os.RemoveAll(s.Dir))
+	_ = s.cmd.Wait() // killed
+	return errors.Join(err, s.gone(5*time.Second), s.hostIsClean(), os.RemoveAll(s.Dir))
 }
 
-// gone waits until no process of the sandbox's programs is left.
+// hostIsClean returns an error if the host has a network device or a mount that
+// only the sandbox's namespaces should have.
+func (s *Sandbox) hostIsClean() error {
+	devices, err := net.Interfaces()
+	if err != nil {
+		return err
+	}
+	for _, device := range devices {
+		if strings.HasPrefix(device.Name, "pod") {
+			return fmt.Errorf("network device %s is left", device.Name)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	if strings.Contains(string(mounts), s.Dir) {
+		return fmt.Errorf("mounts are left:\n%s", mounts)
+	}
+	return nil
+}
+
+// gone waits until no process of the sandbox is left, and with its processes no
+// namespace.
 func (s *Sandbox) gone(within time.Duration) error {
 	deadline := time.Now().Add(within)
 	for {
-		left, err := processes(s.Bin)
+		left, err := s.running()
 		if err != nil || len(left) == 0 {
 			return err
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("processes are left: %v", left)
 		}
-		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // polls the process table, which nobody can wait on
+		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // the process table can only be polled
 	}
 }
 
-// processes lists the running processes of programs in a folder.
-func processes(bin string) ([]string, error) {
+// running returns the command lines of the sandbox's processes: of all in its
+// process namespace, or without one of all in this one that run a program of Bin.
+func (s *Sandbox) running() (map[int]string, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
-	var found []string
+	own, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return nil, err
+	}
+	found := map[int]string{}
 	for _, entry := range entries {
-		program, err := os.Readlink(filepath.Join("/proc", entry.Name(), "exe"))
-		if err != nil || filepath.Dir(strings.TrimSuffix(program, " (deleted)")) != bin {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
 			continue
 		}
-		command, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
-		if err != nil {
+		program, programErr := os.Readlink(filepath.Join("/proc", entry.Name(), "exe"))
+		namespace, namespaceErr := os.Readlink(filepath.Join("/proc", entry.Name(), "ns", "pid"))
+		command, commandErr := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
+		if errors.Join(programErr, namespaceErr, commandErr) != nil {
 			continue // ended meanwhile
 		}
-		found = append(found, entry.Name()+": "+strings.ReplaceAll(string(command), "\x00", " "))
+		isOurs := namespace == s.processes
+		if s.processes == "" {
+			isOurs = namespace == own && filepath.Dir(strings.TrimSuffix(program, " (deleted)")) == s.Bin
+		}
+		if isOurs {
+			found[pid] = strings.ReplaceAll(string(command), "\x00", " ")
+		}
 	}
 	return found, nil
 }
 
-// Env gives the environment of a program that uses the sandbox.
+// Env returns the environment of a program that uses the sandbox.
 func (s *Sandbox) Env() ([]string, error) {
 	content, err := os.ReadFile(filepath.Join(s.Dir, "env"))
 	if err != nil {
@@ -184,20 +280,33 @@ type CallResult struct {
 // Call makes calls as a workload.
 func (s *Sandbox) Call(ctx context.Context, from, to string, args ...string) (CallResult, error) {
 	var result CallResult
-	out, err := s.run(ctx, append([]string{"call", "--from", from, "--to", to}, args...)...)
+	out, err := s.Command(ctx, append([]string{"call", "--dir", s.Dir, "--from", from, "--to", to}, args...)...)
 	if err == nil {
 		err = json.Unmarshal(out, &result)
 	}
 	return result, err
 }
 
-// Routes gives the routes that an Envoy of a workload would get.
+// Routes returns the routes that an Envoy of a workload would get.
 func (s *Sandbox) Routes(ctx context.Context, as string, args ...string) (string, error) {
-	out, err := s.run(ctx, append([]string{"routes", "--as", as}, args...)...)
+	out, err := s.Command(ctx, append([]string{"routes", "--dir", s.Dir, "--as", as}, args...)...)
 	return string(out), err
 }
 
-func (s *Sandbox) run(ctx context.Context, args ...string) ([]byte, error) {
+// Envoy returns what the admin interface of a pod's Envoy answers.
+func (s *Sandbox) Envoy(ctx context.Context, pod, path string) (string, error) {
+	out, err := s.Command(ctx, "envoy", "--dir", s.Dir, pod, path)
+	return string(out), err
+}
+
+// Exec runs a command in a pod and returns its output.
+func (s *Sandbox) Exec(ctx context.Context, pod string, command ...string) (string, error) {
+	out, err := s.Command(ctx, append([]string{"exec", "--dir", s.Dir, pod, "--"}, command...)...)
+	return string(out), err
+}
+
+// Command runs a command of the sandbox program and returns its output.
+func (s *Sandbox) Command(ctx context.Context, args ...string) ([]byte, error) {
 	out, err := exec.CommandContext(ctx, filepath.Join(s.Bin, "sandbox"), args...).Output() //nolint:gosec // our own program
 	if failure, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = fmt.Errorf("sandbox %v: %w: %s", args, err, failure.Stderr)
