@@ -29,10 +29,14 @@ build: ## build bin/squall
 image: ## build the container image with Docker, as IMAGE
 	docker build -t $(IMAGE) .
 
-sandbox: build $(SIDECARS) ## build the sandbox: a real mesh on one machine (about 10 minutes the first time)
-	cd sandbox && $(GO) build -ldflags='-s -w' -o ../$(BIN)/sandbox ./cmd/sandbox
-	cd sandbox && $(GO) build -ldflags='-s -w' -o ../$(BIN)/sandbox-controlplane ./cmd/controlplane
-	cd sandbox && $(GO) build -ldflags='-s -w' -tags remove_all_sd -o ../$(BIN)/sandbox-prometheus github.com/prometheus/prometheus/cmd/prometheus
+sandbox: sandbox-notice build $(SIDECARS) ## build the sandbox: a real mesh on one machine (about 10 minutes the first time)
+	GO=$(GO) tools/build.sh $(BIN)/sandbox ./cmd/sandbox -ldflags='-s -w'
+	GO=$(GO) tools/build.sh $(BIN)/sandbox-controlplane ./cmd/controlplane -ldflags='-s -w'
+	GO=$(GO) tools/build.sh $(BIN)/sandbox-prometheus github.com/prometheus/prometheus/cmd/prometheus -ldflags='-s -w' -tags remove_all_sd
+
+.PHONY: sandbox-notice
+sandbox-notice:
+	@test -e $(BIN)/sandbox-prometheus || echo "The first build of the sandbox downloads up to 250 MB of Go modules and 37 MB for Envoy, and compiles etcd, kube-apiserver, istiod and Prometheus: about 10 minutes on 2 cores. Later builds take seconds."
 
 demo: sandbox ## run two experiments on the sandbox: one that holds, one that deviates
 	sandbox/demo.sh

@@ -19,9 +19,9 @@ trap 'exit 4' INT TERM
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 
-say "starting etcd, kube-apiserver, kube-controller-manager, istiod, Prometheus and the shop"
+say "starting etcd, kube-apiserver, kube-controller-manager, istiod, Prometheus, and the shop with its sidecars"
 mkfifo "$dir/ready"
-bin/sandbox up --dir "$dir" >"$dir/ready" &
+bin/sandbox up --gateways --dir "$dir" >"$dir/ready" &
 sandbox=$!
 read -r state <"$dir/ready" || fail "the sandbox did not start"
 [ "$state" = ready ] || fail "the sandbox did not start"

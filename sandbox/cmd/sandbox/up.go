@@ -20,12 +20,12 @@ func upCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "up",
 		Short:   "Start a mesh and stay in the foreground; prints ready when all of it answers",
-		Example: "  sandbox up &\n  . .sandbox/env",
+		Example: "  sandbox up &\n  . .sandbox/env\n  sandbox up --proxyless",
 		Args:    cobra.NoArgs,
 	}
 	name := dirFlag(cmd)
 	noShop := cmd.Flags().Bool("no-shop", false, "start no workloads")
-	proxyless := cmd.Flags().Bool("proxyless", true, "start workloads without sidecars, on fixed loopback ports; needs no privileges")
+	proxyless := cmd.Flags().Bool("proxyless", false, "start workloads without sidecars, on fixed loopback ports; needs no privileges")
 	gateways := cmd.Flags().Bool("gateways", false, "start an ingress gateway too")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		dir, err := openDir(*name)

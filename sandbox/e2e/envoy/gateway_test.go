@@ -2,18 +2,15 @@ package envoy_test
 
 import "testing"
 
-// The ingress gateway is a caller like any other.
-func TestGateway(t *testing.T) {
+// Users come through the ingress gateway, and see what a fault behind it does.
+func TestThroughTheGateway(t *testing.T) {
 	const shop = "shop.example.com"
 	path := []string{"--path", "/productpage"}
 	isClean(t, "outside", shop, path...)
-	s := start(t, experiment{
-		target:  "{host: productpage.shop.svc.cluster.local}",
-		callers: "[{namespace: istio-ingress, labels: {istio: ingressgateway}}]",
-	})
-	s.hits("outside", shop, "555", path...)
-	want(t, "calls through the gateway", call(t, "outside", shop, path...), "555")
-	want(t, "calls inside of the mesh", call(t, other, "productpage.shop:9080", path...), "200")
+	s := start(t, experiment{target: "{host: details.prod.svc.cluster.local}", callers: "[{namespace: shop, labels: {app: productpage}}]"})
+	s.hits("outside", shop, "503", path...) // the page passes the failure on
+	want(t, "pages", call(t, "outside", shop, path...), "503")
+	want(t, "other paths", call(t, "outside", shop, "--path", "/health"), "200")
 	s.ends()
 	isClean(t, "outside", shop, path...)
 }

@@ -24,7 +24,7 @@ func TestLifecycle(t *testing.T) {
 		}
 	}
 	fails("a sandbox is running in "+s.Dir+" already", "up", "--dir", s.Dir)
-	fails("127.0.0.1:16443, which kube-apiserver needs, is taken by another program", "up", "--dir", t.TempDir())
+	fails("127.0.0.1:16443, which kube-apiserver needs, is taken by another program", "up", "--proxyless", "--dir", t.TempDir())
 	fails("is not NAMESPACE/WORKLOAD", "call", "--from", "shop", "--to", "ratings.prod.svc.cluster.local:9080")
 	fails("--to is needed", "call", "--from", "shop/reviews-v1")
 	fails("neither sidecar nor router", "routes", "--as", "shop/reviews-v1", "--kind", "waypoint")

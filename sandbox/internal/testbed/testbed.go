@@ -59,7 +59,7 @@ func Up(args ...string) (*Sandbox, error) { return up(append(args, "--proxyless"
 
 // UpSidecars does the same with sidecars.
 func UpSidecars(args ...string) (*Sandbox, error) {
-	s, err := up(append(args, "--proxyless=false"))
+	s, err := up(args)
 	if err != nil {
 		return nil, err
 	}
