@@ -21,7 +21,7 @@ fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 
 say "starting etcd, kube-apiserver, kube-controller-manager, istiod, Prometheus, and the shop with its sidecars"
 mkfifo "$dir/ready"
-bin/sandbox up --gateways --dir "$dir" >"$dir/ready" &
+bin/sandbox up ${PROXYLESS:+--proxyless} --gateways --dir "$dir" >"$dir/ready" &
 sandbox=$!
 read -r state <"$dir/ready" || fail "the sandbox did not start"
 [ "$state" = ready ] || fail "the sandbox did not start"

@@ -25,7 +25,7 @@ func upCommand() *cobra.Command {
 	}
 	name := dirFlag(cmd)
 	noShop := cmd.Flags().Bool("no-shop", false, "start no workloads")
-	proxyless := cmd.Flags().Bool("proxyless", false, "start workloads without sidecars, on fixed loopback ports; needs no privileges")
+	proxyless := cmd.Flags().Bool("proxyless", false, "start workloads without sidecars, on fixed loopback ports; needs no root")
 	gateways := cmd.Flags().Bool("gateways", false, "start an ingress gateway too")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		dir, err := openDir(*name)
