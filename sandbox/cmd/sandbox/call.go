@@ -181,5 +181,5 @@ func restartAs(w identity.Workload) error {
 	if err != nil {
 		return err
 	}
-	return syscall.Exec(self, os.Args, append(os.Environ(), identity.BootstrapVariable+"="+bootstrap))
+	return syscall.Exec(self, os.Args, append(os.Environ(), identity.BootstrapVariable+"="+bootstrap)) //nolint:gosec // this program
 }

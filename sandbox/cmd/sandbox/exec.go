@@ -40,7 +40,7 @@ func runIn(dir layout.Dir, place string, args []string) error {
 	}
 	code, err := control.Run(dir, control.Request{Place: place, Args: args, Env: os.Environ(), Dir: working})
 	if err == nil && code != 0 {
-		err = exitCode(code)
+		err = exitError(code)
 	}
 	return err
 }
@@ -103,7 +103,7 @@ func envoyCommand() *cobra.Command {
 			return err
 		}
 		if response.StatusCode != http.StatusOK {
-			return errors.New("Envoy answers " + response.Status) //nolint:staticcheck // a name
+			return errors.New("Envoy answers " + response.Status)
 		}
 		return nil
 	}

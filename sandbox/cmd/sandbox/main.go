@@ -33,7 +33,7 @@ func main() {
 	root.AddCommand(upCommand(), downCommand(), callCommand(), execCommand(), envoyCommand(), routesCommand(), nodeCommand(), probeCommand(), workloadCommand(), appCommand(), userCommand())
 	err := root.ExecuteContext(ctx)
 	stop()
-	if code, ok := errors.AsType[exitCode](err); ok {
+	if code, ok := errors.AsType[exitError](err); ok {
 		os.Exit(int(code))
 	}
 	if err != nil {
@@ -42,10 +42,10 @@ func main() {
 	}
 }
 
-// exitCode is the exit code of a command that ran in the sandbox.
-type exitCode int
+// exitError is the exit code of a command that ran in the sandbox.
+type exitError int
 
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+func (c exitError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 func dirFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("dir", ".sandbox", "the sandbox's directory")

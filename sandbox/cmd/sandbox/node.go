@@ -90,11 +90,11 @@ func upSidecars(ctx context.Context, dir layout.Dir, flags nodeFlags) error {
 		return nil
 	case <-ctx.Done():
 	}
-	_ = node.Process.Signal(syscall.SIGTERM) // ended already
+	_ = node.Process.Signal(syscall.SIGTERM) //nolint:errcheck // ended already
 	select {
 	case <-ended:
 	case <-time.After(nodeStopTimeout):
-		_ = node.Process.Kill() // ended already
+		_ = node.Process.Kill() //nolint:errcheck // ended already
 		<-ended
 	}
 	return nil

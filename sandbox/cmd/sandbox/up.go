@@ -60,12 +60,12 @@ func stay(ctx context.Context, mesh *controlplane.Mesh, dir layout.Dir) error {
 	start := time.Now()
 	if err := mesh.Start(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // stopped before it was ready
 		}
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "sandbox: up in %.1fs; use it with: . %s\n", time.Since(start).Seconds(), dir.Env())
-	fmt.Println("ready")
+	fmt.Fprintln(os.Stdout, "ready")
 	select {
 	case <-ctx.Done():
 		return nil

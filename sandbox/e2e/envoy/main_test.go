@@ -25,7 +25,7 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
 
-var mesh *testbed.Sandbox //nolint:gochecknoglobals // shared by all tests
+var mesh *testbed.Sandbox
 
 // The hosts and callers of the shop.
 const (

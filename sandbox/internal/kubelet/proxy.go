@@ -152,7 +152,7 @@ func (k *Kubelet) writeProxyFiles(ctx context.Context, p *pod, dir string) error
 		return err
 	}
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, proxyUser, proxyUser))
+		return errors.Join(err, os.Lchown(path, proxyUser, proxyUser)) //nolint:gosec // nothing runs in the new directory yet
 	})
 }
 
@@ -160,7 +160,7 @@ func (k *Kubelet) writeProxyFiles(ctx context.Context, p *pod, dir string) error
 // a pipe: nothing of it stays on the disk.
 func (k *Kubelet) followAccessLog(p *pod, dir string) error {
 	// Opened for writing too, so that it does not end while Envoy is not there.
-	pipe, err := os.OpenFile(filepath.Join(dir, layout.AccessLog), os.O_RDWR, 0)
+	pipe, err := os.OpenFile(filepath.Join(dir, layout.AccessLog), os.O_RDWR, 0) //nolint:gosec // the directory of the pod
 	if err != nil {
 		return fmt.Errorf("access log: %w", err)
 	}

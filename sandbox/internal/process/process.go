@@ -83,9 +83,9 @@ func (g *Group) Start(p Program) (*Child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	defer log.Close()                       //nolint:errcheck // the child has its own descriptor
-	cmd := exec.Command(path, args...)      //nolint:gosec,noctx // our own binaries; they are stopped in order, not by a context
-	cmd.Env, cmd.Dir = p.Env, string(g.dir) //nolint:gosec // as above
+	defer log.Close()                  //nolint:errcheck // the child has its own descriptor
+	cmd := exec.Command(path, args...) //nolint:gosec,noctx // our own binaries; they are stopped in order, not by a context
+	cmd.Env, cmd.Dir = p.Env, string(g.dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	if p.Dir != "" {
 		cmd.Dir = p.Dir

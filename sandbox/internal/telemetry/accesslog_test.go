@@ -84,7 +84,7 @@ func TestReadAccessLog(t *testing.T) {
 				t.Fatal(err)
 			}
 			recorder := httptest.NewRecorder()
-			reporter.Handler().ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
+			reporter.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 			var found string
 			for line := range strings.Lines(recorder.Body.String()) {
 				if strings.HasPrefix(line, test.metric+"{") {

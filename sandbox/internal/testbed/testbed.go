@@ -78,7 +78,7 @@ func (s *Sandbox) nodeNamespace() (string, error) {
 		return "", err
 	}
 	for _, thread := range threads {
-		children, err := os.ReadFile(thread)
+		children, err := os.ReadFile(thread) //nolint:gosec // a file of /proc
 		if err != nil {
 			continue // the thread has ended
 		}
