@@ -80,21 +80,25 @@ func upSidecars(ctx context.Context, dir layout.Dir, flags nodeFlags) error {
 	if err := node.Start(); err != nil {
 		return fmt.Errorf("start in new namespaces: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- node.Wait() }()
+	ended := make(chan struct{})
+	var result error // valid once ended is closed
+	go func() {
+		result = node.Wait()
+		close(ended)
+	}()
 	select {
-	case err := <-ended:
-		if err != nil {
-			return fmt.Errorf("the sandbox has ended: %w", err)
+	case <-ended:
+		if result != nil {
+			return fmt.Errorf("the sandbox has ended: %w", result)
 		}
 		return nil
 	case <-ctx.Done():
 	}
-	_ = node.Process.Signal(syscall.SIGTERM) //nolint:errcheck // ended already
+	_ = node.Process.Signal(syscall.SIGTERM) // ended already
 	select {
 	case <-ended:
 	case <-time.After(nodeStopTimeout):
-		_ = node.Process.Kill() //nolint:errcheck // ended already
+		_ = node.Process.Kill() // ended already
 		<-ended
 	}
 	return nil

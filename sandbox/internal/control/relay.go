@@ -25,7 +25,7 @@ func Relay(listener net.Listener, address string) {
 }
 
 func relay(client net.Conn, address string) {
-	defer client.Close() //nolint:errcheck // both ends are done
+	defer client.Close()                                                  //nolint:errcheck // both ends are done
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout) //nolint:forbidigo // a relay lives as long as its listener
 	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	cancel()
