@@ -37,6 +37,23 @@ const requestTimeout = 10 * time.Second
 
 // Cluster is one Kubernetes API server. It is safe for concurrent use.
 type Cluster struct {
+	Mesh
+	Objects
+	Access
+	*connection
+}
+
+// Mesh reads the configuration of a mesh.
+type Mesh struct{ *connection }
+
+// Objects reads and writes the objects of runs.
+type Objects struct{ *connection }
+
+// Access asks which permissions the user has.
+type Access struct{ *connection }
+
+// connection has the clients of one API server.
+type connection struct {
 	host     string
 	objects  dynamic.Interface
 	watches  dynamic.Interface // without a timeout
@@ -77,7 +94,8 @@ func Connect(config *rest.Config) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	return &Cluster{host: strings.TrimSuffix(base.String(), "/"), objects: objects, watches: watches, metadata: partial, http: client}, nil
+	c := &connection{host: strings.TrimSuffix(base.String(), "/"), objects: objects, watches: watches, metadata: partial, http: client}
+	return &Cluster{Mesh: Mesh{connection: c}, Objects: Objects{connection: c}, Access: Access{connection: c}, connection: c}, nil
 }
 
 // Name returns the address of the API server.
@@ -85,7 +103,7 @@ func (c *Cluster) Name() string { return c.host }
 
 // Check lets the API server validate and admit an object without storing it
 // (a dry run).
-func (c *Cluster) Check(ctx context.Context, object *unstructured.Unstructured) error {
+func (c Objects) Check(ctx context.Context, object *unstructured.Unstructured) error {
 	_, err := c.resource(objects.RefTo(object)).Create(ctx, object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict})
 	if apierrors.IsAlreadyExists(err) {
 		return c.taken(ctx, objects.RefTo(object))
@@ -98,7 +116,7 @@ const fieldManager = "squall"
 
 // Get returns an object. The error wraps runner.ErrGone if the object does not
 // exist, or another one has its name.
-func (c *Cluster) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstructured, error) {
+func (c Objects) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstructured, error) {
 	object, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err), err == nil && object.GetUID() != ref.UID:
@@ -111,7 +129,7 @@ func (c *Cluster) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstr
 
 // Create creates an object. If the name is taken, the error is a
 // *runner.TakenError.
-func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+func (c Objects) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	created, err := c.resource(objects.RefTo(object)).Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
 	if apierrors.IsAlreadyExists(err) {
 		return nil, c.taken(ctx, objects.RefTo(object))
@@ -121,7 +139,7 @@ func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured)
 
 // taken returns the error for a name that is taken, with the run of the object
 // that has the name.
-func (c *Cluster) taken(ctx context.Context, ref objects.Ref) error {
+func (c Objects) taken(ctx context.Context, ref objects.Ref) error {
 	taken := &runner.TakenError{Object: ref}
 	if existing, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{}); err == nil {
 		taken.Run = existing.GetLabels()[objects.RunLabel]
@@ -131,7 +149,7 @@ func (c *Cluster) taken(ctx context.Context, ref objects.Ref) error {
 
 // Armed waits until the Job controller has started the Job. The deadline counts
 // from that moment.
-func (c *Cluster) Armed(ctx context.Context, job objects.Ref) error {
+func (c Objects) Armed(ctx context.Context, job objects.Ref) error {
 	watcher, err := c.resource(job).Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", job.Name).String()})
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", job, c.explain(err))
@@ -165,7 +183,7 @@ func (c *Cluster) Armed(ctx context.Context, job objects.Ref) error {
 // Update replaces the spec of an object, unless the object has changed since the
 // resource version. The error wraps runner.ErrChanged if it has changed, and
 // runner.ErrGone if it no longer exists.
-func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
+func (c Objects) Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
 	patch, err := json.Marshal([]map[string]any{
 		{"op": "test", "path": "/metadata/uid", "value": ref.UID},
 		// The server compares the resource version in the patch with the current
@@ -207,7 +225,7 @@ const watchPause = 200 * time.Millisecond
 // Watch calls changed with the object, now and whenever it changes, until ctx is
 // done; with nil if the object no longer exists. Errors of the cluster are
 // retried.
-func (c *Cluster) Watch(ctx context.Context, ref objects.Ref, changed func(*unstructured.Unstructured)) {
+func (c Objects) Watch(ctx context.Context, ref objects.Ref, changed func(*unstructured.Unstructured)) {
 	named := fields.OneTermEqualSelector("metadata.name", ref.Name).String()
 	for ctx.Err() == nil {
 		// A list has the current resource version. The object has the version of
@@ -232,7 +250,7 @@ func (c *Cluster) Watch(ctx context.Context, ref objects.Ref, changed func(*unst
 
 // follow calls changed for the states of an object after a resource version,
 // until the watch ends.
-func (c *Cluster) follow(ctx context.Context, ref objects.Ref, named, resourceVersion string, changed func(*unstructured.Unstructured)) {
+func (c Objects) follow(ctx context.Context, ref objects.Ref, named, resourceVersion string, changed func(*unstructured.Unstructured)) {
 	// The server chooses a timeout of some minutes. The timeout of the normal
 	// client is shorter.
 	watcher, err := c.watches.Resource(gvr(ref)).Namespace(ref.Namespace).Watch(ctx, metav1.ListOptions{
@@ -260,7 +278,7 @@ func (c *Cluster) follow(ctx context.Context, ref objects.Ref, named, resourceVe
 }
 
 // Extend sets the Job's deadline, which counts from its start.
-func (c *Cluster) Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error {
+func (c Objects) Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error {
 	patch, err := json.Marshal(map[string]any{
 		// With the UID the server refuses the patch for any other Job.
 		"metadata": map[string]any{"uid": job.UID},
@@ -282,7 +300,7 @@ func (c *Cluster) Extend(ctx context.Context, job objects.Ref, deadline time.Dur
 // Delete deletes an object of a run by its UID. Without a UID it deletes the
 // object only if it has the label of the run. The object is gone when Delete
 // returns nil.
-func (c *Cluster) Delete(ctx context.Context, ref objects.Ref, run string) error {
+func (c Objects) Delete(ctx context.Context, ref objects.Ref, run string) error {
 	if ref.UID == "" {
 		existing, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
@@ -316,7 +334,7 @@ func (c *Cluster) Delete(ctx context.Context, ref objects.Ref, run string) error
 
 // gone returns an error if an object still exists: an object with a finalizer
 // stays effective although the cluster has accepted its deletion.
-func (c *Cluster) gone(ctx context.Context, ref objects.Ref) error {
+func (c Objects) gone(ctx context.Context, ref objects.Ref) error {
 	left, err := c.Get(ctx, ref)
 	switch {
 	case errors.Is(err, runner.ErrGone):
@@ -332,7 +350,7 @@ func (c *Cluster) gone(ctx context.Context, ref objects.Ref) error {
 
 // explain shortens an error of the HTTP client, which contains a whole URL, to
 // its cause.
-func (c *Cluster) explain(err error) error {
+func (c *connection) explain(err error) error {
 	var transport *url.Error
 	if !errors.As(err, &transport) {
 		return err
@@ -341,7 +359,7 @@ func (c *Cluster) explain(err error) error {
 }
 
 // resource returns the client for an object's kind.
-func (c *Cluster) resource(ref objects.Ref) dynamic.ResourceInterface {
+func (c *connection) resource(ref objects.Ref) dynamic.ResourceInterface {
 	return c.objects.Resource(gvr(ref)).Namespace(ref.Namespace)
 }
 

@@ -203,7 +203,7 @@ func (e *Election) create(ctx context.Context, lease *unstructured.Unstructured)
 }
 
 // lease returns a Lease of Squall, or nil if there is none.
-func (c *Cluster) lease(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {
+func (c *connection) lease(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {
 	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2)
 	defer cancel()
 	lease, err := c.leases(namespace).Get(ctx, name, metav1.GetOptions{})

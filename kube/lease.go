@@ -11,7 +11,7 @@ import (
 
 type leaseClient = dynamic.ResourceInterface
 
-func (c *Cluster) leases(namespace string) leaseClient {
+func (c *connection) leases(namespace string) leaseClient {
 	return c.objects.Resource(leases).Namespace(namespace)
 }
 

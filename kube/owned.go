@@ -26,7 +26,7 @@ const ours = objects.ManagedByLabel + "=" + objects.ManagedByValue + "," + objec
 // List returns the objects of runs in a namespace, or in all namespaces if it is
 // empty. If Jobs can be listed in some namespaces only, it lists them in the
 // namespaces of the other objects.
-func (c *Cluster) List(ctx context.Context, namespace string) (objects.Owned, error) {
+func (c Objects) List(ctx context.Context, namespace string) (objects.Owned, error) {
 	version, err := c.istioVersion(ctx)
 	if err != nil {
 		return objects.Owned{}, err
@@ -62,7 +62,7 @@ type ownedKind struct {
 
 // listOwned lists several kinds at the same time. Kinds that may not be listed
 // are in Unread.
-func (c *Cluster) listOwned(ctx context.Context, kinds []ownedKind, namespace string) (objects.Owned, error) {
+func (c Objects) listOwned(ctx context.Context, kinds []ownedKind, namespace string) (objects.Owned, error) {
 	found := make([]objects.Owned, len(kinds))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, kind := range kinds {
@@ -87,7 +87,7 @@ func (c *Cluster) listOwned(ctx context.Context, kinds []ownedKind, namespace st
 	return owned, nil
 }
 
-func (c *Cluster) listOurs(ctx context.Context, resource schema.GroupVersionResource, namespace string) (found []*unstructured.Unstructured, err error) {
+func (c Objects) listOurs(ctx context.Context, resource schema.GroupVersionResource, namespace string) (found []*unstructured.Unstructured, err error) {
 	err = c.pages(resource.Resource, func(options metav1.ListOptions) (string, error) {
 		options.LabelSelector = ours
 		list, err := c.objects.Resource(resource).Namespace(namespace).List(ctx, options)
@@ -113,7 +113,7 @@ func namespacesOf(found []*unstructured.Unstructured) []string {
 
 // Annotate adds annotations to an object. The error wraps runner.ErrGone if it
 // no longer exists.
-func (c *Cluster) Annotate(ctx context.Context, ref objects.Ref, annotations map[string]string) error {
+func (c Objects) Annotate(ctx context.Context, ref objects.Ref, annotations map[string]string) error {
 	// With the UID the server refuses the patch for any other object.
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": ref.UID, "annotations": annotations}})
 	if err != nil {

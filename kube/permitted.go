@@ -46,7 +46,7 @@ func (p Permission) String() string {
 // Permitted asks the API server whether the user may perform the actions of a
 // run that creates objects of these kinds in a namespace. The error is a
 // *runner.DeniedError with every missing permission.
-func (c *Cluster) Permitted(ctx context.Context, namespace string, kinds []string) error {
+func (c Access) Permitted(ctx context.Context, namespace string, kinds []string) error {
 	var asked []Permission
 	for _, n := range needed {
 		if !slices.Contains(kinds, n.kind) {
@@ -75,7 +75,7 @@ func (c *Cluster) Permitted(ctx context.Context, namespace string, kinds []strin
 }
 
 // Missing returns the permissions that the user does not have.
-func (c *Cluster) Missing(ctx context.Context, permissions []Permission) ([]Permission, error) {
+func (c Access) Missing(ctx context.Context, permissions []Permission) ([]Permission, error) {
 	allowed := make([]bool, len(permissions))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, p := range permissions {
@@ -97,7 +97,7 @@ func (c *Cluster) Missing(ctx context.Context, permissions []Permission) ([]Perm
 }
 
 // allowed checks a permission with a SelfSubjectAccessReview.
-func (c *Cluster) allowed(ctx context.Context, p Permission) (bool, error) {
+func (c Access) allowed(ctx context.Context, p Permission) (bool, error) {
 	review := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "authorization.k8s.io/v1",
 		"kind":       "SelfSubjectAccessReview",

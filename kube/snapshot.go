@@ -27,7 +27,7 @@ const (
 )
 
 // Snapshot reads the mesh configuration, all kinds at the same time.
-func (c *Cluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
+func (c Mesh) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	version, err := c.istioVersion(ctx)
 	if err != nil {
 		return config.Snapshot{}, err
@@ -69,7 +69,7 @@ func (c *Cluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
 var gatewayResources = []string{"httproutes", "grpcroutes"} //nolint:gochecknoglobals // a constant table
 
 // gatewayRoutes lists the routes of the Gateway API, if it is installed.
-func (c *Cluster) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructured, error) {
+func (c Mesh) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	var group metav1.APIGroup
 	served, err := c.getJSON(ctx, "/apis/"+gatewayGroup, &group)
 	if err != nil {
@@ -96,7 +96,7 @@ func (c *Cluster) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructur
 }
 
 // list returns all objects of a resource in all namespaces.
-func (c *Cluster) list(ctx context.Context, resource schema.GroupVersionResource) (objects []*unstructured.Unstructured, err error) {
+func (c *connection) list(ctx context.Context, resource schema.GroupVersionResource) (objects []*unstructured.Unstructured, err error) {
 	err = c.pages(resource.Resource, func(options metav1.ListOptions) (string, error) {
 		list, err := c.objects.Resource(resource).List(ctx, options)
 		if err != nil {
@@ -113,7 +113,7 @@ func (c *Cluster) list(ctx context.Context, resource schema.GroupVersionResource
 // meshConfig reads the parts of Istio's MeshConfig that affect which
 // VirtualService is effective. If the ConfigMap does not exist or may not be read,
 // Istio's defaults apply.
-func (c *Cluster) meshConfig(ctx context.Context, s *config.Snapshot) error {
+func (c Mesh) meshConfig(ctx context.Context, s *config.Snapshot) error {
 	object, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(config.MeshConfigNamespace).Get(ctx, config.MeshConfigName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
 		return nil
@@ -126,7 +126,7 @@ func (c *Cluster) meshConfig(ctx context.Context, s *config.Snapshot) error {
 
 // istioVersion returns the newest served version of Istio's API. It requests only
 // this group; client-go's discovery would import every Kubernetes type.
-func (c *Cluster) istioVersion(ctx context.Context) (schema.GroupVersion, error) {
+func (c *connection) istioVersion(ctx context.Context) (schema.GroupVersion, error) {
 	var group metav1.APIGroup
 	found, err := c.getJSON(ctx, "/apis/"+istioGroup, &group)
 	if err != nil {
@@ -149,7 +149,7 @@ const maxDocument = 32 << 20
 
 // getJSON reads a JSON document from the API server. found is false if there is
 // none at the path.
-func (c *Cluster) getJSON(ctx context.Context, path string, into any) (found bool, err error) {
+func (c *connection) getJSON(ctx context.Context, path string, into any) (found bool, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.host+path, http.NoBody)
 	if err != nil {
 		return false, err
@@ -180,7 +180,7 @@ func (c *Cluster) getJSON(ctx context.Context, path string, into any) (found boo
 
 // services lists the Services. It decodes only the fields that Squall needs,
 // because a cluster may have thousands.
-func (c *Cluster) services(ctx context.Context, each func(config.Service)) error {
+func (c Mesh) services(ctx context.Context, each func(config.Service)) error {
 	return c.pages("services", func(options metav1.ListOptions) (string, error) {
 		query := url.Values{"limit": {strconv.FormatInt(options.Limit, 10)}}
 		if options.Continue != "" {
@@ -201,7 +201,7 @@ func (c *Cluster) services(ctx context.Context, each func(config.Service)) error
 }
 
 // names lists the metadata of all objects of a core resource.
-func (c *Cluster) names(ctx context.Context, resource string, each func(metav1.PartialObjectMetadata)) error {
+func (c Mesh) names(ctx context.Context, resource string, each func(metav1.PartialObjectMetadata)) error {
 	return c.pages(resource, func(options metav1.ListOptions) (string, error) {
 		list, err := c.metadata.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource}).List(ctx, options)
 		if err != nil {
@@ -216,7 +216,7 @@ func (c *Cluster) names(ctx context.Context, resource string, each func(metav1.P
 
 // pages calls list for each page. It returns an error if a list changes so much
 // that its next page expires; the caller retries.
-func (c *Cluster) pages(resource string, list func(metav1.ListOptions) (next string, err error)) error {
+func (c *connection) pages(resource string, list func(metav1.ListOptions) (next string, err error)) error {
 	options := metav1.ListOptions{Limit: pageSize}
 	for {
 		next, err := list(options)
