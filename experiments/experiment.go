@@ -35,9 +35,9 @@ type Experiment struct {
 	APIVersion string `json:"apiVersion" jsonschema:"required,enum=squall.dev/v1alpha1"`
 	// The kind of document.
 	Kind string `json:"kind" jsonschema:"required,enum=Experiment"`
-	// What the experiment is called, and the labels it is selected by.
+	// The experiment's name, and the labels by which it is selected.
 	Metadata Metadata `json:"metadata" jsonschema:"required"`
-	// What to disturb, what must stay true meanwhile, and for how long.
+	// The calls to disturb, the hypothesis that must hold meanwhile, and the duration.
 	Spec Spec `json:"spec" jsonschema:"required"`
 }
 
@@ -61,7 +61,7 @@ type Spec struct {
 	Callers []Caller `json:"callers,omitempty"`
 	// Only requests that satisfy one of these conditions are disturbed; omitted means every request.
 	Match []Match `json:"match,omitempty"`
-	// What happens to the requests.
+	// The faults to inject.
 	Faults []Fault `json:"faults" jsonschema:"required,minItems=1"`
 	// How long the faults are active.
 	Duration Duration `json:"duration" jsonschema:"required"`
@@ -188,7 +188,7 @@ const (
 type SteadyState struct {
 	// How often the probes are measured.
 	Interval Duration `json:"interval,omitzero" jsonschema:"default=5s"`
-	// What is measured. An explicit empty list means that no hypothesis is tested.
+	// The measurements of the hypothesis. An explicit empty list means that no hypothesis is tested.
 	Probes []Probe `json:"probes" jsonschema:"required"`
 	// How long the baseline is watched; default three intervals.
 	Before Duration `json:"before,omitzero"`
@@ -197,7 +197,7 @@ type SteadyState struct {
 // Probe is one Prometheus query that returns one number, and the tolerance that the
 // number must stay within.
 type Probe struct {
-	// What must stay true, in words; unique in the experiment.
+	// The statement that must stay true, in words; unique in the experiment.
 	Name string `json:"name" jsonschema:"required,example=product page answers"`
 	Measure
 	// The smallest healthy value.
@@ -266,7 +266,7 @@ type RequestRate struct {
 // StopCondition ends the run at once when it is missed: a measure outside its
 // tolerance, or a firing alert.
 type StopCondition struct {
-	// What must not happen, in words; unique among probes and stop conditions.
+	// The event that must not happen, in words; unique among probes and stop conditions.
 	Name string `json:"name" jsonschema:"required,example=no page is firing"`
 	Measure
 	// The smallest healthy value.
@@ -321,7 +321,7 @@ type Schedule struct {
 	Cron string `json:"cron" jsonschema:"required,example=0 10 * * TUE"`
 	// The IANA name of the time zone that cron, windows and except are in.
 	TimeZone string `json:"timeZone,omitempty" jsonschema:"default=UTC,example=Europe/Paris"`
-	// What happens if the last run has not ended: Forbid skips the start, Replace ends the last run, Allow waits until no run disturbs the host.
+	// The effect of a run that has not ended on the next start: Forbid skips the start, Replace ends the last run, Allow waits until no run disturbs the host.
 	ConcurrencyPolicy ConcurrencyPolicy `json:"concurrencyPolicy,omitempty" jsonschema:"enum=Allow,enum=Forbid,enum=Replace,default=Forbid"`
 	// How late a start may be, counted from its jittered time; a later start is skipped.
 	StartingDeadline Duration `json:"startingDeadline,omitzero" jsonschema:"default=1m"`

@@ -78,7 +78,7 @@ func (i Injection) Host() host.Host { return host.Parse(i.Target.Host, i.Target.
 // experiment.
 func (i Injection) ActiveAt(at time.Duration) bool { return i.From <= at && at < i.Until }
 
-// PartOfTheTime reports whether the fault has times of its own, so that it may be
+// PartOfTheTime reports whether the fault has its own times, so that it may be
 // active for a part of the experiment only.
 func (i Injection) PartOfTheTime() bool {
 	return i.Fault.StartAfter.Duration > 0 || i.Fault.Duration.Duration > 0

@@ -13,7 +13,7 @@ import (
 	"github.com/squall-chaos/squall/experiments/strictyaml"
 )
 
-// Duration is a length of time, written as Go writes it: 90s, 1m30s.
+// Duration is a duration in the syntax of Go: 90s, 1m30s.
 type Duration struct{ time.Duration }
 
 // String returns the duration in Go's notation without parts that are zero: 2m, not

@@ -149,7 +149,7 @@ func (d *Decision) explain(now routing.Effective, p render.Place) {
 }
 
 // render renders the objects of a group, and their later states if its faults have
-// times of their own.
+// different times.
 func (p *planner) render(d *Decision, g *render.Group, views []view, at render.Place, ports []config.Port) (rendered, error) {
 	in := render.Input{
 		Mesh: p.mesh, Group: g, Now: views[0].Effective, Place: at, Ports: ports,

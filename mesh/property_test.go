@@ -18,7 +18,7 @@ import (
 
 const propertyHost = "ratings.prod.svc.cluster.local"
 
-// drawBase draws a VirtualService for the host with fields that nobody knows.
+// drawBase draws a VirtualService for the host with unknown fields.
 func drawBase(t *rapid.T) *unstructured.Unstructured {
 	var routes []any
 	for i := range rapid.IntRange(1, 4).Draw(t, "routes") {
@@ -78,9 +78,9 @@ spec:
 	return loaded[0]
 }
 
-// Whatever is in force: the same plan comes out again, nothing unknown is lost,
-// nothing of the snapshot is changed, and without the clones and faults the
-// routes are those that were there.
+// For any effective routes: a second plan is equal, nothing unknown is lost, the
+// snapshot is not modified, and without the clones and faults the routes are
+// unchanged.
 func TestRenderingKeepsEverything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		base := drawBase(t)

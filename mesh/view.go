@@ -51,7 +51,7 @@ func (p *planner) views(g *render.Group, ports []config.Port) ([]view, error) {
 	}
 	for _, other := range views[1:] {
 		if !sameBase(other.Base, views[0].Base) {
-			return views, refusal.New(refusal.DifferentRoutes, "name the callers of each kind, by their labels and the port, in an experiment of its own",
+			return views, refusal.New(refusal.DifferentRoutes, "name the callers of each kind, by their labels and the port, in a separate experiment",
 				"the callers in %s do not use the same routes to %s: %s and %s", g.Callers, g.Host, render.DescribeBase(views[0].Base), render.DescribeBase(other.Base))
 		}
 	}

@@ -54,7 +54,7 @@ func addBase(c *runnertest.Cluster) {
 	c.Edit(func(all map[string]*unstructured.Unstructured) { all[baseName] = base("5s") })
 }
 
-// setBase gives the effective VirtualService a new field of its spec.
+// setBase sets a field in the spec of the effective VirtualService.
 func setBase(c *runnertest.Cluster, field string, value any) {
 	c.Edit(func(all map[string]*unstructured.Unstructured) {
 		object := all[baseName].DeepCopy()

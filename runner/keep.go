@@ -27,9 +27,9 @@ type Objects interface {
 	// changes, until ctx is done; nil means that the object no longer exists. It waits
 	// while the cluster does not answer.
 	Watch(ctx context.Context, object objects.Ref, changed func(*unstructured.Unstructured))
-	// Update gives an object of the run the spec of another object, if it still has
-	// the resource version. The error wraps ErrChanged if it has not, ErrGone if the
-	// object no longer exists, and ErrRejected if the cluster will never accept it.
+	// Update replaces the spec of an object of the run by the spec of object, if it
+	// still has the resource version. The error wraps ErrChanged if it has not, ErrGone if the object no
+	// longer exists, and ErrRejected if the cluster will never accept it.
 	Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error)
 }
 

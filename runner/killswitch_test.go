@@ -134,7 +134,7 @@ func TestKillSwitchSaysWhatIsLeft(t *testing.T) {
 	})
 }
 
-// What is deleted is not known to be gone while the cluster does not answer.
+// A deleted object is not known to be gone while the cluster does not answer.
 func TestKillSwitchLooksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &standing{runs: []objects.ActiveRun{blackholeRun("a")}, blind: errRefused}

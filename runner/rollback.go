@@ -37,9 +37,9 @@ func (s *session) remove(ctx context.Context, in *injection, end *ending) {
 }
 
 // rollback deletes the objects that may exist, the newest first: VirtualServices,
-// then the ServiceEntries that they route to, then the Jobs that own both. It goes on
-// when ctx is done and after errors, until a deadline of its own. It returns how long
-// the last attempt was after the first, and the objects that are left.
+// then the ServiceEntries that they route to, then the Jobs that own both. It
+// continues after errors and when ctx is done, until a separate deadline. It returns
+// how long the last attempt was after the first, and the objects that are left.
 func (s *session) rollback(ctx context.Context, changes []objects.Ref, end *ending) (took time.Duration, left []objects.Ref) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timing.Rollback)
 	defer cancel()

@@ -40,7 +40,7 @@ type fenced struct{ where, text string }
 
 var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
-// snippets gives the documentation's snippets in a language.
+// snippets returns the documentation's snippets in a language.
 func snippets(t *testing.T, language string) []fenced {
 	t.Helper()
 	var all []fenced
@@ -109,8 +109,8 @@ func inMinimal(t *testing.T, where, parts string) string {
 
 var table = regexp.MustCompile(`(?ms)^<!-- fields of (\w+) -->\n(.*?)^<!-- end -->$`)
 
-// The tables of the reference pages are those of the types. With -update they
-// are written anew.
+// The tables of the reference pages match the types. With -update they are
+// written again.
 func TestReferenceTablesAreCurrent(t *testing.T) {
 	text, err := experiments.Schema()
 	if err != nil {

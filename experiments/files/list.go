@@ -7,8 +7,8 @@ import (
 )
 
 // List returns the names of the experiment files directly in a directory,
-// sorted: those that end in .yaml or .yml and do not begin with a dot. The error
-// is that of os.ReadDir.
+// sorted: the ones that end in .yaml or .yml and do not begin with a dot. It returns
+// the error of os.ReadDir.
 func List(directory string) ([]string, error) {
 	entries, err := os.ReadDir(directory)
 	if err != nil {

@@ -89,8 +89,8 @@ func (l *loader) documents(content []byte) []experiments.Experiment {
 	return loaded
 }
 
-// document decodes and validates one document. The other fields of a document of
-// another kind are not those of an experiment, so they are not judged.
+// document decodes and validates one document. A document of another kind has
+// other fields, so only its kind is reported.
 func (l *loader) document(root *yaml.Node) experiments.Experiment {
 	if kind := header(root, "kind"); kind != nil && kind.Value != experiments.Kind {
 		if version := header(root, "apiVersion"); version == nil || version.Value != experiments.APIVersion {

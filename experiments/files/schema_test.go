@@ -17,7 +17,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 )
 
-// compile gives the schema as a real validator understands it.
+// compile returns the schema as compiled by an independent validator.
 func compile(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	text, err := experiments.Schema()
@@ -87,8 +87,8 @@ func TestSchemaAcceptsWhatLoads(t *testing.T) {
 	}
 }
 
-// What the schema refuses, Load must refuse too; of the files that Load
-// refuses the schema catches those whose shape is wrong.
+// Load refuses every file that the schema refuses. The schema refuses the files with
+// a wrong structure.
 func TestSchemaRefusesWrongShapes(t *testing.T) {
 	schema := compile(t)
 	archive, err := txtar.ParseFile("testdata/structure.txtar")

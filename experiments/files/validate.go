@@ -30,7 +30,7 @@ func (v validator) experiment(e experiments.Experiment) {
 	if e.Kind == "" {
 		v.report("kind", fmt.Sprintf("must be %s", experiments.Kind), "")
 	}
-	v.dnsLabel("metadata.name", e.Metadata.Name, "give the experiment a name: lower-case letters, digits and dashes")
+	v.dnsLabel("metadata.name", e.Metadata.Name, "add a name: lower-case letters, digits and dashes")
 	v.uniqueName(e.Metadata.Name)
 	v.labels("metadata.labels", e.Metadata.Labels)
 	checkTarget(v, "spec.target", e.Spec.Target)

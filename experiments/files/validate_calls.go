@@ -75,7 +75,7 @@ func checkCallers(v validator, path string, callers []experiments.Caller) {
 }
 
 // headerName matches an HTTP token in lower case: Istio compares header names with
-// those of HTTP/2, which are in lower case.
+// the lower-case names of HTTP/2.
 var headerName = regexp.MustCompile("^[a-z0-9!#$%&'*+.^_`|~-]+$")
 
 func checkMatches(v validator, path string, matches []experiments.Match) {

@@ -38,7 +38,7 @@ func checkSteadyState(v validator, s experiments.Spec) {
 		return !slices.Equal(p.Phases, []experiments.Phase{experiments.Before})
 	}
 	if len(state.Probes) > 0 && !slices.ContainsFunc(state.Probes, judgedLater) {
-		v.report(path+".probes", "are judged before the fault only", "no probe would detect what the fault does; give a probe the phase during or after")
+		v.report(path+".probes", "are judged before the fault only", "no probe would detect the effect of the fault; add the phase during or after to a probe")
 	}
 	if len(state.Probes) > maxItems {
 		v.report(path+".probes", fmt.Sprintf("has %d items; Squall takes at most %d", len(state.Probes), maxItems), "")

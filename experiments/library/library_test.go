@@ -25,8 +25,8 @@ func TestEveryFileLoads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The two of the demo are for the sandbox; the others are for meshes
-			// that nobody here knows.
+			// The two experiments of the demo are for the sandbox; the others are for
+			// unknown meshes.
 			demo := name == "ratings-outage.yaml" || name == "details-delay.yaml"
 			content, err := fs.ReadFile(library.Files, name)
 			if err != nil {

@@ -20,7 +20,7 @@ func Injected(labels map[string]string) bool {
 func IsAmbient(labels map[string]string) bool { return labels["istio.io/dataplane-mode"] == "ambient" }
 
 // UsesWaypoint reports whether calls to an entry of the registry may go through a
-// waypoint, by its own label or that of its namespace.
+// waypoint, by the label of the entry or of its namespace.
 func (s Snapshot) UsesWaypoint(entry Entry) bool {
 	waypoint, own := entry.Labels[useWaypointLabel]
 	if !own {

@@ -15,7 +15,7 @@ type Port struct {
 	// AppProtocol is the application protocol that a Service declares; empty if it
 	// declares none.
 	AppProtocol string
-	// OfService is true for ports of Services, false for those of ServiceEntries.
+	// OfService is true for ports of Services, and false for ports of ServiceEntries.
 	OfService bool
 }
 

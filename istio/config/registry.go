@@ -74,8 +74,8 @@ func (s Snapshot) Resolve(h host.Host) (name string, known bool) {
 }
 
 // Ports returns the ports of a host that the proxies of a namespace can see, in
-// the order of their numbers, those of Services first. Of a number that UDP and
-// TCP share, the TCP port counts: Istio routes no other.
+// the order of their numbers, ports of Services first. If UDP and TCP share a
+// number, the TCP port counts: Istio does not route UDP.
 func (s Snapshot) Ports(name, namespace string) []Port {
 	var ports []Port
 	for _, entry := range s.Entries(name) {

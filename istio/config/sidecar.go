@@ -23,7 +23,7 @@ type Scope struct {
 	selector map[string]string
 }
 
-// Listener is an egress listener of a Sidecar. Each has imports of its own.
+// Listener is an egress listener of a Sidecar. Each has separate imports.
 type Listener struct {
 	// Port is the only port that the listener takes calls to; 0 means every port.
 	Port int64
@@ -40,7 +40,7 @@ type imports struct{ hosts, excluded []string }
 
 // Scopes returns the scopes that can apply to the proxies of a namespace, in the
 // order in which istiod tries them: Sidecars with a workloadSelector by age, then
-// the oldest one without, else that of the root namespace (push_context.go,
+// the oldest one without, else the Sidecar of the root namespace (push_context.go,
 // initSidecarScopes and doGetSidecarScope).
 func (s Snapshot) Scopes(namespace string) []Scope {
 	byAge := slices.SortedStableFunc(slices.Values(s.Sidecars), func(a, b *unstructured.Unstructured) int { return CompareAge(a, b) })

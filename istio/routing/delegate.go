@@ -59,8 +59,8 @@ func delegateOf(s config.Snapshot, namespace, name, rootNamespace string) *unstr
 	return nil
 }
 
-// inherited are the fields that a child's route takes from the root's when it
-// has none of its own (istio.io/istio/pilot/pkg/model, mergeHTTPRoute).
+// inherited are the fields that a child's route takes from the root's route if it
+// does not have them (istio.io/istio/pilot/pkg/model, mergeHTTPRoute).
 var inherited = []string{"rewrite", "directResponse", "timeout", "retries", "fault", "mirror", "mirrorPercent", "mirrorPercentage", "mirrors", "corsPolicy", "headers"} //nolint:gochecknoglobals // a constant list
 
 // mergeRoutes returns a child's route within the root's route; ok is false if no
@@ -98,8 +98,8 @@ func joinNames(merged, root, child map[string]any) {
 	}
 }
 
-// mergeMatches returns the matches of a child within those of its root; ok is
-// false if one of the child's is within none of the root's.
+// mergeMatches returns the matches of a child within the matches of its root. ok is
+// false if a match of the child is within no match of the root.
 func mergeMatches(root, child []map[string]any) (merged []any, ok bool) {
 	switch {
 	case len(root) == 0:

@@ -29,7 +29,7 @@ const (
 	LabelResponseFlags        = "response_flags"
 )
 
-// The reporters: the proxy of the destination, that of the source, and a
+// The reporters: the proxy of the destination, the proxy of the source, and a
 // waypoint.
 const (
 	ReporterDestination = "destination"

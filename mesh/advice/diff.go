@@ -89,7 +89,8 @@ func unionOfKeys(a, b map[string]string) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// step pairs a route before the change with one during it; -1 is none.
+// step pairs a route before the change with one during it; -1 means that it has no
+// counterpart.
 type step struct{ before, during int }
 
 // align pairs the routes of two lists in order. Unchanged routes pair with

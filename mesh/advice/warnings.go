@@ -171,7 +171,7 @@ func allMatches(s experiments.Spec) []experiments.Match {
 	return all
 }
 
-// shareOfSubset warns that the percentage of a fault is that of one subset.
+// shareOfSubset warns that the percentage of a fault is a share of one subset.
 func (w *warnings) shareOfSubset() {
 	for _, d := range w.p.Decisions {
 		base := baseOf(w.s, d)

@@ -25,8 +25,7 @@ type request struct {
 	query     map[string]string
 }
 
-// header gives a header, or the pseudo header that HTTP/2 has for a part of
-// the request.
+// header returns a header, or HTTP/2's pseudo header for a part of the request.
 func (r request) header(name string) (value string, there bool) {
 	switch name {
 	case ":path":

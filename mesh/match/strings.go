@@ -14,7 +14,7 @@ import (
 	"github.com/squall-chaos/squall/mesh/refusal"
 )
 
-// conjoinTexts narrows the fields of c that hold one string match by those of f.
+// conjoinTexts narrows the fields of c with one string match by the fields of f.
 func conjoinTexts(c, f Condition) (ok bool, err error) {
 	if err := conjoinCase(c, f); err != nil {
 		return false, err

@@ -15,7 +15,7 @@ import (
 // noon is the cluster's time in these tests.
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// found makes an object of a run as the API server gives it.
+// found returns an object of a run as the API server returns it.
 func found(kind, name string, run objects.Run, owner types.UID) *unstructured.Unstructured {
 	object := objects.Stamp(&unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "networking.istio.io/v1", "kind": kind,

@@ -222,7 +222,7 @@ func (r *renderer) withConnections(l config.Listener) []*unstructured.Unstructur
 func (r *renderer) checkConnections(listeners []config.Listener) error {
 	for _, other := range listeners[1:] {
 		if !slices.Equal(r.withConnections(other), r.withConnections(listeners[0])) && slices.ContainsFunc(r.group.Injections, func(s Injection) bool { return s.Fault.Blackhole != nil }) {
-			return refusal.New(refusal.DifferentRoutes, "name the callers of each kind, by their labels and the port, in an experiment of its own",
+			return refusal.New(refusal.DifferentRoutes, "name the callers of each kind, by their labels and the port, in a separate experiment",
 				"the callers in %s do not have the same tcp and tls routes to %s, because of their Sidecars", r.group.Callers, r.group.Host)
 		}
 	}

@@ -52,8 +52,8 @@ func (g *Group) guard() []match.Condition {
 	return match.Simplify(guard)
 }
 
-// Proxies returns the proxies that the group's faults are for. The ports are those
-// of the host.
+// Proxies returns the proxies that the group's faults are for, given the ports of
+// the host.
 func (g *Group) Proxies(ports []config.Port) []routing.Proxies {
 	var numbers []int64
 	for _, port := range ports {

@@ -110,8 +110,8 @@ func (e edge) wants(labels map[string]string) bool {
 	})
 }
 
-// signature is what telemetry tells about the fault that has hit a request: faults
-// of one kind on the calls to one host cannot be told apart.
+// signature is how a fault that has hit a request appears in telemetry: faults of
+// one kind on the calls to one host cannot be told apart.
 type signature struct{ kind, host string }
 
 // kindOf returns the kind of the fault that sets a response flag.

@@ -43,8 +43,8 @@ type Started struct {
 	WithoutHeartbeat bool `json:"withoutHeartbeat,omitempty"`
 }
 
-// Planned is recorded in the preflight, and again when the run renders its
-// objects anew because their bases have changed.
+// Planned is recorded in the preflight, and again when the run has rendered its
+// objects again because their bases have changed.
 type Planned struct{ mesh.Plan }
 
 // PhaseName is the name of a phase of a run.

@@ -62,8 +62,8 @@ func Encode(at time.Time, e Event) (journal.Line, error) {
 	return journal.NewLine(at, e.Type(), e)
 }
 
-// Decode returns the event of a line of a journal. A line of a type that this
-// version does not know, such as that of a newer version, is an
+// Decode returns the event of a line of a journal. If this version does not know the
+// type, for example because a newer version wrote the journal, the error is an
 // *UnknownTypeError.
 func Decode(line journal.Line) (Event, error) {
 	for _, one := range registry {

@@ -143,7 +143,7 @@ func (c *Cluster) Edit(change func(all map[string]*unstructured.Unstructured)) {
 	c.notify()
 }
 
-// Touch gives an object a new resource version, as a write of its status does.
+// Touch sets a new resource version, as a write of the object's status does.
 func (c *Cluster) Touch(name string) {
 	c.Edit(func(all map[string]*unstructured.Unstructured) { all[name].SetResourceVersion(c.nextVersion()) })
 }
