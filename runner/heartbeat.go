@@ -67,7 +67,7 @@ func (s *session) beat(ctx context.Context, job objects.Ref, started time.Time, 
 			last = now
 			continue
 		}
-		s.record.add(event.HeartbeatFailed{Job: job, Error: err.Error()})
+		s.record.Add(event.HeartbeatFailed{Job: job, Error: err.Error()})
 		// If the next heartbeat may come after the deadline, the cluster may remove the
 		// fault while the run still counts on it.
 		if errors.Is(err, ErrGone) || time.Since(last)+timing.Beat >= timing.Deadline {

@@ -46,7 +46,7 @@ func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Me
 	// observing is done when ctx is, and when the fault has to end early: a heartbeat
 	// has failed, an event cannot be recorded, or the keeper cannot follow a change.
 	observing, stop := context.WithCancelCause(ctx)
-	s.record.onFailure(stop)
+	s.record.OnFailure(stop)
 	in := &injection{planned: planned, jobs: map[string]objects.Ref{}}
 	var writers, counting sync.WaitGroup
 	defer func() {
@@ -69,7 +69,7 @@ func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Me
 	}
 	writers.Go(func() { keeper.keep(observing) })
 	if meter != nil {
-		counting.Go(func() { meter.Count(observing, in.since, func(c event.Counted) { s.record.add(c) }) })
+		counting.Go(func() { meter.Count(observing, in.since, func(c event.Counted) { s.record.Add(c) }) })
 	}
 	return s.observe(ctx, observing)
 }
@@ -86,7 +86,7 @@ func endingOf(cause error) *ending {
 // each Job.
 func (s *session) inject(ctx context.Context, in *injection, beat func(job objects.Ref, started time.Time)) *ending {
 	s.run.Expires = time.Now().Add(s.experiment.Spec.Duration.Duration + s.config.Timing.Grace)
-	s.record.add(event.Phase{Name: event.PhaseInject})
+	s.record.Add(event.Phase{Name: event.PhaseInject})
 	if end := s.createHeartbeats(ctx, in, beat); end != nil {
 		return end
 	}
@@ -115,8 +115,8 @@ const createTimeout = 10 * time.Second
 // create records an object and then creates it. It adds the object to changes before
 // the attempt, because after an error the object may exist.
 func (s *session) create(ctx context.Context, object *unstructured.Unstructured, changes *[]objects.Ref) (*unstructured.Unstructured, error) {
-	s.record.add(event.Creating{Object: object})
-	if err := s.record.sync(ctx); err != nil {
+	s.record.Add(event.Creating{Object: object})
+	if err := s.record.Sync(ctx); err != nil {
 		return nil, err
 	}
 	*changes = append(*changes, objects.RefTo(object))
@@ -130,7 +130,7 @@ func (s *session) create(ctx context.Context, object *unstructured.Unstructured,
 	}
 	ref := objects.RefTo(created)
 	(*changes)[len(*changes)-1] = ref
-	s.record.add(event.Created{Ref: ref})
+	s.record.Add(event.Created{Ref: ref})
 	return created, nil
 }
 
@@ -146,7 +146,7 @@ func (s *session) createHeartbeats(ctx context.Context, in *injection, beat func
 			err = s.arm(ctx, objects.RefTo(job))
 		}
 		switch {
-		case err != nil && s.record.failed() != nil: // the error is not about the Job
+		case err != nil && s.record.Failed() != nil: // the error is not about the Job
 			return fail(ctx, event.StatusFailed, err)
 		case err != nil:
 			return fail(ctx, event.StatusFailed, hint.With(fmt.Errorf("heartbeat in %s: %w", namespace, err), heartbeatHint))

@@ -38,7 +38,7 @@ type Objects interface {
 // the observation when it cannot follow a change.
 type keeper struct {
 	cluster   Objects
-	record    *record
+	record    *event.Queue
 	permitted func(mesh.Plan) error
 	// patience is how long an update may fail.
 	patience time.Duration
@@ -171,7 +171,7 @@ func (k *keeper) bring(ctx context.Context) *ending {
 			k.failing = time.Now()
 		}
 		k.retry = time.Now().Add(updatePause)
-		k.record.add(event.UpdateFailed{Object: k.owned[i].Ref, Error: err.Error()})
+		k.record.Add(event.UpdateFailed{Object: k.owned[i].Ref, Error: err.Error()})
 		if errors.Is(err, ErrRejected) || time.Since(k.failing) > k.patience {
 			err = hint.With(fmt.Errorf("the fault could not be changed as planned: %w", err), "the fault was rolled back; check the permissions and Istio's webhook")
 			return &ending{status: event.StatusFailed, err: err}
@@ -185,8 +185,8 @@ func (k *keeper) bring(ctx context.Context) *ending {
 // update writes an object once. It returns an ending if someone else has changed the
 // object.
 func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unstructured) (*ending, error) {
-	k.record.add(event.Updating{Object: object})
-	if err := k.record.sync(ctx); err != nil {
+	k.record.Add(event.Updating{Object: object})
+	if err := k.record.Sync(ctx); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
@@ -195,7 +195,7 @@ func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unst
 	switch {
 	case err == nil:
 		o.wrote(updated, object)
-		k.record.add(event.Updated{Ref: o.Ref})
+		k.record.Add(event.Updated{Ref: o.Ref})
 		return nil, nil
 	case errors.Is(err, ErrGone):
 		return k.deleted(ctx, o.Ref), nil
@@ -313,6 +313,6 @@ func (k *keeper) follow(ctx context.Context, change watched) *ending {
 		return drifted(change.Ref, "changed", ", and other routes are effective now")
 	}
 	k.planned = next
-	k.record.add(event.Planned{Plan: next.Plan})
+	k.record.Add(event.Planned{Plan: next.Plan})
 	return k.bring(ctx)
 }

@@ -18,7 +18,7 @@ func (s *session) watcher() steadystate.Watcher {
 		Querier:  s.config.Querier,
 		Alerts:   s.config.Alerts,
 		Interval: s.experiment.Spec.SteadyState.Interval.Duration,
-		Record:   func(m steadystate.Measurement) { s.record.add(event.Measured{Measurement: m}) },
+		Record:   func(m steadystate.Measurement) { s.record.Add(event.Measured{Measurement: m}) },
 
 		Evaluated: s.evaluated,
 	}
@@ -28,12 +28,12 @@ func (s *session) watcher() steadystate.Watcher {
 // not hold.
 func (s *session) baseline(ctx context.Context) *ending {
 	length := s.experiment.Spec.SteadyState.Before
-	s.record.add(event.Phase{Name: event.PhaseBaseline, Length: length})
+	s.record.Add(event.Phase{Name: event.PhaseBaseline, Length: length})
 	watcher := s.watcher()
 	var baseline []steadystate.Measurement
 	watcher.Record = func(m steadystate.Measurement) {
 		baseline = append(baseline, m)
-		s.record.add(event.Measured{Measurement: m})
+		s.record.Add(event.Measured{Measurement: m})
 	}
 	findings := watcher.Watch(ctx, s.probes, experiments.Before, length.Duration)
 	if ctx.Err() != nil {
@@ -54,7 +54,7 @@ func (s *session) baseline(ctx context.Context) *ending {
 // observe measures while the fault is active, until observing is done or the
 // experiment's time has passed. It returns an ending if the fault has to end early.
 func (s *session) observe(ctx, observing context.Context) *ending {
-	s.record.add(event.Phase{Name: event.PhaseObserve, Length: s.experiment.Spec.Duration})
+	s.record.Add(event.Phase{Name: event.PhaseObserve, Length: s.experiment.Spec.Duration})
 	findings := s.watcher().Watch(observing, s.probes, experiments.During, s.experiment.Spec.Duration.Duration)
 	switch {
 	case ctx.Err() != nil:
@@ -72,7 +72,7 @@ func (s *session) observe(ctx, observing context.Context) *ending {
 // recover measures after the rollback until the hypothesis holds again.
 func (s *session) recover(ctx context.Context) *ending {
 	within := s.experiment.Spec.Recovery.Within
-	s.record.add(event.Phase{Name: event.PhaseRecover, Length: within})
+	s.record.Add(event.Phase{Name: event.PhaseRecover, Length: within})
 	findings, took := s.watcher().Recover(ctx, s.probes, within.Duration)
 	if ctx.Err() != nil {
 		return interrupted(ctx)
@@ -107,12 +107,12 @@ func (s *session) proveEffect(ctx context.Context, meter *effect.Meter) *ending 
 	if meter == nil {
 		return nil
 	}
-	s.record.add(event.Phase{Name: event.PhaseEffect})
+	s.record.Add(event.Phase{Name: event.PhaseEffect})
 	proof, err := meter.Prove(ctx, s.removed)
 	if err != nil {
 		return interrupted(ctx)
 	}
 	s.effect = &proof
-	s.record.add(proof)
+	s.record.Add(proof)
 	return nil
 }

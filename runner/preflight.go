@@ -22,7 +22,7 @@ import (
 // preflight plans, and checks everything that the run will need. It changes nothing
 // but objects of earlier runs that have expired.
 func (s *session) preflight(ctx context.Context) (Planned, *ending) {
-	s.record.add(event.Phase{Name: event.PhasePreflight})
+	s.record.Add(event.Phase{Name: event.PhasePreflight})
 	if schedule := s.experiment.Spec.Schedule; schedule != nil {
 		if err := schedule.Permits(time.Now()); err != nil {
 			return Planned{}, refused("the schedule permits no start now: "+err.Error(), "wait, or change spec.schedule")
@@ -37,7 +37,7 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 			return planned, fail(ctx, event.StatusRefused, err)
 		}
 	}
-	s.record.add(event.Planned{Plan: planned.Plan})
+	s.record.Add(event.Planned{Plan: planned.Plan})
 	if end := permit(s.config.Permit, planned.Plan); end != nil {
 		return planned, end
 	}
@@ -47,7 +47,7 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 	if s.clock, err = effect.ReadClock(ctx, s.query); err != nil {
 		return planned, fail(ctx, event.StatusRefused, hint.With(fmt.Errorf("prometheus: %w", err), "check --prometheus or SQUALL_PROMETHEUS; nothing was injected"))
 	}
-	if err := s.record.sync(ctx); err != nil {
+	if err := s.record.Sync(ctx); err != nil {
 		return planned, fail(ctx, event.StatusRefused, hint.With(err, "a run that cannot be recorded does not start; choose another directory with --out"))
 	}
 	return planned, nil
@@ -85,15 +85,15 @@ func (s *session) sweep(ctx context.Context) bool {
 		}
 		for _, ref := range run.Objects {
 			deleted := event.Deleted{Object: ref}
-			s.record.add(event.Deleting{Ref: ref})
-			if s.record.sync(ctx) != nil {
+			s.record.Add(event.Deleting{Ref: ref})
+			if s.record.Sync(ctx) != nil {
 				return swept // preflight returns the error
 			}
 			if err := s.config.Cluster.Delete(ctx, ref, run.ID); err != nil {
 				deleted.Error = err.Error()
 			}
 			swept = swept || deleted.Error == ""
-			s.record.add(deleted)
+			s.record.Add(deleted)
 		}
 	}
 	return swept

@@ -54,17 +54,17 @@ func (s *session) rollback(ctx context.Context, changes []objects.Ref, end *endi
 		failed := deleteAll(ctx, s.config.Cluster, s.run.ID, left, s.config.Timing.Settle)
 		if pause == firstPause {
 			// The phase is recorded only now: nothing may delay the removal of the fault.
-			s.record.add(phase)
+			s.record.Add(phase)
 		}
 		took = time.Since(began)
 		remaining := refsOf(failed)
 		for _, ref := range left {
 			if !slices.Contains(remaining, ref) {
-				s.record.add(event.Deleted{Object: ref})
+				s.record.Add(event.Deleted{Object: ref})
 			}
 		}
 		for _, deletion := range failed {
-			s.record.add(event.Deleted(deletion))
+			s.record.Add(event.Deleted(deletion))
 		}
 		left = remaining
 		if len(left) == 0 || !sleep.For(ctx, pause) {

@@ -147,12 +147,12 @@ func (c Config) NewRun(e experiments.Experiment, now time.Time) objects.Run {
 func (r *Runner) Run(ctx context.Context, run objects.Run, e experiments.Experiment, recorder event.Recorder) event.Result {
 	s := &session{
 		config: r.config, planner: r.planner, query: r.query,
-		run: run, experiment: e, record: newRecord(recorder), probes: e.Spec.Measured(), evaluated: map[string]time.Time{},
+		run: run, experiment: e, record: event.NewQueue(recorder), probes: e.Spec.Measured(), evaluated: map[string]time.Time{},
 	}
 	result := s.conclude(s.execute(ctx))
 	result.Finished = time.Now().UTC().Truncate(time.Millisecond)
-	s.record.add(event.Finished{Result: result})
-	if err := s.record.flush(); err != nil && result.Status == event.StatusCompleted {
+	s.record.Add(event.Finished{Result: result})
+	if err := s.record.Flush(); err != nil && result.Status == event.StatusCompleted {
 		result.Status, result.Reason = event.StatusFailed, "the record is incomplete: "+err.Error()
 		result.Verdict = max(result.Verdict, steadystate.Inconclusive)
 	}

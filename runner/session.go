@@ -21,7 +21,7 @@ type session struct {
 
 	run        objects.Run
 	experiment experiments.Experiment
-	record     *record
+	record     *event.Queue
 
 	// probes are everything that is measured. After the baseline their relative
 	// tolerances are absolute.
@@ -68,7 +68,7 @@ func fail(ctx context.Context, status event.Status, err error) *ending {
 
 // execute carries out the run. It returns nil if the run went to its end.
 func (s *session) execute(ctx context.Context) *ending {
-	s.record.add(event.Started{
+	s.record.Add(event.Started{
 		Run: s.run, Experiment: s.experiment, Version: s.config.Version, Cluster: s.config.Cluster.Name(), Queries: queries(s.probes), Prometheus: s.config.Prometheus,
 		WithoutHeartbeat: s.config.WithoutHeartbeat,
 	})
