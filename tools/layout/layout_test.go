@@ -1,0 +1,121 @@
+// Package layout_test checks that docs/ARCHITECTURE.md and the import rules in
+// .golangci.yml are complete.
+package layout_test
+
+import (
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+)
+
+const root = "../.."
+
+// packages returns the directories of all packages of the module.
+func packages(t *testing.T) []string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.Dir}}", "./...")
+	command.Dir = root
+	out, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	top, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for directory := range strings.FieldsSeq(string(out)) {
+		relative, err := filepath.Rel(top, directory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, filepath.ToSlash(relative))
+	}
+	return all
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// Every package has a line in the table of packages.
+func TestEveryPackageIsDocumented(t *testing.T) {
+	page := read(t, "docs/ARCHITECTURE.md")
+	for _, p := range packages(t) {
+		if !strings.Contains(page, "\n| `"+p+"` | ") {
+			t.Errorf("docs/ARCHITECTURE.md has no line for %s", p)
+		}
+	}
+}
+
+// Every file of istio, mesh and runner is in a table below its package, by its
+// name relative to the directory in the heading of the table.
+func TestEveryFileIsDocumented(t *testing.T) {
+	page := read(t, "docs/ARCHITECTURE.md")
+	for _, p := range packages(t) {
+		top, below, _ := strings.Cut(p, "/")
+		if !slices.Contains([]string{"istio", "mesh", "runner"}, top) {
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join(root, p, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		prefix := below
+		if p == "runner/effect" || p == "runner/event" { // they have separate tables
+			prefix = ""
+		}
+		for _, file := range files {
+			name := path.Join(prefix, filepath.Base(file))
+			if !strings.HasSuffix(name, "_test.go") && !strings.Contains(page, "`"+name+"`") {
+				t.Errorf("docs/ARCHITECTURE.md does not name %s of %s", name, top)
+			}
+		}
+	}
+}
+
+// Every package has an import rule, and every rule a package.
+func TestEveryPackageHasAnImportRule(t *testing.T) {
+	var config struct {
+		Linters struct {
+			Settings struct {
+				Depguard struct {
+					Rules map[string]struct{ Files []string }
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal([]byte(read(t, ".golangci.yml")), &config); err != nil {
+		t.Fatal(err)
+	}
+	rules := map[string]bool{}
+	for _, rule := range config.Linters.Settings.Depguard.Rules {
+		for _, file := range rule.Files {
+			if name, ok := strings.CutPrefix(file, "**/"); ok {
+				rules[strings.TrimSuffix(name, "/*.go")] = true
+			}
+		}
+	}
+	all := packages(t)
+	for _, p := range all {
+		if !rules[p] {
+			t.Errorf("depguard in .golangci.yml has no rule for %s", p)
+		}
+	}
+	for name := range rules {
+		if !slices.Contains(all, name) {
+			t.Errorf("depguard in .golangci.yml has a rule for %s, which does not exist", name)
+		}
+	}
+}
