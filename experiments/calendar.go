@@ -61,6 +61,7 @@ func (w *Window) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// DecodeNode implements strictyaml.NodeDecoder.
 func (w *Window) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
 	l.Text(node, path, w, "a window", windowRemedy)
 }
@@ -132,6 +133,7 @@ func (d *Dates) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// DecodeNode implements strictyaml.NodeDecoder.
 func (d *Dates) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
 	l.Text(node, path, d, "dates", "write 2026-12-24, or 2026-12-21/2027-01-04 for a range")
 }

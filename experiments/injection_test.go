@@ -10,8 +10,6 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 )
 
-func percentage(p experiments.Percentage) *experiments.Percentage { return &p }
-
 func seconds(n int) experiments.Duration {
 	return experiments.Duration{Duration: time.Duration(n) * time.Second}
 }
@@ -22,7 +20,7 @@ func TestInjections(t *testing.T) {
 	shop, eu := []experiments.Caller{{Namespace: "shop"}}, []experiments.Caller{{Namespace: "eu"}}
 	path := "/v1"
 	match := []experiments.Match{{URI: &experiments.StringMatch{Prefix: &path}}}
-	inherits := experiments.Fault{Abort: &experiments.Abort{HTTPStatus: 503}, Percentage: percentage(25)}
+	inherits := experiments.Fault{Abort: &experiments.Abort{HTTPStatus: 503}, Percentage: new(experiments.Percentage(25))}
 	own := experiments.Fault{Delay: &experiments.Delay{}, Target: &details, Callers: eu, Match: match, StartAfter: seconds(5), Duration: seconds(10)}
 	spec := experiments.Spec{Target: ratings, Callers: shop, Duration: seconds(60), Faults: []experiments.Fault{inherits, own}}
 	want := experiments.Injections{
@@ -52,15 +50,15 @@ func TestShares(t *testing.T) {
 		hit, failing float64
 	}{
 		"none":                {nil, 0, 0},
-		"abort":               {[]experiments.Fault{{Abort: abort, Percentage: percentage(25)}}, 0.25, 0.25},
-		"delay":               {[]experiments.Fault{{Delay: delay, Percentage: percentage(25)}}, 0.25, 0},
-		"both, independently": {[]experiments.Fault{{Abort: abort, Delay: delay, Percentage: percentage(50)}}, 0.75, 0.5},
-		"both, always":        {[]experiments.Fault{{Abort: abort, Delay: delay, Percentage: percentage(100)}}, 1, 1},
-		"blackhole":           {[]experiments.Fault{{Blackhole: &experiments.Blackhole{}, Percentage: percentage(50)}}, 0.5, 0.5},
-		"abort with success":  {[]experiments.Fault{{Abort: &experiments.Abort{HTTPStatus: 204}, Percentage: percentage(50)}}, 0.5, 0},
-		"abort with OK":       {[]experiments.Fault{{Abort: &experiments.Abort{GRPCStatus: "OK"}, Percentage: percentage(50)}}, 0.5, 0},
-		"gRPC abort":          {[]experiments.Fault{{Abort: &experiments.Abort{GRPCStatus: "INTERNAL"}, Percentage: percentage(50)}}, 0.5, 0.5},
-		"two faults":          {[]experiments.Fault{{Abort: abort, Percentage: percentage(50)}, {Delay: delay, Percentage: percentage(50)}}, 0.75, 0.5},
+		"abort":               {[]experiments.Fault{{Abort: abort, Percentage: new(experiments.Percentage(25))}}, 0.25, 0.25},
+		"delay":               {[]experiments.Fault{{Delay: delay, Percentage: new(experiments.Percentage(25))}}, 0.25, 0},
+		"both, independently": {[]experiments.Fault{{Abort: abort, Delay: delay, Percentage: new(experiments.Percentage(50))}}, 0.75, 0.5},
+		"both, always":        {[]experiments.Fault{{Abort: abort, Delay: delay, Percentage: new(experiments.Percentage(100))}}, 1, 1},
+		"blackhole":           {[]experiments.Fault{{Blackhole: &experiments.Blackhole{}, Percentage: new(experiments.Percentage(50))}}, 0.5, 0.5},
+		"abort with success":  {[]experiments.Fault{{Abort: &experiments.Abort{HTTPStatus: 204}, Percentage: new(experiments.Percentage(50))}}, 0.5, 0},
+		"abort with OK":       {[]experiments.Fault{{Abort: &experiments.Abort{GRPCStatus: "OK"}, Percentage: new(experiments.Percentage(50))}}, 0.5, 0},
+		"gRPC abort":          {[]experiments.Fault{{Abort: &experiments.Abort{GRPCStatus: "INTERNAL"}, Percentage: new(experiments.Percentage(50))}}, 0.5, 0.5},
+		"two faults":          {[]experiments.Fault{{Abort: abort, Percentage: new(experiments.Percentage(50))}, {Delay: delay, Percentage: new(experiments.Percentage(50))}}, 0.75, 0.5},
 		"not checked":         {[]experiments.Fault{{Abort: abort}}, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

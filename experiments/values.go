@@ -39,6 +39,7 @@ func (d *Duration) UnmarshalText(text []byte) (err error) {
 
 const durationRemedy = "write a number with a unit (ms, s, m, h), such as 30s or 1m30s"
 
+// DecodeNode implements strictyaml.NodeDecoder.
 func (d *Duration) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
 	if node.Kind != yaml.ScalarNode || node.Tag != "!!str" {
 		remedy := durationRemedy
@@ -56,6 +57,7 @@ func (d *Duration) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path strin
 	d.Duration = parsed
 }
 
+// DecodeNode implements strictyaml.NodeDecoder.
 func (m *StringMatch) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
 	if node.Kind == yaml.ScalarNode && node.Tag == "!!str" {
 		l.Report(path, fmt.Sprintf("want one of exact, prefix and regex, found %s", strictyaml.Describe(node)), fmt.Sprintf("write {exact: %s}", node.Value))
@@ -73,6 +75,7 @@ type Percentage float64
 // and truncates (pilot/pkg/networking/core/route, TranslateFault).
 const SmallestPercentage = 0.0001
 
+// DecodeNode implements strictyaml.NodeDecoder.
 func (p *Percentage) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
 	if node.Kind == yaml.MappingNode {
 		var wrapped struct {
@@ -134,6 +137,7 @@ func (b *Bound) UnmarshalJSON(text []byte) (err error) {
 	return json.Unmarshal(text, &b.number)
 }
 
+// DecodeNode implements strictyaml.NodeDecoder.
 func (b *Bound) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
 	if value, ok := strictyaml.Number(node); ok {
 		b.number = value
@@ -166,6 +170,7 @@ func (s *Share) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// DecodeNode implements strictyaml.NodeDecoder.
 func (s *Share) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) {
 	l.Text(node, path, s, "a share in percent", "write 5% for a twentieth")
 }
