@@ -44,7 +44,7 @@ func (f *callFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.http, "http", false, "send HTTP requests (default with sidecars)")
 	flags.StringVar(&f.Path, "path", "/", "path of HTTP requests")
 	flags.StringVarP(&f.Method, "request", "X", http.MethodGet, "method of HTTP requests")
-	flags.StringVar(&f.Connect, "connect", "", "HOST:PORT that HTTP connects to, if it is not that of --to")
+	flags.StringVar(&f.Connect, "connect", "", "HOST:PORT that HTTP connects to, if it differs from --to")
 }
 
 // parse checks the flags.

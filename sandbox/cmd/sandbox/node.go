@@ -42,7 +42,7 @@ const (
 // nodeStopTimeout is how long the node may take to end.
 const nodeStopTimeout = 5 * time.Second
 
-// upSidecars runs a sandbox in namespaces of its own, and stays until ctx ends or
+// upSidecars runs a sandbox in new namespaces, and stays until ctx ends or
 // the sandbox does. The first process of the new process namespace is the node:
 // when it ends, the kernel kills everything in the namespaces and removes them.
 func upSidecars(ctx context.Context, dir layout.Dir, flags nodeFlags) error {

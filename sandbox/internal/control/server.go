@@ -163,8 +163,8 @@ func Listen(dir layout.Dir) (*net.UnixListener, error) {
 	return net.ListenUnix("unix", address)
 }
 
-// addressIn returns the address of the socket by way of an open directory: the
-// path of a socket must be shorter than that of a directory may be.
+// addressIn returns the address of the socket relative to an open directory,
+// because the path of a socket must be shorter than 108 bytes.
 func addressIn(dir layout.Dir) (address *net.UnixAddr, done func(), err error) {
 	opened, err := os.Open(string(dir))
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -253,12 +254,17 @@ func every(ctx context.Context, perSecond int, do func(context.Context)) {
 	}
 }
 
-// load visits the product page. The result of a visit is in the metrics.
+// load visits the product page, every tenth time as the user jason. The result of
+// a visit is in the metrics.
 func load(ctx context.Context, client *http.Client) error {
+	var visits atomic.Uint64
 	every(ctx, pagesPerSecond, func(ctx context.Context) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://productpage:9080/productpage", http.NoBody)
 		if err != nil {
 			return
+		}
+		if visits.Add(1)%10 == 0 {
+			request.Header.Set(userHeader, "jason")
 		}
 		response, err := client.Do(request)
 		if err != nil {

@@ -28,6 +28,8 @@ type workload struct {
 	Args string
 	// Ports are the container's ports.
 	Ports []int
+	// Region is the value of the label region, if the pod has one.
+	Region string
 	// Gateway is the value of the label istio if the pod is a gateway.
 	Gateway string
 }
@@ -38,7 +40,7 @@ func workloads(gateways bool) []workload {
 		{Namespace: "prod", Name: "details-v1", App: "details", Version: "v1", Args: "[details]", Ports: []int{9080}},
 		{Namespace: "prod", Name: "stock-v1", App: "stock", Version: "v1", Args: "[stock]", Ports: []int{9090}},
 		{Namespace: "prod", Name: "ledger-v1", App: "ledger", Version: "v1", Args: "[ledger]", Ports: []int{7070}},
-		{Namespace: "shop", Name: "reviews-v1", App: "reviews", Version: "v1", Args: "[reviews]", Ports: []int{9080}},
+		{Namespace: "shop", Name: "reviews-v1", App: "reviews", Version: "v1", Region: "eu-west-1", Args: "[reviews]", Ports: []int{9080}},
 		{Namespace: "shop", Name: "reviews-v2", App: "reviews", Version: "v2", Args: "[reviews]", Ports: []int{9080}},
 		{Namespace: "shop", Name: "reviews-v3", App: "reviews", Version: "v3", Args: "[reviews]", Ports: []int{9080}},
 		{Namespace: "shop", Name: "productpage-v1", App: "productpage", Version: "v1", Args: "[productpage]", Ports: []int{9080}},
@@ -70,7 +72,7 @@ spec:
   selector: {matchLabels: {app: {{.App}}, version: {{.Version}}}}
   template:
     metadata:
-      labels: {app: {{.App}}, version: {{.Version}}{{with .Gateway}}, istio: {{.}}{{end}}}
+      labels: {app: {{.App}}, version: {{.Version}}{{with .Region}}, region: {{.}}{{end}}{{with .Gateway}}, istio: {{.}}{{end}}}
       {{- if .Gateway}}
       annotations: {inject.istio.io/templates: gateway}
       {{- end}}

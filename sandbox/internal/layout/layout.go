@@ -10,9 +10,8 @@ import (
 	"syscall"
 )
 
-// The addresses. They lie below the range from which the kernel takes ports
-// for outgoing connections, so that only another program's listener can stand
-// in the way.
+// The addresses. They are below the range from which the kernel takes ports for
+// outgoing connections, so that only another program's listener can have them.
 const (
 	EtcdClient        = "127.0.0.1:12379"
 	EtcdPeer          = "127.0.0.1:12380"
@@ -48,10 +47,10 @@ const (
 // Istio's sidecars use the same.
 const MetricsPort = "15020"
 
-// Metrics gives the address of the metrics of the workload at an IP address.
+// Metrics returns the address of the metrics of the workload at an IP address.
 func Metrics(ip string) string { return net.JoinHostPort(ip, MetricsPort) }
 
-// Listener is one address and who wants it.
+// Listener is an address and the part that listens on it.
 type Listener struct{ Owner, Address string }
 
 // ControlPlane lists the addresses of everything but the workloads.
@@ -69,7 +68,7 @@ func ControlPlane() []Listener {
 	}
 }
 
-// CheckFree says which of the addresses are taken, all of them in one error.
+// CheckFree returns an error that lists the addresses that are taken.
 func CheckFree(listeners []Listener) error {
 	var taken []error
 	for _, l := range listeners {

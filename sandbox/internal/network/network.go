@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The addresses of the pod network. Each sandbox has a network of its own, so
-// all of them use the same addresses.
+// The addresses of the pod network. Each sandbox has its own network, so all
+// of them use the same addresses.
 const (
 	// NodeAddress is the address of the node on the bridge.
 	NodeAddress = "10.77.0.1"
@@ -44,7 +44,7 @@ func NewNode() (*Node, error) {
 	if err := up("lo"); err != nil {
 		return nil, err
 	}
-	// A bridge without an address of its own takes the lowest one of its
+	// A bridge without a hardware address takes the lowest one of its
 	// ports, and changes it when pods come and go.
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name, attributes.HardwareAddr = bridgeName, net.HardwareAddr{0x02, 0x73, 0x71, 0x75, 0x00, 0x01}
@@ -141,7 +141,7 @@ func (n *Node) connect(ns *Namespace) error {
 	return up(attributes.Name)
 }
 
-// configure gives the pod its address and its route to everything else.
+// configure sets the address of the pod and its default route.
 func (ns *Namespace) configure() error {
 	handle, err := netlink.NewHandleAt(ns.handle)
 	if err != nil {

@@ -14,9 +14,8 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/identity"
 )
 
-// Connection says where an Envoy sends connections that are no HTTP: those to
-// one listener, with one of the server names and to one of the subnets where
-// these are given.
+// Connection is where an Envoy sends connections other than HTTP: to one listener,
+// with one of the server names and to one of the subnets if there are any.
 type Connection struct {
 	Listener    string
 	ServerNames []string
@@ -25,7 +24,7 @@ type Connection struct {
 	Clusters map[string]uint32
 }
 
-// Connections gives the outbound connections of an Envoy, sorted by listener.
+// Connections returns the outbound connections of an Envoy, sorted by listener.
 func Connections(ctx context.Context, w identity.Workload) ([]Connection, error) {
 	var found []Connection
 	err := converse(ctx, w, "sidecar", func(stream stream, node *core.Node) error {

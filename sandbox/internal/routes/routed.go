@@ -12,11 +12,11 @@ import (
 // cluster is the name of a cluster: direction, port, subset and host.
 var cluster = regexp.MustCompile(`"outbound\|\d+\|[^|"]*\|([^"]+)"`)
 
-// routedFor is for how long an answer of Routed holds.
+// routedFor is how long an answer of Routed is valid.
 const routedFor = 200 * time.Millisecond
 
-// Routed gives a function that says to which host a workload's calls to a
-// service go, when that is another one: proxyless gRPC does not tell which
+// Routed returns a function that returns the host that a workload's calls to a
+// service go to, which may be another one: proxyless gRPC does not report which
 // cluster it has chosen.
 func Routed(w identity.Workload) func(ctx context.Context, service string) string {
 	type answer struct {

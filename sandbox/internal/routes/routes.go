@@ -1,4 +1,4 @@
-// Package routes asks istiod for the route configuration that it would send
+// Package routes requests from istiod the route configuration that it would send
 // to an Envoy of a given identity.
 package routes
 
@@ -40,7 +40,7 @@ const (
 // Timeout bounds one question.
 const Timeout = 10 * time.Second
 
-// Fetch gives the outbound route configurations of an Envoy, as a JSON list
+// Fetch returns the outbound route configurations of an Envoy, as a JSON list
 // sorted by name. With a host, only the virtual hosts that serve it are left,
 // and only the configurations that have one.
 func Fetch(ctx context.Context, w identity.Workload, kind, host string) ([]byte, error) {
@@ -89,7 +89,7 @@ func converse(ctx context.Context, w identity.Workload, kind string, questions f
 	return questions(stream, &core.Node{Id: w.NodeID(kind), Metadata: metadata})
 }
 
-// ask sends a request and gives the answer of the same type.
+// ask sends a request and returns the answer of the same type.
 func ask(stream stream, request *discovery.DiscoveryRequest) (*discovery.DiscoveryResponse, error) {
 	if err := stream.Send(request); err != nil {
 		return nil, fmt.Errorf("ask istiod: %w", err)
@@ -105,7 +105,7 @@ func ask(stream stream, request *discovery.DiscoveryRequest) (*discovery.Discove
 	}
 }
 
-// routeNames gives the names of the route configurations that listeners refer
+// routeNames returns the names of the route configurations that listeners refer
 // to.
 func routeNames(response *discovery.DiscoveryResponse) ([]string, error) {
 	var names []string

@@ -165,8 +165,8 @@ func (r *Reporter) report(c call) {
 	r.duration.With(labels).Observe(float64(c.took) / float64(time.Millisecond))
 }
 
-// DialOptions makes a gRPC client report its calls to one service, and tell
-// the server who calls.
+// DialOptions makes a gRPC client report its calls to one service, and send its
+// identity to the server.
 func (r *Reporter) DialOptions(service string) []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithStatsHandler(DelayDetector{}),
@@ -199,7 +199,7 @@ func (r *Reporter) DialOptions(service string) []grpc.DialOption {
 }
 
 // ServerOptions makes a gRPC server report the calls that it answers, and
-// tell the client who answers.
+// send its identity to the client.
 func (r *Reporter) ServerOptions(service string) []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 		start := time.Now()
@@ -274,14 +274,14 @@ type Timing struct{ begin, stream time.Time }
 
 type timingKey struct{}
 
-// WithTiming gives a context whose call's timing a DelayDetector fills in.
+// WithTiming returns a context whose call's timing a DelayDetector fills in.
 func WithTiming(ctx context.Context) (context.Context, *Timing) {
 	timing := &Timing{begin: time.Now()}
 	return context.WithValue(ctx, timingKey{}, timing), timing
 }
 
-// Flags gives the response flags that a proxyless client can tell after its
-// call: FI for an abort and DI for a delay, comma-separated, or - for none.
+// Flags returns the response flags that a proxyless client knows after its call:
+// FI for an abort and DI for a delay, comma-separated, or - for none.
 func (t *Timing) Flags(err error) string {
 	var flags []string
 	end := t.stream
@@ -301,7 +301,7 @@ func (t *Timing) Flags(err error) string {
 	return strings.Join(flags, ",")
 }
 
-// unanswered gives the flag with which a sidecar would report a call that no
+// unanswered returns the flag with which a sidecar would report a call that no
 // server has answered: UH where there is no endpoint, DC where the caller would
 // not wait any longer.
 func unanswered(err error) string {
