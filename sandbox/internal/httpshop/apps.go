@@ -124,7 +124,7 @@ func fetch(ctx context.Context, client *http.Client, url, user string, into any)
 }
 
 // ratingsTimeout is how long reviews wait for ratings.
-const ratingsTimeout = 400 * time.Millisecond
+const ratingsTimeout = 250 * time.Millisecond
 
 // reviews answers without stars when ratings fails or is slow.
 func reviews(client *http.Client) *http.ServeMux {
