@@ -130,7 +130,7 @@ func (r *renderer) divertConnections(routes []any, protocol string, part segment
 	}
 	match := runtime.DeepCopyJSON(c)
 	if protocol == "tls" {
-		if err := r.checkServerName(); err != nil {
+		if err := checkServerName(r.mesh, r.group.Host); err != nil {
 			return nil, err
 		}
 		match["sniHosts"] = []any{r.group.Host}
@@ -155,12 +155,12 @@ func (r *renderer) divertRoute(route map[string]any, injections []Injection) err
 // checkServerName refuses to add the first TLS route of a host whose listener has
 // its own address. Today such a proxy forwards every server name; with a route for
 // one name, connections with other names would not reach the target.
-func (r *renderer) checkServerName() error {
-	if !slices.ContainsFunc(r.mesh.Entries(r.group.Host), func(entry config.Entry) bool { return entry.Addressed }) {
+func checkServerName(s config.Snapshot, name string) error {
+	if !slices.ContainsFunc(s.Entries(name), func(entry config.Entry) bool { return entry.Addressed }) {
 		return nil
 	}
 	return refusal.New(refusal.OtherServerNames, "name target.port if another port is meant; a VirtualService with a tls route for the host would define the names",
-		"connections to a TLS port of %s carry any server name today, and a blackhole could take only those with exactly this one", r.group.Host)
+		"connections to a TLS port of %s carry any server name today, and a blackhole could take only those with exactly this one", name)
 }
 
 // narrowConnections returns the matches of a route narrowed to c; final reports

@@ -61,7 +61,7 @@ func Render(in Input, times []time.Duration) (Output, error) {
 	if r.now.Base != nil {
 		home = r.now.Base.GetNamespace()
 	}
-	out := Output{Before: r.qualified(r.copyRoutes(), home)}
+	out := Output{Before: qualified(r.copyRoutes(), home, in.Mesh.ClusterDomain)}
 	for _, t := range times {
 		active := in.Group.active(t)
 		object, err := r.render(active)
@@ -70,7 +70,7 @@ func Render(in Input, times []time.Duration) (Output, error) {
 		}
 		if len(active) > 0 && out.During == nil {
 			routes, _ := fields.Map(object.Object, "spec")["http"].([]any)
-			out.During = r.qualified(routes, in.Place.Namespace)
+			out.During = qualified(routes, in.Place.Namespace, in.Mesh.ClusterDomain)
 		}
 		out.States = append(out.States, object)
 	}
@@ -107,7 +107,7 @@ type renderer struct {
 // only: where the object has no route for a proxy, istiod uses the base as before.
 // It would not do so for a wildcard, so then every route is kept.
 func (r *renderer) render(active []Injection) (*unstructured.Unstructured, error) {
-	object := r.newVirtualService()
+	object := newVirtualService(r.mesh.APIVersion, r.group, r.place)
 	r.diverted = map[int]bool{}
 	spec := map[string]any{}
 	if r.now.Base != nil {
@@ -156,13 +156,13 @@ func (r *renderer) render(active []Injection) (*unstructured.Unstructured, error
 }
 
 // newVirtualService returns the object without a spec.
-func (r *renderer) newVirtualService() *unstructured.Unstructured {
+func newVirtualService(apiVersion string, g *Group, at Place) *unstructured.Unstructured {
 	object := &unstructured.Unstructured{Object: map[string]any{}}
-	object.SetAPIVersion(r.mesh.APIVersion)
+	object.SetAPIVersion(apiVersion)
 	object.SetKind(objects.KindVirtualService)
-	object.SetNamespace(r.place.Namespace)
-	object.SetName(objects.Name(r.group.Host, r.group.Callers))
-	object.SetAnnotations(map[string]string{objects.HostAnnotation: r.group.Host, objects.CallersAnnotation: r.group.Callers})
+	object.SetNamespace(at.Namespace)
+	object.SetName(objects.Name(g.Host, g.Callers))
+	object.SetAnnotations(map[string]string{objects.HostAnnotation: g.Host, objects.CallersAnnotation: g.Callers})
 	return object
 }
 
@@ -187,9 +187,9 @@ func (r *renderer) copyRoutes() []any {
 
 // qualified returns a copy of HTTP routes with fully qualified hosts, so that
 // routes of objects in different namespaces can be compared.
-func (r *renderer) qualified(routes []any, namespace string) []map[string]any {
+func qualified(routes []any, namespace, domain string) []map[string]any {
 	copied := map[string]any{"http": runtime.DeepCopyJSONValue(routes)}
-	routing.QualifyDestinations(copied, namespace, r.mesh.ClusterDomain)
+	routing.QualifyDestinations(copied, namespace, domain)
 	return fields.Maps(copied, "http")
 }
 

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +28,8 @@ import (
 // "create KIND", "armed", "extend to DEADLINE", "update KIND" and "delete KIND". Get and
 // Watch have no name, and never fail.
 type Cluster struct {
+	*Script
+	*store
 	// WithoutHeartbeat permits objects that no Job owns.
 	WithoutHeartbeat bool
 	// Restless makes a watch report objects every 10 ms, also if they have not changed.
@@ -40,20 +41,6 @@ type Cluster struct {
 
 	t        testing.TB
 	snapshot config.Snapshot // without VirtualServices and ServiceEntries
-
-	mu      sync.Mutex
-	objects map[string]*unstructured.Unstructured // by "KIND NAMESPACE/NAME"
-	started map[types.UID]time.Time               // of each Job
-	until   map[types.UID]time.Time               // the deadline of each Job
-	version int
-	changed chan struct{} // closed at the next change
-
-	log       []string
-	failures  map[string][]error
-	always    map[string]error
-	lost      map[string]bool
-	on        map[string]func()
-	forbidden map[string]bool
 }
 
 var _ runner.Cluster = (*Cluster)(nil)
@@ -61,84 +48,31 @@ var _ runner.Cluster = (*Cluster)(nil)
 // New returns a cluster with a mesh configuration. At the end of the test every
 // failure that Fail has set must have occurred.
 func New(t testing.TB, snapshot config.Snapshot) *Cluster {
-	c := &Cluster{
-		t: t, objects: map[string]*unstructured.Unstructured{}, started: map[types.UID]time.Time{}, until: map[types.UID]time.Time{},
-		changed: make(chan struct{}), failures: map[string][]error{}, always: map[string]error{}, lost: map[string]bool{},
-		on: map[string]func(){}, forbidden: map[string]bool{},
+	c := &Cluster{Script: newScript(), t: t}
+	c.store = &store{
+		objects: map[string]*unstructured.Unstructured{}, started: map[types.UID]time.Time{}, until: map[types.UID]time.Time{}, changed: make(chan struct{}),
+		deleted: func(object *unstructured.Unstructured, at time.Time) {
+			if c.Deleted != nil {
+				c.Deleted(object, at)
+			}
+		},
 	}
 	for _, object := range slices.Concat(snapshot.VirtualServices, snapshot.ServiceEntries) {
 		c.objects[nameOf(object)] = object.DeepCopy()
 	}
 	snapshot.VirtualServices, snapshot.ServiceEntries = nil, nil
 	c.snapshot = snapshot
-	t.Cleanup(func() {
-		for operation, left := range c.failures {
-			if len(left) > 0 {
-				t.Errorf("%d failures of %q have not occurred", len(left), operation)
-			}
-		}
-	})
+	t.Cleanup(func() { c.checkUsed(t) })
 	return c
 }
 
 func nameOf(object *unstructured.Unstructured) string { return objects.RefTo(object).String() }
 
-// Fail sets the errors of the next calls of an operation. A nil error lets a call
-// succeed.
-func (c *Cluster) Fail(operation string, errs ...error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.failures[operation] = errs
-}
-
-// FailAlways sets the error of all calls of an operation.
-func (c *Cluster) FailAlways(operation string, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.always[operation] = err
-}
-
-// StopFailing drops the failures that have not occurred yet.
-func (c *Cluster) StopFailing() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	clear(c.failures)
-	clear(c.always)
-}
-
-// Lose makes failed calls of an operation take effect: only the answer is lost.
-func (c *Cluster) Lose(operation string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lost[operation] = true
-}
-
-// Forbid makes the test fail when an operation is called.
-func (c *Cluster) Forbid(operation string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.forbidden[operation] = true
-}
-
-// On calls a function before each call of an operation.
-func (c *Cluster) On(operation string, call func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.on[operation] = call
-}
-
-// Log returns the operations so far.
-func (c *Cluster) Log() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.log)
-}
-
 // Edit changes the stored objects, by their kind, namespace and name, such as
 // "VirtualService shop/a".
 func (c *Cluster) Edit(change func(all map[string]*unstructured.Unstructured)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.store.mu.Lock()
+	defer c.store.mu.Unlock()
 	change(c.objects)
 	c.notify()
 }
@@ -150,16 +84,16 @@ func (c *Cluster) Touch(name string) {
 
 // Object returns an object by its kind, namespace and name, or nil.
 func (c *Cluster) Object(name string) *unstructured.Unstructured {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.store.mu.Lock()
+	defer c.store.mu.Unlock()
 	c.expire()
 	return c.objects[name].DeepCopy()
 }
 
 // Owned returns the names of the objects that belong to runs, in order.
 func (c *Cluster) Owned() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.store.mu.Lock()
+	defer c.store.mu.Unlock()
 	c.expire()
 	var owned []string
 	for name, object := range c.objects {
@@ -171,64 +105,16 @@ func (c *Cluster) Owned() []string {
 	return owned
 }
 
-func (c *Cluster) nextVersion() string {
-	c.version++
-	return fmt.Sprint(c.version)
-}
-
-// notify wakes the watches. The lock is held.
-func (c *Cluster) notify() {
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
-// expire deletes the Jobs whose deadline has passed, and what they own. The lock is
-// held.
-func (c *Cluster) expire() {
-	for name, object := range c.objects {
-		uid := object.GetUID()
-		if owners := object.GetOwnerReferences(); len(owners) > 0 {
-			uid = owners[0].UID
-		}
-		if until, known := c.until[uid]; known && !time.Now().Before(until) {
-			c.remove(name, until)
-		}
-	}
-}
-
-// remove deletes an object. The lock is held.
-func (c *Cluster) remove(name string, at time.Time) {
-	object := c.objects[name]
-	delete(c.objects, name)
-	if c.Deleted != nil {
-		c.Deleted(object, at)
-	}
-	c.notify()
-}
-
-// begin logs an operation and returns the error that it has to fail with. It
+// begin records an operation and returns the error that it has to fail with. It
 // locks the cluster in any case.
 func (c *Cluster) begin(ctx context.Context, operation string) error {
-	c.mu.Lock()
-	on := c.on[operation]
-	c.mu.Unlock()
-	if on != nil {
-		on()
-	}
-	c.mu.Lock()
+	c.before(operation)
+	c.store.mu.Lock()
 	c.expire()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if c.forbidden[operation] {
-		c.t.Errorf("unexpected call: %s", operation)
-	}
-	c.log = append(c.log, operation)
-	if left := c.failures[operation]; len(left) > 0 {
-		c.failures[operation] = left[1:]
-		return left[0]
-	}
-	return c.always[operation]
+	return c.next(c.t, operation)
 }
 
 // Name implements runner.Cluster.
@@ -237,7 +123,7 @@ func (c *Cluster) Name() string { return "fake" }
 // Snapshot implements runner.Mesh.
 func (c *Cluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	err := c.begin(ctx, "snapshot")
-	defer c.mu.Unlock()
+	defer c.store.mu.Unlock()
 	snapshot := c.snapshot
 	for _, name := range slices.Sorted(maps.Keys(c.objects)) {
 		switch object := c.objects[name]; object.GetKind() {
@@ -252,13 +138,13 @@ func (c *Cluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
 
 // Permitted implements runner.Mesh.
 func (c *Cluster) Permitted(ctx context.Context, namespace string, _ []string) error {
-	defer c.mu.Unlock()
+	defer c.store.mu.Unlock()
 	return c.begin(ctx, "permitted in "+namespace)
 }
 
 // Check implements runner.Creator.
 func (c *Cluster) Check(ctx context.Context, object *unstructured.Unstructured) error {
-	defer c.mu.Unlock()
+	defer c.store.mu.Unlock()
 	return c.begin(ctx, "check "+object.GetKind())
 }
 
@@ -266,8 +152,8 @@ func (c *Cluster) Check(ctx context.Context, object *unstructured.Unstructured) 
 func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	operation := "create " + object.GetKind()
 	err := c.begin(ctx, operation)
-	defer c.mu.Unlock()
-	if err != nil && !c.lost[operation] {
+	defer c.store.mu.Unlock()
+	if err != nil && !c.isLost(operation) {
 		return nil, err
 	}
 	ref := objects.RefTo(object)
@@ -308,7 +194,7 @@ func (c *Cluster) checkOwner(object *unstructured.Unstructured) {
 
 // Armed implements runner.Heartbeats.
 func (c *Cluster) Armed(ctx context.Context, _ objects.Ref) error {
-	defer c.mu.Unlock()
+	defer c.store.mu.Unlock()
 	return c.begin(ctx, "armed")
 }
 
@@ -318,7 +204,7 @@ func (c *Cluster) Extend(ctx context.Context, job objects.Ref, deadline time.Dur
 		return err
 	}
 	err := c.begin(ctx, fmt.Sprintf("extend to %s", deadline))
-	defer c.mu.Unlock()
+	defer c.store.mu.Unlock()
 	if err == nil {
 		c.until[job.UID] = c.started[job.UID].Add(deadline)
 	}
@@ -327,8 +213,8 @@ func (c *Cluster) Extend(ctx context.Context, job objects.Ref, deadline time.Dur
 
 // Get implements runner.Objects.
 func (c *Cluster) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstructured, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.store.mu.Lock()
+	defer c.store.mu.Unlock()
 	c.expire()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -336,24 +222,15 @@ func (c *Cluster) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstr
 	return c.get(ref)
 }
 
-// get returns a copy of an object. The lock is held.
-func (c *Cluster) get(ref objects.Ref) (*unstructured.Unstructured, error) {
-	stored := c.objects[ref.String()]
-	if stored == nil || stored.GetUID() != ref.UID {
-		return nil, fmt.Errorf("%s %w", ref, runner.ErrGone)
-	}
-	return stored.DeepCopy(), nil
-}
-
 // Watch implements runner.Objects.
 func (c *Cluster) Watch(ctx context.Context, ref objects.Ref, changed func(*unstructured.Unstructured)) {
 	last := int64(-1)
 	for ctx.Err() == nil {
-		c.mu.Lock()
+		c.store.mu.Lock()
 		c.expire()
 		object, err := c.get(ref)
 		next, wake := c.changed, c.wake()
-		c.mu.Unlock()
+		c.store.mu.Unlock()
 		if err != nil {
 			changed(nil)
 			return
@@ -370,31 +247,12 @@ func (c *Cluster) Watch(ctx context.Context, ref objects.Ref, changed func(*unst
 	}
 }
 
-// wake returns a channel that fires when a watch has to look again although no
-// call has changed anything. The lock is held.
-func (c *Cluster) wake() <-chan time.Time {
-	if c.Restless {
-		return time.After(10 * time.Millisecond)
-	}
-	var first time.Time
-	for name, object := range c.objects {
-		until, known := c.until[object.GetUID()]
-		if strings.HasPrefix(name, objects.KindJob+" ") && known && (first.IsZero() || until.Before(first)) {
-			first = until
-		}
-	}
-	if first.IsZero() {
-		return nil
-	}
-	return time.After(time.Until(first))
-}
-
 // Update implements runner.Objects.
 func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
 	operation := "update " + ref.Kind
 	failure := c.begin(ctx, operation)
-	defer c.mu.Unlock()
-	if failure != nil && !c.lost[operation] {
+	defer c.store.mu.Unlock()
+	if failure != nil && !c.isLost(operation) {
 		return nil, failure
 	}
 	now, err := c.get(ref)
@@ -418,7 +276,7 @@ func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured,
 // Delete implements runner.Deleter.
 func (c *Cluster) Delete(ctx context.Context, ref objects.Ref, run string) error {
 	err := c.begin(ctx, "delete "+ref.Kind)
-	defer c.mu.Unlock()
+	defer c.store.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -427,4 +285,23 @@ func (c *Cluster) Delete(ctx context.Context, ref objects.Ref, run string) error
 		c.remove(ref.String(), time.Now())
 	}
 	return nil
+}
+
+// wake returns a channel that fires when a watch has to look again although no
+// call has changed anything. The lock is held.
+func (c *Cluster) wake() <-chan time.Time {
+	if c.Restless {
+		return time.After(10 * time.Millisecond)
+	}
+	var first time.Time
+	for name, object := range c.objects {
+		until, known := c.until[object.GetUID()]
+		if strings.HasPrefix(name, objects.KindJob+" ") && known && (first.IsZero() || until.Before(first)) {
+			first = until
+		}
+	}
+	if first.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(first))
 }

@@ -1,0 +1,66 @@
+package runnertest
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/runner"
+)
+
+// store has the objects of a cluster in memory. Its methods need the lock.
+type store struct {
+	mu      sync.Mutex
+	objects map[string]*unstructured.Unstructured // by "KIND NAMESPACE/NAME"
+	started map[types.UID]time.Time               // of each Job
+	until   map[types.UID]time.Time               // the deadline of each Job
+	version int
+	changed chan struct{} // closed at the next change
+	deleted func(object *unstructured.Unstructured, at time.Time)
+}
+
+func (s *store) nextVersion() string {
+	s.version++
+	return fmt.Sprint(s.version)
+}
+
+// notify wakes the watches. The lock is held.
+func (s *store) notify() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// expire deletes the Jobs whose deadline has passed, and what they own. The lock is
+// held.
+func (s *store) expire() {
+	for name, object := range s.objects {
+		uid := object.GetUID()
+		if owners := object.GetOwnerReferences(); len(owners) > 0 {
+			uid = owners[0].UID
+		}
+		if until, known := s.until[uid]; known && !time.Now().Before(until) {
+			s.remove(name, until)
+		}
+	}
+}
+
+// remove deletes an object. The lock is held.
+func (s *store) remove(name string, at time.Time) {
+	object := s.objects[name]
+	delete(s.objects, name)
+	s.deleted(object, at)
+	s.notify()
+}
+
+// get returns a copy of an object. The lock is held.
+func (s *store) get(ref objects.Ref) (*unstructured.Unstructured, error) {
+	stored := s.objects[ref.String()]
+	if stored == nil || stored.GetUID() != ref.UID {
+		return nil, fmt.Errorf("%s %w", ref, runner.ErrGone)
+	}
+	return stored.DeepCopy(), nil
+}
