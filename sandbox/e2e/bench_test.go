@@ -79,9 +79,9 @@ func BenchmarkDeviation(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkServe measures one squall serve while 200 runs are live, which a
-// schedule has started at the same moment: each has a host of its own, and asks
-// two probes every 5 s.
+// BenchmarkServe measures one squall serve with 200 live runs, which a schedule has
+// started at the same time. Each has a separate host and measures two probes every
+// 5 s.
 func BenchmarkServe(b *testing.B) {
 	const runs = 200
 	folder := furnish(b, runs)
@@ -114,8 +114,8 @@ func BenchmarkServe(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// furnish makes a namespace with Services, one of callers, and a folder with an
-// experiment for each Service.
+// furnish creates a namespace with Services, one with callers, and a directory with
+// an experiment for each Service.
 func furnish(b *testing.B, count int) (folder string) {
 	b.Helper()
 	namespace(b, "bench")
@@ -151,7 +151,7 @@ spec:
 	return folder
 }
 
-// counts says whether a metric has a value.
+// counts returns an error unless a metric has a value.
 func (s *server) counts(metric string, want float64) error {
 	if got, _ := s.metric(metric); got != want {
 		return fmt.Errorf("%s is %g, not %g", metric, got, want)
@@ -175,14 +175,14 @@ func soon(t testing.TB, within time.Duration, try func() error) {
 	}
 }
 
-// cpu gives how many seconds of a processor the process has used.
+// cpu returns how many seconds of a processor the process has used.
 func (s *server) cpu() float64 {
 	s.t.Helper()
 	used, _ := s.metric("process_cpu_seconds_total")
 	return used
 }
 
-// peak gives the most memory that the process has had, in MB.
+// peak returns the most memory that the process has had, in MB.
 func (s *server) peak() float64 {
 	s.t.Helper()
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))

@@ -23,7 +23,7 @@ import (
 
 const chart = "../../deploy/helm/squall"
 
-// chartValues gives one of the chart's files of values.
+// chartValues returns one of the chart's files of values.
 func chartValues(name string) string { return filepath.Join(chart, "ci", name+"-values.yaml") }
 
 // charted renders the chart as a release in a namespace.
@@ -81,7 +81,7 @@ func dryRun(t *testing.T, o *unstructured.Unstructured) error {
 	return err
 }
 
-// podOf gives the pod that a Deployment makes.
+// podOf returns the pod that a Deployment makes.
 func podOf(t *testing.T, deployment *unstructured.Unstructured) *unstructured.Unstructured {
 	t.Helper()
 	template, found, err := unstructured.NestedMap(deployment.Object, "spec", "template")
@@ -150,8 +150,8 @@ func takenAndRestricted(t *testing.T, deployment *unstructured.Unstructured) {
 	}
 }
 
-// servable fails the test unless squall serve knows every flag that a Deployment
-// gives it. It is run where the folder of experiments is not.
+// servable fails the test unless squall serve knows every flag of a Deployment. It is
+// run without the directory of experiments.
 func servable(t *testing.T, deployment *unstructured.Unstructured) {
 	t.Helper()
 	containers, _, err := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
@@ -307,7 +307,7 @@ func TestChartSufficesInItsOwnNamespace(t *testing.T) {
 	}
 }
 
-// The Leases are those of who leads and of what was started, and no other's.
+// The only Leases are for the leader election and for the starts.
 func TestChartSufficesForItsLeases(t *testing.T) {
 	const release = "chart-rights-leases"
 	a := chartAccount(t, release)

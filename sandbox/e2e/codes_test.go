@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Every exit code is that of a real run.
+// Every exit code comes from a real run.
 func TestExitCodes(t *testing.T) {
 	const low = "[{name: too low, query: vector(0), min: 1, phases: [during]}]"
 	for name, test := range map[string]struct {
@@ -41,8 +41,8 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// cannotGo puts somebody else's finalizer on the VirtualService, so that the
-// cluster does not let it go, and interrupts the run.
+// cannotGo adds a finalizer of another owner to the VirtualService, so that the
+// cluster does not delete it, and interrupts the run.
 func cannotGo(t *testing.T, s *squall) {
 	t.Helper()
 	const finalizer = "example.com/stay"

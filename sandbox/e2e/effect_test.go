@@ -26,7 +26,7 @@ type report struct {
 	}
 }
 
-// reported reads the JSON report of a run's folder.
+// reported reads the JSON report from a run's directory.
 func (s *squall) reported() report {
 	s.t.Helper()
 	files, err := filepath.Glob(filepath.Join(s.cmd.Dir, "squall-runs", "*", "report.json"))
@@ -80,8 +80,8 @@ func clientsCount(t *testing.T) (calls, hit float64) {
 	return calls, hit
 }
 
-// What the report says of the effect is what the clients have counted: to the
-// request when all was scraped, and within a point for the share.
+// The effect in the report equals the count of the clients: exactly if all requests
+// were scraped, and within a point for the share.
 func TestEffectIsWhatTheClientsCounted(t *testing.T) {
 	for name, test := range map[string]struct {
 		faults string

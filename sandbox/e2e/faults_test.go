@@ -11,8 +11,8 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
 
-// held waits until a run's fault is in force for a workload, lets check look,
-// and ends the run.
+// held waits until a run's fault is active for a workload, calls check, and ends the
+// run.
 func held(t *testing.T, s *squall, workload, host string, check func()) {
 	t.Helper()
 	s.says("observe")
@@ -127,8 +127,8 @@ func TestExternalHost(t *testing.T) {
 	wantCalls(t, "after", call(t, reviews, "api.example.com"), "OK", false)
 }
 
-// Faults start and end at their own times, without a moment in which neither
-// the routes in force nor the fault's are there.
+// Faults start and end at their own times. At every moment there are either the
+// original routes or the routes with a fault.
 func TestFaultsWithTimes(t *testing.T) {
 	s := runFile(t, spec{duration: "10s", faults: "[{abort: {httpStatus: 503}, percentage: 100, startAfter: 4s, duration: 3s}, {delay: {fixedDelay: 150ms}, percentage: 100, duration: 2s, match: [{headers: {x-slow: {}}}]}]"})
 	s.says("observe")

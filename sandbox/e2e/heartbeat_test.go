@@ -52,7 +52,7 @@ func TestHeartbeatRefusedByQuota(t *testing.T) {
 		"apiVersion": "v1", "kind": "ResourceQuota", "metadata": map[string]any{"name": "no-jobs"},
 		"spec": map[string]any{"hard": map[string]any{"count/jobs.batch": "0"}},
 	})
-	// What the quota controller does, which the sandbox does not run.
+	// The work of the quota controller, which the sandbox does not run.
 	status := []byte(`{"status": {"hard": {"count/jobs.batch": "0"}, "used": {"count/jobs.batch": "0"}}}`)
 	if _, err := mesh.Kube.Resource(quotas).Namespace("quota").Patch(t.Context(), "no-jobs", types.MergePatchType, status, metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func TestHeartbeatImage(t *testing.T) {
 		"spec": map[string]any{"policyName": "images", "validationActions": []any{"Deny"}},
 	})
 	var refused *squall
-	eventually(t, func() error { // policies take a moment to be in force
+	eventually(t, func() error { // policies become effective after a moment
 		refused = runFile(t, spec{callers: "[{namespace: policy}]", duration: "1s"})
 		<-refused.done
 		if refused.cmd.ProcessState.ExitCode() != 3 {
@@ -116,8 +116,8 @@ func TestHeartbeatImage(t *testing.T) {
 	runFile(t, spec{callers: "[{namespace: policy}]", duration: "1s"}, "--heartbeat-image", "registry.corp/none:1").exits(0)
 }
 
-// Two runs that start at the same moment: one has the lock, the other is told
-// who.
+// Two runs start at the same time: one has the lock, and the error of the other names
+// it.
 func TestTwoRunsAtOnce(t *testing.T) {
 	for range 3 {
 		a, b := runFile(t, spec{duration: "3s"}), runFile(t, spec{duration: "3s"})

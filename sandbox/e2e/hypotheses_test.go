@@ -18,8 +18,7 @@ import (
 
 var promql = regexp.MustCompile("(?ms)^```promql\n(.*?)^```$")
 
-// The queries that the documentation recommends give one number on a healthy
-// mesh.
+// The queries in the documentation return one number on a healthy mesh.
 func TestDocumentedQueriesGiveOneNumber(t *testing.T) {
 	const file = "../../docs/hypotheses.md"
 	page, err := os.ReadFile(file)

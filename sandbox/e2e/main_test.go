@@ -120,8 +120,8 @@ type squall struct {
 	done   chan struct{}
 }
 
-// start starts squall in a folder of its own. Whatever the test does, nothing
-// of the run is left at its end.
+// start starts squall in a new directory. At the end of the test nothing is left of
+// the run.
 func start(t testing.TB, args ...string) *squall {
 	t.Helper()
 	s := prepare(t, args...)
@@ -167,8 +167,8 @@ func (s *squall) start() {
 	})
 }
 
-// settled waits until istiod has told the callers of most tests that the fault
-// is gone, so that the next test does not meet it.
+// settled waits until istiod has removed the fault from the callers of most tests, so
+// that the next test starts without it.
 func settled(t testing.TB) {
 	t.Helper()
 	eventually(t, func() error {
@@ -297,7 +297,7 @@ func wantCalls(t testing.TB, what string, got testbed.CallResult, code string, i
 	}
 }
 
-// resourceVersions gives the versions of every object that is not ours.
+// resourceVersions returns the versions of every object that is not Squall's.
 func resourceVersions(t testing.TB) []string {
 	t.Helper()
 	var versions []string

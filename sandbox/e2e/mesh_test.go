@@ -68,8 +68,8 @@ func TestEveryMatchConditionReachesTheProxy(t *testing.T) {
 	s.exits(4)
 }
 
-// A wildcard is in force for the host. The shadow is for the one host only,
-// and keeps the wildcard's other routes.
+// A wildcard is effective for the host. The shadow is for the one host only, and has
+// the wildcard's other routes.
 func TestShadowOfAWildcard(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		create(t, serviceEntries, "ServiceEntry", "prod", "wild-"+name, map[string]any{
@@ -133,8 +133,8 @@ func routesAreOf(t *testing.T, host, name string) error {
 	return err
 }
 
-// patchBase changes the VirtualService prod/ratings of a user, and gives it back
-// its timeout at the end of the test.
+// patchBase changes the VirtualService prod/ratings of a user, and restores its
+// timeout at the end of the test.
 func patchBase(t *testing.T, patch string) {
 	t.Helper()
 	base := mesh.Kube.Resource(virtualServices).Namespace("prod")
@@ -180,8 +180,8 @@ func TestRunEndsWhenItCannotFollow(t *testing.T) {
 	}
 }
 
-// Somebody deletes or edits our object: the run must not go on as if the fault
-// were in force as it was asked.
+// An object of the run is deleted or edited: the run must not continue as if its fault
+// were still active.
 func TestRunEndsWhenItsObjectIsTouched(t *testing.T) {
 	for name, test := range map[string]struct {
 		touch func(name string) error
@@ -214,8 +214,8 @@ func TestRunEndsWhenItsObjectIsTouched(t *testing.T) {
 	}
 }
 
-// A Sidecar that imports prod alone ignores an object in shop, so the fault
-// stands in prod, exported to shop.
+// A Sidecar that imports only prod ignores an object in shop, so the object is in prod
+// and exported to shop.
 func TestPlacementThatASidecarImports(t *testing.T) {
 	create(t, sidecars, "Sidecar", "shop", "narrow", map[string]any{
 		"workloadSelector": map[string]any{"labels": map[string]any{"app": "reviews"}},

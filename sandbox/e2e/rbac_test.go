@@ -22,12 +22,12 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// rbac gives the resource of a kind of the API group.
+// rbac returns the resource of a kind of the API group.
 func rbac(kind string) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: strings.ToLower(kind) + "s"}
 }
 
-// clientOf gives the client for an object.
+// clientOf returns the client for an object.
 func clientOf(kube dynamic.Interface, object *unstructured.Unstructured) dynamic.ResourceInterface {
 	resource, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
 	if namespace := object.GetNamespace(); namespace != "" {
@@ -50,7 +50,7 @@ func apply(t *testing.T, object *unstructured.Unstructured) {
 	})
 }
 
-// documented creates the roles that the documentation tells to create.
+// documented creates the roles in the documentation.
 func documented(t *testing.T) {
 	t.Helper()
 	manifests, err := os.ReadFile("../../deploy/rbac.yaml")
@@ -77,8 +77,8 @@ func decoded(t *testing.T, manifests []byte) (objects []*unstructured.Unstructur
 	}
 }
 
-// bind gives a role to the user of the context restricted, in a namespace or,
-// when it is empty, in the whole cluster.
+// bind binds a role to the user of the context restricted, in a namespace or, if it is
+// empty, in the whole cluster.
 func bind(t *testing.T, kind, role, namespace string) {
 	t.Helper()
 	binding := "ClusterRoleBinding"
@@ -95,8 +95,8 @@ func bind(t *testing.T, kind, role, namespace string) {
 	apply(t, object)
 }
 
-// bindAll binds the roles as the documentation tells, for callers in shop, and
-// waits until the API server knows.
+// bindAll binds the roles as documented, for callers in shop, and waits until the
+// bindings are effective.
 func bindAll(t *testing.T) {
 	t.Helper()
 	documented(t)
@@ -245,7 +245,7 @@ func TestDocumentedPermissionsSuffice(t *testing.T) {
 	clean(t)
 }
 
-// Whoever is on call in one namespace needs no permission in any other.
+// People on call for one namespace need no permission in any other.
 func TestPermissionsInOneNamespaceSufficeToEndItsFaults(t *testing.T) {
 	documented(t)
 	bind(t, "ClusterRole", "squall-faults", "shop")
@@ -263,8 +263,8 @@ func TestPermissionsInOneNamespaceSufficeToEndItsFaults(t *testing.T) {
 	clean(t)
 }
 
-// Each permission that is documented is needed, and whoever lacks one is told
-// so by name before anything happens.
+// Each documented permission is needed, and a refusal names a missing one before
+// anything is created.
 func TestEachMissingPermissionIsNamed(t *testing.T) {
 	bindAll(t)
 	user := restricted(t)
@@ -327,7 +327,7 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 			}
 		})
 	}
-	// What is missing to see Jobs is named, and the fault is ended all the same.
+	// The missing permission to list Jobs is named, and the fault is ended.
 	without(t, user, access{"shop", "batch", "jobs", "list"}, faults, func() {
 		run := runFile(t, spec{})
 		run.says("observe")
@@ -342,9 +342,8 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 	})
 }
 
-// wantFound fails the test unless squall doctor says exactly this about the
-// permissions that are missing, with the rule that grants it. What it says is
-// the status and the detail.
+// wantFound fails the test unless squall doctor reports exactly this about the missing
+// permissions, with the rule that grants them. want has the status and the detail.
 func wantFound(t *testing.T, want string) {
 	t.Helper()
 	code := 3

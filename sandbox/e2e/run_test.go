@@ -18,8 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// A user's older public VirtualService is in force for ratings, so a naive
-// new one would be ignored.
+// A user's older public VirtualService is effective for ratings, so a naive new one
+// would be ignored.
 func TestShadowTakesEffectAndEnds(t *testing.T) {
 	before := resourceVersions(t)
 	wantCalls(t, "before", call(t, reviews, ratings), "OK", false)
@@ -43,7 +43,7 @@ func TestShadowTakesEffectAndEnds(t *testing.T) {
 	}
 }
 
-// No VirtualService is in force for details.
+// There is no effective VirtualService for details.
 func TestPlainTakesEffectAndEnds(t *testing.T) {
 	s := runFile(t, spec{
 		target: "{host: details, namespace: prod}", callers: "[{namespace: shop}]", duration: "4s",
@@ -158,8 +158,8 @@ func withoutOrigin(t *testing.T, configs string) string {
 	})
 }
 
-// splitFault counts the routes that carry a fault, and gives the
-// configuration as it would be without the clones that carry it.
+// splitFault counts the routes with a fault, and returns the configuration without the
+// clones that have it.
 func splitFault(t *testing.T, configs string) (faulted int, plain string) {
 	t.Helper()
 	plain = eachRoute(t, withoutOrigin(t, configs), func(routes []any) []any {
@@ -223,7 +223,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
-// creations gives a function that lists what squall has created since, even if
+// creations returns a function that lists what squall has created since, even if
 // it is gone again: it replays the API server's events, up to a marker that
 // the function creates itself.
 func creations(t *testing.T) func() []string {
@@ -313,7 +313,7 @@ func TestNothingIsCreatedWhenRefused(t *testing.T) {
 	}
 }
 
-// Whoever creates the object first has the lock.
+// The run that creates the object first has the lock.
 func TestSecondRunOnTheSameCallsIsRefused(t *testing.T) {
 	first := runFile(t, spec{})
 	first.says("observe")
@@ -353,7 +353,7 @@ func TestDeviationStopsTheRunEarly(t *testing.T) {
 	}
 }
 
-// A fault that hits nobody proves nothing.
+// A fault without effect proves nothing.
 func TestFaultThatHitsNobodyIsInconclusive(t *testing.T) {
 	s := runFile(t, spec{match: "[{headers: {end-user: {exact: nobody}}}]", duration: "2s", more: "effect: {minRequests: 1}\n  recovery: {within: 2s}"})
 	s.exits(3)

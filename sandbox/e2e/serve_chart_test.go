@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// request asks the API of a server, and gives the answer.
+// request sends a request to the API of a server, and decodes the answer.
 func request(t *testing.T, method, url, token string, answer any) error {
 	t.Helper()
 	asking, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
@@ -37,7 +37,7 @@ func request(t *testing.T, method, url, token string, answer any) error {
 	return json.NewDecoder(response.Body).Decode(answer)
 }
 
-// deployedArgs gives the arguments of the chart's container, with what is
+// deployedArgs returns the arguments of the chart's container, with what is
 // elsewhere on this machine replaced.
 func deployedArgs(t *testing.T, release string, replaced map[string]string, values ...string) []string {
 	t.Helper()

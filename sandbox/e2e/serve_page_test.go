@@ -15,7 +15,7 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/browser"
 )
 
-// alone makes a folder with one experiment, which somebody starts by hand.
+// alone makes a directory with one experiment, which is started by hand.
 func alone(t *testing.T) (folder string) {
 	t.Helper()
 	folder = t.TempDir()
@@ -35,8 +35,8 @@ func (s *server) wantRecord(run, status string) {
 	})
 }
 
-// What a person does: a wrong token stops nothing and says so, the right one
-// stops the run.
+// The actions of a person: with a wrong token the run is not stopped and an error is
+// shown, with the right one it is stopped.
 func TestServePageStopsARun(t *testing.T) {
 	folder := alone(t)
 	put(t, filepath.Join(folder, "broken.yaml"), "spec: [\n")
@@ -104,7 +104,7 @@ func looks(t *testing.T, s *server, chromium *browser.Browser, name string) {
 	}
 }
 
-// Without a token file nobody gives orders.
+// Without a token file the page has no actions.
 func TestServePageReadsOnly(t *testing.T) {
 	s := serve(t, alone(t))
 	page := browser.Start(t).Open(t, s.url, browser.View{})
@@ -127,7 +127,7 @@ func TestServePageReadsOnly(t *testing.T) {
 	}
 }
 
-// The page renews itself, and who reads it with the keyboard stays where he is.
+// The page renews itself, and keeps the focus and the scroll position.
 func TestServePageKeepsItsReadersPlace(t *testing.T) {
 	s := serve(t, alone(t), "--api-token-file", tokenFile(t))
 	page := browser.Start(t).Open(t, s.url, browser.View{Width: 360})

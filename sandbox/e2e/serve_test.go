@@ -30,7 +30,7 @@ type server struct {
 	url string
 }
 
-// token is what the API wants of whoever starts, stops and pauses.
+// token is the token of the API.
 const token = "correct horse battery staple"
 
 // tokenFile writes the token to a file.
@@ -49,8 +49,8 @@ func put(t testing.TB, file, content string) {
 	}
 }
 
-// serve starts a squall serve for a folder, and waits until it answers. At the
-// end of the test it is told to end, which it does with 0.
+// serve starts a squall serve for a directory, and waits until it answers. At the end of
+// the test it is stopped, and must exit with 0.
 func serve(t testing.TB, folder string, args ...string) *server {
 	t.Helper()
 	s := &server{squall: start(t, append([]string{"serve", folder, "--listen", "127.0.0.1:0"}, args...)...)}
@@ -74,7 +74,7 @@ func serve(t testing.TB, folder string, args ...string) *server {
 	return s
 }
 
-// ask sends a request, and gives the answer's code and body.
+// ask sends a request, and returns the answer's code and body.
 func (s *server) ask(method, path, bearer string, body io.Reader) (code int, answer string, err error) {
 	request, err := http.NewRequestWithContext(context.WithoutCancel(s.t.Context()), method, s.url+path, body)
 	if err != nil {
@@ -141,7 +141,7 @@ func decode(t testing.TB, text string, into any) {
 	}
 }
 
-// metric gives the value of a metric by its name and labels as /metrics writes
+// metric returns the value of a metric by its name and labels as /metrics writes
 // them, and whether it is there.
 func (s *server) metric(name string) (value float64, ok bool) {
 	s.t.Helper()
@@ -158,7 +158,7 @@ func (s *server) metric(name string) (value float64, ok bool) {
 	return 0, false
 }
 
-// phase waits until a run of an experiment is in a phase, and gives the run.
+// phase waits until a run of an experiment is in a phase, and returns the run.
 func (s *server) phase(experiment, phase string) (run string) {
 	s.t.Helper()
 	eventually(s.t, func() error {
@@ -173,7 +173,7 @@ func (s *server) phase(experiment, phase string) (run string) {
 	return run
 }
 
-// planned gives the content of an experiment file with a schedule, if any, that
+// planned returns the content of an experiment file with a schedule, if any, that
 // aborts calls from shop to a host.
 func planned(name, host, schedule string) string {
 	if schedule != "" {
@@ -195,8 +195,8 @@ spec:
 `, name, host, schedule)
 }
 
-// configMap is a folder of experiment files as the kubelet mounts a ConfigMap:
-// each file is a link into a folder, which is a link too and is swapped.
+// configMap is a directory of experiment files in the form of a mounted ConfigMap: each
+// file is a link into a directory, which is a link that is replaced.
 type configMap struct {
 	t     testing.TB
 	dir   string
@@ -215,7 +215,7 @@ func newConfigMap(t testing.TB, files map[string]string) *configMap {
 	return c
 }
 
-// swap gives all files new content at once.
+// swap replaces the content of all files at once.
 func (c *configMap) swap(files map[string]string) {
 	c.t.Helper()
 	c.swaps++
@@ -232,7 +232,7 @@ func (c *configMap) swap(files map[string]string) {
 	}
 }
 
-// started lists the starts in a folder of records since a moment, in no order.
+// started lists the starts in a directory of records since a time, in no order.
 func started(t testing.TB, out string, since time.Time) (experiments []string) {
 	t.Helper()
 	journals, err := filepath.Glob(filepath.Join(out, "*", "journal.jsonl"))
@@ -258,7 +258,7 @@ func started(t testing.TB, out string, since time.Time) (experiments []string) {
 	return experiments
 }
 
-// untilNextMinute gives the next full minute, and leaves time until then.
+// untilNextMinute returns the next full minute, and leaves time until then.
 func untilNextMinute(leave time.Duration) time.Time {
 	next := time.Now().Truncate(time.Minute).Add(time.Minute)
 	if left := time.Until(next); left < leave {
@@ -313,7 +313,7 @@ func TestServe(t *testing.T) {
 		}
 	}
 
-	// A leader that is told to end hands over at once.
+	// A leader that is stopped hands over at once.
 	ended := time.Now()
 	first.signal(syscall.SIGTERM)
 	first.exits(0)
@@ -366,7 +366,7 @@ func TestServe(t *testing.T) {
 		t.Errorf("starts since the kill (-want +got):\n%s", diff)
 	}
 
-	// The end of the process is that of its faults.
+	// The end of the process is the end of its faults.
 	ended = time.Now()
 	third.signal(syscall.SIGTERM)
 	third.exits(0)

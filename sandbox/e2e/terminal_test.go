@@ -10,8 +10,7 @@ import (
 	"github.com/creack/pty"
 )
 
-// At a terminal a run shows how it stands, and a Ctrl-C that is typed there rolls
-// back.
+// On a terminal a run has a live view, and Ctrl-C rolls back.
 func TestLiveView(t *testing.T) {
 	s := prepare(t, "run", spec{probes: "[{name: the page is there, query: vector(1), min: 1}]", more: "effect: {minRequests: 1}"}.write(t))
 	s.cmd.Env = append(s.cmd.Env, "TERM=xterm-256color", "CI=", "NO_COLOR=")
@@ -40,7 +39,7 @@ func TestLiveView(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.exits(4)
-	// The end of a terminal that nobody has open any more is EIO.
+	// The end of a terminal without other users is EIO.
 	if err := <-read; err != nil && !errors.Is(err, syscall.EIO) {
 		t.Error(err)
 	}

@@ -19,8 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// ask runs squall to its end, as anybody could from anywhere: it shares nothing
-// with other runs but the cluster.
+// ask runs squall to its end. It shares nothing with other runs but the cluster.
 func ask(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	s := prepare(t, args...)
@@ -75,7 +74,7 @@ func clean(t *testing.T) {
 	}
 }
 
-// killed starts a run and kills it while its fault is in force.
+// killed starts a run and kills it while its fault is active.
 func killed(t *testing.T, s spec) {
 	t.Helper()
 	run := runFile(t, s)
@@ -163,8 +162,7 @@ func TestRollbackOfOneRunLeavesAnotherAlone(t *testing.T) {
 	other.exits(4)
 }
 
-// Whoever started it need not be asked: a run that lives ends by itself when
-// its fault is taken away.
+// A live run ends when its fault is removed by another process.
 func TestKillSwitchEndsALivingRun(t *testing.T) {
 	run := runFile(t, spec{})
 	run.says("observe")
@@ -242,8 +240,8 @@ func TestRollbackOfWhatHasExpired(t *testing.T) {
 	}
 }
 
-// Somebody's finalizer keeps what was deleted: the operator is told how to go
-// on by hand.
+// A finalizer of another owner keeps a deleted object: the operator gets the command
+// that removes it.
 func TestRollbackThatCannotEnd(t *testing.T) {
 	stray(t, "stuck", map[string]string{"app.kubernetes.io/managed-by": "squall", "squall.dev/run": "run-stuck"}, nil, "example.com/stuck")
 	code, _, stderr := ask(t, "rollback", "--all", "--timeout", "1s")

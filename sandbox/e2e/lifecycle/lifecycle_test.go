@@ -1,5 +1,5 @@
-// Package lifecycle_test tests how a sandbox begins and ends. It is a package
-// of its own because it needs the addresses that any other sandbox holds.
+// Package lifecycle_test tests how a sandbox begins and ends. It is a separate package
+// because it needs the addresses of other sandboxes.
 package lifecycle_test
 
 import (

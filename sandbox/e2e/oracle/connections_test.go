@@ -16,16 +16,15 @@ import (
 )
 
 // connectionTrial is a blackhole for connections: to a host on one port of a
-// protocol, with VirtualServices in force or without.
+// protocol, with or without effective VirtualServices.
 type connectionTrial struct {
 	name, protocol string
 	virtualService m
 	blackhole      m
 	labels         m // of the callers
 	unaddressed    bool
-	// want is where a caller's connections go, by their server names and
-	// subnets; REJECT and DROP stand for the hosts that lead nowhere, and HOST
-	// for the target.
+	// want is the destination of a caller's connections, by their server names and
+	// subnets. REJECT and DROP are the hosts of blackholes, and HOST is the target.
 	want map[string]map[string]uint32
 }
 
@@ -90,8 +89,8 @@ func (c connectionTrial) run(t *testing.T, prefix, address string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The listeners of the ServiceEntries that lead nowhere, at addresses
-		// that nobody calls.
+		// The listeners of the ServiceEntries of blackholes, at addresses without
+		// calls.
 		return slices.DeleteFunc(found, func(c routes.Connection) bool { return strings.HasPrefix(c.Listener, "240.251.") })
 	}
 	bed.create(t, []object{manifest("v1", "Namespace", "", callers), manifest("v1", "Namespace", "", prefix+"-elsewhere"), manifest("v1", "Namespace", "", prefix+"-home")})

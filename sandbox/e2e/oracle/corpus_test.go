@@ -21,8 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-// The least that the corpus must give; Istio's repository has this much at the
-// version in go.mod.
+// The minimum size of the corpus; Istio's repository has this much at the version in
+// go.mod.
 const (
 	leastDocuments = 80
 	leastScenarios = 170
@@ -41,8 +41,8 @@ type document struct {
 	siblings []object
 }
 
-// Whatever Istio's own samples and tests do with VirtualServices: what Squall
-// plans for it takes effect and changes nothing else.
+// For every VirtualService in Istio's samples and tests, the plan takes effect and
+// changes nothing else.
 func TestCorpus(t *testing.T) {
 	began := time.Now()
 	skipped := map[string]int{}
@@ -129,8 +129,8 @@ func virtualServices(content []byte) ([]object, error) {
 	}
 }
 
-// scenarios gives two experiments on each host of a document, or why there is
-// none. Their names start at a number.
+// scenarios returns two experiments on each host of a document, or the reason why there
+// are none. Their names are numbered from number.
 func (d document) scenarios(t *testing.T, number int) (reason string, made []scenario) {
 	t.Helper()
 	spec := mapOf(d.Object["spec"])
@@ -177,7 +177,7 @@ func admit(t *testing.T, s scenario) string {
 	return ""
 }
 
-// renamer gives a document namespaces and hosts that no other scenario has.
+// renamer changes the namespaces and hosts of a document, so that they are unique.
 type renamer struct {
 	id         string
 	namespaces []string
@@ -215,7 +215,7 @@ func (r *renamer) host(name, namespace string) string {
 	return renamed
 }
 
-// concrete gives a host that a pattern stands for.
+// concrete returns a host that matches a pattern.
 func concrete(pattern string) string {
 	if suffix, ok := strings.CutPrefix(pattern, "*"); ok {
 		return "one" + suffix
@@ -294,7 +294,7 @@ func qualifiedHosts(o object) []string {
 	return hosts
 }
 
-// rename gives a copy of an object under other names.
+// rename returns a copy of an object under other names.
 func (r *renamer) rename(o object) object {
 	renamed := manifest(o.GetAPIVersion(), o.GetKind(), r.namespace(o.GetNamespace()), o.GetName())
 	renamed.SetLabels(o.GetLabels())
@@ -304,7 +304,7 @@ func (r *renamer) rename(o object) object {
 	return withSpec(renamed, spec)
 }
 
-// rewrite renames what stands below a value.
+// rewrite renames the namespaces and hosts in a value.
 func (r *renamer) rewrite(value any, namespace string) {
 	switch value := value.(type) {
 	case []any:

@@ -42,7 +42,7 @@ type plan struct {
 // decision is what the engine would do for the callers of one namespace.
 type decision struct {
 	Callers string `json:"callers"`
-	// InForce is namespace/name of the VirtualService in force, or empty.
+	// InForce is namespace/name of the effective VirtualService, or empty.
 	InForce   string `json:"inForce"`
 	Placement string `json:"placement"`
 	Reason    string `json:"reason"`
@@ -82,9 +82,9 @@ func (p planner) plan(ctx context.Context, all []m) ([]plan, error) {
 	return plans, nil
 }
 
-// isClone reports whether an Envoy route was made of a clone: a route that
-// the experiment added to those that were in force. istiod appends the name of
-// a match after a dot.
+// isClone reports whether an Envoy route was generated from a clone: a route that the
+// experiment added to the effective ones. istiod appends the name of a match after a
+// dot.
 func isClone(e experiment, route m, before []m) bool {
 	name := text(route["name"])
 	rest, ok := strings.CutPrefix(name, "squall-"+e.name)

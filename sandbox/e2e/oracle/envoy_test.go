@@ -78,7 +78,7 @@ type virtualHost struct {
 // hostRoutes are the virtual hosts of one host, by port.
 type hostRoutes []virtualHost
 
-// serves reports whether a virtual host is that of a host.
+// serves reports whether a virtual host is for a host.
 func serves(v m, host string) bool {
 	domains, _ := v["domains"].([]any)
 	return slices.ContainsFunc(domains, func(domain any) bool {
@@ -104,7 +104,7 @@ func (v view) routesTo(host string) hostRoutes {
 	return found
 }
 
-// beyond gives the view without the virtual hosts of a host.
+// beyond returns the view without the virtual hosts of a host.
 func (v view) beyond(host string) view {
 	var rest view
 	for _, config := range v {
@@ -116,7 +116,7 @@ func (v view) beyond(host string) view {
 	return rest
 }
 
-// without gives a shallow copy that lacks some fields.
+// without returns a shallow copy without some fields.
 func without(from m, fields ...string) m {
 	out := m{}
 	for key, value := range from {
@@ -134,8 +134,8 @@ func (h hostRoutes) named(name string) bool {
 	})
 }
 
-// origins gives namespace/name of the VirtualServices that the routes were
-// made of; empty stands for a route that was made of none.
+// origins returns namespace/name of the VirtualServices that the routes come from; it
+// is empty for a default route.
 func (v virtualHost) origins() []string {
 	var found []string
 	for _, route := range v.routes {
@@ -158,10 +158,9 @@ func originOf(route m) string {
 	return parts[1] + "/" + parts[2]
 }
 
-// plainly gives a route without what a shadow cannot help changing: the
-// origin; the name of the VirtualService, which istiod gives to the spans of
-// weighted routes; and caseSensitive, true by default, which it spells out for
-// every match that was written down.
+// plainly returns a route without the fields that a shadow changes: the origin; the name
+// of the VirtualService, which istiod adds to the spans of weighted routes; and
+// caseSensitive, true by default, which istiod writes for every match.
 func plainly(route m) m {
 	out := without(route, "metadata", "decorator")
 	if mapOf(route["match"])["caseSensitive"] == true {
@@ -197,8 +196,8 @@ func withoutFault(route m) m {
 	return out
 }
 
-// action gives what a route does with a request, the fault aside. The spans of
-// a narrower match are named after it, so they are left out.
+// action returns what a route does with a request, without the fault. The spans of a
+// narrower match have its name, so they are left out.
 func action(route m) m {
 	return without(withoutFault(plainly(route)), "match", "name", "decorator")
 }
@@ -220,7 +219,7 @@ func (r request) String() string {
 	return fmt.Sprintf("%s query %v headers %v", r.path, r.query, r.headers)
 }
 
-// allHeaders gives the headers with the one that holds both path and query.
+// allHeaders returns the headers with the one that holds both path and query.
 func (r request) allHeaders() map[string]string {
 	query := make([]string, 0, len(r.query))
 	for _, name := range slices.Sorted(maps.Keys(r.query)) {
@@ -235,7 +234,7 @@ func (r request) allHeaders() map[string]string {
 	return all
 }
 
-// first gives the route that an Envoy takes for a request, or nil.
+// first returns the route that an Envoy uses for a request, or nil.
 func (v virtualHost) first(r request) (m, error) {
 	for _, route := range v.routes {
 		takes, err := takesRequest(mapOf(route["match"]), r)
@@ -337,8 +336,8 @@ func wholly(expression, s string) bool {
 	return re.(*regexp.Regexp).MatchString(s) //nolint:forcetypeassert // only this function stores
 }
 
-// onto gives the fault of a route that had one of its own: a fault of another
-// kind is kept.
+// onto returns the faults of a route that had faults before: a fault of another kind is
+// kept.
 func (e experiment) onto(own m) m {
 	if own == nil {
 		return e.envoy

@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// generate gives the scenario of a seed, always the same one.
+// generate returns the scenario of a seed.
 func generate(seed int) scenario {
 	name := fmt.Sprintf("g%04d", seed)
 	return rapid.Custom(func(t *rapid.T) scenario { return (&generator{T: t, name: name}).scenario() }).Example(seed)
@@ -91,7 +91,7 @@ func (g *generator) experiment() experiment {
 	return e
 }
 
-// injection gives a fault in Squall's words and in Envoy's.
+// injection returns a fault in the formats of Squall and of Envoy.
 func (g *generator) injection() (fault, envoy m) {
 	fault = m{"percentage": 50.5}
 	envoy = m{"@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"}
@@ -221,8 +221,8 @@ func (g *generator) virtualService(suffix string) {
 	g.add(o)
 }
 
-// contest draws simple VirtualServices that all name the target, most of them
-// in the same way: which one is in force is the question.
+// contest draws simple VirtualServices that all have the target, most of them with the
+// same host: only one of them is effective.
 func (g *generator) contest(suffix string) {
 	usual, rare := g.visibility(), g.visibility()
 	for i := range pick(g, "contestants", 2, 3, 4) {
@@ -313,7 +313,7 @@ func (g *generator) delegate(route m) {
 	g.add(withSpec(manifest(networking, "VirtualService", namespace, name), child))
 }
 
-// forward adds destinations to a route, and what may stand beside them.
+// forward adds destinations to a route, and compatible fields.
 func (g *generator) forward(route m) m {
 	var destinations []any
 	for range pick(g, "destinations", 1, 1, 1, 2, 3) {

@@ -23,8 +23,8 @@ func TestGenerated(t *testing.T) {
 		scenarios = append(scenarios, s)
 		objects = append(objects, s.objects()...)
 	}
-	// istiod does not validate what it reads, and a mesh without its webhook
-	// is none that exists.
+	// istiod does not validate its input, so objects that its webhook would
+	// refuse are not used.
 	forEach(t, objects, func(ctx context.Context, o object) error {
 		if err := bed.validate(ctx, o); err != nil {
 			t.Errorf("the generator has drawn %s: %v", encode(o.Object), err)

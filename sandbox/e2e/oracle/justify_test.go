@@ -8,8 +8,8 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/identity"
 )
 
-// justification adds a problem to a trial when istiod's routes do not bear
-// out why the engine refused. Meanwhile a naive shadow was in place.
+// justification adds a problem to a trial if istiod's routes do not confirm the reason
+// of a refusal, with a naive shadow in place.
 type justification func(*trial)
 
 // unproven accepts a refusal for the sound of its reason: what the engine
@@ -33,7 +33,7 @@ func (tr *trial) eachPort(visit func(who identity.Workload, before, during virtu
 	}
 }
 
-// naiveTakesEffect reports whether the naive shadow is in force somewhere.
+// naiveTakesEffect reports whether the naive shadow is effective somewhere.
 func (tr *trial) naiveTakesEffect() bool {
 	found := false
 	tr.eachPort(func(_ identity.Workload, _, during virtualHost) {
@@ -52,8 +52,8 @@ func (tr *trial) inForceForNobody() bool {
 	return !found
 }
 
-// wouldNotTakeEffect wants the naive shadow to change nothing where the
-// VirtualService that the engine names is in force.
+// wouldNotTakeEffect wants the naive shadow to change nothing where the VirtualService
+// of the decision is effective.
 func wouldNotTakeEffect(tr *trial) {
 	inForce := false
 	tr.eachPort(func(who identity.Workload, before, during virtualHost) {
@@ -123,7 +123,7 @@ func (tr *trial) forwardsAny(c caller, match m, requests []request) bool {
 	return found
 }
 
-// carriesFault wants a fault of the user in the routes in force.
+// carriesFault wants a fault of the user in the effective routes.
 func carriesFault(tr *trial) {
 	found := false
 	tr.eachPort(func(_ identity.Workload, before, _ virtualHost) {

@@ -13,8 +13,8 @@ import (
 // requestsPerPort is how many requests are drawn for each identity and port.
 const requestsPerPort = 80
 
-// satisfied evaluates a condition of an experiment on a request: what its
-// author means by it, not what any proxy was told.
+// satisfied evaluates a condition of an experiment on a request, independently of any
+// proxy.
 func satisfied(condition m, r request) bool {
 	for field, wanted := range condition {
 		switch field {
@@ -112,8 +112,8 @@ type drawer struct {
 	conditions []m
 }
 
-// draw gives a request that is likely to meet one of the experiment's
-// conditions, or one of the routes', or both.
+// draw returns a request that is likely to meet one of the experiment's conditions, or
+// one of the routes' conditions, or both.
 func (d *drawer) draw(match []m) request {
 	r := request{
 		path:    "/" + oneOf(d.rand, "", "a", "zzz", "a/b"),
@@ -171,7 +171,7 @@ func (d *drawer) approach(r *request, conditions []m) {
 	}
 }
 
-// value gives a text that meets a string match, or nearly does.
+// value returns a text that meets a string match, or nearly does.
 func (d *drawer) value(wanted m) string {
 	near := oneOf(d.rand, "", "", "", "x", "/b")
 	for kind, pattern := range wanted {
@@ -187,7 +187,7 @@ func (d *drawer) value(wanted m) string {
 	return "any" + near
 }
 
-// sample gives a text that a regex takes.
+// sample returns a text that a regex matches.
 func (d *drawer) sample(re *syntax.Regexp) string {
 	var out strings.Builder
 	switch re.Op {

@@ -43,7 +43,7 @@ func withSpec(o object, spec m) object {
 	return o
 }
 
-// serviceEntrySpec stands for Services and their pods. kube-apiserver refuses
+// serviceEntrySpec replaces Services and their pods, because kube-apiserver refuses
 // loopback addresses in EndpointSlices.
 func serviceEntrySpec(hosts []any, ports []int64, exportTo []string) m {
 	var all []any
@@ -56,8 +56,8 @@ func serviceEntrySpec(hosts []any, ports []int64, exportTo []string) m {
 	}
 }
 
-// scenario is a small mesh of its own: its namespaces and hosts are those of
-// no other scenario, so that many can stand in the sandbox at a time.
+// scenario is a small separate mesh: its namespaces and hosts are unique, so that many
+// can be in the sandbox at the same time.
 type scenario struct {
 	// name starts the names of its namespaces.
 	name       string
@@ -75,8 +75,8 @@ func (s scenario) objects() []object {
 	return all
 }
 
-// String gives the scenario as YAML that squall plan --mesh can be pointed at:
-// the objects, and the experiment.
+// String returns the scenario as YAML for squall plan --mesh: the objects, and the
+// experiment.
 func (s scenario) String() string {
 	var out strings.Builder
 	for _, name := range s.namespaces {
@@ -114,7 +114,7 @@ type experiment struct {
 	callers []caller
 	// match holds conditions as Istio writes them.
 	match []m
-	// fault is the one fault, and envoy what Envoy is to be told.
+	// fault is the one fault, and envoy is Envoy's configuration for it.
 	fault, envoy m
 	// minRequests is how much proof the experiment wants.
 	minRequests int64
@@ -156,7 +156,7 @@ func (e experiment) callsFrom(namespace string) bool {
 	return false
 }
 
-// document gives the experiment as its file.
+// document returns the experiment as a file.
 func (e experiment) document() m {
 	target := m{"host": e.host}
 	if e.port != 0 {
@@ -191,8 +191,8 @@ type workloads struct {
 	targeted, beside, elsewhere []identity.Workload
 }
 
-// workloads gives callers with exactly the experiment's labels and with those
-// that the mesh makes a difference by, and others.
+// workloads returns callers with exactly the experiment's labels, callers with the labels
+// that matter to the mesh, and others.
 func (s scenario) workloads() workloads {
 	var all workloads
 	var seen []string
@@ -230,7 +230,7 @@ func (s scenario) workloads() workloads {
 	return all
 }
 
-// labels gives the label sets by which the objects choose workloads.
+// labels returns the label sets by which the objects select workloads.
 func (s scenario) labels() []map[string]string {
 	var found []map[string]string
 	add := func(value any) {
@@ -258,7 +258,7 @@ func (w workloads) all() []identity.Workload {
 	return append(append(append([]identity.Workload(nil), w.targeted...), w.beside...), w.elsewhere...)
 }
 
-// workload gives an identity; its address is nobody's endpoint.
+// workload returns an identity. Its address is not an endpoint.
 func workload(namespace, name string, labels map[string]string) identity.Workload {
 	return identity.Workload{Namespace: namespace, Name: name, IP: "127.0.1.1", Labels: labels}
 }

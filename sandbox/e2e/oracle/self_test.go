@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// An oracle that draws the same simple scenario again and again proves little.
+// The generated scenarios must be varied, or the oracle proves little.
 func TestGeneratorKnowsTheLanguage(t *testing.T) {
 	counts := map[string]int{}
 	words := []string{

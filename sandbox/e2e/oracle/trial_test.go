@@ -20,7 +20,7 @@ import (
 
 var verbose = flag.Bool("scenarios", false, "print every scenario, not only those that fail")
 
-// batchSize is how many scenarios stand in the sandbox at a time.
+// batchSize is the number of scenarios in the sandbox at a time.
 const batchSize = 64
 
 // trial is a scenario under test.
@@ -251,8 +251,8 @@ func (tr *trial) checkPlanned() {
 	}
 }
 
-// hostRoutes gives the routes to the target before and during the fault; all
-// others must be the same.
+// hostRoutes returns the routes to the target before and during the fault. All other
+// routes must be equal.
 func (tr *trial) hostRoutes(who identity.Workload) (before, during hostRoutes, ok bool) {
 	b, d := tr.before[key(who)], tr.during[key(who)]
 	if diff := cmp.Diff(b.beyond(tr.experiment.host), d.beyond(tr.experiment.host)); diff != "" {
@@ -271,10 +271,10 @@ func (tr *trial) hostRoutes(who identity.Workload) (before, during hostRoutes, o
 	return before, during, true
 }
 
-// checkBeside checks a workload that is none of the callers but shares their
-// namespace. It keeps its very routes, origin included, except next to a
-// wildcard: a new exact host switches the wildcard off for it, so that the
-// object holds the wildcard's routes for everybody.
+// checkBeside checks a workload that is not a caller but in the callers' namespace. Its
+// routes are unchanged, including their origin, except next to a wildcard: a new exact
+// host disables the wildcard for it, so the object contains the wildcard's routes for
+// all proxies.
 func (tr *trial) checkBeside(who identity.Workload, d decision) {
 	before, during, ok := tr.hostRoutes(who)
 	if !ok {

@@ -168,7 +168,7 @@ func (w *world) sync(t *testing.T) {
 	})
 }
 
-// look gives the routes that istiod sends to an Envoy.
+// look returns the routes that istiod sends to an Envoy.
 func (w *world) look(ctx context.Context, who identity.Workload) (view, error) {
 	encoded, err := routes.Fetch(ctx, who, "sidecar", "")
 	if err != nil {

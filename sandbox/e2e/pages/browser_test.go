@@ -14,7 +14,7 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/browser"
 )
 
-// bad has one of each thing that a test must be told of.
+// bad has one of each problem that a test must detect.
 const bad = `<!DOCTYPE html><html><head><title>bad</title><meta http-equiv="Content-Security-Policy" content="img-src 'none'">
 <style>p { color: #ccc; background: #fff } @media (prefers-color-scheme: dark) { h1::after { content: "dark" } } @media print { h1 { display: none } }</style></head>
 <body><h1>hello</h1><p>pale</p><button onclick="document.querySelector('p').innerText = document.querySelector('input').value">go</button><input aria-label="word">

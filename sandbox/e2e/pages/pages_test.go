@@ -17,9 +17,9 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
 
-// journals gives the journals that the tests render: two as they were recorded, one
-// that a crash has cut short, one of a run that was refused, and one in which
-// everything is there at once, long and hostile.
+// journals returns the journals that the tests render: two as they were recorded, one
+// that was cut short by a crash, one of a refused run, and a long and hostile one with
+// every kind of content.
 func journals(t *testing.T) map[string]string {
 	t.Helper()
 	held := read(t, "v1-held.jsonl")
@@ -42,7 +42,7 @@ func read(t *testing.T, name string) string {
 	return string(content)
 }
 
-// render gives a report of a journal, as `squall report` writes it.
+// render returns a report of a journal, as written by `squall report`.
 func render(t *testing.T, journal, format string) string {
 	t.Helper()
 	bin, err := testbed.BinDir("squall")
@@ -151,7 +151,7 @@ func checkLayout(t *testing.T, page *browser.Page, want run) {
 	if len(widths) > 0 {
 		t.Errorf("the page scrolls sideways: %v", widths)
 	}
-	// What a plot draws stays inside of it, and so do the labels of its axes.
+	// The content of a plot and the labels of its axes stay inside of it.
 	var outside []string
 	page.Eval(`[...document.querySelectorAll("svg")].flatMap(svg => {
 		const box = svg.getBoundingClientRect();
@@ -185,8 +185,8 @@ func checkPrint(t *testing.T, page *browser.Page) {
 	}
 }
 
-// validate checks files against the schemas of Jenkins and of Ant, and gives what
-// they say against them.
+// validate checks files against the schemas of Jenkins and of Ant, and returns the
+// errors.
 func validate(t *testing.T, files ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "node", append([]string{filepath.Join(browser.NodeModules(t), "..", "junit.mjs")}, files...)...).CombinedOutput()

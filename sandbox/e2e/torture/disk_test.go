@@ -15,9 +15,8 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/apiproxy"
 )
 
-// isolated gives a command a mount namespace of its own, which needs no
-// privileges, and runs a script before and after it. When the script is killed,
-// the command is as well.
+// isolated runs a command in a separate mount namespace, which needs no privileges, and
+// a script before and after it. If the script is killed, the command is killed too.
 func isolated(cmd *exec.Cmd, script string) {
 	cmd.Args = append([]string{"sh", "-c", script, "sh"}, cmd.Args...)
 	cmd.Path = "/bin/sh"
@@ -28,15 +27,15 @@ func isolated(cmd *exec.Cmd, script string) {
 	}
 }
 
-// canIsolate reports whether the kernel lets anybody do that.
+// canIsolate reports whether the kernel permits this.
 func canIsolate(ctx context.Context, folder string) error {
 	cmd := exec.CommandContext(ctx, "true")
 	isolated(cmd, fmt.Sprintf(`mount -t tmpfs tmpfs %q`, folder))
 	return cmd.Run()
 }
 
-// TestJournalCannotBeWritten has journals where none can be: the run is refused
-// before it has asked anybody anything.
+// In TestJournalCannotBeWritten no journal can be written: the run is refused before it
+// sends any request.
 func TestJournalCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
@@ -82,8 +81,8 @@ func TestJournalCannotBeWritten(t *testing.T) {
 	inParallel(t, all)
 }
 
-// The disk is full from some byte of the journal on. The file system gives
-// space in pages, so the journal's first line is made longer step by step.
+// The disk is full from some byte of the journal on. The file system allocates pages, so
+// the journal's first line is made longer step by step.
 func TestDiskFills(t *testing.T) {
 	t.Parallel()
 	if err := canIsolate(t.Context(), t.TempDir()); err != nil {
@@ -160,7 +159,7 @@ func fillDisk(ctx context.Context, s *slot, size, padding int, ways *table) (err
 	return err
 }
 
-// wayOf gives the status that a run's summary names.
+// wayOf returns the status that a run's summary names.
 func wayOf(q *squall) string {
 	for _, way := range []string{"refused", "failed", "stopped", "interrupted"} {
 		if first, _, _ := strings.Cut(q.stdout.String(), "\n"); strings.Contains(first, "("+way+")") {

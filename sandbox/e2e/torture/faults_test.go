@@ -18,8 +18,8 @@ import (
 type apiFault struct {
 	name  string
 	fault apiproxy.Fault
-	// late says that the server may do what was asked when nobody waits for it
-	// any more.
+	// late reports whether the server may execute the call when the client does not
+	// wait for it any more.
 	late bool
 }
 
@@ -48,7 +48,7 @@ var apiFaults = []apiFault{
 // for a request and 30 s for the rollback; what comes on top is the run itself.
 const longest = 2 * time.Minute
 
-// Whatever happens to one call, the run ends, says how, and leaves nothing once
+// If any call fails in any way, the run ends, reports the reason, and leaves nothing once
 // the server is back.
 func TestEveryCallToTheAPIServerFails(t *testing.T) {
 	t.Parallel()
@@ -84,7 +84,7 @@ func failingCalls(t *testing.T) []failingCall {
 			}
 			calls++
 			for _, f := range apiFaults {
-				// Who deletes may believe that there is nothing to delete.
+				// The client may assume that there is nothing to delete.
 				if f.name == "404" && strings.HasPrefix(call.Name, "delete ") {
 					continue
 				}

@@ -126,8 +126,8 @@ func references(t *testing.T, kinds ...kind) map[string]reference {
 	return found
 }
 
-// usual is how long a run of one of the kinds takes when the machine is not busy,
-// as it may be while those of reference go on.
+// usual is how long a run of one of the kinds takes on an idle machine. The reference
+// runs may still be live.
 const usual = 8 * time.Second
 
 // points lists where runs are killed: everywhere, or at a sample.
@@ -180,8 +180,8 @@ func notMissed(run func() error) error {
 	return err
 }
 
-// die makes a run that dies at the point, and gives it when it has ended. When
-// it has not died, it was over before the point came, and must have held.
+// die starts a run that dies at the point, and returns it when it has ended. If it has not
+// died, it ended before the point was reached, and must have held.
 func (p point) die(ctx context.Context, s *slot) (q *squall, err error) {
 	err = notMissed(func() (err error) {
 		if q != nil {
@@ -236,7 +236,7 @@ func look(ctx context.Context, s *slot, dead time.Time) (a aftermath, err error)
 		if shadowed {
 			a.stood = now.Sub(dead)
 		}
-		// A fault that stands is looked at now and then, one that ends often.
+		// A fault is checked now and then, and often after its run has ended.
 		if !now.Before(nextLook) && (shadowed || faulty || nextLook.IsZero()) {
 			if faulty, err = bed.faulty(ctx, s); err != nil {
 				return a, err
@@ -256,8 +256,8 @@ func look(ctx context.Context, s *slot, dead time.Time) (a aftermath, err error)
 	return a, ctx.Err()
 }
 
-// visible fails when a fault that stood for long was not seen: then the looks
-// would prove nothing.
+// visible returns an error if a fault that was active for long was not seen: then the
+// checks would prove nothing.
 func (a aftermath) visible() error {
 	if a.stood > 3*time.Second && !a.seen {
 		return fmt.Errorf("a VirtualService stood for %s and no caller had its routes", a.stood)
@@ -265,7 +265,7 @@ func (a aftermath) visible() error {
 	return nil
 }
 
-// No process of ours is alive, and 20 s later no fault is in force.
+// All processes of the run are dead, and 20 s later no fault is active.
 func TestKilledRunsLeaveNothing(t *testing.T) {
 	t.Parallel()
 	table := newTable("until clean")
@@ -308,9 +308,8 @@ func rollbackAll(ctx context.Context) error {
 	return err
 }
 
-// A user does not wait for the heartbeat: one command cleans at once, whatever
-// was left. It takes the runs of everybody, so that no other test may go on at
-// the same time.
+// Without waiting for the heartbeat, one command removes everything at once. It ends the
+// runs of all users, so no other test may run at the same time.
 func TestKilledRunsAreRolledBack(t *testing.T) {
 	table := newTable("until clean")
 	for batch := range slices.Chunk(points(t), *slots) {
@@ -339,7 +338,7 @@ func TestKilledRunsAreRolledBack(t *testing.T) {
 				if err == nil && len(left) > 0 {
 					err = fmt.Errorf("the rollback has left %v", left)
 				}
-				// istiod hears of it a moment later.
+				// istiod receives the change a moment later.
 				err = errors.Join(err, eventually(ctx, 5*time.Second-time.Since(ended), func() error { return bed.dirt(ctx, s) }))
 				table.add(p.where, p.kind.name, q.killed(), err != nil, time.Since(began))
 				return err

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// journalIn finds the one journal in a folder of runs.
+// journalIn finds the one journal in a directory of runs.
 func journalIn(out string) (string, error) {
 	journals, err := filepath.Glob(filepath.Join(out, "*", "journal.jsonl"))
 	if err == nil && len(journals) != 1 {
@@ -21,7 +21,7 @@ func journalIn(out string) (string, error) {
 	return journals[0], nil
 }
 
-// linesIn counts the lines of the one journal in a folder of runs.
+// linesIn counts the lines of the one journal in a directory of runs.
 func linesIn(out string) (int, error) {
 	journal, err := journalIn(out)
 	if err != nil {
@@ -31,8 +31,8 @@ func linesIn(out string) (int, error) {
 	return bytes.Count(content, []byte("\n")), err
 }
 
-// onLine calls a function once the journal of a run that is about to start has
-// so many lines. The kernel tells of every write.
+// onLine calls a function when the journal of a run that is about to start has this many
+// lines. It watches the file with inotify.
 func onLine(q *squall, line int, reached func()) error {
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	if err != nil {
@@ -53,10 +53,10 @@ func onLine(q *squall, line int, reached func()) error {
 			if _, err := events.Read(buffer); err != nil {
 				return // the run has ended
 			}
-			// The first event is the run's folder, which may hold lines already.
+			// The first event is for the run's directory, which may already contain lines.
 			folders, _ := filepath.Glob(filepath.Join(q.out(), "*")) // the pattern is good
 			for _, folder := range folders {
-				_, _ = unix.InotifyAddWatch(fd, folder, unix.IN_CREATE|unix.IN_MODIFY) // of a folder that was just seen
+				_, _ = unix.InotifyAddWatch(fd, folder, unix.IN_CREATE|unix.IN_MODIFY) // the directory exists
 			}
 			if lines, err := linesIn(q.out()); err == nil && lines >= line {
 				reached()

@@ -1,7 +1,7 @@
-// Package torture_test kills runs of the squall binary at every moment, takes
-// the servers and the disk away that it needs, and interrupts it. Whatever is
-// done to a run, no fault outlives it by more than 20 s, no object of it is
-// left, and no object of anybody else is written.
+// Package torture_test kills runs of the squall binary at every moment, breaks the
+// servers and the disk that they need, and interrupts them. In all cases no fault
+// outlives its run by more than 20 s, no object of the run is left, and no object of
+// others is written.
 package torture_test
 
 import (

@@ -22,7 +22,7 @@ var measured = kind{name: "measured", faults: abort.faults, callers: 1, duration
 // prometheusPhases are the phases from which on Prometheus fails.
 var prometheusPhases = []struct {
 	name string
-	// touched says that the fault was in force by then.
+	// touched reports whether the fault was active by then.
 	touched bool
 	want    string
 }{

@@ -63,10 +63,10 @@ func (m moment) at(q *squall, do func()) error {
 	}})
 }
 
-// interruption is a way in which somebody ends a run.
+// interruption is a way to end a run.
 type interruption struct {
 	name string
-	// prepare changes how the run is started, and gives what ends it.
+	// prepare changes how the run is started, and returns the function that ends it.
 	prepare func(*squall) (end func(), err error)
 	// hard says that the run may end at once, without its rollback.
 	hard bool
@@ -108,7 +108,7 @@ func byManySignals(q *squall) (func(), error) {
 	}, nil
 }
 
-// onTerminal starts the run on a terminal of its own, which is closed.
+// onTerminal starts the run on a separate terminal, which is closed.
 func onTerminal(q *squall) (func(), error) {
 	ours, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -143,7 +143,7 @@ func onTerminal(q *squall) (func(), error) {
 	return func() { _ = ours.Close() }, nil
 }
 
-// statusOf gives how a journal says that its run has ended.
+// statusOf returns how a journal says that its run has ended.
 func statusOf(journal string) (string, error) {
 	content, err := os.ReadFile(journal)
 	if err != nil {
@@ -161,8 +161,8 @@ func statusOf(journal string) (string, error) {
 	return last.Data.Status, err
 }
 
-// Whoever ends a run, whenever: it rolls back and says that it was interrupted.
-// One that is not given the time for it leaves the rest to the heartbeat.
+// A run that is ended at any time and in any way rolls back and is interrupted. If it
+// does not have the time, the heartbeat removes the fault.
 func TestInterruptedRuns(t *testing.T) {
 	t.Parallel()
 	table := newTable("from the signal to the end")
@@ -216,5 +216,5 @@ func (i interruption) hit(ctx context.Context, s *slot, m moment, table *table) 
 	if err != nil {
 		return fmt.Errorf("%w: %s%s", err, &q.stdout, &q.stderr)
 	}
-	return eventually(ctx, 2*time.Second, func() error { return bed.dirt(ctx, s) }) // istiod hears of it a moment later
+	return eventually(ctx, 2*time.Second, func() error { return bed.dirt(ctx, s) }) // istiod receives the change a moment later
 }

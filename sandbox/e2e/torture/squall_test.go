@@ -64,7 +64,7 @@ spec:
 `, s.host, callers, k.faults, k.duration, k.interval, k.before, more), 0o600)
 }
 
-// squall is a run of the binary, in a folder of its own.
+// squall is a run of the binary, in a separate directory.
 type squall struct {
 	slot           *slot
 	kind           kind
@@ -95,7 +95,7 @@ func newSquall(ctx context.Context, s *slot, k kind) (*squall, error) {
 
 func (w *world) squallBinary() string { return filepath.Join(w.sandbox.Bin, "squall") }
 
-// out is the folder of the journals.
+// out is the directory of the journals.
 func (q *squall) out() string { return filepath.Join(q.folder, "runs") }
 
 // behind puts a proxy between the run and the API server.
@@ -195,8 +195,8 @@ func (q *squall) wait(ctx context.Context, within time.Duration) error {
 	}
 }
 
-// summary is how a run tells its end: on stdout, or on stderr when it could not
-// be recorded.
+// summary matches the summary of a run: on stdout, or on stderr if it could not be
+// recorded.
 var summary = regexp.MustCompile(`(?m)^torture: (held|deviated|inconclusive)( \((refused|stopped|interrupted|failed)\))?(, objects left behind)?$|^squall: torture: refused: `)
 
 // named checks that the run has ended in one of the ways that are documented,

@@ -12,9 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The VirtualService in force is usually one that nobody has changed for long,
-// and whose version the API server has forgotten as a point to watch from. A run
-// watches it all the same, and does not ask for it again and again.
+// An effective VirtualService has usually not changed for long, so the API server has
+// compacted its version and cannot start a watch from it. A run can watch it anyway,
+// without listing it repeatedly.
 func TestWatchOfAnOldObject(t *testing.T) {
 	t.Parallel()
 	if !*full {

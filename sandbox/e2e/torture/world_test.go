@@ -60,8 +60,8 @@ type world struct {
 	server *grpc.Server
 }
 
-// slot is a host with a VirtualService in force, and two namespaces that call
-// it. One run at a time disturbs these calls.
+// slot is a host with an effective VirtualService, and two namespaces that call it. One
+// run at a time disturbs these calls.
 type slot struct {
 	home, host string
 	callers    [2]string
@@ -173,7 +173,7 @@ func inParallel(t *testing.T, jobs []job) {
 	_ = group.Wait() // the errors are reported already
 }
 
-// standing gives the objects of runs in a slot of some kinds, as they are known.
+// standing returns the objects of runs in a slot of some kinds, as they are known.
 func (w *world) standing(s *slot, kinds ...schema.GroupVersionResource) []string {
 	var found []string
 	for _, resource := range kinds {
@@ -285,8 +285,7 @@ func (w *world) tidy(ctx context.Context, s *slot) error {
 	return w.clean(ctx, s, patience)
 }
 
-// eventually tries until it succeeds, and gives the last error when it does
-// not.
+// eventually retries until try succeeds, and returns the last error after the timeout.
 func eventually(ctx context.Context, within time.Duration, try func() error) error {
 	var err error
 	waitUntil(ctx, time.Now().Add(within), func() bool { err = try(); return err == nil })

@@ -1,6 +1,5 @@
-// Package apiproxy stands between a program under test and a server that it
-// needs. It tells a test of every call, and lets it hold, lose or spoil any one
-// of them.
+// Package apiproxy is a proxy between a program under test and a server. It notifies a
+// test of every call, and lets it delay, lose or break any of them.
 package apiproxy
 
 import (
@@ -55,10 +54,10 @@ func (c Call) String() string { return fmt.Sprintf("%s #%d", c.Name, c.Nth) }
 // Hooks are what a test does with the calls. They are called from several
 // goroutines at the same time.
 type Hooks struct {
-	// Before is asked when a call has arrived and nobody else knows of it yet.
-	// It may hold it. The fault that it gives befalls the call; nil is none.
+	// Before is called when a call has arrived, before the server receives it. It may
+	// block. The call gets the returned fault, if it is not nil.
 	Before func(Call) Fault
-	// After is told when the server has answered and the client does not know.
+	// After is called when the server has answered, before the client receives it.
 	After func(Call)
 }
 
@@ -98,10 +97,9 @@ func ForHTTP(target string, hooks Hooks) (*Proxy, error) {
 	return p, err
 }
 
-// ForAPIServer starts a proxy in front of the API server that a kubeconfig
-// names. It speaks TLS and HTTP/2 to both sides, as the client and the server do
-// without it, and passes credentials on. It writes a kubeconfig for itself into
-// the folder.
+// ForAPIServer starts a proxy for the API server of a kubeconfig. It uses TLS and HTTP/2
+// on both sides, like the client and the server without it, and passes credentials on.
+// It writes a kubeconfig for the proxy into the directory.
 func ForAPIServer(kubeconfig, folder string, hooks Hooks) (*Proxy, string, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
@@ -128,7 +126,7 @@ func newProxy(target string, transport *http.Transport, hooks Hooks) (*Proxy, er
 	}
 	p := &Proxy{target: parsed, transport: transport, hooks: hooks, closed: make(chan struct{}), count: map[string]int{}, back: make(chan struct{})}
 	p.server = httptest.NewUnstartedServer(p)
-	p.server.Listener = listener{p.server.Listener, p}
+	p.server.Listener = listener{Listener: p.server.Listener, proxy: p}
 	p.server.Config.ErrorLog = log.New(io.Discard, "", 0) // broken connections are what it is for
 	p.server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, connKey{}, conn)
@@ -165,7 +163,7 @@ func (p *Proxy) Close() {
 	p.transport.CloseIdleConnections()
 }
 
-// Calls gives the calls so far, in the order of their arrival.
+// Calls returns the calls so far, in the order of their arrival.
 func (p *Proxy) Calls() []Call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -198,8 +196,8 @@ func (p *Proxy) Return() {
 	}
 }
 
-// reach gives whether the server can be reached, and what tells when it can be
-// again.
+// reach returns whether the server can be reached, and a channel that is closed when
+// this changes.
 func (p *Proxy) reach() (state, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -230,8 +228,7 @@ func (l listener) Accept() (net.Conn, error) {
 	}
 }
 
-// link is a connection that may freeze: nothing comes through it any more, and
-// nobody is told.
+// link is a connection that may freeze: then it passes nothing on, without closing.
 type link struct {
 	net.Conn
 	freezing, closing sync.Once
@@ -401,8 +398,8 @@ type answer struct {
 	body   []byte
 }
 
-// ask passes the call on and gives the whole answer. Once begun, it does not
-// depend on the client.
+// ask passes the call on and returns the whole answer. It does not depend on the
+// client.
 func (x *exchange) ask() (answer, error) {
 	response, err := x.send(context.WithoutCancel(x.r.Context()))
 	if err != nil {
@@ -413,7 +410,7 @@ func (x *exchange) ask() (answer, error) {
 	if x.proxy.hooks.After != nil {
 		x.proxy.hooks.After(x.call)
 	}
-	return answer{response.Header, response.StatusCode, body}, err
+	return answer{header: response.Header, code: response.StatusCode, body: body}, err
 }
 
 // pass lets a call through.
@@ -430,7 +427,7 @@ func pass(x *exchange) {
 	x.tell(a)
 }
 
-// tell gives an answer to the client, which may have left.
+// tell sends an answer to the client, which may have left.
 func (x *exchange) tell(a answer) {
 	maps.Copy(x.w.Header(), a.header)
 	x.w.WriteHeader(a.code)
@@ -447,7 +444,7 @@ func (x *exchange) stream() {
 		return
 	}
 	defer response.Body.Close() //nolint:errcheck // dropped when the client leaves
-	x.tell(answer{response.Header, response.StatusCode, nil})
+	x.tell(answer{header: response.Header, code: response.StatusCode, body: nil})
 	_, _ = io.Copy(flusher{x.w}, response.Body) // until one of the two ends it
 }
 

@@ -67,7 +67,7 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
-// connect gives a client of a server behind a proxy, both of them with TLS.
+// connect returns a client of a server behind a proxy, both of them with TLS.
 func connect(t *testing.T, s *server, hooks apiproxy.Hooks) (*apiproxy.Proxy, dynamic.ResourceInterface) {
 	t.Helper()
 	folder := t.TempDir()

@@ -36,7 +36,7 @@ func (x *exchange) refuse(code int, status metav1.Status) {
 	_ = json.NewEncoder(x.w).Encode(status) // the client may have left
 }
 
-// Reset resets the connection before the server hears of the call.
+// Reset resets the connection before the server receives the call.
 func Reset(x *exchange) { reset(x.conn) }
 
 // Lose lets the server do what is asked, and resets the connection in place of
@@ -57,7 +57,7 @@ func Halve(x *exchange) {
 	reset(x.conn)
 }
 
-// half gives the first half of an answer; of a watch, its first bytes.
+// half returns the first half of an answer; of a watch, its first bytes.
 func (x *exchange) half() (answer, error) {
 	if x.call.Class != Watch {
 		a, err := x.ask()
@@ -72,7 +72,7 @@ func (x *exchange) half() (answer, error) {
 	const some = 20
 	body := make([]byte, some)
 	n, err := response.Body.Read(body)
-	return answer{response.Header, response.StatusCode, body[:n]}, err
+	return answer{header: response.Header, code: response.StatusCode, body: body[:n]}, err
 }
 
 // Delay holds a call for some time before it lets it through. The server gets
@@ -104,7 +104,7 @@ func Pause(length time.Duration) Fault {
 	}
 }
 
-// Freeze loses the call with all connections that there are, and nobody is told.
+// Freeze loses the call and freezes all current connections.
 func Freeze(x *exchange) {
 	x.proxy.Freeze()
 	<-x.proxy.closed

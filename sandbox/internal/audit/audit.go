@@ -1,5 +1,5 @@
-// Package audit reads what the sandbox's API server has recorded of every
-// write, and finds the writes of Squall that are not to objects of its own.
+// Package audit reads the API server's audit log of every write, and finds writes of
+// Squall to objects of others.
 package audit
 
 import (
@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// Policy is the API server's audit policy: every write, with what was sent. A
-// question about permissions is no write.
+// Policy is the API server's audit policy: every write, with its body. Questions about
+// permissions are not writes.
 const Policy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -30,7 +30,7 @@ const (
 	ours  = "squall"
 )
 
-// isSquall reports whether a user agent is that of the squall binary.
+// isSquall reports whether a user agent is the squall binary.
 func isSquall(agent string) bool { return strings.HasPrefix(agent, "squall/") }
 
 // event is the part of a record that counts here.
@@ -84,7 +84,7 @@ func check(log io.Reader) (summary Summary, err error) {
 	if err != nil {
 		return summary, err
 	}
-	// The log's order is that of the answers, so all creates come first here.
+	// The log has the order of the answers, so creates are handled first here.
 	created := map[string]bool{}
 	var wrong []error
 	for _, e := range events {
@@ -93,7 +93,7 @@ func check(log io.Reader) (summary Summary, err error) {
 		}
 		created[e.object(e.Request.Metadata.Name)] = true
 		if !isSquall(e.UserAgent) {
-			continue // a test that stands in for an earlier run
+			continue // a test that simulates an earlier run
 		}
 		summary.Creates++
 		if e.Request.Metadata.Labels[label] != ours {
@@ -125,8 +125,7 @@ func check(log io.Reader) (summary Summary, err error) {
 	return summary, errors.Join(wrong...)
 }
 
-// isLabelled reports whether somebody has created an object that is Squall's by
-// its label.
+// isLabelled reports whether another client has created an object with Squall's label.
 func (e event) isLabelled() bool {
 	return e.Verb == "create" && e.Request.Metadata.Labels[label] == ours
 }
@@ -136,7 +135,7 @@ func (e event) object(name string) string {
 	return e.Object.Resource + " " + e.Object.Namespace + "/" + name
 }
 
-// read gives the records of Squall, and of what is its own by the label, without
+// read returns the records of Squall, and of what is its own by the label, without
 // dry runs. The last line may be cut
 // short while the API server still writes.
 func read(log io.Reader) ([]event, error) {
@@ -161,8 +160,7 @@ func read(log io.Reader) ([]event, error) {
 	return events, nil
 }
 
-// isPatch reports whether the only thing wrong with a record is that what was
-// sent is no object.
+// isPatch reports whether the only error of a record is that its body is not an object.
 func isPatch(err error) bool {
 	wrongType, is := errors.AsType[*json.UnmarshalTypeError](err)
 	return is && strings.HasPrefix(wrongType.Field, "requestObject")

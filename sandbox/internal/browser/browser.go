@@ -1,8 +1,7 @@
-// Package browser opens pages in a headless Chromium, for tests of what a person
-// would see: errors, requests, looks, and what axe-core says about accessibility.
+// Package browser opens pages in a headless Chromium, for tests of the view of a person:
+// errors, requests, layout, and the findings of axe-core about accessibility.
 //
-// The browser talks to nobody by itself; what a page asks for is in
-// [Page.Requests].
+// The browser sends no requests except for its pages; [Page.Requests] has them.
 package browser
 
 import (
@@ -34,8 +33,8 @@ type View struct {
 	NoScript bool
 }
 
-// Start starts a Chromium that ends with the test. It knows nothing of earlier
-// ones: its profile is in a temporary folder.
+// Start starts a Chromium that ends with the test. Its profile is new, in a temporary
+// directory.
 func Start(t testing.TB) *Browser {
 	t.Helper()
 	// Cleanups run when the test's own context is over, and they close the browser.
@@ -54,7 +53,7 @@ func Start(t testing.TB) *Browser {
 		chromedp.WSURLReadTimeout(timeout),
 	)
 	t.Cleanup(stop)
-	// What the library cannot parse is of newer protocols, and no test asks for it.
+	// The library logs messages of newer protocols that it cannot parse.
 	quiet := func(string, ...any) {}
 	ctx, _ = chromedp.NewContext(ctx, chromedp.WithErrorf(quiet)) // Cancel, below, ends it and waits
 	t.Cleanup(func() {
@@ -80,7 +79,7 @@ func executable(t testing.TB) string {
 	return ""
 }
 
-// NodeModules gives the folder of what the tests take from npm.
+// NodeModules returns the directory of the tests' npm packages.
 func NodeModules(t testing.TB) string {
 	t.Helper()
 	const folder = "tools/pages/node_modules"
@@ -97,7 +96,7 @@ func NodeModules(t testing.TB) string {
 	return ""
 }
 
-// Open opens a page in a tab of its own, and waits until it is loaded.
+// Open opens a page in a new tab, and waits until it is loaded.
 func (b *Browser) Open(t testing.TB, url string, view View) *Page {
 	t.Helper()
 	ctx, closeTab := chromedp.NewContext(b.ctx)

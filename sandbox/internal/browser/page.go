@@ -18,7 +18,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// Page is an open page. What goes wrong with the browser itself fails the test.
+// Page is an open page. An error of the browser fails the test.
 type Page struct {
 	t   testing.TB
 	ctx context.Context //nolint:containedctx // chromedp keeps the tab in it
@@ -48,7 +48,7 @@ func (p *Page) listen(event any) {
 	}
 }
 
-// said gives what a script has written to the console.
+// said returns what a script has written to the console.
 func said(e *runtime.EventConsoleAPICalled) string {
 	words := []string{string(e.Type) + ":"}
 	for _, argument := range e.Args {
@@ -61,7 +61,7 @@ func said(e *runtime.EventConsoleAPICalled) string {
 	return strings.Join(words, " ")
 }
 
-// Errors gives the errors and warnings so far: exceptions, what scripts wrote to
+// Errors returns the errors and warnings so far: exceptions, what scripts wrote to
 // the console, and what the browser refused to load.
 func (p *Page) Errors() []string {
 	p.mu.Lock()
@@ -69,16 +69,16 @@ func (p *Page) Errors() []string {
 	return slices.Clone(p.errors)
 }
 
-// Requests gives the addresses that the page has asked for so far, its own first.
+// Requests returns the addresses that the page has asked for so far, its own first.
 func (p *Page) Requests() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.requests)
 }
 
-// Click clicks in the middle of the first element that a selector gives, when it is
-// visible. It aims at a place, as a person does: a page may put another element
-// there at any time.
+// Click clicks in the middle of the first element that a selector matches, when it is
+// visible. Like a person it clicks at a position: a page may put another element there
+// at any time.
 func (p *Page) Click(selector string) {
 	p.t.Helper()
 	element := fmt.Sprintf("document.querySelector(%q)", selector)
@@ -101,7 +101,7 @@ func (p *Page) WaitFor(expression string) {
 	p.run(chromedp.Poll(expression, nil, chromedp.WithPollingInterval(pause), chromedp.WithPollingTimeout(timeout)))
 }
 
-// Text gives the visible text of an element.
+// Text returns the visible text of an element.
 func (p *Page) Text(selector string) string {
 	p.t.Helper()
 	var text string
@@ -126,8 +126,8 @@ func (p *Page) Screenshot(file string) {
 	}
 }
 
-// Axe runs every default rule of axe-core and gives what it has found, one line for
-// each element.
+// Axe runs every default rule of axe-core and returns its findings, one line for each
+// element.
 func (p *Page) Axe() []string {
 	p.t.Helper()
 	source, err := os.ReadFile(filepath.Join(NodeModules(p.t), "axe-core", "axe.min.js"))

@@ -122,7 +122,7 @@ func call(ctx context.Context, client healthpb.HealthClient, calls Calls) outcom
 	start := time.Now()
 	_, err := client.Check(ctx, &healthpb.HealthCheckRequest{})
 	injected := timing.Flags(err) != "-" || strings.Contains(status.Convert(err).Message(), abortBody)
-	return outcome{codeName(err), injected, time.Since(start)}
+	return outcome{code: codeName(err), injected: injected, took: time.Since(start)}
 }
 
 // codeName writes a status as gRPC's specification does: UNAVAILABLE.
@@ -152,7 +152,7 @@ func summarize(outcomes []outcome) Result {
 		durations[i] = o.took
 	}
 	slices.Sort(durations)
-	result.Latency = Latency{quantile(durations, 0.5), quantile(durations, 0.99), quantile(durations, 1)}
+	result.Latency = Latency{P50: quantile(durations, 0.5), P99: quantile(durations, 0.99), Max: quantile(durations, 1)}
 	return result
 }
 

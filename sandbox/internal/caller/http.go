@@ -37,7 +37,7 @@ func request(ctx context.Context, client *http.Client, calls Calls) outcome {
 	case err != nil:
 		code = "ERROR"
 	}
-	return outcome{code, strings.Contains(body, abortBody), time.Since(start)}
+	return outcome{code: code, injected: strings.Contains(body, abortBody), took: time.Since(start)}
 }
 
 // send sends a request and returns the status and the body of the answer.

@@ -113,15 +113,15 @@ type step struct {
 
 func (m *Mesh) proxylessSteps() []step {
 	return []step{
-		{"addresses", m.checkFree},
-		{"files", m.writeFiles},
-		{"blackhole", m.startBlackhole},
-		{"etcd", m.startEtcd},
-		{"kube-apiserver", m.startAPIServer},
-		{"Istio's CRDs", m.applyCRDs},
-		{"kube-controller-manager, istiod, Prometheus", m.startControllers},
-		{"the shop", m.startShop},
-		{"heartbeats", m.proveHeartbeat},
+		{name: "addresses", do: m.checkFree},
+		{name: "files", do: m.writeFiles},
+		{name: "blackhole", do: m.startBlackhole},
+		{name: "etcd", do: m.startEtcd},
+		{name: "kube-apiserver", do: m.startAPIServer},
+		{name: "Istio's CRDs", do: m.applyCRDs},
+		{name: "kube-controller-manager, istiod, Prometheus", do: m.startControllers},
+		{name: "the shop", do: m.startShop},
+		{name: "heartbeats", do: m.proveHeartbeat},
 	}
 }
 

@@ -69,15 +69,15 @@ func sidecarMeshConfig() []byte {
 
 func (m *Mesh) sidecarSteps() []step {
 	return []step{
-		{"network", m.startNetwork},
-		{"files", m.writeFiles},
-		{"etcd", m.startEtcd},
-		{"kube-apiserver", m.startAPIServer},
-		{"Istio's CRDs", m.applyCRDs},
-		{"kube-controller-manager, istiod, Prometheus", m.startControllers},
-		{"the pods", m.startPods},
-		{"the load", m.startLoad},
-		{"heartbeats", m.proveHeartbeat},
+		{name: "network", do: m.startNetwork},
+		{name: "files", do: m.writeFiles},
+		{name: "etcd", do: m.startEtcd},
+		{name: "kube-apiserver", do: m.startAPIServer},
+		{name: "Istio's CRDs", do: m.applyCRDs},
+		{name: "kube-controller-manager, istiod, Prometheus", do: m.startControllers},
+		{name: "the pods", do: m.startPods},
+		{name: "the load", do: m.startLoad},
+		{name: "heartbeats", do: m.proveHeartbeat},
 	}
 }
 

@@ -14,12 +14,12 @@ import (
 type Workload struct {
 	Namespace string
 	Name      string
-	// IP is the loopback address that stands for its pod.
+	// IP is the loopback address of its pod.
 	IP     string
 	Labels map[string]string
 }
 
-// clientIP stands for the pod of a workload that only calls.
+// clientIP is the address of a workload that only calls.
 const clientIP = "127.0.1.1"
 
 // Parse reads NAMESPACE/WORKLOAD and labels as k=v,k=v. Without labels the
@@ -48,12 +48,12 @@ func Parse(name, labels string) (Workload, error) {
 	return w, nil
 }
 
-// NodeID gives the xDS node id for a kind of proxy: sidecar or router.
+// NodeID returns the xDS node id for a kind of proxy: sidecar or router.
 func (w Workload) NodeID(kind string) string {
 	return fmt.Sprintf("%s~%s~%s.%s~%s.svc.cluster.local", kind, w.IP, w.Name, w.Namespace, w.Namespace)
 }
 
-// Metadata gives the xDS node metadata that istiod reads.
+// Metadata returns the xDS node metadata that istiod reads.
 func (w Workload) Metadata() map[string]any {
 	labels := map[string]any{}
 	for key, value := range w.Labels {
@@ -72,7 +72,7 @@ func (w Workload) Metadata() map[string]any {
 // bootstrap when the program starts.
 const BootstrapVariable = "GRPC_XDS_BOOTSTRAP_CONFIG"
 
-// Bootstrap gives the workload's grpc-go bootstrap: the real proxyless client
+// Bootstrap returns the workload's grpc-go bootstrap: the real proxyless client
 // that istiod drives.
 func (w Workload) Bootstrap() (string, error) {
 	metadata := w.Metadata()

@@ -36,7 +36,7 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	return &Client{objects, discovered}, nil
+	return &Client{Objects: objects, discovery: discovered}, nil
 }
 
 // Apply applies every object of the manifests, in order, by server-side apply.

@@ -71,7 +71,7 @@ func (k *Kubelet) targets(of func(*pod) (address, path string)) []Target {
 			continue
 		}
 		address, path := of(p)
-		targets = append(targets, Target{[]string{address}, map[string]string{
+		targets = append(targets, Target{Targets: []string{address}, Labels: map[string]string{
 			"__metrics_path__": path, "namespace": p.spec.Namespace, "pod": p.spec.Name, "app": p.workload.Labels["app"], "instance": p.workload.IP,
 		}})
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/telemetry"
 )
 
-// The methods of the services. They take nothing and give a JSON-like struct,
-// so that no code needs to be generated.
+// The methods of the services. They take nothing and return a JSON-like struct, so that
+// no code needs to be generated.
 const (
 	getRatings = "/shop.Ratings/Get"
 	getDetails = "/shop.Details/Get"
@@ -73,7 +73,7 @@ func serveDetails(ctx context.Context, self Workload, reporter *telemetry.Report
 	}))
 }
 
-// serveReviews degrades: without ratings it gives the reviews without stars.
+// serveReviews degrades: without ratings it returns the reviews without stars.
 func serveReviews(ctx context.Context, self Workload, reporter *telemetry.Reporter) error {
 	ratings, err := dial(ctx, reporter, ratingsHost)
 	if err != nil {
@@ -153,8 +153,8 @@ const (
 	maxInFlight = 1000
 )
 
-// SteadyLoad is PromQL that gives a series once the load has been steady, and
-// without any error, for some seconds.
+// SteadyLoad is PromQL that returns a series if the load has been steady, and without any
+// error, for some seconds.
 const SteadyLoad = `sum(rate(istio_requests_total{reporter="source",source_workload="loadgenerator",response_code="200"}[5s])) > 40
 unless on () sum(rate(istio_requests_total{reporter="source",source_workload="loadgenerator",response_code!="200"}[5s])) > 0`
 
@@ -187,7 +187,7 @@ func generateLoad(ctx context.Context, _ Workload, reporter *telemetry.Reporter)
 	}
 }
 
-// visit loads the page once. What comes of it stands in the metrics.
+// visit loads the page once. The metrics have the result.
 func visit(ctx context.Context, client *http.Client, url string) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

@@ -55,7 +55,7 @@ type Workload struct {
 // Workloads lists the shop's processes in the order in which they start.
 func Workloads() []Workload {
 	workload := func(namespace, name, app, version, listen, ip string, serve func(context.Context, Workload, *telemetry.Reporter) error) Workload {
-		return Workload{identity.Workload{Namespace: namespace, Name: name, IP: ip, Labels: map[string]string{"app": app, "version": version}}, listen, serve}
+		return Workload{Workload: identity.Workload{Namespace: namespace, Name: name, IP: ip, Labels: map[string]string{"app": app, "version": version}}, Listen: listen, serve: serve}
 	}
 	ip := func(address string) string { host, _, _ := net.SplitHostPort(address); return host }
 	return []Workload{
@@ -68,7 +68,7 @@ func Workloads() []Workload {
 	}
 }
 
-// Find gives the workload of a name.
+// Find returns the workload of a name.
 func Find(name string) (Workload, error) {
 	for _, w := range Workloads() {
 		if w.Name == name {
