@@ -7,15 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
 
+	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/hint"
-	"github.com/squall-chaos/squall/internal/oneline"
+	"github.com/squall-chaos/squall/kube"
 )
 
 // Env is the environment of the process.
@@ -32,7 +31,7 @@ type Env struct {
 func Main(ctx context.Context, env Env) int {
 	// The log of client-go repeats the errors that it returns.
 	klog.SetLogger(logr.Discard())
-	noticeDeadConnections(env)
+	kube.NoticeDeadConnections(env.Getenv)
 	root := newRootCommand(env) //nolint:contextcheck // a command gets its context when it runs
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
@@ -40,14 +39,14 @@ func Main(ctx context.Context, env Env) int {
 	}
 	if ended, ok := errors.AsType[*exitError](err); ok {
 		if ended.cause != nil {
-			printError(env.Stderr, ended.cause)
+			output.Error(env.Stderr, ended.cause)
 		}
 		return ended.code
 	}
 	if hint.Of(err) == "" {
 		err = hint.With(err, command.CommandPath()+" --help")
 	}
-	printError(env.Stderr, err)
+	output.Error(env.Stderr, err)
 	return exitUsage
 }
 
@@ -95,55 +94,4 @@ func noCommand(root *cobra.Command, arguments []string) error {
 		next = fmt.Sprintf("did you mean squall %s? %s", similar[0], next)
 	}
 	return hint.With(fmt.Errorf("unknown command %q", arguments[0]), next)
-}
-
-// noArguments rejects arguments of a command that takes none.
-func noArguments(command *cobra.Command, arguments []string) error {
-	if len(arguments) > 0 {
-		return fmt.Errorf("%s takes no arguments, got %q", command.CommandPath(), arguments[0])
-	}
-	return nil
-}
-
-// noticeDeadConnections makes client-go close a dead connection to the API server
-// within seconds, so that a rollback does not wait for it. Client-go has no other
-// setting for that than these variables.
-func noticeDeadConnections(env Env) {
-	for name, seconds := range map[string]string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "3", "HTTP2_PING_TIMEOUT_SECONDS": "2"} {
-		if env.Getenv(name) == "" {
-			_ = os.Setenv(name, seconds) // fails for invalid names only
-		}
-	}
-}
-
-// printError prints an error, and its hint on another line.
-func printError(w io.Writer, err error) {
-	fmt.Fprintf(w, "squall: %s\n", lined(err.Error()))
-	if text := hint.Of(err); text != "" {
-		fmt.Fprintf(w, "hint: %s\n", lined(text))
-	}
-}
-
-// lined removes the control characters of a text but keeps its lines: errors contain
-// text of servers. Lines after the first are indented, so that they do not look like
-// messages of Squall.
-func lined(text string) string {
-	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		lines[i] = oneline.Blanked(line)
-		if i > 0 && line != "" {
-			lines[i] = "  " + lines[i]
-		}
-	}
-	return strings.Join(lines, "\n")
-}
-
-// needFiles rejects commands without a file.
-func needFiles(command string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, files []string) error {
-		if len(files) == 0 {
-			return hint.With(errors.New("no experiment file is named"), command+" FILE...; squall init writes a first file")
-		}
-		return nil
-	}
 }

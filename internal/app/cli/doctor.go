@@ -7,8 +7,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/squall-chaos/squall/internal/app/cli/args"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
+	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/doctor"
+	"github.com/squall-chaos/squall/internal/app/session"
 	"github.com/squall-chaos/squall/kube"
 )
 
@@ -40,7 +43,7 @@ Exit codes: 0 no check fails, 2 bad usage, 3 a check fails.`,
 		Example: `  squall doctor --prometheus http://localhost:9090
   squall doctor -n shop -n backoffice --no-heartbeat
   squall doctor -o json | jq -r '.checks[] | select(.status == "failure") | .hint'`,
-		Args: noArguments,
+		Args: args.None,
 		RunE: func(cmd *cobra.Command, _ []string) error { return examine(cmd.Context(), env, flags) },
 	}
 	f := command.Flags()
@@ -74,7 +77,7 @@ func examine(ctx context.Context, env Env, flags doctorFlags) error {
 		}
 	})
 	if err == nil && flags.output == flag.JSON {
-		err = printJSON(env.Stdout, result)
+		err = output.JSON(env.Stdout, result)
 	}
 	switch {
 	case err != nil:
@@ -89,7 +92,7 @@ func examine(ctx context.Context, env Env, flags doctorFlags) error {
 // newDoctor returns a doctor for the cluster and the Prometheus that the flags name.
 // It sends nothing.
 func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
-	d := doctor.Doctor{Namespaces: flags.namespaces, HeartbeatImage: flags.image, Owner: owner(env)}
+	d := doctor.Doctor{Namespaces: flags.namespaces, HeartbeatImage: flags.image, Owner: session.Owner(env.Getenv)}
 	config, err := flags.kubernetes.Config()
 	if err != nil {
 		return d, err
@@ -120,8 +123,8 @@ func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
 }
 
 func printCheck(out io.Writer, check doctor.Check) {
-	printLine(out, "%-8s %-12s %s", check.Status, check.Name, check.Detail)
+	output.Line(out, "%-8s %-12s %s", check.Status, check.Name, check.Detail)
 	if check.Hint != "" {
-		printLine(out, "%-8s %-12s hint: %s", "", "", check.Hint)
+		output.Line(out, "%-8s %-12s hint: %s", "", "", check.Hint)
 	}
 }

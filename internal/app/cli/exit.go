@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -47,6 +48,16 @@ func exit(code int) error {
 	return &exitError{code: code}
 }
 
+// invalid returns the error that ends the program because of err, which is one of
+// usage. It prints the problems of files, a line for each.
+func invalid(env Env, err error) error {
+	if problems, ok := errors.AsType[problem.List](err); ok {
+		fmt.Fprintln(env.Stderr, problems.Error())
+		return exit(exitUsage)
+	}
+	return err
+}
+
 // failed returns the error that ends the program because of err, which is not one of
 // usage, or because ctx has ended.
 func failed(ctx context.Context, err error) error {
@@ -56,9 +67,11 @@ func failed(ctx context.Context, err error) error {
 	return &exitError{code: exitInconclusive, cause: err}
 }
 
-// codeOf returns the exit code of a run.
+// codeOf returns the exit code of a run, whose result is empty if it did not start.
 func codeOf(result event.Result) int {
 	switch {
+	case result.Status == "":
+		return exitInconclusive
 	case len(result.Left) > 0:
 		return exitLeft
 	case result.Verdict == steadystate.Deviated:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/doctor"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/internal/oneline"
@@ -34,7 +35,7 @@ func obeyed(text string) (lines []string) {
 
 func TestErrorsCommandNoTerminal(t *testing.T) {
 	var out strings.Builder
-	printError(&out, hint.With(errors.New("the server says "+commands), "\x1b]0;title\a"))
+	output.Error(&out, hint.With(errors.New("the server says "+commands), "\x1b]0;title\a"))
 	if diff := cmp.Diff([]string{
 		"squall: the server says  [2J", "  : :error::x ## [error] 2J", "", "  squall: held ", "hint:  ]0;title ", "",
 	}, strings.Split(out.String(), "\n")); diff != "" {

@@ -10,7 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments/problem"
+	"github.com/squall-chaos/squall/internal/app/cli/args"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
+	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/preview"
 	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/internal/hint"
@@ -54,11 +56,11 @@ does not answer.`,
 
   kubectl get virtualservices,serviceentries,sidecars,services,namespaces -A -o yaml > mesh/all.yaml
   squall plan --mesh mesh/ ratings-outage.yaml`,
-		Args: needFiles("squall plan"),
+		Args: args.Files("squall plan"),
 		RunE: func(cmd *cobra.Command, files []string) error { return planFiles(cmd.Context(), env, flags, files) },
 	}
 	f := command.Flags()
-	flags.kubernetes.Add(f, unusedNamespace)
+	flags.kubernetes.Add(f, flag.UnusedNamespace)
 	flags.placement.Add(f)
 	flags.prometheus.Add(f)
 	flag.Selector(f, &flags.selector)
@@ -89,15 +91,11 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 		return err
 	}
 	chosen, err := selection.Select(env.Stdin, files, flags.selector)
-	if problems, ok := errors.AsType[problem.List](err); ok {
-		fmt.Fprintln(env.Stderr, problems.Error())
-		return exit(exitUsage)
-	}
 	if err == nil && len(chosen) == 0 {
 		err = selection.NoMatch(flags.selector)
 	}
 	if err != nil {
-		return err
+		return invalid(env, err)
 	}
 	traffic, err := flags.traffic(env)
 	if err != nil {
@@ -108,16 +106,15 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 		return err
 	}
 	snapshot, err := flags.readMesh(ctx, live)
-	if problems, ok := errors.AsType[problem.List](err); ok {
-		fmt.Fprintln(env.Stderr, problems.Error())
-		return exit(exitUsage)
+	if _, bad := errors.AsType[problem.List](err); bad {
+		return invalid(env, err)
 	}
 	if err != nil {
 		return failed(ctx, err)
 	}
-	still := stillMesh{snapshot: snapshot}
+	still := preview.Mesh{State: snapshot}
 	if live != nil {
-		still.permitted = live.Permitted
+		still.Cluster = live
 	}
 	planner, err := runner.NewPlanner(runner.PlannerConfig{Mesh: still, Querier: traffic, Options: options})
 	if err != nil {
@@ -151,26 +148,6 @@ func (f planFlags) readMesh(ctx context.Context, live runner.Mesh) (config.Snaps
 	return snapshot, err
 }
 
-// stillMesh is a runner.Mesh that always has the same snapshot: all experiments are
-// planned for one state.
-type stillMesh struct {
-	snapshot config.Snapshot
-	// permitted checks permissions in the cluster. It is nil for a mesh from files,
-	// where everything is permitted.
-	permitted func(ctx context.Context, namespace string, kinds []string) error
-}
-
-// Snapshot implements runner.Mesh.
-func (m stillMesh) Snapshot(context.Context) (config.Snapshot, error) { return m.snapshot, nil }
-
-// Permitted implements runner.Mesh.
-func (m stillMesh) Permitted(ctx context.Context, namespace string, kinds []string) error {
-	if m.permitted == nil {
-		return nil
-	}
-	return m.permitted(ctx, namespace, kinds)
-}
-
 // planAll plans and prints experiments one after another.
 func planAll(ctx context.Context, env Env, flags planFlags, planner preview.Planner, traffic *preview.Traffic, chosen []selection.Experiment) error {
 	code := exitHeld
@@ -198,7 +175,7 @@ func (f planFlags) write(out io.Writer, p preview.Preview) error {
 	case f.output == flag.YAML:
 		return preview.WriteYAML(out, p)
 	case f.output == flag.JSON:
-		return printJSON(out, p)
+		return output.JSON(out, p)
 	case f.diff:
 		return preview.WriteDiff(out, p)
 	default:
@@ -209,7 +186,7 @@ func (f planFlags) write(out io.Writer, p preview.Preview) error {
 // traffic returns the source of the rates of requests. It sends nothing.
 func (f planFlags) traffic(env Env) (*preview.Traffic, error) {
 	report := func(err error) {
-		printLine(env.Stderr, "squall: the number of requests that would be hit is unknown: %v", err)
+		output.Line(env.Stderr, "squall: the number of requests that would be hit is unknown: %v", err)
 	}
 	client, err := f.prometheus.Client(env.Getenv)
 	switch {

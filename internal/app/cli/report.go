@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/squall-chaos/squall/internal/app/cli/args"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/records"
 	"github.com/squall-chaos/squall/internal/app/selection"
@@ -36,12 +37,7 @@ directory. A journal that cannot be read is listed with the error.`,
   squall report squall-runs
   squall report squall-runs -o html > squall-runs/index.html
   squall report squall-runs -o json | jq -r '.[] | select(.verdict == "deviated") | .run'`,
-		Args: func(_ *cobra.Command, arguments []string) error {
-			if len(arguments) != 1 {
-				return hint.With(fmt.Errorf("want one journal or directory, got %d", len(arguments)), "squall report squall-runs/RUN")
-			}
-			return nil
-		},
+		Args: args.Exactly(1, "one journal or directory", "squall report squall-runs/RUN"),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			if isListOfRuns(arguments[0]) {
 				return writeIndex(cmd.Context(), env, arguments[0], format)
@@ -66,17 +62,17 @@ func writeReport(env Env, name string, format reports.Format) error {
 }
 
 // journalHint is for a file that is not a journal.
-const journalHint = "the journal of a run is " + defaultOut + "/RUN/" + journal.FileName
+const journalHint = "the journal of a run is " + flag.DefaultOut + "/RUN/" + journal.FileName
 
 // missing returns the error of a journal that does not exist. The hint is a run of
 // that name in the default directory, if there is one.
 func missing(name string) error {
 	err := fmt.Errorf("there is no journal and no directory %s", name)
-	if run := filepath.Join(defaultOut, name); !filepath.IsAbs(name) && exists(filepath.Join(run, journal.FileName)) {
+	if run := filepath.Join(flag.DefaultOut, name); !filepath.IsAbs(name) && exists(filepath.Join(run, journal.FileName)) {
 		return hint.With(err, "squall report "+run)
 	}
-	if exists(defaultOut) {
-		return hint.With(err, "squall report "+defaultOut+" lists the runs")
+	if exists(flag.DefaultOut) {
+		return hint.With(err, "squall report "+flag.DefaultOut+" lists the runs")
 	}
 	return hint.With(err, journalHint)
 }
@@ -112,9 +108,6 @@ func writeIndex(ctx context.Context, env Env, directory string, format reports.F
 func readRun(env Env, name string) (reports.Run, error) {
 	if name == selection.Stdin {
 		return records.Fold(env.Stdin)
-	}
-	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		name = filepath.Join(name, journal.FileName)
 	}
 	return records.Read(name)
 }

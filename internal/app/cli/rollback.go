@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
+	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/liveruns"
+	"github.com/squall-chaos/squall/internal/app/session"
 	"github.com/squall-chaos/squall/internal/hint"
-	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
@@ -73,33 +72,34 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 	if err := flags.check(names); err != nil {
 		return err
 	}
-	lister, cluster, err := newLister(&flags.kubernetes)
+	lister, cluster, err := flags.kubernetes.Lister()
 	if err != nil {
 		return err
 	}
 	bounded, cancel := context.WithTimeout(ctx, flags.timeout)
 	defer cancel()
-	listing, err := lister.ListRetrying(bounded, func(err error) { printLine(env.Stderr, "squall: %v; trying again", err) })
+	listing, err := lister.ListRetrying(bounded, func(err error) { output.Line(env.Stderr, "squall: %v; trying again", err) })
 	if err != nil {
 		return failed(ctx, err)
 	}
 	liveruns.WriteUnread(env.Stderr, listing)
 	code := exitHeld
-	meant := flags.choose(listing.Runs, names)
-	switch unknown := notLive(listing.Runs, names); {
-	case len(unknown) > 0:
-		printError(env.Stderr, notLiveError(listing, unknown))
+	chosen, err := listing.Choose(names, flags.expired)
+	switch {
+	case err != nil:
+		output.Error(env.Stderr, err)
 		code = exitInconclusive
-	case len(meant) == 0 && flags.expired:
+	case len(chosen) == 0 && flags.expired:
 		fmt.Fprintln(env.Stdout, listing.None(liveruns.Expired))
-	case len(meant) == 0:
+	case len(chosen) == 0:
 		fmt.Fprintln(env.Stdout, listing.None(liveruns.Live))
 	}
 	if flags.dryRun {
-		printRemovals(env, meant)
+		printRemovals(env, chosen)
 		return exit(code)
 	}
-	return exit(worstCode(code, remove(bounded, env, lister, cluster, meant), doubt(env, listing)))
+	remover := liveruns.Remover{Lister: lister, Objects: cluster, Owner: session.Owner(env.Getenv)}
+	return exit(worstCode(code, remove(bounded, env, remover, chosen), doubt(env, listing)))
 }
 
 // doubt reports that objects may be left where the user may not list them.
@@ -107,86 +107,34 @@ func doubt(env Env, listing liveruns.Listing) (code int) {
 	if len(listing.Unread) == 0 {
 		return exitHeld
 	}
-	printError(env.Stderr, hint.With(errors.New("cannot tell whether objects are left where list is not permitted"), "use -n NAMESPACE for one namespace; the faults of dead runs expire by themselves"))
+	output.Error(env.Stderr, hint.With(errors.New("cannot tell whether objects are left where list is not permitted"), "use -n NAMESPACE for one namespace; the faults of dead runs expire by themselves"))
 	return exitLeft
-}
-
-// choose returns the runs to remove.
-func (f rollbackFlags) choose(runs []objects.ActiveRun, names []string) (meant []objects.ActiveRun) {
-	for _, run := range runs {
-		if (len(names) == 0 || slices.Contains(names, run.ID)) && (run.Expired || !f.expired) {
-			meant = append(meant, run)
-		}
-	}
-	return meant
-}
-
-func notLive(runs []objects.ActiveRun, names []string) []string {
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return slices.ContainsFunc(runs, func(run objects.ActiveRun) bool { return run.ID == name })
-	})
-}
-
-func notLiveError(listing liveruns.Listing, unknown []string) error {
-	next := listing.None(liveruns.Live)
-	if len(listing.Runs) > 0 {
-		var ids []string
-		for _, run := range listing.Runs {
-			ids = append(ids, run.ID)
-		}
-		next = "live runs: " + strings.Join(ids, ", ")
-	}
-	return hint.With(fmt.Errorf("not live: %s", strings.Join(unknown, ", ")), next)
 }
 
 func printRemovals(env Env, runs []objects.ActiveRun) {
 	for _, run := range runs {
 		for _, ref := range run.Objects {
-			printLine(env.Stdout, "%s: would remove %s", run.ID, ref)
+			output.Line(env.Stdout, "%s: would remove %s", run.ID, ref)
 		}
 	}
 }
 
-// remove deletes the objects of runs, and prints the result for each object.
-func remove(ctx context.Context, env Env, lister liveruns.Lister, cluster *kube.Cluster, runs []objects.ActiveRun) (code int) {
-	if len(runs) == 0 {
-		return exitHeld
-	}
-	reported := map[runner.Deletion]bool{}
-	named := map[objects.Ref]bool{} // reported as not deleted
-	killSwitch := runner.KillSwitch{
-		Cluster: cluster,
-		Owner:   owner(env),
-		Settle:  runner.DefaultTiming().Settle,
-		List: func(ctx context.Context) ([]objects.ActiveRun, error) {
-			listing, err := lister.List(ctx)
-			return listing.Runs, err
-		},
-		Report: func(run string, done runner.Deletion) {
-			switch {
-			case reported[done]:
-			case done.Error == "":
-				printLine(env.Stdout, "%s: %s is gone", run, done.Object)
-			case ctx.Err() != nil && named[done.Object]: // the timeout has ended the attempt
-			default:
-				named[done.Object] = true
-				printLine(env.Stderr, "squall: %s: %s is not deleted yet: %s", run, done.Object, done.Error)
-			}
-			reported[done] = true
-		},
-	}
-	left, err := killSwitch.Pull(ctx, runs)
+// remove removes runs, and prints the result for each object.
+func remove(ctx context.Context, env Env, remover liveruns.Remover, runs []objects.ActiveRun) (code int) {
+	left, err := remover.Remove(ctx, runs, func(run string, done runner.Deletion) {
+		if done.Error == "" {
+			output.Line(env.Stdout, "%s: %s is gone", run, done.Object)
+		} else {
+			output.Line(env.Stderr, "squall: %s: %s is not deleted yet: %s", run, done.Object, done.Error)
+		}
+	})
 	if err != nil {
-		printError(env.Stderr, hint.With(fmt.Errorf("cannot tell whether objects are left: %w", err), "squall status lists the live faults"))
+		output.Error(env.Stderr, hint.With(fmt.Errorf("cannot tell whether objects are left: %w", err), "squall status lists the live faults"))
 	}
 	if len(left) == 0 {
 		return exitHeld
 	}
-	var objects []objects.Ref
-	for _, run := range left {
-		objects = append(objects, run.Objects...)
-	}
-	printLeft(env, objects)
+	printLeft(env, left)
 	return exitLeft
 }
 
@@ -194,6 +142,6 @@ func remove(ctx context.Context, env Env, lister liveruns.Lister, cluster *kube.
 func printLeft(env Env, objects []objects.Ref) {
 	fmt.Fprintln(env.Stderr, "squall: objects are left; delete them with:")
 	for _, ref := range objects {
-		printLine(env.Stderr, "  %s", ref.Removal())
+		output.Line(env.Stderr, "  %s", ref.Removal())
 	}
 }

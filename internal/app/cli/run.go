@@ -2,21 +2,22 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/squall-chaos/squall/experiments/problem"
+	"github.com/squall-chaos/squall/internal/app/cli/args"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
+	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/selection"
+	"github.com/squall-chaos/squall/internal/app/session"
 	"github.com/squall-chaos/squall/runner"
 )
 
 // runFlags are the flags of squall run.
 type runFlags struct {
-	runner   runnerFlags
-	record   recordFlags
+	runner   flag.Runner
+	session  session.Session
 	selector string
 	changed  flag.Changed
 }
@@ -42,11 +43,11 @@ first of 5, 1, 4, 3, 2 that occurs is used.`,
 		Example: `  squall run ratings-outage.yaml --prometheus http://localhost:9090
   SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging -l team=reviews experiments/
   squall run --only-changed origin/main experiments/`,
-		Args: needFiles("squall run"),
+		Args: args.Files("squall run"),
 		RunE: func(cmd *cobra.Command, files []string) error { return runFiles(cmd.Context(), env, flags, files) },
 	}
-	flags.runner.add(command.Flags(), unusedNamespace)
-	flags.record.add(command.Flags())
+	flags.runner.Add(command.Flags(), flag.UnusedNamespace)
+	flag.Session(command.Flags(), &flags.session)
 	flag.Selector(command.Flags(), &flags.selector)
 	flags.changed.Add(command.Flags())
 	return command
@@ -55,12 +56,8 @@ first of 5, 1, 4, 3, 2 that occurs is used.`,
 // runFiles loads everything before it runs anything.
 func runFiles(ctx context.Context, env Env, flags runFlags, files []string) error {
 	chosen, err := flags.load(ctx, env, files)
-	if problems, ok := errors.AsType[problem.List](err); ok {
-		fmt.Fprintln(env.Stderr, problems.Error())
-		return exit(exitUsage)
-	}
 	if err != nil {
-		return err
+		return invalid(env, err)
 	}
 	if len(chosen) == 0 {
 		fmt.Fprintf(env.Stderr, "squall: %s; nothing was run\n", flags.nothingInWords())
@@ -112,15 +109,15 @@ func runAll(ctx context.Context, env Env, flags runFlags, r *runner.Runner, chos
 		if i > 0 {
 			fmt.Fprintln(env.Stdout)
 		}
-		_, one := runOne(ctx, env, flags.record, r, e.Experiment)
+		_, one := runOne(ctx, env, flags.session, r, e.Experiment)
 		code = worstCode(code, one)
 		switch left := len(chosen) - i - 1; {
 		case left == 0:
 		case one == exitLeft:
-			fmt.Fprintf(env.Stderr, "squall: objects are left in the cluster; %s not run\n", counted(left, "experiment"))
+			fmt.Fprintf(env.Stderr, "squall: objects are left in the cluster; %s not run\n", output.Counted(left, "experiment"))
 			return code
 		case ctx.Err() != nil:
-			fmt.Fprintf(env.Stderr, "squall: interrupted; %s not run\n", counted(left, "experiment"))
+			fmt.Fprintf(env.Stderr, "squall: interrupted; %s not run\n", output.Counted(left, "experiment"))
 			return worstCode(code, exitInterrupted)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/app/cli/args"
 )
 
 func newSchemaCommand(env Env) *cobra.Command {
@@ -15,7 +16,7 @@ the YAML language server completes and checks files that begin with this line:
 
   # yaml-language-server: $schema=squall.schema.json`,
 		Example: "  squall schema > squall.schema.json",
-		Args:    noArguments,
+		Args:    args.None,
 		RunE: func(*cobra.Command, []string) error {
 			schema, err := experiments.Schema()
 			if err != nil {

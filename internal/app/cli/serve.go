@@ -3,8 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/squall-chaos/squall/internal/app/cli/args"
+	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/internal/app/serve"
@@ -32,7 +32,7 @@ import (
 
 // serveFlags are the flags of squall serve.
 type serveFlags struct {
-	runner    runnerFlags
+	runner    flag.Runner
 	out       string
 	verbose   bool
 	logFormat terminal.Format
@@ -67,12 +67,7 @@ Exit codes: 0 ended by a signal, 2 bad usage or it could not start, 5 the
 rollback of a run that was live at the end is incomplete.`,
 		Example: `  squall serve experiments/ --prometheus http://prometheus.monitoring:9090
   squall serve /etc/squall --leader-elect --listen :8080 --api-token-file /run/secrets/token --protected '*.payments.svc.cluster.local' --max-percentage 50`,
-		Args: func(_ *cobra.Command, arguments []string) error {
-			if len(arguments) != 1 {
-				return hint.With(fmt.Errorf("want one directory, got %d", len(arguments)), "squall serve DIR")
-			}
-			return nil
-		},
+		Args: args.Exactly(1, "one directory", "squall serve DIR"),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			return serveDirectory(cmd.Context(), env, flags, arguments[0])
 		},
@@ -82,14 +77,14 @@ rollback of a run that was live at the end is incomplete.`,
 }
 
 func (f *serveFlags) add(flags *pflag.FlagSet) {
-	f.runner.add(flags, "only namespace in which expired faults are removed and runs of others can be stopped (default all)")
+	f.runner.Add(flags, "only namespace in which expired faults are removed and runs of others can be stopped (default all)")
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8080", "address of the status page, the API and the metrics")
 	flags.StringVar(&f.externalURL, "external-url", "", "URL of the status page, for the links in notifications")
 	const apiToken = "file with the token that clients of the API need to start, stop and pause runs; without it the API is read-only"
 	flags.StringVar(&f.apiTokenFile, "api-token-file", "", apiToken)
 	flags.StringVar(&f.apiTokenFile, "token-file", "", apiToken)
 	_ = flags.MarkDeprecated("token-file", "use --api-token-file") // fails for unknown flags
-	flags.StringVar(&f.out, "out", defaultOut, "directory in which each run gets a directory with its journal and reports")
+	flag.Out(flags, &f.out)
 	flags.IntVar(&f.keepRuns, "keep-runs", 1000, "maximum number of runs kept in --out; 0 keeps all")
 	flags.DurationVar(&f.keepFor, "keep-for", 2160*time.Hour, "maximum age of runs kept in --out; 0 keeps all")
 	flags.IntVar(&f.limits.MaxConcurrent, "max-concurrent", 4, "maximum number of live runs; 0 is unlimited")
@@ -104,7 +99,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.grafana.URL, "grafana", "", "URL of a Grafana to annotate with the time of each fault")
 	flags.StringVar(&f.grafana.TokenFile, "grafana-token-file", "", "file with the token of a Grafana service account")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log debug messages too")
-	addLogFormat(flags, &f.logFormat, "format of the log")
+	flag.LogFormat(flags, &f.logFormat, "format of the log")
 }
 
 // serveDirectory serves until ctx ends. The error is one of usage, or the reason why
@@ -198,13 +193,13 @@ func (f *serveFlags) notifier(counters *metrics.Metrics, log *slog.Logger) (*not
 // server returns a server for the cluster. Lead lets it lead until ctx ends: always, or
 // with --leader-elect while this replica is elected.
 func (f *serveFlags) server(env Env, directory string, r runner.Config, config serve.Config) (server *serve.Server, lead func(ctx context.Context), err error) {
-	lister, cluster, err := newLister(&f.runner.kubernetes)
+	lister, cluster, err := f.runner.Cluster.Lister()
 	if err != nil {
 		return nil, nil, err
 	}
 	config.Directory, config.Runner, config.Limits = directory, r, f.limits
 	config.History = history.Config{Directory: f.out, KeepRuns: f.keepRuns, KeepFor: f.keepFor}
-	config.Identity, config.ExternalURL = identity(f.advertised(env)), f.externalURL
+	config.Identity, config.ExternalURL = leadership.Identity(f.advertised(env)), f.externalURL
 	config.Store = leadership.NewFile(filepath.Join(f.out, "starts.json"))
 	served := servedCluster{lister: lister, cluster: cluster, identity: config.Identity, log: config.Log}
 	config.Cluster, config.Emit = served, served.Emit
@@ -213,7 +208,7 @@ func (f *serveFlags) server(env Env, directory string, r runner.Config, config s
 		server.Observe(config.Identity)
 		return server, server.Lead, nil
 	}
-	namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.placement.Home, lister.Fallback)
+	namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.Placement.Home, lister.Fallback)
 	config.Store = leadership.TextStore{Text: kube.LeaseStore{Cluster: cluster, Namespace: namespace, Name: f.leaseName + "-starts"}}
 	server = serve.New(config)
 	election := &kube.Election{
@@ -231,20 +226,4 @@ func (f *serveFlags) advertised(env Env) string {
 		return net.JoinHostPort(address, port)
 	}
 	return ""
-}
-
-// identity returns a unique name of this process, with the address at which it is
-// reached.
-func identity(address string) string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "squall"
-	}
-	var random [4]byte
-	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
-	name := host + "-" + hex.EncodeToString(random[:])
-	if address != "" {
-		name += "@" + address
-	}
-	return name
 }

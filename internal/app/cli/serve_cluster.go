@@ -29,24 +29,21 @@ func (c servedCluster) ActiveRuns(ctx context.Context) ([]objects.ActiveRun, err
 	return seen.Runs, err
 }
 
-// removeTimeout bounds one removal.
+// removeTimeout limits a removal.
 const removeTimeout = 30 * time.Second
 
 // Remove implements runs.Cluster.
 func (c servedCluster) Remove(ctx context.Context, active []objects.ActiveRun, owner string) error {
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
-	killSwitch := runner.KillSwitch{
-		Cluster: c.cluster, List: c.ActiveRuns, Owner: owner, Settle: runner.DefaultTiming().Settle,
-		Report: func(run string, done runner.Deletion) {
-			if done.Error != "" {
-				c.log.Warn("cannot delete an object yet", "run", run, "object", done.Object.String(), "error", done.Error)
-			}
-		},
-	}
-	left, err := killSwitch.Pull(ctx, active)
+	remover := liveruns.Remover{Lister: c.lister, Objects: c.cluster, Owner: owner}
+	left, err := remover.Remove(ctx, active, func(run string, done runner.Deletion) {
+		if done.Error != "" {
+			c.log.Warn("cannot delete an object yet", "run", run, "object", done.Object.String(), "error", done.Error)
+		}
+	})
 	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("objects of %d runs are left", len(left))
+		err = fmt.Errorf("%d objects are left", len(left))
 	}
 	return err
 }

@@ -6,7 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/squall-chaos/squall/internal/app/cli/args"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
+	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/liveruns"
 )
 
@@ -33,7 +35,7 @@ Exit codes: 0 the cluster was read, 2 bad usage, 3 the cluster could not be read
 		Example: `  squall status
   squall status -n shop
   squall status -o json | jq -r '.runs[] | select(.expired) | .run'`,
-		Args: noArguments,
+		Args: args.None,
 		RunE: func(cmd *cobra.Command, _ []string) error { return showStatus(cmd.Context(), env, flags) },
 	}
 	flags.kubernetes.Add(command.Flags(), "only namespace to list (default all)")
@@ -43,8 +45,8 @@ Exit codes: 0 the cluster was read, 2 bad usage, 3 the cluster could not be read
 
 // showStatus reads the cluster and prints its live faults.
 func showStatus(ctx context.Context, env Env, flags statusFlags) error {
-	show := map[flag.Format]func(io.Writer, liveruns.Listing) error{flag.Text: liveruns.WriteText, flag.YAML: printYAML[liveruns.Listing], flag.JSON: printJSON[liveruns.Listing]}[flags.output]
-	lister, _, err := newLister(&flags.kubernetes)
+	show := map[flag.Format]func(io.Writer, liveruns.Listing) error{flag.Text: liveruns.WriteText, flag.YAML: output.YAML[liveruns.Listing], flag.JSON: output.JSON[liveruns.Listing]}[flags.output]
+	lister, _, err := flags.kubernetes.Lister()
 	if err != nil {
 		return err
 	}

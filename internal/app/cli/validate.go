@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/experiments/problem"
+	"github.com/squall-chaos/squall/internal/app/cli/args"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
+	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/internal/oneline"
 )
@@ -52,7 +54,7 @@ Exit codes: 0 all files are valid, 2 a file is not valid.`,
   cat outage.yaml | squall validate -
   squall validate -o json outage.yaml
   squall validate --only-changed origin/main experiments/`,
-		Args: needFiles("squall validate"),
+		Args: args.Files("squall validate"),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			return validateFiles(cmd.Context(), env, flags, arguments)
 		},
@@ -103,5 +105,5 @@ func printValidation(env Env, all []selection.Experiment, problems problem.List)
 	for _, l := range all {
 		result.Experiments = append(result.Experiments, validExperiment{File: l.File, Name: l.Metadata.Name})
 	}
-	return printJSON(env.Stdout, result)
+	return output.JSON(env.Stdout, result)
 }

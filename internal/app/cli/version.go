@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/squall-chaos/squall/internal/app/cli/args"
 )
 
 func newVersionCommand(env Env) *cobra.Command {
@@ -12,7 +14,7 @@ func newVersionCommand(env Env) *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version",
 		Example: "  squall version",
-		Args:    noArguments,
+		Args:    args.None,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(env.Stdout, "squall", version())
 			return err

@@ -32,8 +32,11 @@ func Fold(content io.Reader) (reports.Run, error) {
 	return reports.Fold(events)
 }
 
-// Read reads a journal file.
+// Read reads a journal, or the journal in a directory.
 func Read(name string) (reports.Run, error) {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		name = filepath.Join(name, journal.FileName)
+	}
 	file, err := os.Open(name) //nolint:gosec // the user names the file
 	if err != nil {
 		return reports.Run{}, err

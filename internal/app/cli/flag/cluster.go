@@ -8,7 +8,9 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/kube"
 )
 
 // Cluster chooses the cluster, with the flags of kubectl.
@@ -60,4 +62,19 @@ func (c *Cluster) Namespace() (string, error) {
 		return "", hint.With(fmt.Errorf("kubeconfig: %w", err), "choose a namespace with -n")
 	}
 	return namespace, nil
+}
+
+// Lister returns a lister of the live runs in the cluster and the namespace that the
+// flags name, and the cluster. It sends nothing. The error is one of usage.
+func (c *Cluster) Lister() (liveruns.Lister, *kube.Cluster, error) {
+	config, err := c.Config()
+	if err != nil {
+		return liveruns.Lister{}, nil, err
+	}
+	fallback, err := c.Namespace()
+	if err != nil {
+		return liveruns.Lister{}, nil, err
+	}
+	cluster, err := kube.Connect(config)
+	return liveruns.Lister{Cluster: cluster, Namespace: c.GivenNamespace(), Fallback: fallback}, cluster, err
 }

@@ -1,4 +1,4 @@
-package cli
+package outage
 
 import (
 	"strings"
@@ -17,15 +17,16 @@ import (
 // The output of --print loads to the experiment that inject runs.
 func TestInjectPrintsWhatItRuns(t *testing.T) {
 	for _, test := range []struct {
-		kind  string
-		flags injectFlags
+		kind   Kind
+		outage Outage
 	}{
-		{kindAbort, injectFlags{duration: time.Minute, percentage: 100}},
-		{kindAbort, injectFlags{duration: 90 * time.Second, percentage: 0.5, grpcStatus: "INTERNAL", from: []string{"shop", "prod/app=a,version=v1"}, headers: []string{"a=b", "c="}, port: 80}},
-		{kindDelay, injectFlags{duration: time.Hour, percentage: 12.5, delay: 1500 * time.Millisecond, guards: []string{"up == 1", `a{b="c"} > 0`}}},
-		{kindBlackhole, injectFlags{duration: 200 * time.Millisecond, percentage: 100, mode: "drop"}},
+		{Abort, Outage{For: time.Minute, Percentage: 100}},
+		{Abort, Outage{For: 90 * time.Second, Percentage: 0.5, GRPCStatus: "INTERNAL", From: []string{"shop", "prod/app=a,version=v1"}, Headers: []string{"a=b", "c="}, Port: 80}},
+		{Delay, Outage{For: time.Hour, Percentage: 12.5, Delay: 1500 * time.Millisecond, Guards: []string{"up == 1", `a{b="c"} > 0`}}},
+		{Blackhole, Outage{For: 200 * time.Millisecond, Percentage: 100, Mode: "drop"}},
 	} {
-		ran, err := test.flags.experiment(test.kind, "ratings.prod.svc.cluster.local")
+		test.outage.Kind, test.outage.Host = test.kind, "ratings.prod.svc.cluster.local"
+		ran, err := test.outage.Experiment()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,22 +72,8 @@ func TestDoneInject(t *testing.T) {
 	} {
 		result := event.Result{Status: event.StatusCompleted, Verdict: steadystate.Inconclusive, Reason: "no hypothesis was tested", Untested: true}
 		test.change(&result)
-		if got := doneInject(result); got != test.done {
+		if got := Done(result); got != test.done {
 			t.Errorf("%s: done is %t", name, got)
-		}
-	}
-}
-
-func TestWorstCode(t *testing.T) {
-	order := []int{exitHeld, exitUsage, exitInconclusive, exitInterrupted, exitDeviated, exitLeft}
-	for i, worse := range order {
-		for _, better := range order[:i] {
-			if got := worstCode(better, worse); got != worse {
-				t.Errorf("%d and %d give %d", better, worse, got)
-			}
-			if got := worstCode(worse, better); got != worse {
-				t.Errorf("%d and %d give %d", worse, better, got)
-			}
 		}
 	}
 }
