@@ -56,15 +56,15 @@ type Listener struct{ Owner, Address string }
 // ControlPlane lists the addresses of everything but the workloads.
 func ControlPlane() []Listener {
 	return []Listener{
-		{"etcd", EtcdClient},
-		{"etcd", EtcdPeer},
-		{"kube-apiserver", APIServer},
-		{"kube-controller-manager", ControllerManager},
-		{"istiod", IstiodHTTP},
-		{"istiod", IstiodXDS},
-		{"istiod", IstiodMonitoring},
-		{"prometheus", Prometheus},
-		{"the blackhole", Blackhole},
+		{Owner: "etcd", Address: EtcdClient},
+		{Owner: "etcd", Address: EtcdPeer},
+		{Owner: "kube-apiserver", Address: APIServer},
+		{Owner: "kube-controller-manager", Address: ControllerManager},
+		{Owner: "istiod", Address: IstiodHTTP},
+		{Owner: "istiod", Address: IstiodXDS},
+		{Owner: "istiod", Address: IstiodMonitoring},
+		{Owner: "prometheus", Address: Prometheus},
+		{Owner: "the blackhole", Address: Blackhole},
 	}
 }
 

@@ -124,7 +124,7 @@ func newNamespace() (netns.NsHandle, error) {
 			return
 		}
 		handle, err := netns.GetFromPath("/proc/thread-self/ns/net")
-		results <- result{handle, err}
+		results <- result{handle: handle, err: err}
 	}()
 	r := <-results
 	return r.handle, r.err

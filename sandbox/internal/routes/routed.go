@@ -39,7 +39,7 @@ func Routed(w identity.Workload) func(ctx context.Context, service string) strin
 				}
 			}
 		}
-		known[service] = answer{host, time.Now()}
+		known[service] = answer{host: host, at: time.Now()}
 		return host
 	}
 }

@@ -185,7 +185,7 @@ func parseCluster(name string) clusterName {
 	if len(parts) != 4 {
 		return clusterName{}
 	}
-	return clusterName{parts[0], parts[1], parts[3]}
+	return clusterName{direction: parts[0], port: parts[1], host: parts[3]}
 }
 
 // serviceIn returns the service as Istio's statistics filter reports it
@@ -202,7 +202,7 @@ func serviceIn(cluster clusterName, e entry, directory Directory) service {
 		if host == "" {
 			host = "unknown"
 		}
-		return service{host, name, "unknown"}
+		return service{host: host, name: name, namespace: "unknown"}
 	}
 	if strings.HasSuffix(host, ".svc.cluster.local") {
 		return serviceOf(host)
@@ -211,7 +211,7 @@ func serviceIn(cluster clusterName, e entry, directory Directory) service {
 	if namespace == "" {
 		namespace = "unknown"
 	}
-	return service{host, host, namespace}
+	return service{host: host, name: host, namespace: namespace}
 }
 
 func peerAt(address string, directory Directory) peer {

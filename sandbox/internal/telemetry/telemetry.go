@@ -81,10 +81,10 @@ func (r *Reporter) Handler() http.Handler {
 // peer is the other end of a call, as far as it is known.
 type peer struct{ workload, namespace, app, version string }
 
-var unknown = peer{"unknown", "unknown", "unknown", "unknown"} //nolint:gochecknoglobals // a constant
+var unknown = peer{workload: "unknown", namespace: "unknown", app: "unknown", version: "unknown"} //nolint:gochecknoglobals // a constant
 
 func peerOf(w identity.Workload) peer {
-	return peer{w.Name, w.Namespace, w.Labels["app"], w.Labels["version"]}
+	return peer{workload: w.Name, namespace: w.Namespace, app: w.Labels["app"], version: w.Labels["version"]}
 }
 
 // service is a service as istiod describes it to a proxy.
@@ -95,7 +95,7 @@ type service struct{ host, name, namespace string }
 func serviceOf(host string) service {
 	name, rest, _ := strings.Cut(host, ".")
 	namespace, _, _ := strings.Cut(rest, ".")
-	return service{host, name, namespace}
+	return service{host: host, name: name, namespace: namespace}
 }
 
 func (p peer) String() string {
@@ -110,7 +110,7 @@ func parsePeer(values []string) peer {
 	if len(parts) != 4 {
 		return unknown
 	}
-	return peer{parts[0], parts[1], parts[2], parts[3]}
+	return peer{workload: parts[0], namespace: parts[1], app: parts[2], version: parts[3]}
 }
 
 // call is one finished request or connection.
