@@ -66,14 +66,14 @@ func TestHeartbeatRefusedByQuota(t *testing.T) {
 		}
 		return nil
 	})
-	for _, want := range []string{"exceeded quota: no-jobs", "--heartbeat=off goes without what removes the fault"} {
+	for _, want := range []string{"exceeded quota: no-jobs", "with --heartbeat=off nothing removes the fault if Squall dies"} {
 		if !strings.Contains(refused.stdout.String(), want) {
 			t.Errorf("the summary does not say %q", want)
 		}
 	}
 	without := runFile(t, spec{callers: "[{namespace: quota}]", duration: "1s"}, "--heartbeat=off")
 	without.exits(0)
-	if !strings.Contains(without.stdout.String(), "nothing would have removed the fault if Squall had died") {
+	if !strings.Contains(without.stdout.String(), "the fault would have stayed if Squall had died") {
 		t.Error("the summary does not say that there was no heartbeat")
 	}
 }
