@@ -6,6 +6,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -42,7 +43,7 @@ func (r Run) facts() []fact {
 		add("hint", "%s", r.Result.Hint)
 	}
 	for _, f := range r.Experiment.Spec.Faults {
-		add("fault", "%s", FaultInWords(f))
+		add("fault", "%s", words.Fault(f))
 	}
 	for _, calls := range r.calls() {
 		add("calls", "%s", calls)
@@ -60,9 +61,9 @@ func (r Run) facts() []fact {
 			add("active", "%s of %s, rolled back in %s", result.Injected, r.Experiment.Spec.Duration, result.Rollback)
 		}
 		if r.Effect != nil {
-			add("hit", "%s", HitInWords(*r.Effect))
+			add("hit", "%s", words.Hit(*r.Effect))
 			if r.Effect.Share != nil {
-				add("share", "%s", ShareInWords(*r.Effect.Share))
+				add("share", "%s", words.Share(*r.Effect.Share))
 			}
 		}
 		if result.Recovery.Duration > 0 {
@@ -121,7 +122,7 @@ func (r Run) judgements() []judgement {
 	var all []judgement
 	for _, probe := range r.Experiment.Spec.Measured() {
 		for _, phase := range []experiments.Phase{experiments.Before, experiments.During, experiments.After} {
-			j := judgement{Probe: probe.Name, Query: r.Queries[probe.Name], Tolerance: ToleranceInWords(probe), Phase: phase, Lowest: "-", Highest: "-", Last: "-"}
+			j := judgement{Probe: probe.Name, Query: r.Queries[probe.Name], Tolerance: words.Tolerance(probe), Phase: phase, Lowest: "-", Highest: "-", Last: "-"}
 			if f, judged := found[place{probe: probe.Name, phase: phase}]; judged {
 				j.Verdict, j.Reason = &f.Verdict, f.Reason
 			}

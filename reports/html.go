@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
 )
 
@@ -62,9 +63,9 @@ func HTML(w io.Writer, r Run) error {
 		Outcome: r.Outcome(), Class: r.news(), Facts: r.facts(),
 	}
 	if r.Effect != nil {
-		data.Effect = &pageEffect{Effect: *r.Effect, Hit: HitInWords(*r.Effect)}
+		data.Effect = &pageEffect{Effect: *r.Effect, Hit: words.Hit(*r.Effect)}
 		if r.Effect.Share != nil {
-			data.Effect.Share = ShareInWords(*r.Effect.Share)
+			data.Effect.Share = words.Share(*r.Effect.Share)
 		}
 	}
 	data.Phases = r.timeline()
@@ -115,7 +116,7 @@ func (r Run) pageProbe(probe experiments.Probe, rows []judgement) (pageProbe, er
 	if err != nil {
 		return pageProbe{}, err
 	}
-	return pageProbe{Name: probe.Name, Tolerance: ToleranceInWords(probe), Query: r.Queries[probe.Name], Plot: drawn, Rows: rows}, nil
+	return pageProbe{Name: probe.Name, Tolerance: words.Tolerance(probe), Query: r.Queries[probe.Name], Plot: drawn, Rows: rows}, nil
 }
 
 // timeline returns the phases of the run with their positions on a line.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/squall-chaos/squall/internal/oneline"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -64,7 +65,7 @@ func textIndex(w io.Writer, runs []Summary) error {
 	for _, s := range runs {
 		cells := s.cells()
 		for i, cell := range cells {
-			cells[i] = OneLine(cell)
+			cells[i] = oneline.Cell(cell)
 		}
 		fmt.Fprintln(table, strings.Join(cells, "\t"))
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -66,7 +67,7 @@ func JSON(w io.Writer, r Run) error {
 		Faults: []string{}, Decisions: notNil(r.Plan.Decisions), Phases: notNil(r.Phases), Probes: []probeReport{}, Effect: r.Effect, Changes: notNil(r.Changes), Left: []objects.Ref{},
 	}
 	for _, f := range r.Experiment.Spec.Faults {
-		d.Faults = append(d.Faults, FaultInWords(f))
+		d.Faults = append(d.Faults, words.Fault(f))
 	}
 	for _, j := range r.judgements() {
 		d.Probes = append(d.Probes, probeReport{judgement: j, Measurements: notNil(j.measurements)})

@@ -16,6 +16,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -94,7 +95,7 @@ func plotProbe(r Run, probe experiments.Probe, rows []judgement) (template.HTML,
 		return draw.GlyphStyle{Color: verdictShade + shade(verdicts[i]), Radius: vg.Points(2), Shape: draw.CircleGlyph{}} //nolint:gosec // a verdict is 0 to 2
 	}
 	p.Add(line, scatter)
-	return render(p, fmt.Sprintf("%s over time, %s", probe.Name, ToleranceInWords(probe)))
+	return render(p, fmt.Sprintf("%s over time, %s", probe.Name, words.Tolerance(probe)))
 }
 
 func drawable(value float64) float64 { return math.Max(-largest, math.Min(value, largest)) }

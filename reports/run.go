@@ -9,6 +9,7 @@ import (
 
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -110,7 +111,7 @@ func (r Run) calls() []string {
 		simple = simple && f.Target == nil && f.Callers == nil
 	}
 	if simple || len(r.Plan.Decisions) == 0 {
-		return []string{fmt.Sprintf("from %s to %s", CallersInWords(callers), r.host())}
+		return []string{fmt.Sprintf("from %s to %s", words.Callers(callers), r.host())}
 	}
 	var calls []string
 	for _, d := range r.Plan.Decisions {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -68,7 +69,7 @@ func Summarize(r Run) Summary {
 // Unreadable returns the entry of a list for a run whose journal cannot be read.
 // run is its id or the name of its directory.
 func Unreadable(run string, err error) Summary {
-	s := Summary{Run: run, Verdict: steadystate.Inconclusive, Error: OneLine(err.Error())}
+	s := Summary{Run: run, Verdict: steadystate.Inconclusive, Error: oneline.Cell(err.Error())}
 	if len(run) >= len(event.IDTime) {
 		// Ids begin with the time; other directory names do not.
 		s.Began, _ = time.Parse(event.IDTime, run[:len(event.IDTime)])

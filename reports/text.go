@@ -5,20 +5,22 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/squall-chaos/squall/internal/oneline"
 )
 
 // Text writes a summary for a terminal, plain enough to paste into a chat.
 func Text(w io.Writer, run Run) error {
 	var b strings.Builder
 	e := run.Experiment
-	fmt.Fprintf(&b, "%s: %s\n", OneLine(e.Metadata.Name), OneLine(run.Outcome()))
+	fmt.Fprintf(&b, "%s: %s\n", oneline.Cell(e.Metadata.Name), oneline.Cell(run.Outcome()))
 	if e.Spec.Title != "" {
-		fmt.Fprintf(&b, "  %s\n", OneLine(e.Spec.Title))
+		fmt.Fprintf(&b, "  %s\n", oneline.Cell(e.Spec.Title))
 	}
 	b.WriteString("\n")
 	facts := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, f := range run.facts() {
-		fmt.Fprintf(facts, "  %s\t%s\n", f.Name, OneLine(f.Value))
+		fmt.Fprintf(facts, "  %s\t%s\n", f.Name, oneline.Cell(f.Value))
 	}
 	if err := facts.Flush(); err != nil {
 		return fmt.Errorf("text report: %w", err)
@@ -42,7 +44,7 @@ func probeTable(b *strings.Builder, run Run) error {
 	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "  PROBE\tTOLERANCE\tPHASE\tVERDICT\tLOWEST\tHIGHEST\tLAST\tMEASURED")
 	for _, row := range rows {
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", OneLine(row.Probe), row.Tolerance, row.Phase, row.verdict(), row.Lowest, row.Highest, OneLine(row.Last), row.Count)
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", oneline.Cell(row.Probe), row.Tolerance, row.Phase, row.verdict(), row.Lowest, row.Highest, oneline.Cell(row.Last), row.Count)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("text report: %w", err)

@@ -25,8 +25,8 @@ type Heartbeats interface {
 const heartbeatHint = "the Job has no pod; a quota must leave room for it, a policy may require --heartbeat-image, and with --heartbeat=off nothing removes the fault if Squall dies"
 
 // heartbeatJob returns the Job that owns the run's objects in a namespace.
-func (s *session) heartbeatJob(namespace string) *unstructured.Unstructured {
-	return objects.Heartbeat(namespace, s.run, s.config.Timing.Deadline, s.config.HeartbeatImage)
+func (c Config) heartbeatJob(namespace string, run objects.Run) *unstructured.Unstructured {
+	return objects.Heartbeat(namespace, run, c.Timing.Deadline, c.HeartbeatImage)
 }
 
 // armTimeout limits how long a cluster takes until it counts the deadline of a Job.

@@ -141,7 +141,7 @@ func (s *session) createHeartbeats(ctx context.Context, in *injection, beat func
 		return nil
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(kindsIn(in.planned.Objects))) {
-		job, err := s.create(ctx, s.heartbeatJob(namespace), &in.changes)
+		job, err := s.create(ctx, s.config.heartbeatJob(namespace, s.run), &in.changes)
 		if err == nil {
 			err = s.arm(ctx, objects.RefTo(job))
 		}

@@ -105,7 +105,7 @@ func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
 	var all []*unstructured.Unstructured
 	if !s.config.WithoutHeartbeat {
 		for _, namespace := range slices.Sorted(maps.Keys(kindsIn(plan.Objects))) {
-			all = append(all, s.heartbeatJob(namespace))
+			all = append(all, s.config.heartbeatJob(namespace, s.run))
 		}
 	}
 	for _, object := range plan.Objects {

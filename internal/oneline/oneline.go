@@ -4,6 +4,7 @@
 package oneline
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -19,6 +20,9 @@ func Blanked(text string) string {
 		return ' '
 	}, text))
 }
+
+// Cell makes a text safe for a cell of a table. An empty text becomes a dash.
+func Cell(text string) string { return cmp.Or(Blanked(text), "-") }
 
 // Escaped replaces non-printable characters by escapes, such as \n. Different
 // names remain different.

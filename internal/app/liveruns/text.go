@@ -10,8 +10,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/duration"
 
+	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/mesh/objects"
-	"github.com/squall-chaos/squall/reports"
 )
 
 // WriteText prints a line for each fault, and a line for a run without a fault.
@@ -29,9 +29,9 @@ func WriteText(out io.Writer, listing Listing) error {
 		}
 		for _, fault := range faults {
 			fmt.Fprintln(table, strings.Join([]string{
-				reports.OneLine(run.ID), reports.OneLine(run.Experiment), reports.OneLine(fault.Host), reports.OneLine(fault.Callers),
+				oneline.Cell(run.ID), oneline.Cell(run.Experiment), oneline.Cell(fault.Host), oneline.Cell(fault.Callers),
 				duration.HumanDuration(listing.Time.Sub(fault.Created)), until(run.Expires, listing.Time), until(fault.Heartbeat, listing.Time),
-				reports.OneLine(run.Owner), reports.OneLine(stateInWords(run, fault)),
+				oneline.Cell(run.Owner), oneline.Cell(stateInWords(run, fault)),
 			}, "\t"))
 		}
 	}

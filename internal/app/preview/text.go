@@ -18,7 +18,7 @@ import (
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/advice"
 	"github.com/squall-chaos/squall/mesh/objects"
-	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/reports/words"
 )
 
 // WriteYAML prints the objects as manifests, and everything else as comments.
@@ -124,7 +124,7 @@ func describeDecision(b *strings.Builder, p Preview, d Decision) {
 	}
 	line("placement", "%s", placementInWords(d.Decision))
 	for _, i := range d.Injections {
-		line("fault", "%s", reports.FaultInWords(i.Fault))
+		line("fault", "%s", words.Fault(i.Fault))
 		if only := narrowingInWords(i); only != "" {
 			line("only", "%s", only)
 		}
@@ -145,7 +145,7 @@ func callersInWords(d Decision) string {
 	if len(callers) == 0 {
 		return cmp.Or(d.Callers, "no callers")
 	}
-	return reports.CallersInWords(callers)
+	return words.Callers(callers)
 }
 
 // placementInWords returns the placement with its reason. The reason of a shadow names

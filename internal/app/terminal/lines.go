@@ -8,8 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/mesh/objects"
-	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -32,7 +33,7 @@ func (*lines) finish()              {}
 
 func (p *lines) paint(h happening) {
 	line := func(format string, args ...any) {
-		fmt.Fprintf(p.out, "%7.1fs  %s\n", h.at.Sub(p.began).Seconds(), reports.OneLine(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(p.out, "%7.1fs  %s\n", h.at.Sub(p.began).Seconds(), oneline.Cell(fmt.Sprintf(format, args...)))
 	}
 	switch e := h.event.(type) {
 	case event.Started:
@@ -74,7 +75,7 @@ func (p *lines) paint(h happening) {
 		if p.verbose {
 			line("  counted by %s", e.Query)
 		}
-		line("  hit: %s", reports.HitInWords(e))
+		line("  hit: %s", words.Hit(e))
 	case event.Finished:
 		// The summary on stdout shows it.
 	}
@@ -84,7 +85,7 @@ func (p *lines) paint(h happening) {
 func (p *lines) start(e event.Started, line func(format string, args ...any)) {
 	p.probes, p.first = map[string]string{}, e.Experiment.Spec.FirstStart()
 	for _, probe := range e.Experiment.Spec.Measured() {
-		p.probes[probe.Name] = reports.ToleranceInWords(probe)
+		p.probes[probe.Name] = words.Tolerance(probe)
 	}
 	if !p.verbose {
 		return

@@ -6,7 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/internal/oneline"
+	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -44,7 +45,7 @@ func (p *panel) add(h happening) {
 	case event.Started:
 		p.counting = e.Experiment.Spec.Effect.MinRequests > 0
 		for _, probe := range e.Experiment.Spec.Measured() {
-			p.probes = append(p.probes, &gauge{name: reports.OneLine(probe.Name), tolerance: reports.ToleranceInWords(probe)})
+			p.probes = append(p.probes, &gauge{name: oneline.Cell(probe.Name), tolerance: words.Tolerance(probe)})
 		}
 	case event.Phase:
 		p.phase, p.began = e, h.at
@@ -52,7 +53,7 @@ func (p *panel) add(h happening) {
 		p.hit = &e
 	case event.Measured:
 		for _, g := range p.probes {
-			if g.name == reports.OneLine(e.Probe) {
+			if g.name == oneline.Cell(e.Probe) {
 				g.add(e.Measurement)
 			}
 		}
@@ -70,7 +71,7 @@ func (g *gauge) add(m steadystate.Measurement) {
 	case m.Settling:
 		g.note = "settling"
 	case m.Value == nil:
-		g.note = reports.OneLine(m.Reason)
+		g.note = oneline.Cell(m.Reason)
 	case m.Verdict != steadystate.Held:
 		g.note = m.Verdict.String()
 	}

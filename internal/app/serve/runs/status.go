@@ -5,7 +5,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/app/notify"
-	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -58,7 +58,7 @@ func (r *run) status(now time.Time) Status {
 
 // probeStatus needs r.mu.
 func (r *run) probeStatus(probe experiments.Probe) ProbeStatus {
-	shown := ProbeStatus{Name: probe.Name, Tolerance: reports.ToleranceInWords(probe), Value: "-", Verdict: steadystate.Inconclusive, Reason: "not measured yet"}
+	shown := ProbeStatus{Name: probe.Name, Tolerance: words.Tolerance(probe), Value: "-", Verdict: steadystate.Inconclusive, Reason: "not measured yet"}
 	m, measured := r.probes[probe.Name]
 	if !measured {
 		return shown

@@ -15,7 +15,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/serve/leadership"
 	"github.com/squall-chaos/squall/internal/app/serve/runs"
 	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
-	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/internal/oneline"
 )
 
 // trusted requires the token. It is sent in a header that a page of another origin
@@ -66,7 +66,7 @@ func (s *Site) token() (string, error) {
 // client describes who has sent a request, as far as it is known.
 func client(request *http.Request) string {
 	if first := request.Header.Get("X-Forwarded-For"); first != "" && request.Header.Get(forwardedHeader) != "" {
-		return "API from " + reports.OneLine(first)
+		return "API from " + oneline.Cell(first)
 	}
 	host, _, err := net.SplitHostPort(request.RemoteAddr)
 	if err != nil {

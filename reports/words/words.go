@@ -1,0 +1,117 @@
+// Package words describes the parts of an experiment and of its effect to people, in
+// the same words in reports, on terminals and on pages.
+package words
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/runner/event"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// Fault describes a fault: "abort with HTTP 503, 100 % of requests".
+func Fault(f experiments.Fault) string {
+	var parts []string
+	if f.Blackhole != nil {
+		parts = append(parts, fmt.Sprintf("blackhole (%s)", f.Blackhole.Mode))
+	}
+	if f.Delay != nil {
+		parts = append(parts, fmt.Sprintf("delay of %s", f.Delay.FixedDelay))
+	}
+	if f.Abort != nil && f.Abort.GRPCStatus != "" {
+		parts = append(parts, "abort with gRPC "+f.Abort.GRPCStatus)
+	} else if f.Abort != nil {
+		parts = append(parts, fmt.Sprintf("abort with HTTP %d", f.Abort.HTTPStatus))
+	}
+	return strings.Join(parts, " and ") + percentage(f) + times(f)
+}
+
+// percentage describes the share of requests. Journals of other programs may
+// lack it.
+func percentage(f experiments.Fault) string {
+	switch {
+	case f.Percentage == nil:
+		return ""
+	case f.Delay != nil && f.Abort != nil && *f.Percentage < 100:
+		// Envoy draws twice: a request may be hit by both, by one, or by neither.
+		return fmt.Sprintf(", each on %g %% of requests, independently", float64(*f.Percentage))
+	default:
+		return fmt.Sprintf(", %g %% of requests", float64(*f.Percentage))
+	}
+}
+
+// times describes the times of a fault that is not active all the time.
+func times(f experiments.Fault) string {
+	text := ""
+	if f.StartAfter.Duration > 0 {
+		text += fmt.Sprintf(", after %s", f.StartAfter)
+	}
+	if f.Duration.Duration > 0 {
+		text += fmt.Sprintf(", for %s", f.Duration)
+	}
+	return text
+}
+
+// Callers lists the callers: "shop (app=reviews), prod".
+func Callers(callers []experiments.Caller) string {
+	text := make([]string, len(callers))
+	for i, c := range callers {
+		text[i] = c.Namespace
+		if len(c.Labels) > 0 {
+			text[i] += " (" + labels.FormatLabels(c.Labels) + ")"
+		}
+	}
+	return strings.Join(text, ", ")
+}
+
+// Tolerance describes the healthy values: "at least 0.99", "at most 1".
+func Tolerance(p experiments.Probe) string {
+	var text []string
+	switch {
+	case p.Min != nil && p.Max != nil:
+		text = append(text, fmt.Sprintf("%s to %s", steadystate.FormatValue(p.Min.Value()), steadystate.FormatValue(p.Max.Value())))
+	case p.Min != nil:
+		text = append(text, "at least "+steadystate.FormatValue(p.Min.Value()))
+	case p.Max != nil:
+		text = append(text, "at most "+steadystate.FormatValue(p.Max.Value()))
+	}
+	if p.MaxDrop != nil {
+		text = append(text, fmt.Sprintf("at most %g %% below the baseline", float64(*p.MaxDrop)*100))
+	}
+	if p.MaxRise != nil {
+		text = append(text, fmt.Sprintf("at most %g %% above the baseline", float64(*p.MaxRise)*100))
+	}
+	return strings.Join(text, ", ")
+}
+
+// Hit describes the number of requests hit: "at least 731 requests".
+func Hit(e event.Effect) string {
+	if e.Complete {
+		return fmt.Sprintf("%.0f requests", e.Requests)
+	}
+	return fmt.Sprintf("at least %.0f requests", e.Requests)
+}
+
+// doubt is the number of standard deviations that a share may differ by chance.
+const doubt = 4
+
+// Share compares the share of requests that was hit with the wanted share,
+// and reports a difference that chance does not explain.
+func Share(s event.Share) string {
+	text := fmt.Sprintf("%.1f %% of %.0f requests; expected %.1f %%", 100*s.Achieved, s.Requests, 100*s.Wanted)
+	// At shares of 0 and 1 there is no chance, but requests may be in flight while
+	// the counters are read.
+	chance := math.Sqrt(math.Max(s.Wanted*(1-s.Wanted), 1/s.Requests) / s.Requests)
+	switch off := s.Achieved - s.Wanted; {
+	case off < -doubt*chance:
+		text += ": fewer were hit than chance explains; some proxies may not have the fault"
+	case off > doubt*chance:
+		text += ": more were hit than chance explains; there may be another fault"
+	}
+	return text
+}
