@@ -11,6 +11,8 @@ PROSE    := $(BIN)/prose
 PAGES    := tools/pages/node_modules
 PROMTOOL := $(BIN)/sandbox-promtool
 IMAGE    ?= squall
+# The packages that are not helpers of tests, whose names end in test.
+PRODUCTION := ^github.com/squall-chaos/squall/.*([^t]|[^s]t|[^e]st|[^t]est)$$
 # The programs that the sidecars of the sandbox need. ENVOY=PATH uses another
 # Envoy, and PROXYLESS=1 builds the sandbox without sidecars.
 SIDECARS := $(if $(PROXYLESS),,$(if $(ENVOY),,$(BIN)/envoy) $(BIN)/envoy_bootstrap.json)
@@ -72,6 +74,7 @@ lint: $(LINT) $(DEADCODE) $(SHAPE) prose ## run the linters
 	cd sandbox && $(GO) vet -vettool=$(abspath $(SHAPE)) -keyed -functions $(SANDBOX_PACKAGES)
 	cd tools/helm && $(GO) vet -vettool=$(abspath $(SHAPE)) -keyed -functions ./...
 	tools/deadcode/none.sh $(DEADCODE) -test ./...
+	tools/deadcode/none.sh $(DEADCODE) -filter '$(PRODUCTION)' ./...
 	cd sandbox && ../tools/deadcode/none.sh ../$(DEADCODE) -test $(SANDBOX_PACKAGES)
 	cd tools/helm && ../deadcode/none.sh ../../$(DEADCODE) -test ./...
 

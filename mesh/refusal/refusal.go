@@ -36,15 +36,6 @@ const (
 	UnroundWeights     Cause = "unround-weights"     // weights and percentage have no common denominator that Istio can hold
 )
 
-// Causes lists all causes of refusals.
-func Causes() []Cause {
-	return []Cause{
-		ExternalName, UnknownHost, NoCallers, NoNamespace, Ambient, Waypoint, GatewayAPIRoute, LiveRun, NoSuchPort,
-		UnknownPorts, NotHTTP, NotVisible, NotImported, OtherRevision, PrivateBase, PrivateConnections, NoPlacement,
-		RoutesForSome, WildcardForOthers, DifferentRoutes, OtherServerNames, NothingToCarry, ExistingFault, Inexpressible, UnroundWeights,
-	}
-}
-
 // Error is why a fault cannot be placed for some callers.
 type Error struct {
 	Cause  Cause

@@ -42,16 +42,6 @@ func entryOf[T Event]() entry {
 	}}
 }
 
-// All returns the zero value of each type of event, in the order in which a run
-// usually records them.
-func All() []Event {
-	all := make([]Event, len(registry))
-	for i, one := range registry {
-		all[i] = one.zero
-	}
-	return all
-}
-
 // UnknownTypeError is the error of Decode for a line of an unknown type.
 type UnknownTypeError struct{ Type string }
 
