@@ -1,5 +1,5 @@
 // Package layout_test checks that docs/ARCHITECTURE.md and the import rules in
-// .golangci.yml are complete.
+// .golangci.yml are complete, and that links in documents lead somewhere.
 package layout_test
 
 import (
@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -118,4 +119,52 @@ func TestEveryPackageHasAnImportRule(t *testing.T) {
 			t.Errorf("depguard in .golangci.yml has a rule for %s, which does not exist", name)
 		}
 	}
+}
+
+var (
+	fenced  = regexp.MustCompile("(?s)```.*?```")
+	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	dropped = regexp.MustCompile(`[^\w\- ]`)
+)
+
+// Every relative link in a document leads to a file, and to a heading in it.
+func TestLinks(t *testing.T) {
+	command := exec.CommandContext(t.Context(), "git", "ls-files", "*.md")
+	command.Dir = root
+	out, err := command.Output()
+	if err != nil {
+		t.Skip("not a git repository: ", err)
+	}
+	for page := range strings.FieldsSeq(string(out)) {
+		if strings.Contains(page, "testdata/") {
+			continue
+		}
+		body := fenced.ReplaceAllString(read(t, page), "")
+		for _, found := range link.FindAllStringSubmatch(body, -1) {
+			if strings.Contains(found[1], "://") {
+				continue
+			}
+			file, anchor, _ := strings.Cut(found[1], "#")
+			target := page
+			if file != "" {
+				target = path.Join(path.Dir(page), file)
+			}
+			if _, err := os.Stat(filepath.Join(root, target)); err != nil {
+				t.Errorf("%s: the link %s leads to no file", page, found[1])
+			} else if anchor != "" && !slices.Contains(anchors(read(t, target)), anchor) {
+				t.Errorf("%s: the link %s leads to no heading", page, found[1])
+			}
+		}
+	}
+}
+
+// anchors returns the anchors of the headings of a document, as GitHub names them.
+func anchors(document string) []string {
+	var all []string
+	for _, found := range heading.FindAllStringSubmatch(document, -1) {
+		name := dropped.ReplaceAllString(strings.ToLower(found[1]), "")
+		all = append(all, strings.ReplaceAll(strings.TrimSpace(name), " ", "-"))
+	}
+	return all
 }
