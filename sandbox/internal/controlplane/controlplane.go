@@ -39,15 +39,13 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/kubelet"
 	"github.com/squall-chaos/squall/sandbox/internal/layout"
 	"github.com/squall-chaos/squall/sandbox/internal/network"
+	"github.com/squall-chaos/squall/sandbox/internal/poll"
 	"github.com/squall-chaos/squall/sandbox/internal/process"
 	"github.com/squall-chaos/squall/sandbox/internal/shop"
 )
 
-// The bounds on how long a part may take to answer.
-const (
-	readyTimeout = 2 * time.Minute
-	pollInterval = 50 * time.Millisecond
-)
+// readyTimeout is how long a part may take to answer.
+const readyTimeout = 2 * time.Minute
 
 // controllers are what a heartbeat needs, and what namespaces need to work.
 const controllers = "job-controller,ttl-after-finished-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller"
@@ -353,7 +351,7 @@ func (m *Mesh) startAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := m.poll(ctx, func() error { _, err := os.Stat(m.admin.CAFile); return err }); err != nil {
+	if err := poll.Until(ctx, func() error { _, err := os.Stat(m.admin.CAFile); return err }); err != nil {
 		return err
 	}
 	return m.answers(ctx, m.admin.Host+"/readyz", &m.admin.BearerToken)
@@ -372,7 +370,7 @@ func (m *Mesh) applyCRDs(ctx context.Context) error {
 	if err := client.Apply(ctx, crds); err != nil {
 		return err
 	}
-	return m.poll(ctx, func() error { return client.Established(ctx) })
+	return poll.Until(ctx, func() error { return client.Established(ctx) })
 }
 
 // startControllers starts what needs the CRDs to be there: the garbage
@@ -458,7 +456,7 @@ func (m *Mesh) startShop(ctx context.Context) error {
 			return err
 		}
 	}
-	err := m.poll(ctx, func() error {
+	err := poll.Until(ctx, func() error {
 		body, err := get(ctx, "http://"+layout.ProductPage+"/productpage", nil)
 		if err == nil && !strings.Contains(body, "stars") {
 			err = errors.New("the page has no stars")
@@ -473,7 +471,7 @@ func (m *Mesh) startShop(ctx context.Context) error {
 
 // steadyLoad waits until the load of the shop is steady in Prometheus.
 func (m *Mesh) steadyLoad(ctx context.Context) error {
-	return m.poll(ctx, func() error {
+	return poll.Until(ctx, func() error {
 		body, err := get(ctx, "http://"+layout.Prometheus+"/api/v1/query?query="+url.QueryEscape(shop.SteadyLoad), nil)
 		if err == nil && !strings.Contains(body, `"value"`) {
 			err = errors.New("the shop's load is not steady in Prometheus")
@@ -502,7 +500,7 @@ func (m *Mesh) proveHeartbeat(ctx context.Context) error {
 	if _, err := owned.Create(ctx, config, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	return m.poll(ctx, func() error {
+	return poll.Until(ctx, func() error {
 		_, err := owned.Get(ctx, config.GetName(), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -513,22 +511,7 @@ func (m *Mesh) proveHeartbeat(ctx context.Context) error {
 
 // answers waits until a URL answers with success.
 func (m *Mesh) answers(ctx context.Context, url string, bearer *string) error {
-	return m.poll(ctx, func() error { _, err := get(ctx, url, bearer); return err })
-}
-
-// poll tries until the attempt succeeds or ctx ends.
-func (m *Mesh) poll(ctx context.Context, attempt func() error) error {
-	for {
-		err := attempt()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		case <-time.After(pollInterval):
-		}
-	}
+	return poll.Until(ctx, func() error { _, err := get(ctx, url, bearer); return err })
 }
 
 // get reads a URL of the sandbox; certificates on loopback are not checked.

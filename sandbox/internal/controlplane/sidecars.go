@@ -17,6 +17,7 @@ import (
 	"github.com/squall-chaos/squall/sandbox/internal/kubelet"
 	"github.com/squall-chaos/squall/sandbox/internal/layout"
 	"github.com/squall-chaos/squall/sandbox/internal/network"
+	"github.com/squall-chaos/squall/sandbox/internal/poll"
 	"github.com/squall-chaos/squall/sandbox/internal/telemetry"
 )
 
@@ -127,7 +128,7 @@ func (m *Mesh) startPods(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return m.poll(ctx, func() error { return podsReady(ctx, typed, httpshop.Pods(m.Sidecars.Gateways)) })
+	return poll.Until(ctx, func() error { return podsReady(ctx, typed, httpshop.Pods(m.Sidecars.Gateways)) })
 }
 
 // podsReady returns an error unless as many pods as wanted are there, and all of

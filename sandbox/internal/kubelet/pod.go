@@ -19,6 +19,7 @@ import (
 
 	"github.com/squall-chaos/squall/sandbox/internal/identity"
 	"github.com/squall-chaos/squall/sandbox/internal/network"
+	"github.com/squall-chaos/squall/sandbox/internal/poll"
 	"github.com/squall-chaos/squall/sandbox/internal/process"
 	"github.com/squall-chaos/squall/sandbox/internal/telemetry"
 )
@@ -154,7 +155,7 @@ func (k *Kubelet) startContainer(ctx context.Context, p *pod, container corev1.C
 			continue
 		}
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port.ContainerPort)))
-		if err := poll(ctx, func() error { return p.dial(ctx, address) }); err != nil {
+		if err := poll.Until(ctx, func() error { return p.dial(ctx, address) }); err != nil {
 			return fmt.Errorf("port %d: %w", port.ContainerPort, err)
 		}
 	}
@@ -216,24 +217,6 @@ func retry(ctx context.Context, try func() error) error {
 		}
 	}
 	return err
-}
-
-// pollInterval is the time between two attempts of poll.
-const pollInterval = 50 * time.Millisecond
-
-// poll tries until the attempt succeeds or ctx ends.
-func poll(ctx context.Context, attempt func() error) error {
-	for {
-		err := attempt()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		case <-time.After(pollInterval):
-		}
-	}
 }
 
 // get reads a URL without connections that stay open.

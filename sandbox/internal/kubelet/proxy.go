@@ -19,6 +19,7 @@ import (
 
 	"github.com/squall-chaos/squall/sandbox/internal/layout"
 	"github.com/squall-chaos/squall/sandbox/internal/network"
+	"github.com/squall-chaos/squall/sandbox/internal/poll"
 	"github.com/squall-chaos/squall/sandbox/internal/process"
 )
 
@@ -95,7 +96,7 @@ func (k *Kubelet) startProxy(ctx context.Context, p *pod) error {
 	if err != nil {
 		return err
 	}
-	return poll(ctx, func() error { return get(ctx, "http://"+p.workload.IP+":15021/healthz/ready") })
+	return poll.Until(ctx, func() error { return get(ctx, "http://"+p.workload.IP+":15021/healthz/ready") })
 }
 
 // redirect sets up Istio's iptables rules in the pod.
@@ -129,7 +130,7 @@ func (k *Kubelet) writeProxyFiles(ctx context.Context, p *pod, dir string) error
 		return fmt.Errorf("token of the service account: %w", err)
 	}
 	var root string
-	err = poll(ctx, func() error {
+	err = poll.Until(ctx, func() error {
 		config, err := k.kube.CoreV1().ConfigMaps(p.spec.Namespace).Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
 		if err == nil {
 			root = config.Data["root-cert.pem"]
