@@ -114,13 +114,13 @@ func (c Objects) Check(ctx context.Context, object *unstructured.Unstructured) e
 // fieldManager is the field manager of Squall's writes.
 const fieldManager = "squall"
 
-// Get returns an object. The error wraps runner.ErrGone if the object does not
+// Get returns an object. The error wraps objects.ErrGone if the object does not
 // exist, or another one has its name.
 func (c Objects) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstructured, error) {
 	object, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err), err == nil && object.GetUID() != ref.UID:
-		return nil, fmt.Errorf("%s %w", ref, runner.ErrGone)
+		return nil, fmt.Errorf("%s %w", ref, objects.ErrGone)
 	case err != nil:
 		return nil, fmt.Errorf("get %s: %w", ref, c.explain(err))
 	}
@@ -171,7 +171,7 @@ func (c Objects) Armed(ctx context.Context, job objects.Ref) error {
 				continue
 			}
 			if event.Type == watch.Deleted {
-				return fmt.Errorf("%s %w", job, runner.ErrGone)
+				return fmt.Errorf("%s %w", job, objects.ErrGone)
 			}
 			if started, _, _ := unstructured.NestedString(object.Object, "status", "startTime"); started != "" {
 				return nil
@@ -181,8 +181,8 @@ func (c Objects) Armed(ctx context.Context, job objects.Ref) error {
 }
 
 // Update replaces the spec of an object, unless the object has changed since the
-// resource version. The error wraps runner.ErrChanged if it has changed, and
-// runner.ErrGone if it no longer exists.
+// resource version. The error wraps objects.ErrChanged if it has changed, and
+// objects.ErrGone if it no longer exists.
 func (c Objects) Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
 	patch, err := json.Marshal([]map[string]any{
 		{"op": "test", "path": "/metadata/uid", "value": ref.UID},
@@ -197,11 +197,11 @@ func (c Objects) Update(ctx context.Context, object *unstructured.Unstructured, 
 	patched, err := c.resource(ref).Patch(ctx, ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("%s %w", ref, runner.ErrGone)
+		return nil, fmt.Errorf("%s %w", ref, objects.ErrGone)
 	case apierrors.IsConflict(err):
-		return nil, fmt.Errorf("%s %w", ref, runner.ErrChanged)
+		return nil, fmt.Errorf("%s %w", ref, objects.ErrChanged)
 	case refusesForGood(err):
-		return nil, fmt.Errorf("update %s: %w: %w", ref, runner.ErrRejected, err)
+		return nil, fmt.Errorf("update %s: %w: %w", ref, objects.ErrRejected, err)
 	case err != nil:
 		return nil, fmt.Errorf("update %s: %w", ref, c.explain(err))
 	}
@@ -290,7 +290,7 @@ func (c Objects) Extend(ctx context.Context, job objects.Ref, deadline time.Dura
 	patched, err := c.resource(job).Patch(ctx, job.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err), err == nil && patched.GetDeletionTimestamp() != nil:
-		return fmt.Errorf("%s %w", job, runner.ErrGone)
+		return fmt.Errorf("%s %w", job, objects.ErrGone)
 	case err != nil:
 		return fmt.Errorf("extend the deadline of %s: %w", job, c.explain(err))
 	}
@@ -337,7 +337,7 @@ func (c Objects) Delete(ctx context.Context, ref objects.Ref, run string) error 
 func (c Objects) gone(ctx context.Context, ref objects.Ref) error {
 	left, err := c.Get(ctx, ref)
 	switch {
-	case errors.Is(err, runner.ErrGone):
+	case errors.Is(err, objects.ErrGone):
 		return nil
 	case err != nil:
 		return err

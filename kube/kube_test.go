@@ -177,7 +177,7 @@ func TestExtend(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			err := serve(t, test.script).Extend(t.Context(), job, 20500*time.Millisecond)
-			if errors.Is(err, runner.ErrGone) != test.gone || (err != nil) != test.fails {
+			if errors.Is(err, objects.ErrGone) != test.gone || (err != nil) != test.fails {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -228,15 +228,15 @@ func TestUpdateKnowsWhatHappened(t *testing.T) {
 		fails  bool
 	}{
 		{"updated", exchange{"PATCH " + item, `"/metadata/resourceVersion","value":"7"`, 200, updated}, nil, false},
-		{"gone", exchange{"PATCH " + item, `"/metadata/uid","value":"u-1"`, 404, status(404, "NotFound", "not found")}, runner.ErrGone, true},
-		{"changed", exchange{"PATCH " + item, `"path":"/spec"`, 409, status(409, "Conflict", "the object has been modified")}, runner.ErrChanged, true},
+		{"gone", exchange{"PATCH " + item, `"/metadata/uid","value":"u-1"`, 404, status(404, "NotFound", "not found")}, objects.ErrGone, true},
+		{"changed", exchange{"PATCH " + item, `"path":"/spec"`, 409, status(409, "Conflict", "the object has been modified")}, objects.ErrChanged, true},
 		{"another object of the name", exchange{"PATCH " + item, "", 422, status(422, "Invalid", "testing value failed")}, nil, true},
 		{"the server fails", exchange{"PATCH " + item, "", 500, status(500, "InternalError", "boom")}, nil, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			desired := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"hosts": []any{"a"}}}}
 			got, err := serve(t, test.script).Update(t.Context(), desired, ref, "7")
-			if (err != nil) != test.fails || test.is != nil && !errors.Is(err, test.is) || test.is == nil && (errors.Is(err, runner.ErrGone) || errors.Is(err, runner.ErrChanged)) {
+			if (err != nil) != test.fails || test.is != nil && !errors.Is(err, test.is) || test.is == nil && (errors.Is(err, objects.ErrGone) || errors.Is(err, objects.ErrChanged)) {
 				t.Errorf("error %v", err)
 			}
 			if err == nil && got.GetGeneration() != 2 {
@@ -260,7 +260,7 @@ func TestGet(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := serve(t, test.script).Get(t.Context(), ref)
-			if errors.Is(err, runner.ErrGone) != test.gone || (err != nil) != test.fails {
+			if errors.Is(err, objects.ErrGone) != test.gone || (err != nil) != test.fails {
 				t.Errorf("error %v", err)
 			}
 		})

@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/squall-chaos/squall/mesh/objects"
-	"github.com/squall-chaos/squall/runner"
 )
 
 // ours selects the objects of runs.
@@ -111,7 +110,7 @@ func namespacesOf(found []*unstructured.Unstructured) []string {
 	return slices.Sorted(maps.Keys(namespaces))
 }
 
-// Annotate adds annotations to an object. The error wraps runner.ErrGone if it
+// Annotate adds annotations to an object. The error wraps objects.ErrGone if it
 // no longer exists.
 func (c Objects) Annotate(ctx context.Context, ref objects.Ref, annotations map[string]string) error {
 	// With the UID the server refuses the patch for any other object.
@@ -122,7 +121,7 @@ func (c Objects) Annotate(ctx context.Context, ref objects.Ref, annotations map[
 	_, err = c.resource(ref).Patch(ctx, ref.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
-		return fmt.Errorf("%s %w", ref, runner.ErrGone)
+		return fmt.Errorf("%s %w", ref, objects.ErrGone)
 	case err != nil:
 		return fmt.Errorf("annotate %s: %w", ref, c.explain(err))
 	}

@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/squall-chaos/squall/kube"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // lists serves lists of objects by path, only for the selector of Squall's
@@ -125,7 +125,7 @@ func TestAnnotateIsOfExactlyOurs(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			err := serve(t, test.script).Annotate(t.Context(), ref, map[string]string{"squall.dev/stopped-by": "ann"})
-			if errors.Is(err, runner.ErrGone) != test.gone || (err != nil) != test.fails {
+			if errors.Is(err, objects.ErrGone) != test.gone || (err != nil) != test.fails {
 				t.Errorf("error %v", err)
 			}
 		})

@@ -1,22 +1,10 @@
 package runner
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/squall-chaos/squall/mesh/objects"
-)
-
-// The errors that a Cluster returns, alone or wrapped.
-var (
-	// ErrGone is the error for an object that no longer exists.
-	ErrGone = errors.New("no longer exists")
-	// ErrChanged is the error for an object that has changed since it was read.
-	ErrChanged = errors.New("has changed")
-	// ErrRejected is the error for a write that the cluster will never accept: it is
-	// not permitted, or not valid.
-	ErrRejected = errors.New("rejected by the cluster")
 )
 
 // TakenError is the error for an object whose name is taken. Run is the run that

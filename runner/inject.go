@@ -15,6 +15,8 @@ import (
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/heartbeat"
+	"github.com/squall-chaos/squall/runner/keep"
 )
 
 // Creator creates the objects of a run.
@@ -36,7 +38,7 @@ type injection struct {
 	// jobs maps a namespace to its heartbeat Job.
 	jobs map[string]objects.Ref
 	// owned are the created objects of the plan, in its order.
-	owned []*owned
+	owned []*keep.Object
 	// since is when all of them existed; zero until then.
 	since time.Time
 }
@@ -57,17 +59,21 @@ func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Me
 		s.remove(ctx, in, end)
 		counting.Wait()
 	}()
+	beats := heartbeat.Heartbeat{
+		Cluster: s.config.Cluster, Record: s.record, Interval: s.config.Timing.Beat, Deadline: s.config.Timing.Deadline,
+		Longest: s.experiment.Spec.Duration.Duration + s.config.Timing.Grace,
+	}
 	end = s.inject(ctx, in, func(job objects.Ref, started time.Time) {
-		writers.Go(func() { s.beat(observing, job, started, stop) })
+		writers.Go(func() { beats.Beat(observing, job, started, stop) })
 	})
 	if end != nil {
 		return end
 	}
-	keeper := &keeper{
-		cluster: s.config.Cluster, record: s.record, permitted: s.config.Permit, patience: s.config.Timing.Deadline, end: stop,
-		planned: planned, since: in.since, owned: in.owned, jobs: slices.Collect(maps.Values(in.jobs)),
+	keeper := &keep.Keeper{
+		Cluster: s.config.Cluster, Record: s.record, Patience: s.config.Timing.Deadline, End: stop,
+		Plan: plan{Planned: planned, session: s}, Since: in.since, Objects: in.owned, Jobs: slices.Collect(maps.Values(in.jobs)),
 	}
-	writers.Go(func() { keeper.keep(observing) })
+	writers.Go(func() { keeper.Keep(observing) })
 	if meter != nil {
 		counting.Go(func() { meter.Count(observing, in.since, func(c event.Counted) { s.record.Add(c) }) })
 	}
@@ -76,10 +82,44 @@ func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Me
 
 // endingOf returns the ending for the cause with which an observation was stopped.
 func endingOf(cause error) *ending {
-	if end, ok := errors.AsType[*ending](cause); ok {
-		return end
+	if ended, ok := errors.AsType[*keep.EndError](cause); ok {
+		return &ending{status: ended.Status, err: ended.Err}
 	}
 	return &ending{status: event.StatusFailed, err: cause}
+}
+
+// plan is the plan of a session as a Keeper follows it.
+type plan struct {
+	Planned
+	session *session
+}
+
+// Next implements keep.Plan.
+func (p plan) Next(after time.Duration) (time.Duration, bool) {
+	for _, step := range p.Steps {
+		if step.After.Duration > after {
+			return step.After.Duration, true
+		}
+	}
+	return 0, false
+}
+
+// Follow implements keep.Plan. It records the new plan.
+func (p plan) Follow(base *unstructured.Unstructured) (keep.Plan, error) {
+	next := p.again(p.Snapshot.With(base))
+	if end := permit(p.session.config.Permit, next.Plan); end != nil {
+		return nil, fmt.Errorf("it cannot follow: %w", end)
+	}
+	if !p.sameShape(next) {
+		return nil, errors.New("other routes are effective now")
+	}
+	p.session.record.Add(event.Planned{Plan: next.Plan})
+	return plan{Planned: next, session: p.session}, nil
+}
+
+// heartbeatJob returns the Job that owns the run's objects in a namespace.
+func (c Config) heartbeatJob(namespace string, run objects.Run) *unstructured.Unstructured {
+	return objects.Heartbeat(namespace, run, c.Timing.Deadline, c.HeartbeatImage)
 }
 
 // inject creates the heartbeat Jobs and then the planned objects. It calls beat for
@@ -98,12 +138,12 @@ func (s *session) inject(ctx context.Context, in *injection, beat func(job objec
 		created, err := s.create(ctx, stamped, &in.changes)
 		taken, isTaken := errors.AsType[*TakenError](err)
 		switch {
-		case isTaken && !slices.ContainsFunc(in.owned, (*owned).isVirtualService): // no fault is active yet
+		case isTaken && !slices.ContainsFunc(in.owned, (*keep.Object).IsVirtualService): // no fault is active yet
 			return &ending{status: event.StatusRefused, err: taken}
 		case err != nil:
 			return fail(ctx, event.StatusFailed, err)
 		}
-		in.owned = append(in.owned, newOwned(created, object))
+		in.owned = append(in.owned, keep.NewObject(created, object))
 	}
 	in.since = time.Now()
 	return nil
@@ -143,13 +183,13 @@ func (s *session) createHeartbeats(ctx context.Context, in *injection, beat func
 	for _, namespace := range slices.Sorted(maps.Keys(kindsIn(in.planned.Objects))) {
 		job, err := s.create(ctx, s.config.heartbeatJob(namespace, s.run), &in.changes)
 		if err == nil {
-			err = s.arm(ctx, objects.RefTo(job))
+			err = heartbeat.Arm(ctx, s.config.Cluster, objects.RefTo(job))
 		}
 		switch {
 		case err != nil && s.record.Failed() != nil: // the error is not about the Job
 			return fail(ctx, event.StatusFailed, err)
 		case err != nil:
-			return fail(ctx, event.StatusFailed, hint.With(fmt.Errorf("heartbeat in %s: %w", namespace, err), heartbeatHint))
+			return fail(ctx, event.StatusFailed, hint.With(fmt.Errorf("heartbeat in %s: %w", namespace, err), heartbeat.Hint))
 		}
 		in.jobs[namespace] = objects.RefTo(job)
 		// The cluster counts the deadline from a time before this one, so the runner

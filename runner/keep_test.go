@@ -243,7 +243,7 @@ func TestAnUpdateThatFailsEndsTheRun(t *testing.T) {
 		restless bool
 		status   event.Status
 	}{
-		"refused":               {[]error{fmt.Errorf("%w: forbidden", runner.ErrRejected)}, false, false, event.StatusFailed},
+		"refused":               {[]error{fmt.Errorf("%w: forbidden", objects.ErrRejected)}, false, false, event.StatusFailed},
 		"not answered for long": {slices.Repeat([]error{boom}, 32), false, false, event.StatusFailed},
 		"not answered for long, while much is seen": {slices.Repeat([]error{boom}, 32), false, true, event.StatusFailed},
 		"the answer is lost":                        {[]error{boom}, true, false, event.StatusCompleted},

@@ -146,8 +146,8 @@ func (p Planned) again(snapshot config.Snapshot) Planned {
 	return p
 }
 
-// bases returns the objects that the planned objects are derived from.
-func (p Planned) bases() []mesh.Version {
+// Bases returns the objects that the planned objects are derived from.
+func (p Planned) Bases() []mesh.Version {
 	var bases []mesh.Version
 	for _, d := range p.Decisions {
 		bases = append(bases, d.Bases...)
@@ -161,7 +161,7 @@ func (p Planned) sameShape(other Planned) bool {
 		for _, object := range p.Objects {
 			all = append(all, objects.RefTo(object))
 		}
-		for _, base := range p.bases() {
+		for _, base := range p.Bases() {
 			all = append(all, base.Ref)
 		}
 		return all

@@ -17,6 +17,7 @@ import (
 	"github.com/squall-chaos/squall/mesh/refusal"
 	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/heartbeat"
 )
 
 // preflight plans, and checks everything that the run will need. It changes nothing
@@ -118,7 +119,7 @@ func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
 		if err := s.config.Cluster.Check(ctx, o); err != nil {
 			err = fmt.Errorf("the cluster would not create %s: %w", objects.RefTo(o), err)
 			if o.GetKind() == objects.KindJob {
-				err = hint.With(err, heartbeatHint)
+				err = hint.With(err, heartbeat.Hint)
 			}
 			return fail(ctx, event.StatusRefused, err)
 		}

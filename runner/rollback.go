@@ -8,20 +8,7 @@ import (
 	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
-)
-
-// Deleter deletes the objects of a run.
-type Deleter interface {
-	// Delete deletes an object of a run, and returns nil if it no longer exists. For a
-	// reference without a UID it deletes the object of that name only if it belongs
-	// to the run.
-	Delete(ctx context.Context, object objects.Ref, run string) error
-}
-
-// The pauses between attempts to delete objects.
-const (
-	firstPause   = 100 * time.Millisecond
-	longestPause = 5 * time.Second
+	"github.com/squall-chaos/squall/runner/removal"
 )
 
 // remove rolls the injection back, and adds to the result how that went.
@@ -50,9 +37,9 @@ func (s *session) rollback(ctx context.Context, changes []objects.Ref, end *endi
 	began := time.Now()
 	left = slices.Clone(changes)
 	slices.Reverse(left)
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		failed := deleteAll(ctx, s.config.Cluster, s.run.ID, left, s.config.Timing.Settle)
-		if pause == firstPause {
+	for pause := removal.FirstPause; ; pause = min(2*pause, removal.LongestPause) {
+		failed := removal.Delete(ctx, s.config.Cluster, s.run.ID, left, s.config.Timing.Settle)
+		if pause == removal.FirstPause {
 			// The phase is recorded only now: nothing may delay the removal of the fault.
 			s.record.Add(phase)
 		}
@@ -73,44 +60,10 @@ func (s *session) rollback(ctx context.Context, changes []objects.Ref, end *endi
 	}
 }
 
-// Deletion is the result of an attempt to delete an object.
-type Deletion struct {
-	Object objects.Ref
-	// Error is empty when the object is gone.
-	Error string
-}
-
-func refsOf(deletions []Deletion) []objects.Ref {
+func refsOf(deletions []removal.Deletion) []objects.Ref {
 	refs := make([]objects.Ref, len(deletions))
 	for i, d := range deletions {
 		refs[i] = d.Object
 	}
 	return refs
-}
-
-// deleteAll tries to delete each object once, in the given order: the
-// VirtualServices of a run, its ServiceEntries, its Jobs. It returns the failures. It
-// keeps the ServiceEntries while a VirtualService is left, and for settle afterwards:
-// until then proxies may route to them.
-func deleteAll(ctx context.Context, from Deleter, run string, all []objects.Ref, settle time.Duration) []Deletion {
-	var failed []Deletion
-	routed, settled := false, true
-	for _, ref := range all {
-		if ref.Kind == objects.KindServiceEntry && routed {
-			failed = append(failed, Deletion{Object: ref, Error: "kept until the VirtualService is deleted"})
-			continue
-		}
-		if ref.Kind == objects.KindServiceEntry && !settled {
-			settled = true
-			sleep.For(ctx, settle)
-		}
-		err := from.Delete(ctx, ref, run)
-		if err != nil {
-			failed = append(failed, Deletion{Object: ref, Error: err.Error()})
-		}
-		if ref.Kind == objects.KindVirtualService {
-			routed, settled = routed || err != nil, false
-		}
-	}
-	return failed
 }

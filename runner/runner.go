@@ -19,6 +19,9 @@ import (
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/heartbeat"
+	"github.com/squall-chaos/squall/runner/keep"
+	"github.com/squall-chaos/squall/runner/removal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -29,9 +32,9 @@ type Cluster interface {
 	Name() string
 	Mesh
 	Creator
-	Heartbeats
-	Objects
-	Deleter
+	heartbeat.Cluster
+	keep.Cluster
+	removal.Deleter
 }
 
 // Timing is how long the parts of a run may take.

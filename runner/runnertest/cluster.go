@@ -192,15 +192,15 @@ func (c *Cluster) checkOwner(object *unstructured.Unstructured) {
 	}
 }
 
-// Armed implements runner.Heartbeats.
+// Armed implements heartbeat.Cluster.
 func (c *Cluster) Armed(ctx context.Context, _ objects.Ref) error {
 	defer c.store.mu.Unlock()
 	return c.begin(ctx, "armed")
 }
 
-// Extend implements runner.Heartbeats.
+// Extend implements heartbeat.Cluster.
 func (c *Cluster) Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error {
-	if _, err := c.Get(ctx, job); errors.Is(err, runner.ErrGone) {
+	if _, err := c.Get(ctx, job); errors.Is(err, objects.ErrGone) {
 		return err
 	}
 	err := c.begin(ctx, fmt.Sprintf("extend to %s", deadline))
@@ -211,7 +211,7 @@ func (c *Cluster) Extend(ctx context.Context, job objects.Ref, deadline time.Dur
 	return err
 }
 
-// Get implements runner.Objects.
+// Get implements keep.Cluster.
 func (c *Cluster) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstructured, error) {
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
@@ -222,7 +222,7 @@ func (c *Cluster) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstr
 	return c.get(ref)
 }
 
-// Watch implements runner.Objects.
+// Watch implements keep.Cluster.
 func (c *Cluster) Watch(ctx context.Context, ref objects.Ref, changed func(*unstructured.Unstructured)) {
 	last := int64(-1)
 	for ctx.Err() == nil {
@@ -247,7 +247,7 @@ func (c *Cluster) Watch(ctx context.Context, ref objects.Ref, changed func(*unst
 	}
 }
 
-// Update implements runner.Objects.
+// Update implements keep.Cluster.
 func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error) {
 	operation := "update " + ref.Kind
 	failure := c.begin(ctx, operation)
@@ -260,7 +260,7 @@ func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured,
 	case err != nil:
 		return nil, err
 	case now.GetResourceVersion() != resourceVersion:
-		return nil, runner.ErrChanged
+		return nil, objects.ErrChanged
 	}
 	stored := c.objects[ref.String()]
 	stored.Object["spec"] = object.DeepCopy().Object["spec"]
@@ -273,7 +273,7 @@ func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured,
 	return stored.DeepCopy(), nil
 }
 
-// Delete implements runner.Deleter.
+// Delete implements removal.Deleter.
 func (c *Cluster) Delete(ctx context.Context, ref objects.Ref, run string) error {
 	err := c.begin(ctx, "delete "+ref.Kind)
 	defer c.store.mu.Unlock()

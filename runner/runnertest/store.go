@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/squall-chaos/squall/mesh/objects"
-	"github.com/squall-chaos/squall/runner"
 )
 
 // store has the objects of a cluster in memory. Its methods need the lock.
@@ -60,7 +59,7 @@ func (s *store) remove(name string, at time.Time) {
 func (s *store) get(ref objects.Ref) (*unstructured.Unstructured, error) {
 	stored := s.objects[ref.String()]
 	if stored == nil || stored.GetUID() != ref.UID {
-		return nil, fmt.Errorf("%s %w", ref, runner.ErrGone)
+		return nil, fmt.Errorf("%s %w", ref, objects.ErrGone)
 	}
 	return stored.DeepCopy(), nil
 }

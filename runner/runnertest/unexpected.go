@@ -46,28 +46,28 @@ func (u Unexpected) Create(context.Context, *unstructured.Unstructured) (*unstru
 	return nil, u.call("Create")
 }
 
-// Armed implements runner.Heartbeats.
+// Armed implements heartbeat.Cluster.
 func (u Unexpected) Armed(context.Context, objects.Ref) error { return u.call("Armed") }
 
-// Extend implements runner.Heartbeats.
+// Extend implements heartbeat.Cluster.
 func (u Unexpected) Extend(context.Context, objects.Ref, time.Duration) error {
 	return u.call("Extend")
 }
 
-// Get implements runner.Objects.
+// Get implements keep.Cluster.
 func (u Unexpected) Get(context.Context, objects.Ref) (*unstructured.Unstructured, error) {
 	return nil, u.call("Get")
 }
 
-// Watch implements runner.Objects.
+// Watch implements keep.Cluster.
 func (u Unexpected) Watch(context.Context, objects.Ref, func(*unstructured.Unstructured)) {
 	_ = u.call("Watch")
 }
 
-// Update implements runner.Objects.
+// Update implements keep.Cluster.
 func (u Unexpected) Update(context.Context, *unstructured.Unstructured, objects.Ref, string) (*unstructured.Unstructured, error) {
 	return nil, u.call("Update")
 }
 
-// Delete implements runner.Deleter.
+// Delete implements removal.Deleter.
 func (u Unexpected) Delete(context.Context, objects.Ref, string) error { return u.call("Delete") }

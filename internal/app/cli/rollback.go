@@ -15,6 +15,7 @@ import (
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/removal"
 )
 
 // rollbackFlags are the flags of squall rollback.
@@ -121,7 +122,7 @@ func printRemovals(env Env, runs []objects.ActiveRun) {
 
 // remove removes runs, and prints the result for each object.
 func remove(ctx context.Context, env Env, remover liveruns.Remover, runs []objects.ActiveRun) (code int) {
-	left, err := remover.Remove(ctx, runs, func(run string, done runner.Deletion) {
+	left, err := remover.Remove(ctx, runs, func(run string, done removal.Deletion) {
 		if done.Error == "" {
 			output.Line(env.Stdout, "%s: %s is gone", run, done.Object)
 		} else {

@@ -10,7 +10,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/serve/runs"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh/objects"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/removal"
 )
 
 // servedCluster is the cluster of a squall serve.
@@ -37,7 +37,7 @@ func (c servedCluster) Remove(ctx context.Context, active []objects.ActiveRun, o
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
 	remover := liveruns.Remover{Lister: c.lister, Objects: c.cluster, Owner: owner}
-	left, err := remover.Remove(ctx, active, func(run string, done runner.Deletion) {
+	left, err := remover.Remove(ctx, active, func(run string, done removal.Deletion) {
 		if done.Error != "" {
 			c.log.Warn("cannot delete an object yet", "run", run, "object", done.Object.String(), "error", done.Error)
 		}

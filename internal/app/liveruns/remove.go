@@ -9,6 +9,7 @@ import (
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/removal"
 )
 
 // Choose returns the runs with one of the names, or all without names, and an error
@@ -37,7 +38,7 @@ func (l Listing) Choose(names []string, expired bool) (chosen []objects.ActiveRu
 
 // Objects changes Squall's objects.
 type Objects interface {
-	runner.Deleter
+	removal.Deleter
 	// Annotate adds annotations to an object.
 	Annotate(ctx context.Context, object objects.Ref, annotations map[string]string) error
 }
@@ -53,13 +54,13 @@ type Remover struct {
 // Remove deletes the objects of runs until none is left or ctx ends. It calls report
 // with the result for each object, but not with the same result again. The error says
 // that the remaining objects are unknown.
-func (r Remover) Remove(ctx context.Context, runs []objects.ActiveRun, report func(run string, done runner.Deletion)) (left []objects.Ref, err error) {
+func (r Remover) Remove(ctx context.Context, runs []objects.ActiveRun, report func(run string, done removal.Deletion)) (left []objects.Ref, err error) {
 	if len(runs) == 0 {
 		return nil, nil
 	}
-	reported := map[runner.Deletion]bool{}
+	reported := map[removal.Deletion]bool{}
 	failed := map[objects.Ref]bool{}
-	killSwitch := runner.KillSwitch{
+	killSwitch := removal.KillSwitch{
 		Cluster: r.Objects,
 		Owner:   r.Owner,
 		Settle:  runner.DefaultTiming().Settle,
@@ -67,7 +68,7 @@ func (r Remover) Remove(ctx context.Context, runs []objects.ActiveRun, report fu
 			listing, err := r.Lister.List(ctx)
 			return listing.Runs, err
 		},
-		Report: func(run string, done runner.Deletion) {
+		Report: func(run string, done removal.Deletion) {
 			ended := done.Error != "" && ctx.Err() != nil && failed[done.Object] // by ctx, which is not the reason
 			if !reported[done] && !ended {
 				report(run, done)

@@ -1,4 +1,6 @@
-package runner
+// Package keep keeps the objects of an active fault in their planned state: it makes
+// the steps of the plan, and follows changes of the objects and their bases.
+package keep
 
 import (
 	"bytes"
@@ -19,65 +21,92 @@ import (
 	"github.com/squall-chaos/squall/runner/event"
 )
 
-// Objects reads, watches and updates objects.
-type Objects interface {
-	// Get returns an object. The error wraps ErrGone if it no longer exists.
+// Cluster reads, watches and updates objects.
+type Cluster interface {
+	// Get returns an object. The error wraps objects.ErrGone if it no longer exists.
 	Get(ctx context.Context, object objects.Ref) (*unstructured.Unstructured, error)
 	// Watch calls changed with the state of an object, at once and whenever it
 	// changes, until ctx is done; nil means that the object no longer exists. It waits
 	// while the cluster does not answer.
 	Watch(ctx context.Context, object objects.Ref, changed func(*unstructured.Unstructured))
 	// Update replaces the spec of an object of the run by the spec of object, if it
-	// still has the resource version. The error wraps ErrChanged if it has not, ErrGone if the object no
-	// longer exists, and ErrRejected if the cluster will never accept it.
+	// still has the resource version. The error wraps objects.ErrChanged if it has not,
+	// objects.ErrGone if the object no longer exists, and objects.ErrRejected if the
+	// cluster will never accept it.
 	Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error)
 }
 
-// keeper keeps the objects of an active fault in their planned state: it makes the
-// steps of the plan, and renders the objects again when their bases change. It ends
-// the observation when it cannot follow a change.
-type keeper struct {
-	cluster   Objects
-	record    *event.Queue
-	permitted func(mesh.Plan) error
-	// patience is how long an update may fail.
-	patience time.Duration
-	end      context.CancelCauseFunc
+// Plan is the planned state of the objects. Times are from the begin of the fault.
+type Plan interface {
+	// At returns the objects as they are planned for a time, always in the same order.
+	At(after time.Duration) []*unstructured.Unstructured
+	// Next returns the time of the first step after a time, and false after the last.
+	Next(after time.Duration) (time.Duration, bool)
+	// Bases returns the objects of users that the planned objects are derived from.
+	Bases() []mesh.Version
+	// Follow returns the plan, with the same objects, for another state of a base. It
+	// returns an error if there is none.
+	Follow(base *unstructured.Unstructured) (Plan, error)
+}
 
-	planned Planned
-	// since is when the fault began. made is the time from then up to which the steps
-	// of the plan are made.
-	since time.Time
-	made  time.Duration
+// EndError is the error with which a Keeper ends a fault: its reason, with the hint for
+// the result, and the status of the run.
+type EndError struct {
+	Status event.Status
+	Err    error
+}
+
+func (e *EndError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *EndError) Unwrap() error { return e.Err }
+
+// Keeper keeps the objects of an active fault in their planned state: it makes the
+// steps of the plan, and renders the objects again when their bases change. It ends
+// the fault when it cannot follow a change.
+type Keeper struct {
+	Cluster Cluster
+	Record  *event.Queue
+	// Patience is how long an update may fail.
+	Patience time.Duration
+	// End is called with an *EndError when the fault has to end.
+	End  context.CancelCauseFunc
+	Plan Plan
+	// Since is when the fault began.
+	Since time.Time
+	// Objects are the objects of the run, in the order of the plan.
+	Objects []*Object
+	Jobs    []objects.Ref
+
+	// made is the time from Since up to which the steps of the plan are made.
+	made time.Duration
 	// failing is when an update began to fail; zero if none does. retry is when it is
 	// tried again.
 	failing, retry time.Time
-	// owned are the objects of the run, in the order of the plan.
-	owned []*owned
-	jobs  []objects.Ref
 }
 
-// owned is an object of the run as it was last written.
-type owned struct {
+// Object is an object of the run as it was last written.
+type Object struct {
 	objects.Ref
 	generation      int64
 	resourceVersion string
 	spec            any
 }
 
-// newOwned returns an object that was created from a planned one.
-func newOwned(created, planned *unstructured.Unstructured) *owned {
-	o := &owned{Ref: objects.RefTo(created)}
+// NewObject returns an object that was created from a planned one.
+func NewObject(created, planned *unstructured.Unstructured) *Object {
+	o := &Object{Ref: objects.RefTo(created)}
 	o.wrote(created, planned)
 	return o
 }
 
 // wrote stores the state after a write of an object.
-func (o *owned) wrote(now, object *unstructured.Unstructured) {
+func (o *Object) wrote(now, object *unstructured.Unstructured) {
 	o.generation, o.resourceVersion, o.spec = now.GetGeneration(), now.GetResourceVersion(), object.Object["spec"]
 }
 
-func (o *owned) isVirtualService() bool { return o.Kind == objects.KindVirtualService }
+// IsVirtualService reports whether the object is a VirtualService.
+func (o *Object) IsVirtualService() bool { return o.Kind == objects.KindVirtualService }
 
 // watched is the state of a watched object; nil when it is gone.
 type watched struct {
@@ -88,8 +117,8 @@ type watched struct {
 // gone reports whether the object is deleted, or about to be.
 func (w watched) gone() bool { return w.object == nil || w.object.GetDeletionTimestamp() != nil }
 
-// keep runs until ctx is done.
-func (k *keeper) keep(ctx context.Context) {
+// Keep runs until ctx is done, or the fault has to end.
+func (k *Keeper) Keep(ctx context.Context) {
 	changes := make(chan watched)
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -97,7 +126,7 @@ func (k *keeper) keep(ctx context.Context) {
 	defer cancel()
 	for _, ref := range k.refs() {
 		watching.Go(func() {
-			k.cluster.Watch(ctx, ref, func(object *unstructured.Unstructured) {
+			k.Cluster.Watch(ctx, ref, func(object *unstructured.Unstructured) {
 				select {
 				case <-ctx.Done():
 				case changes <- watched{Ref: ref, object: object}:
@@ -106,7 +135,7 @@ func (k *keeper) keep(ctx context.Context) {
 		})
 	}
 	for {
-		end := (*ending)(nil)
+		end := (*EndError)(nil)
 		select {
 		case <-ctx.Done():
 			return
@@ -116,37 +145,38 @@ func (k *keeper) keep(ctx context.Context) {
 			end = k.judge(ctx, change)
 		}
 		if end != nil {
-			k.end(end)
+			k.End(end)
 			return
 		}
 	}
 }
 
 // refs returns what is watched: the objects of the run, their bases, and the Jobs.
-func (k *keeper) refs() []objects.Ref {
+func (k *Keeper) refs() []objects.Ref {
 	var refs []objects.Ref
-	for _, o := range k.owned {
+	for _, o := range k.Objects {
 		refs = append(refs, o.Ref)
 	}
-	for _, base := range k.planned.bases() {
+	for _, base := range k.Plan.Bases() {
 		refs = append(refs, base.Ref)
 	}
-	return append(refs, k.jobs...)
+	return append(refs, k.Jobs...)
 }
 
 // nextMoment fires at the next step of the plan, or when a failed update is to be
 // tried again.
-func (k *keeper) nextMoment() <-chan time.Time {
+func (k *Keeper) nextMoment() <-chan time.Time {
 	if !k.failing.IsZero() {
 		return time.After(time.Until(k.retry))
 	}
-	for _, step := range k.planned.Steps {
-		if step.After.Duration > k.made {
-			return time.After(time.Until(k.since.Add(step.After.Duration)))
-		}
+	if next, has := k.Plan.Next(k.made); has {
+		return time.After(time.Until(k.Since.Add(next)))
 	}
 	return nil
 }
+
+// writeTimeout limits one request to the cluster.
+const writeTimeout = 10 * time.Second
 
 // updatePause is the pause before a failed update is tried again.
 const updatePause = 500 * time.Millisecond
@@ -154,13 +184,13 @@ const updatePause = 500 * time.Millisecond
 // bring updates the objects to the state that is planned for now. It tries again
 // what the cluster does not answer, for as long as patience. It returns an ending
 // when the cluster rejects an update.
-func (k *keeper) bring(ctx context.Context) *ending {
-	k.made = time.Since(k.since)
-	for i, object := range k.planned.At(k.made) {
-		if reflect.DeepEqual(k.owned[i].spec, object.Object["spec"]) {
+func (k *Keeper) bring(ctx context.Context) *EndError {
+	k.made = time.Since(k.Since)
+	for i, object := range k.Plan.At(k.made) {
+		if reflect.DeepEqual(k.Objects[i].spec, object.Object["spec"]) {
 			continue
 		}
-		end, err := k.update(ctx, k.owned[i], object)
+		end, err := k.update(ctx, k.Objects[i], object)
 		if end != nil {
 			return end
 		}
@@ -171,10 +201,10 @@ func (k *keeper) bring(ctx context.Context) *ending {
 			k.failing = time.Now()
 		}
 		k.retry = time.Now().Add(updatePause)
-		k.record.Add(event.UpdateFailed{Object: k.owned[i].Ref, Error: err.Error()})
-		if errors.Is(err, ErrRejected) || time.Since(k.failing) > k.patience {
+		k.Record.Add(event.UpdateFailed{Object: k.Objects[i].Ref, Error: err.Error()})
+		if errors.Is(err, objects.ErrRejected) || time.Since(k.failing) > k.Patience {
 			err = hint.With(fmt.Errorf("the fault could not be changed as planned: %w", err), "the fault was rolled back; check the permissions and Istio's webhook")
-			return &ending{status: event.StatusFailed, err: err}
+			return &EndError{Status: event.StatusFailed, Err: err}
 		}
 		return nil
 	}
@@ -184,22 +214,22 @@ func (k *keeper) bring(ctx context.Context) *ending {
 
 // update writes an object once. It returns an ending if someone else has changed the
 // object.
-func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unstructured) (*ending, error) {
-	k.record.Add(event.Updating{Object: object})
-	if err := k.record.Sync(ctx); err != nil {
+func (k *Keeper) update(ctx context.Context, o *Object, object *unstructured.Unstructured) (*EndError, error) {
+	k.Record.Add(event.Updating{Object: object})
+	if err := k.Record.Sync(ctx); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	updated, err := k.cluster.Update(ctx, object, o.Ref, o.resourceVersion)
+	updated, err := k.Cluster.Update(ctx, object, o.Ref, o.resourceVersion)
 	switch {
 	case err == nil:
 		o.wrote(updated, object)
-		k.record.Add(event.Updated{Ref: o.Ref})
+		k.Record.Add(event.Updated{Ref: o.Ref})
 		return nil, nil
-	case errors.Is(err, ErrGone):
+	case errors.Is(err, objects.ErrGone):
 		return k.deleted(ctx, o.Ref), nil
-	case errors.Is(err, ErrRejected):
+	case errors.Is(err, objects.ErrRejected):
 		return nil, err
 	default:
 		// The answer may be lost, and the resource version also changes with the
@@ -211,10 +241,10 @@ func (k *keeper) update(ctx context.Context, o *owned, object *unstructured.Unst
 // refresh reads the state of an object after an attempt to update it. It returns an
 // ending if the object has neither the spec that was last written nor the attempted
 // one.
-func (k *keeper) refresh(ctx context.Context, o *owned, attempted *unstructured.Unstructured) *ending {
-	now, err := k.cluster.Get(ctx, o.Ref)
+func (k *Keeper) refresh(ctx context.Context, o *Object, attempted *unstructured.Unstructured) *EndError {
+	now, err := k.Cluster.Get(ctx, o.Ref)
 	switch {
-	case errors.Is(err, ErrGone):
+	case errors.Is(err, objects.ErrGone):
 		return k.deleted(ctx, o.Ref)
 	case err != nil:
 		return nil //nolint:nilerr // the update is tried again, and its own error recorded
@@ -241,12 +271,12 @@ func sameJSON(a, b any) bool {
 
 // deleted returns the ending for an object of the run that is gone: the run was
 // rolled back or deleted with its Job, or only this object was deleted.
-func (k *keeper) deleted(ctx context.Context, ref objects.Ref) *ending {
-	for _, job := range k.jobs {
-		attempt, cancel := context.WithTimeout(ctx, createTimeout)
-		object, err := k.cluster.Get(attempt, job)
+func (k *Keeper) deleted(ctx context.Context, ref objects.Ref) *EndError {
+	for _, job := range k.Jobs {
+		attempt, cancel := context.WithTimeout(ctx, writeTimeout)
+		object, err := k.Cluster.Get(attempt, job)
 		cancel()
-		if errors.Is(err, ErrGone) || err == nil {
+		if errors.Is(err, objects.ErrGone) || err == nil {
 			if end := endedBy(watched{Ref: job, object: object}); end != nil {
 				return end
 			}
@@ -257,45 +287,45 @@ func (k *keeper) deleted(ctx context.Context, ref objects.Ref) *ending {
 
 // endedBy returns the ending for the state of a heartbeat Job, and nil while the Job
 // is as it should be.
-func endedBy(job watched) *ending {
+func endedBy(job watched) *EndError {
 	if job.object != nil {
 		if by := job.object.GetAnnotations()[objects.StoppedByAnnotation]; by != "" {
-			return &ending{status: event.StatusInterrupted, err: fmt.Errorf("rolled back by %s", by)}
+			return &EndError{Status: event.StatusInterrupted, Err: fmt.Errorf("rolled back by %s", by)}
 		}
 	}
 	if job.gone() {
-		return &ending{status: event.StatusInterrupted, err: errors.New("the objects of the run were deleted from outside")}
+		return &EndError{Status: event.StatusInterrupted, Err: errors.New("the objects of the run were deleted from outside")}
 	}
 	return nil
 }
 
 // drifted returns the ending for an object that was changed or deleted. and is what
 // follows from that, if anything does.
-func drifted(ref objects.Ref, what, and string) *ending {
+func drifted(ref objects.Ref, what, and string) *EndError {
 	err := fmt.Errorf("%s was %s while the fault was active%s", ref, what, and)
-	return &ending{status: event.StatusStopped, err: hint.With(err, "start again when the change is done")}
+	return &EndError{Status: event.StatusStopped, Err: hint.With(err, "start again when the change is done")}
 }
 
 // judge returns the ending for a change, and nil if the fault stays as planned. An
 // object of the run that someone else has changed is not the planned fault, and a
 // VirtualService whose base has changed would restore the old routes.
-func (k *keeper) judge(ctx context.Context, change watched) *ending {
-	if i := slices.IndexFunc(k.owned, func(o *owned) bool { return o.Ref == change.Ref }); i >= 0 {
+func (k *Keeper) judge(ctx context.Context, change watched) *EndError {
+	if i := slices.IndexFunc(k.Objects, func(o *Object) bool { return o.Ref == change.Ref }); i >= 0 {
 		switch {
 		case change.gone():
 			return k.deleted(ctx, change.Ref)
-		case change.object.GetGeneration() > k.owned[i].generation:
+		case change.object.GetGeneration() > k.Objects[i].generation:
 			return drifted(change.Ref, "changed", "")
 		}
 		return nil
 	}
-	if slices.Contains(k.jobs, change.Ref) {
+	if slices.Contains(k.Jobs, change.Ref) {
 		return endedBy(change)
 	}
 	if change.gone() {
 		return drifted(change.Ref, "deleted", "")
 	}
-	for _, base := range k.planned.bases() {
+	for _, base := range k.Plan.Bases() {
 		if base.Ref == change.Ref && base.Generation == change.object.GetGeneration() {
 			return nil
 		}
@@ -304,15 +334,11 @@ func (k *keeper) judge(ctx context.Context, change watched) *ending {
 }
 
 // follow renders the objects again after a change of a base.
-func (k *keeper) follow(ctx context.Context, change watched) *ending {
-	next := k.planned.again(k.planned.Snapshot.With(change.object))
-	if end := permit(k.permitted, next.Plan); end != nil {
-		return drifted(change.Ref, "changed", ", and it cannot follow: "+end.Error())
+func (k *Keeper) follow(ctx context.Context, change watched) *EndError {
+	next, err := k.Plan.Follow(change.object)
+	if err != nil {
+		return drifted(change.Ref, "changed", ", and "+err.Error())
 	}
-	if !k.planned.sameShape(next) {
-		return drifted(change.Ref, "changed", ", and other routes are effective now")
-	}
-	k.planned = next
-	k.record.Add(event.Planned{Plan: next.Plan})
+	k.Plan = next
 	return k.bring(ctx)
 }

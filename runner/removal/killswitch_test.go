@@ -1,4 +1,4 @@
-package runner_test
+package removal_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/mesh/objects"
-	"github.com/squall-chaos/squall/runner"
+	"github.com/squall-chaos/squall/runner/removal"
 )
 
 // standing is a cluster with the objects of runs. It logs the calls.
@@ -65,13 +65,13 @@ func blackholeRun(id string) objects.ActiveRun {
 }
 
 // pull ends runs with the kill switch, within 30 seconds.
-func (s *standing) pull(t *testing.T, runs ...objects.ActiveRun) (left []objects.ActiveRun, reported []runner.Deletion, err error) {
+func (s *standing) pull(t *testing.T, runs ...objects.ActiveRun) (left []objects.ActiveRun, reported []removal.Deletion, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	left, err = runner.KillSwitch{
+	left, err = removal.KillSwitch{
 		Cluster: s, List: s.list, Owner: "ann", Settle: time.Second,
-		Report: func(_ string, done runner.Deletion) { reported = append(reported, done) },
+		Report: func(_ string, done removal.Deletion) { reported = append(reported, done) },
 	}.Pull(ctx, slices.Clone(runs))
 	return left, reported, err
 }
@@ -110,7 +110,7 @@ func TestKillSwitchGoesOnPastErrors(t *testing.T) {
 		if err != nil || len(left) > 0 {
 			t.Errorf("left %v, error %v", left, err)
 		}
-		if i := slices.IndexFunc(reported, func(d runner.Deletion) bool { return strings.Contains(d.Error, "kept until") }); i < 0 || reported[i].Object.Name != "se-a" {
+		if i := slices.IndexFunc(reported, func(d removal.Deletion) bool { return strings.Contains(d.Error, "kept until") }); i < 0 || reported[i].Object.Name != "se-a" {
 			t.Errorf("reported %v", reported)
 		}
 		if slices.Index(s.done, "delete vs-a") > slices.Index(s.done, "delete se-a") {

@@ -1,4 +1,4 @@
-package runner
+package removal
 
 import (
 	"context"
@@ -24,7 +24,7 @@ type KillSwitch struct {
 	List func(ctx context.Context) ([]objects.ActiveRun, error)
 	// Owner is who ends the runs.
 	Owner string
-	// Settle is as in Timing.
+	// Settle is the pause between a VirtualService and its ServiceEntries.
 	Settle time.Duration
 	// Report is called with the result for each object. It is not called by two
 	// goroutines at a time.
@@ -50,7 +50,7 @@ func (k KillSwitch) Pull(ctx context.Context, runs []objects.ActiveRun) (left []
 	k.announce(ctx, runs)
 	left = runs
 	listed := false
-	for wait := firstPause; ; wait = min(2*wait, longestPause) {
+	for wait := FirstPause; ; wait = min(2*wait, LongestPause) {
 		k.deleteEach(ctx, left)
 		// A run that was just starting may have created more objects, and a finalizer
 		// may keep one that was deleted.
@@ -95,7 +95,7 @@ func (k KillSwitch) deleteEach(ctx context.Context, runs []objects.ActiveRun) {
 	var reporting sync.Mutex
 	for _, run := range runs {
 		group.Go(func() error {
-			failed := deleteAll(ctx, k.Cluster, run.ID, run.Objects, k.Settle)
+			failed := Delete(ctx, k.Cluster, run.ID, run.Objects, k.Settle)
 			reporting.Lock()
 			defer reporting.Unlock()
 			for _, ref := range run.Objects {
