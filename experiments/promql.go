@@ -39,8 +39,8 @@ func (m Measure) PromQL() string {
 	}
 }
 
-// destination selects a service by its host; name.namespace is a Kubernetes
-// Service.
+// destination selects the calls to a host, and those to it that a fault diverts;
+// name.namespace is a Kubernetes Service.
 func destination(name string) telemetry.Matcher {
 	return telemetry.To(host.Parse(name, "").Complete(host.DefaultDomain))
 }

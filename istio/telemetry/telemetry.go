@@ -5,7 +5,6 @@ package telemetry
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -27,6 +26,7 @@ const (
 	LabelDestinationNamespace = "destination_service_namespace"
 	LabelSourceNamespace      = "source_workload_namespace"
 	LabelResponseFlags        = "response_flags"
+	LabelResponseCode         = "response_code"
 )
 
 // The reporters: the proxy of the destination, the proxy of the source, and a
@@ -46,6 +46,8 @@ const Unknown = "unknown"
 const (
 	FlagAborted = "FI"
 	FlagDelayed = "DI"
+	// NoFlag is the value of response_flags when there is none.
+	NoFlag = "-"
 )
 
 // Matcher is one label matcher of a PromQL selector.
@@ -68,19 +70,6 @@ const (
 	// Flagged matches requests with any response flag; Envoy writes "-" for none.
 	Flagged Matcher = `response_flags!=""`
 )
-
-// To matches calls to one host.
-func To(host string) Matcher { return Matcher(fmt.Sprintf("%s=%q", LabelDestination, host)) }
-
-// ToAny matches calls to any of some hosts.
-func ToAny(hosts []string) Matcher {
-	quoted := make([]string, len(hosts))
-	for i, host := range hosts {
-		quoted[i] = regexp.QuoteMeta(host)
-	}
-	slices.Sort(quoted)
-	return Matcher(fmt.Sprintf("%s=~%q", LabelDestination, strings.Join(slices.Compact(quoted), "|")))
-}
 
 // From matches calls of the workloads of one namespace.
 func From(namespace string) Matcher {

@@ -9,17 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/common/model"
-	promlabels "github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/promql/parser"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
-	"github.com/squall-chaos/squall/internal/promql"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/istio/host"
-	"github.com/squall-chaos/squall/istio/telemetry"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
 )
@@ -30,6 +25,7 @@ import (
 func Warnings(s config.Snapshot, e experiments.Experiment, p mesh.Plan) []string {
 	w := &warnings{s: s, e: e, p: p}
 	w.blindQueries()
+	w.undivertedQueries()
 	w.unusualMatches()
 	w.shareOfSubset()
 	for _, d := range p.Decisions {
@@ -67,76 +63,6 @@ func (w *warnings) add(format string, args ...any) {
 	if warning := fmt.Sprintf(format, args...); !slices.Contains(w.found, warning) {
 		w.found = append(w.found, warning)
 	}
-}
-
-// blindQueries warns of measures at the target's proxies, where requests that the
-// callers' proxies abort or divert never arrive.
-func (w *warnings) blindQueries() {
-	check := func(what string, probe experiments.Probe) {
-		for _, d := range w.p.Decisions {
-			lost := lostRequests(d.Injections)
-			if lost != "" && probe.In(experiments.During) && seesDestinationOnly(probe.PromQL(), destinationLabels(w.s, d.Host)) {
-				w.add(`%s %q counts what the destination reports, where %s requests never arrive: select reporter=~"source|waypoint" instead`, what, probe.Name, lost)
-			}
-		}
-	}
-	for _, probe := range w.e.Spec.SteadyState.Probes {
-		check("probe", probe)
-	}
-	for _, condition := range w.e.Spec.StopConditions {
-		check("stop condition", condition.Probe())
-	}
-}
-
-// lostRequests returns in words which requests never reach the target.
-func lostRequests(injections experiments.Injections) string {
-	var lost []string
-	if slices.ContainsFunc(injections, func(i experiments.Injection) bool { return i.Fault.Abort != nil }) {
-		lost = append(lost, "aborted")
-	}
-	if slices.ContainsFunc(injections, func(i experiments.Injection) bool { return i.Fault.Blackhole != nil }) {
-		lost = append(lost, "blackholed")
-	}
-	return strings.Join(lost, " and ")
-}
-
-// destinationLabels returns the labels by which Istio's metrics name a host.
-func destinationLabels(s config.Snapshot, host string) map[string]string {
-	named := map[string]string{telemetry.LabelDestination: host, telemetry.LabelDestinationName: host}
-	for _, service := range s.Services {
-		if strings.EqualFold(host, s.HostOf(service)) {
-			named[telemetry.LabelDestinationName] = service.Name
-			named[telemetry.LabelDestinationNamespace] = service.Namespace
-		}
-	}
-	return named
-}
-
-// seesDestinationOnly reports whether a part of a query selects Istio's metrics
-// about the host from no reporter other than the destination.
-func seesDestinationOnly(query string, host map[string]string) bool {
-	expression, err := promql.Parse(query)
-	if err != nil {
-		return false // files.Load has refused it
-	}
-	for _, matchers := range parser.ExtractSelectors(expression) {
-		about := slices.ContainsFunc(matchers, func(m *promlabels.Matcher) bool {
-			return m.Name == model.MetricNameLabel && m.Type == promlabels.MatchEqual && strings.HasPrefix(m.Value, telemetry.Prefix)
-		})
-		for label, value := range host {
-			about = about && accepts(matchers, label, value)
-		}
-		if about && accepts(matchers, telemetry.LabelReporter, telemetry.ReporterDestination) &&
-			!accepts(matchers, telemetry.LabelReporter, telemetry.ReporterSource) && !accepts(matchers, telemetry.LabelReporter, telemetry.ReporterWaypoint) {
-			return true
-		}
-	}
-	return false
-}
-
-// accepts reports whether the matchers accept a value of a label.
-func accepts(matchers []*promlabels.Matcher, label, value string) bool {
-	return !slices.ContainsFunc(matchers, func(m *promlabels.Matcher) bool { return m.Name == label && !m.Matches(value) })
 }
 
 // unusualMatches warns of conditions that proxyless gRPC callers do not evaluate as

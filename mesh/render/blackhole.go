@@ -13,6 +13,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/istio/telemetry"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
 )
@@ -67,10 +68,23 @@ func (b *blackholes) name(mode experiments.BlackholeMode) string {
 	return objects.Name(b.group.Host, b.group.Callers) + "-" + string(mode)
 }
 
-// hostFor returns the host of the ServiceEntry of a mode. The top-level domain is
-// reserved for private use, so no public resolver has it (ICANN, .internal).
+// hostFor returns the host of the ServiceEntry of a mode.
 func (b *blackholes) hostFor(mode experiments.BlackholeMode) string {
-	return b.name(mode) + ".squall.internal"
+	return telemetry.Diverted(b.group.Host, b.name(mode))
+}
+
+// maxHost is the longest name in DNS (RFC 1035).
+const maxHost = 253
+
+// check refuses a target whose name is so long that no name can contain it.
+func (b *blackholes) check() error {
+	for _, host := range b.hosts() {
+		if len(host) > maxHost {
+			return refusal.New(refusal.Inexpressible, "use an abort",
+				"a blackhole diverts calls to a host whose name contains the target's, and %s would be longer than %d characters", host, maxHost)
+		}
+	}
+	return nil
 }
 
 // hosts returns the hosts of all the ServiceEntries.

@@ -57,6 +57,9 @@ func Render(in Input, times []time.Duration) (Output, error) {
 	if err := r.checkConnections(in.Listeners); err != nil {
 		return Output{}, err
 	}
+	if err := r.blackholes.check(); err != nil {
+		return Output{}, err
+	}
 	home := in.Place.Namespace
 	if r.now.Base != nil {
 		home = r.now.Base.GetNamespace()

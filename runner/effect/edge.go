@@ -16,8 +16,8 @@ import (
 // into, as the callers' side reports them.
 type edge struct {
 	host, callers string
-	// hosts are the values of destination_service for these calls. blackholes are
-	// those for the calls that a fault has sent there.
+	// hosts are the values of destination_service for the calls that no fault has
+	// diverted. blackholes are the values for those that one has.
 	hosts, blackholes []string
 	// flags are the response flags of the requests that the faults hit.
 	flags []string
@@ -83,7 +83,7 @@ func sameCaller(a, b experiments.Caller) bool {
 
 // selectors returns the PromQL selectors of the edge's counters.
 func (e edge) selectors() []string {
-	to := telemetry.ToAny(slices.Concat(e.hosts, e.blackholes))
+	to := telemetry.ToAny(e.hosts)
 	selectors := []string{telemetry.Selector(telemetry.Requests, telemetry.BySource, to, telemetry.From(e.callers))}
 	if len(e.blackholes) > 0 { // a blackhole takes connections too
 		selectors = append(selectors, telemetry.Selector(telemetry.ConnectionsOpened, telemetry.BySource, to, telemetry.From(e.callers)))
@@ -143,7 +143,7 @@ func (e edge) signatures(labels map[string]string) []signature {
 			all = append(all, signature{kind: kindOf(flag), host: e.host})
 		}
 	}
-	if slices.Contains(e.blackholes, labels[telemetry.LabelDestination]) {
+	if slices.Contains(e.blackholes, labels[telemetry.LabelDestination]) && !telemetry.Answered(labels) {
 		all = append(all, signature{kind: "blackhole", host: e.host})
 	}
 	return all

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/squall-chaos/squall/istio/telemetry"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/render"
 	"github.com/squall-chaos/squall/runner/event"
@@ -27,14 +28,40 @@ func TestEdgesThatOverlap(t *testing.T) {
 func TestConnectionsThatABlackholeSpares(t *testing.T) {
 	queries := newEdges([]mesh.Decision{{
 		Host: "db.prod.svc.cluster.local", Callers: "shop",
-		Signature: render.Signature{Destinations: []string{"db.prod.svc.cluster.local"}, Blackholes: []string{"nowhere.squall"}},
+		Signature: render.Signature{Destinations: []string{"db.prod.svc.cluster.local"}, Blackholes: []string{telemetry.Diverted("db.prod.svc.cluster.local", "squall-db-1a2b3c4d-reject")}},
 	}}).queries()
 	for _, query := range []string{queries.counters, queries.times} {
 		_, connections, _ := strings.Cut(query, "istio_tcp_connections_opened_total")
-		for _, host := range []string{`db\\.prod`, `nowhere\\.squall`} {
+		for _, host := range []string{`db\\.prod`, `squall\\.internal`} {
 			if !strings.Contains(connections, host) {
 				t.Errorf("%s is not in %s", host, query)
 			}
+		}
+	}
+}
+
+// The CORS filter of the caller's proxy answers a preflight, also one of a request
+// that is diverted.
+func TestPreflightsAreNotHit(t *testing.T) {
+	hole := telemetry.Diverted("a", "squall-a-1a2b3c4d-reject")
+	all := edges{{host: "a", callers: "shop", hosts: []string{"a"}, blackholes: []string{hole}, wanted: 1, labels: []map[string]string{nil}}}
+	for _, test := range []struct {
+		name        string
+		code, flags string
+		hit         float64
+	}{
+		{"rejected", "503", "UH", 3},
+		{"the caller has given up", "0", "DC", 3},
+		{"gRPC", "200", "UH", 3},
+		{"a connection", "", "UH", 3},
+		{"a preflight", "200", "-", 0},
+	} {
+		labels := map[string]string{"source_workload_namespace": "shop", "destination_service": hole, "response_flags": test.flags}
+		if test.code != "" {
+			labels["response_code"] = test.code
+		}
+		if diff := cmp.Diff(event.Counted{Requests: 3, Hit: test.hit, Expected: 3}, all.count(labels, 3)); diff != "" {
+			t.Errorf("%s: %s", test.name, diff)
 		}
 	}
 }

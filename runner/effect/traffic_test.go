@@ -78,7 +78,7 @@ func TestReadTraffic(t *testing.T) {
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)
 			}
-			const query = `sum(rate(istio_requests_total{reporter=~"source|waypoint",destination_service="ratings.prod.svc.cluster.local",source_workload_namespace="shop"}[5m]))`
+			const query = `sum(rate(istio_requests_total{reporter=~"source|waypoint",destination_service=~"(squall-[^.]+\\.)?ratings\\.prod\\.svc\\.cluster\\.local(\\.squall\\.internal)?",source_workload_namespace="shop"}[5m]))`
 			if q.query != query {
 				t.Errorf("asked %s", q.query)
 			}

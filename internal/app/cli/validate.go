@@ -14,6 +14,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/internal/oneline"
+	"github.com/squall-chaos/squall/mesh/advice"
 )
 
 // validation is the output of squall validate -o json.
@@ -21,11 +22,31 @@ type validation struct {
 	Valid       bool              `json:"valid"`
 	Experiments []validExperiment `json:"experiments"`
 	Problems    problem.List      `json:"problems"`
+	Warnings    []fileWarning     `json:"warnings"`
 }
 
 type validExperiment struct {
 	File string `json:"file"`
 	Name string `json:"name"`
+}
+
+// fileWarning is what may be wrong with an experiment that is valid.
+type fileWarning struct {
+	File    string `json:"file"`
+	Name    string `json:"name"`
+	Warning string `json:"warning"`
+}
+
+// warningsOf returns the warnings about experiments, as far as they follow from the
+// files.
+func warningsOf(all []selection.Experiment) []fileWarning {
+	found := []fileWarning{}
+	for _, l := range all {
+		for _, warning := range advice.Undiverted(l.Experiment) {
+			found = append(found, fileWarning{File: l.File, Name: l.Metadata.Name, Warning: warning})
+		}
+	}
+	return found
 }
 
 // validateFlags are the flags of squall validate.
@@ -45,6 +66,9 @@ input (-). It needs no cluster and no network. Each problem is one line on
 stderr:
 
   FILE:LINE:COLUMN: PATH: PROBLEM (REMEDY)
+
+A valid experiment may have warnings, such as a query that does not count the
+requests of a blackhole. They are printed to stderr too.
 
 With --only-changed BASE only changed files are checked, as for 'squall run'.
 Names that are also used in unchanged files are not found then.
@@ -89,16 +113,20 @@ func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments 
 		fmt.Fprintln(env.Stderr, problems.Error())
 		return ended
 	}
+	if flags.quiet {
+		return nil
+	}
 	for _, l := range all {
-		if !flags.quiet {
-			fmt.Fprintln(env.Stdout, oneline.Escaped(fmt.Sprintf("%s: %s is valid", l.File, l.Metadata.Name)))
-		}
+		fmt.Fprintln(env.Stdout, oneline.Escaped(fmt.Sprintf("%s: %s is valid", l.File, l.Metadata.Name)))
+	}
+	for _, w := range warningsOf(all) {
+		fmt.Fprintln(env.Stderr, oneline.Escaped(fmt.Sprintf("%s: warning: %s: %s", w.File, w.Name, w.Warning)))
 	}
 	return nil
 }
 
 func printValidation(env Env, all []selection.Experiment, problems problem.List) error {
-	result := validation{Valid: len(problems) == 0, Experiments: []validExperiment{}, Problems: problems}
+	result := validation{Valid: len(problems) == 0, Experiments: []validExperiment{}, Problems: problems, Warnings: warningsOf(all)}
 	if problems == nil {
 		result.Problems = problem.List{}
 	}

@@ -215,6 +215,20 @@ func TestEffectIsProven(t *testing.T) {
 	}
 }
 
+// Istio's metrics report diverted requests under another host. The built-in probes
+// count them, so a blackhole of a half of the requests breaks the success rate.
+func TestProbesSeeDivertedRequests(t *testing.T) {
+	s := start(t, experiment{
+		faults: "[{blackhole: {mode: reject}, percentage: 50}]", duration: "60s",
+		probe: "{name: ratings answer, successRate: {destination: ratings.prod, window: 10s}, min: 0.99, failureLimit: 1}",
+		more:  "effect: {minRequests: 1}\n  recovery: {within: 60s}",
+	})
+	s.exits(1)
+	if out := s.stdout.String(); !strings.Contains(out, "deviated") || !strings.Contains(out, "ratings answer") {
+		t.Errorf("the probe has not deviated:\n%s", out)
+	}
+}
+
 // gRPC through sidecars: the abort is a status of gRPC.
 func TestGRPC(t *testing.T) {
 	const stock = "stock.prod.svc.cluster.local:9090"

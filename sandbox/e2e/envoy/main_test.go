@@ -117,7 +117,7 @@ func query(promql string) (float64, error) {
 
 // experiment is an experiment; empty fields take the defaults of write.
 type experiment struct {
-	target, callers, match, faults, duration, more string
+	target, callers, match, faults, duration, probe, more string
 }
 
 // write writes an experiment file. By default it aborts all calls from the
@@ -126,7 +126,7 @@ func (e experiment) write(t testing.TB) string {
 	t.Helper()
 	for field, fallback := range map[*string]string{
 		&e.target: "{host: ratings.prod.svc.cluster.local}", &e.callers: "[{namespace: shop, labels: {app: reviews}}]",
-		&e.faults: "[{abort: {httpStatus: 555}, percentage: 100}]", &e.duration: "90s", &e.more: "effect: {minRequests: 0}",
+		&e.faults: "[{abort: {httpStatus: 555}, percentage: 100}]", &e.duration: "90s", &e.probe: "{name: always, query: vector(1), min: 1}", &e.more: "effect: {minRequests: 0}",
 	} {
 		if *field == "" {
 			*field = fallback
@@ -147,9 +147,9 @@ spec:
   steadyState:
     interval: 1s
     before: 1s
-    probes: [{name: always, query: vector(1), min: 1}]
+    probes: [%s]
   %s
-`, e.target, e.callers, match, e.faults, e.duration, e.more)
+`, e.target, e.callers, match, e.faults, e.duration, e.probe, e.more)
 	file := filepath.Join(t.TempDir(), "experiment.yaml")
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
