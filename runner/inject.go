@@ -83,7 +83,7 @@ func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Me
 // endingOf returns the ending for the cause with which an observation was stopped.
 func endingOf(cause error) *ending {
 	if ended, ok := errors.AsType[*keep.EndError](cause); ok {
-		return &ending{status: ended.Status, err: ended.Err}
+		return &ending{status: ended.Status, err: ended.Err, outside: ended.Outside}
 	}
 	return &ending{status: event.StatusFailed, err: cause}
 }

@@ -61,7 +61,7 @@ func TestDrift(t *testing.T) {
 				e := experiment(t)
 				r := newRunner(t, runner.Config{Cluster: c, Querier: healthy()})
 				result := r.Run(t.Context(), r.NewRun(e, start), e, &record{})
-				if result.Status != event.StatusStopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
+				if result.Status != event.StatusStopped || result.Outside != (name != "edited") || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
 					t.Errorf("result %+v", result)
 				}
 				if took := time.Since(start); took > 6600*time.Millisecond {
@@ -106,7 +106,7 @@ func TestTheKillSwitch(t *testing.T) {
 					})
 				})
 				result := run(t, c, healthy(), nil, &record{}, forever)
-				if result.Status != event.StatusInterrupted || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
+				if result.Status != event.StatusInterrupted || !result.Outside || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, test.want) {
 					t.Errorf("result %+v", result)
 				}
 			})

@@ -41,6 +41,8 @@ type session struct {
 type ending struct {
 	status event.Status
 	err    error
+	// outside is as in event.Result.
+	outside bool
 }
 
 func (e *ending) Error() string { return e.err.Error() }
@@ -128,7 +130,7 @@ func (s *session) conclude(end *ending) event.Result {
 	if end == nil {
 		return result
 	}
-	result.Status, result.Reason, result.Hint = end.status, end.Error(), hint.Of(end)
+	result.Status, result.Outside, result.Reason, result.Hint = end.status, end.outside, end.Error(), hint.Of(end)
 	switch end.status {
 	case event.StatusRefused:
 		result.Verdict = steadystate.Inconclusive

@@ -24,6 +24,9 @@ const (
 type Result struct {
 	Status  Status              `json:"status"`
 	Verdict steadystate.Verdict `json:"verdict"`
+	// Outside reports that the run was ended by the kill switch, or because an object of
+	// it was deleted by another user or program.
+	Outside bool `json:"outside,omitempty"`
 	// Reason explains any outcome but a completed run with the verdict held.
 	Reason string `json:"reason,omitempty"`
 	// Hint is the next step.

@@ -53,7 +53,9 @@ type Plan interface {
 // the result, and the status of the run.
 type EndError struct {
 	Status event.Status
-	Err    error
+	// Outside is as in event.Result.
+	Outside bool
+	Err     error
 }
 
 func (e *EndError) Error() string { return e.Err.Error() }
@@ -282,7 +284,9 @@ func (k *Keeper) deleted(ctx context.Context, ref objects.Ref) *EndError {
 			}
 		}
 	}
-	return drifted(ref, "deleted", "")
+	end := drifted(ref, "deleted", "")
+	end.Outside = true
+	return end
 }
 
 // endedBy returns the ending for the state of a heartbeat Job, and nil while the Job
@@ -290,11 +294,11 @@ func (k *Keeper) deleted(ctx context.Context, ref objects.Ref) *EndError {
 func endedBy(job watched) *EndError {
 	if job.object != nil {
 		if by := job.object.GetAnnotations()[objects.StoppedByAnnotation]; by != "" {
-			return &EndError{Status: event.StatusInterrupted, Err: fmt.Errorf("rolled back by %s", by)}
+			return &EndError{Status: event.StatusInterrupted, Outside: true, Err: fmt.Errorf("rolled back by %s", by)}
 		}
 	}
 	if job.gone() {
-		return &EndError{Status: event.StatusInterrupted, Err: errors.New("the objects of the run were deleted from outside")}
+		return &EndError{Status: event.StatusInterrupted, Outside: true, Err: errors.New("the objects of the run were deleted from outside")}
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ const (
 	exitDeviated     = 1
 	exitUsage        = 2 // bad usage or file
 	exitInconclusive = 3 // inconclusive, refused, or a server that does not answer
-	exitInterrupted  = 4 // interrupted and clean
+	exitInterrupted  = 4 // interrupted or ended from outside, and clean
 	exitLeft         = 5 // rollback incomplete
 )
 
@@ -76,7 +76,7 @@ func codeOf(result event.Result) int {
 		return exitLeft
 	case result.Verdict == steadystate.Deviated:
 		return exitDeviated
-	case result.Status == event.StatusInterrupted:
+	case result.Status == event.StatusInterrupted, result.Outside:
 		return exitInterrupted
 	case result.Verdict == steadystate.Inconclusive:
 		return exitInconclusive

@@ -11,7 +11,6 @@ import (
 	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/internal/app/session"
-	"github.com/squall-chaos/squall/runner"
 )
 
 // runFlags are the flags of squall run.
@@ -39,7 +38,8 @@ files. If no file has changed, nothing is run and the exit code is 0.
 
 Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 4 interrupted and clean, 5 rollback incomplete. With several experiments the
-first of 5, 1, 4, 3, 2 that occurs is used.`,
+first of 5, 1, 4, 3, 2 that occurs is used. If a run is ended by squall rollback or
+because its objects are deleted, the remaining experiments are not run.`,
 		Example: `  squall run ratings-outage.yaml --prometheus http://localhost:9090
   SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging -l team=reviews experiments/
   squall run --only-changed origin/main experiments/`,
@@ -102,20 +102,24 @@ func (f *runFlags) nothingInWords() string {
 	return fmt.Sprintf("no experiment that matches %q has changed since %s", f.selector, f.changed.Base)
 }
 
-// runAll runs experiments one after another until ctx ends, and returns the most
-// severe exit code.
-func runAll(ctx context.Context, env Env, flags runFlags, r *runner.Runner, chosen []selection.Experiment) (code int) {
+// runAll runs experiments one after another and returns the most severe exit code. It
+// starts no other one after ctx has ended, after a run that has left objects, and after
+// a run that was ended from outside: a user who stops a run does not expect the next.
+func runAll(ctx context.Context, env Env, flags runFlags, r session.Runner, chosen []selection.Experiment) (code int) {
 	for i, e := range chosen {
 		if i > 0 {
 			fmt.Fprintln(env.Stdout)
 		}
-		_, one := runOne(ctx, env, flags.session, r, e.Experiment)
+		result, one := runOne(ctx, env, flags.session, r, e.Experiment)
 		code = worstCode(code, one)
 		switch left := len(chosen) - i - 1; {
 		case left == 0:
 		case one == exitLeft:
 			fmt.Fprintf(env.Stderr, "squall: objects are left in the cluster; %s not run\n", output.Counted(left, "experiment"))
 			return code
+		case result.Outside:
+			fmt.Fprintf(env.Stderr, "squall: ended from outside; %s not run\n", output.Counted(left, "experiment"))
+			return worstCode(code, exitInterrupted)
 		case ctx.Err() != nil:
 			fmt.Fprintf(env.Stderr, "squall: interrupted; %s not run\n", output.Counted(left, "experiment"))
 			return worstCode(code, exitInterrupted)

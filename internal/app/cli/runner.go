@@ -30,7 +30,7 @@ func runnerConfig(env Env, flags flag.Runner) (runner.Config, error) {
 }
 
 // runOne runs one experiment, prints its summary, and returns its exit code.
-func runOne(ctx context.Context, env Env, s session.Session, r *runner.Runner, e experiments.Experiment) (event.Result, int) {
+func runOne(ctx context.Context, env Env, s session.Session, r session.Runner, e experiments.Experiment) (event.Result, int) {
 	s.Stdout, s.Stderr, s.Getenv = env.Stdout, env.Stderr, env.Getenv
 	result, err := s.Run(ctx, r, e)
 	if err != nil {

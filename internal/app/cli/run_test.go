@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/app/selection"
+	"github.com/squall-chaos/squall/internal/app/session"
+	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/runner/event"
+	steadystate "github.com/squall-chaos/squall/steady-state"
+)
+
+// batch is a runner whose runs have the same result.
+type batch struct {
+	result event.Result
+	ran    []string
+}
+
+func (b *batch) NewRun(e experiments.Experiment, _ time.Time) objects.Run {
+	return objects.Run{ID: e.Metadata.Name, Experiment: e.Metadata.Name}
+}
+
+func (b *batch) Run(_ context.Context, run objects.Run, e experiments.Experiment, recorder event.Recorder) event.Result {
+	b.ran = append(b.ran, run.ID)
+	_ = recorder.Record(time.Now(), event.Started{Run: run, Experiment: e})
+	_ = recorder.Record(time.Now(), event.Finished{Result: b.result})
+	return b.result
+}
+
+// A user who ends a run does not expect the next one.
+func TestNothingFollowsARunThatWasEndedFromOutside(t *testing.T) {
+	left := []objects.Ref{{Kind: objects.KindVirtualService, Namespace: "shop", Name: "squall-ratings"}}
+	for name, test := range map[string]struct {
+		result event.Result
+		ran    int
+		code   int
+		says   string
+	}{
+		"held":         {event.Result{Status: event.StatusCompleted, Verdict: steadystate.Held}, 3, exitHeld, ""},
+		"drifted":      {event.Result{Status: event.StatusStopped, Verdict: steadystate.Inconclusive}, 3, exitInconclusive, ""},
+		"rolled back":  {event.Result{Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Outside: true}, 1, exitInterrupted, "ended from outside; 2 experiments not run"},
+		"deleted":      {event.Result{Status: event.StatusStopped, Verdict: steadystate.Inconclusive, Outside: true}, 1, exitInterrupted, "ended from outside; 2 experiments not run"},
+		"left objects": {event.Result{Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Outside: true, Left: left}, 1, exitLeft, "2 experiments not run"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out, errors bytes.Buffer
+			env := Env{Stdout: &out, Stderr: &errors, Getenv: func(string) string { return "" }}
+			chosen := make([]selection.Experiment, 3)
+			for i, name := range []string{"one", "two", "three"} {
+				chosen[i].Experiment.Metadata.Name = name
+			}
+			runs := &batch{result: test.result}
+			code := runAll(t.Context(), env, runFlags{session: session.Session{Directory: t.TempDir(), Quiet: true}}, runs, chosen)
+			if code != test.code || len(runs.ran) != test.ran || !strings.Contains(errors.String(), test.says) {
+				t.Errorf("exit code %d after %v: %s", code, runs.ran, &errors)
+			}
+		})
+	}
+}
