@@ -33,6 +33,8 @@ type loader struct {
 	lines []string
 	// names has the line of the first experiment of each name.
 	names map[string]int
+	// queries is the sum of the lengths of all queries so far, in bytes.
+	queries int
 }
 
 // Load reads the experiments of one file: documents separated by ---, with defaults

@@ -167,7 +167,14 @@ func TestLoadIsBounded(t *testing.T) {
 	replace := func(callers string) string {
 		return strings.Replace(minimal, "callers: [{namespace: shop}]", "callers: "+callers, 1)
 	}
+	var probes []string
+	for i := range 60 {
+		probes = append(probes, fmt.Sprintf("{name: p%d, min: 0, query: '%sup'}", i, strings.Repeat("-", 15_900)))
+	}
+	deep := strings.Replace(minimal, "{name: up, query: up, min: 1}", strings.Join(probes, ", "), 1)
 	for _, test := range []struct{ name, content, want string }{
+		{"deep queries", deep, "probes[0].query: is 15900 levels deep; Squall takes at most 200"},
+		{"many queries", strings.ReplaceAll(deep, "-----", "     "), "probes[59].query: makes the queries of the file longer than 262144 bytes together"},
 		{"too large", strings.Repeat("#", 1<<20+1), "larger than 1024 KiB"},
 		{"binary", "\x00\x01\x02", "is not text"},
 		{"not UTF-8", "name: \xff", "is not text"},
@@ -186,6 +193,33 @@ func TestLoadIsBounded(t *testing.T) {
 				t.Errorf("error %.300v does not say %q", err, test.want)
 			}
 		})
+	}
+}
+
+// The time and memory for a file of nearly the largest size, with queries that would take
+// minutes to parse.
+func BenchmarkLoadDeepQueries(b *testing.B) { benchmarkLoad(b, strings.Repeat("-", 15_900)+"up") }
+
+// The time and memory for a file with the worst queries that are accepted.
+func BenchmarkLoadWorstQueries(b *testing.B) {
+	benchmarkLoad(b, strings.Repeat("abs(", 100)+"1"+strings.Repeat("^1", 99)+strings.Repeat(")", 100))
+}
+
+func benchmarkLoad(b *testing.B, query string) {
+	b.Helper()
+	var probes []string
+	for i := range min(100, 950_000/len(query)) {
+		probes = append(probes, fmt.Sprintf("{name: p%d, min: 0, query: '%s'}", i, query))
+	}
+	document := strings.Replace(minimal, "{name: up, query: up, min: 1}", strings.Join(probes, ", "), 1)
+	var file strings.Builder
+	for i := 0; file.Len()+len(document) < 1<<20; i++ {
+		file.WriteString("---\n" + strings.Replace(document, "outage", fmt.Sprintf("outage-%d", i), 1))
+	}
+	b.ReportAllocs()
+	b.ReportMetric(float64(file.Len()), "B/file")
+	for b.Loop() {
+		_, _ = files.Load("file.yaml", strings.NewReader(file.String()))
 	}
 }
 

@@ -228,9 +228,9 @@ func checkBounds(v validator, path string, m experiments.Measure, low, high *exp
 	}
 }
 
-// maxQuery is the longest query in bytes: the parser takes quadratic time for deep
-// nesting.
-const maxQuery = 16 << 10
+// maxQueries bounds the sum of the queries of one file in bytes, wherever they come
+// from: with YAML aliases a small file has large ones.
+const maxQueries = 256 << 10
 
 // checkPromQL parses a query with Prometheus's parser and reports problems at their
 // positions inside the query.
@@ -239,11 +239,15 @@ func checkPromQL(v validator, path, query string) {
 		v.report(path, "is empty", "a PromQL expression that returns one number")
 		return
 	}
-	if len(query) > maxQuery {
-		v.report(path, fmt.Sprintf("is %d bytes long; Squall takes at most %d", len(query), maxQuery), "make it a recording rule")
+	if v.in.queries += len(query); v.in.queries > maxQueries {
+		v.report(path, fmt.Sprintf("makes the queries of the file longer than %d bytes together", maxQueries), "split the file")
 		return
 	}
 	expression, err := promql.Parse(query)
+	if bound, ok := errors.AsType[*promql.BoundError](err); ok {
+		v.report(path, bound.Error(), "make it a recording rule")
+		return
+	}
 	if failures, ok := errors.AsType[parser.ParseErrors](err); ok && len(failures) > 0 {
 		for _, failure := range failures {
 			checkInQuery(v, path, query, int(failure.PositionRange.Start), "is not PromQL: "+failure.Err.Error(), "")

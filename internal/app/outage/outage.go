@@ -223,6 +223,9 @@ func nameOf(kind Kind, host string) string {
 // fault.
 func checkGuard(guard string) error {
 	expression, err := promql.Parse(guard)
+	if bound, ok := errors.AsType[*promql.BoundError](err); ok {
+		return hint.With(fmt.Errorf("--guard %w", bound), "make it a recording rule")
+	}
 	if err != nil {
 		return hint.With(fmt.Errorf("--guard: %w", err), "use a PromQL comparison, such as 'sum(rate(errors_total[1m])) < 5'")
 	}

@@ -54,7 +54,19 @@ func TestCheckGuard(t *testing.T) {
 		"1 <":                             false,
 	} {
 		if err := checkGuard(guard); (err == nil) != fine {
-			t.Errorf("%s: error %v", guard, err)
+			t.Errorf("%.100s: error %v", guard, err)
+		}
+	}
+}
+
+// A guard is bounded like the queries of files, and refused before it is parsed.
+func TestGuardsAreBounded(t *testing.T) {
+	for guard, want := range map[string]string{
+		strings.Repeat("-", 100_000) + "up > 0": "--guard is 100006 bytes long; Squall takes at most 16384",
+		strings.Repeat("-", 10_000) + "up > 0":  "--guard is 10001 levels deep; Squall takes at most 200",
+	} {
+		if err := checkGuard(guard); err == nil || err.Error() != want {
+			t.Errorf("error %v", err)
 		}
 	}
 }
