@@ -73,11 +73,13 @@ func TestAnAnswerFromACacheIsStale(t *testing.T) {
 		ages []time.Duration // the age of each answer, taken a second after the last
 		want steadystate.Verdict
 	}{
-		"evaluated anew":                 {[]time.Duration{0, 0, 0}, steadystate.Held},
-		"a clock that is behind":         {[]time.Duration{time.Minute, time.Minute, time.Minute}, steadystate.Held},
-		"the same again":                 {[]time.Duration{0, time.Second, 0}, steadystate.Inconclusive},
-		"replicas whose clocks differ":   {[]time.Duration{0, 5 * time.Second, 0}, steadystate.Held},
-		"times that are no evaluation's": {[]time.Duration{time.Hour, time.Hour + time.Second, time.Hour + 2*time.Second}, steadystate.Held},
+		"evaluated anew":                  {[]time.Duration{0, 0, 0}, steadystate.Held},
+		"a clock that is behind":          {[]time.Duration{time.Minute, time.Minute, time.Minute}, steadystate.Held},
+		"the same again":                  {[]time.Duration{0, time.Second, 0}, steadystate.Inconclusive},
+		"replicas whose clocks differ":    {[]time.Duration{0, 5 * time.Second, 0}, steadystate.Held},
+		"the same again, of an hour ago":  {[]time.Duration{time.Hour, time.Hour + time.Second, time.Hour + 2*time.Second}, steadystate.Inconclusive},
+		"always an hour ago":              {[]time.Duration{time.Hour, time.Hour, time.Hour}, steadystate.Inconclusive},
+		"a clock that is 9 minutes ahead": {[]time.Duration{-9 * time.Minute, -9 * time.Minute, -9 * time.Minute}, steadystate.Held},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -92,6 +94,31 @@ func TestAnAnswerFromACacheIsStale(t *testing.T) {
 					t.Errorf("findings %+v", findings)
 				}
 			})
+		})
+	}
+}
+
+// A time that is not the present has no verdict, and the reason has its age. The
+// Unix epoch is a time, too.
+func TestAnAnswerIsOfThePresent(t *testing.T) {
+	for want, age := range map[string]time.Duration{
+		"stale: the answer is 1h0m0s old":       time.Hour,
+		"the answer is 8760h0m0s in the future": -365 * 24 * time.Hour,
+		"stale: the answer is ":                 -1, // of the epoch
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			answers := querier(func() []steadystate.Sample {
+				at := time.Now().Add(-age)
+				if age == -1 {
+					at = time.Unix(0, 0)
+				}
+				return []steadystate.Sample{{Value: 1, Time: at}}
+			})
+			w := steadystate.Watcher{Querier: answers, Interval: time.Second, Record: func(steadystate.Measurement) {}}
+			findings := w.Watch(t.Context(), []experiments.Probe{probe(nil)}, experiments.Before, 500*time.Millisecond)
+			if findings[0].Verdict != steadystate.Inconclusive || !strings.HasPrefix(findings[0].Reason, want) {
+				t.Errorf("findings %+v", findings)
+			}
 		})
 	}
 }

@@ -104,12 +104,7 @@ func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase 
 			// result about the hypothesis.
 			return true
 		}
-		if last := w.Evaluated[m.Probe]; isPresent(m.evaluated) {
-			w.Evaluated[m.Probe] = m.evaluated
-			if m.evaluated.Equal(last) { // an earlier time may come from another replica
-				m.stale(probes[m.probe], last)
-			}
-		}
+		w.checkAge(&m, probes[m.probe])
 		m.Settling = phase != experiments.Before && elapsed < probes[m.probe].Settle.Duration
 		w.Record(m.Measurement)
 		return each(m)
@@ -123,15 +118,30 @@ func remembering(evaluated map[string]time.Time) map[string]time.Time {
 	return evaluated
 }
 
-// isPresent reports whether a time can be the time at which a server evaluated a
-// query for this process. Other implementations of the API may return any time.
-func isPresent(evaluated time.Time) bool { return time.Since(evaluated).Abs() < clock.Skew }
+// checkAge removes the value of a measurement if its answer is not about the present:
+// a cache or a proxy has repeated it, or its time is not the time at which a server
+// has evaluated the query.
+func (w Watcher) checkAge(m *measured, probe experiments.Probe) {
+	if m.evaluated.IsZero() {
+		return // there is no series, or the source has no times
+	}
+	last := w.Evaluated[m.Probe]
+	w.Evaluated[m.Probe] = m.evaluated
+	age := time.Since(m.evaluated)
+	switch {
+	case m.evaluated.Equal(last): // an earlier time may come from another replica
+		m.invalidate(probe, fmt.Errorf("stale: the server repeats its answer of %s", last.UTC().Format("15:04:05.000")))
+	case age > clock.Skew:
+		m.invalidate(probe, fmt.Errorf("stale: the answer is %s old", age.Round(time.Second)))
+	case age < -clock.Skew:
+		m.invalidate(probe, fmt.Errorf("the answer is %s in the future", -age.Round(time.Second)))
+	}
+}
 
-// stale removes the value of a measurement if a cache has answered it, because
-// the answer has no information about the time since the last one.
-func (m *measured) stale(probe experiments.Probe, last time.Time) {
+// invalidate replaces the value of a measurement by an error.
+func (m *measured) invalidate(probe experiments.Probe, err error) {
 	old := m.Measurement
-	m.Measurement = judge(probe, nil, fmt.Errorf("stale: the server repeats its answer of %s", last.UTC().Format("15:04:05.000")))
+	m.Measurement = judge(probe, nil, err)
 	m.Phase, m.Time, m.Seconds = old.Phase, old.Time, old.Seconds
 }
 

@@ -71,7 +71,7 @@ func add(all *steadystate.Alerts, rule promv1.AlertingRule, labels map[string]st
 	all.Rules++
 	switch rule.Health {
 	case promv1.RuleHealthBad:
-		all.Broken = append(all.Broken, rule.Name+": "+rule.LastError)
+		all.Broken = append(all.Broken, rule.Name+": "+short(rule.LastError))
 	case promv1.RuleHealthUnknown:
 		all.Broken = append(all.Broken, rule.Name+": it has not been evaluated yet")
 	case promv1.RuleHealthGood:

@@ -12,18 +12,20 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/squall-chaos/squall/internal/outbound"
 )
 
 // newClient returns a client that follows no redirects: it would change a POST to a
 // GET, which may succeed.
 func newClient() *http.Client {
 	return &http.Client{
-		Transport: &http.Transport{
+		Transport: outbound.Bounded(&http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
 			ForceAttemptHTTP2:   true,
 			TLSHandshakeTimeout: timeout,
 			IdleConnTimeout:     time.Minute,
-		},
+		}, maxAnswer),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -45,7 +47,7 @@ func (w *webhook) send(ctx context.Context, m *message) error {
 	return call(ctx, w.client, http.MethodPost, w.url, "", body{Event: m.Event, Time: m.at.UTC(), Text: m.text()}, nil)
 }
 
-// maxAnswer limits the size of an answer.
+// maxAnswer is the longest answer in bytes.
 const maxAnswer = 1 << 20
 
 // call sends JSON, and decodes the answer into result unless that is nil.
@@ -68,7 +70,7 @@ func call(ctx context.Context, client *http.Client, method, address, token strin
 		return err
 	}
 	defer func() { _ = response.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	answer, err := io.ReadAll(response.Body)
 	if response.StatusCode >= http.StatusMultipleChoices {
 		f := status(response.StatusCode)
 		f.retryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
