@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/squall-chaos/squall/internal/confined"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/journal"
@@ -32,12 +32,28 @@ func Fold(content io.Reader) (reports.Run, error) {
 	return reports.Fold(events)
 }
 
-// Read reads a journal, or the journal in a directory.
+// Read reads a journal, or the journal in a directory, which is not followed out of
+// it.
 func Read(name string) (reports.Run, error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		name = filepath.Join(name, journal.FileName)
+		root, err := os.OpenRoot(name)
+		if err != nil {
+			return reports.Run{}, err
+		}
+		defer root.Close() //nolint:errcheck // opened for reading
+		return ReadIn(root, ".")
 	}
 	file, err := os.Open(name) //nolint:gosec // the user names the file
+	if err != nil {
+		return reports.Run{}, err
+	}
+	defer file.Close() //nolint:errcheck // opened for reading
+	return Fold(file)
+}
+
+// ReadIn reads the journal of a run in a directory of runs.
+func ReadIn(directory *os.Root, run string) (reports.Run, error) {
+	file, err := confined.Open(directory, path.Join(run, journal.FileName))
 	if err != nil {
 		return reports.Run{}, err
 	}
@@ -71,12 +87,17 @@ func (x *Index) Summaries(ctx context.Context) ([]reports.Summary, error) {
 	if err != nil {
 		return nil, err
 	}
+	root, err := os.OpenRoot(x.directory)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() //nolint:errcheck // opened for reading
 	found := make([]*known, len(entries))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, entry := range entries {
 		group.Go(func() error {
-			found[i] = look(x.directory, entry.Name(), x.known[entry.Name()], x.Suites)
+			found[i] = look(root, entry.Name(), x.known[entry.Name()], x.Suites)
 			return ctx.Err()
 		})
 	}
@@ -96,34 +117,35 @@ func (x *Index) Summaries(ctx context.Context) ([]reports.Summary, error) {
 
 // Summary reads the journal of a run in a directory of runs; it returns nil if
 // there is none.
-func Summary(directory, name string) *reports.Summary {
-	if one := look(directory, name, known{}, false); one != nil {
+func Summary(directory *os.Root, run string) *reports.Summary {
+	if one := look(directory, run, known{}, false); one != nil {
 		return &one.summary
 	}
 	return nil
 }
 
 // look reads the journal of a run, unless its file is the same as before. It
-// returns nil if there is no journal.
-func look(directory, name string, before known, suites bool) *known {
-	file := filepath.Join(directory, name, journal.FileName)
-	info, err := os.Stat(file)
+// returns nil if there is no journal. A link that leads out of the directory is a
+// run that cannot be read.
+func look(directory *os.Root, name string, before known, suites bool) *known {
+	info, err := confined.Stat(directory, path.Join(name, journal.FileName))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
 	}
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", file)
-	}
 	one := before
 	if err != nil || !unchanged(before.file, info) {
-		one = survived(name, func() known { return summarize(file, name, info, err, suites) })
+		one = survived(name, func() known { return summarize(directory, name, info, err, suites) })
 	}
 	one.summary.Link = path.Join(name, journal.FileName)
-	page := reports.FormatHTML.FileName()
-	if info, err := os.Stat(filepath.Join(directory, name, page)); err == nil && info.Mode().IsRegular() {
-		one.summary.Link = path.Join(name, page)
+	if page := path.Join(name, reports.FormatHTML.FileName()); exists(directory, page) {
+		one.summary.Link = page
 	}
 	return &one
+}
+
+func exists(directory *os.Root, name string) bool {
+	_, err := confined.Stat(directory, name)
+	return err == nil
 }
 
 // unchanged reports whether a journal is the same as before: lines are only added
@@ -143,10 +165,10 @@ func survived(name string, read func() known) (one known) {
 	return read()
 }
 
-func summarize(file, name string, info fs.FileInfo, err error, suites bool) known {
+func summarize(directory *os.Root, name string, info fs.FileInfo, err error, suites bool) known {
 	var run reports.Run
 	if err == nil {
-		run, err = Read(file)
+		run, err = ReadIn(directory, name)
 	}
 	if err == nil && run.Run.ID == "" {
 		err = errors.New("journal: it has no id of a run")
@@ -184,11 +206,15 @@ func Prune(directory string, newest int, before time.Time, keep func(run string)
 	if err != nil {
 		return nil, err
 	}
+	root, err := os.OpenRoot(directory)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() //nolint:errcheck // opened for reading
 	var runs []string
 	for _, entry := range entries {
 		_, named := Began(entry.Name())
-		_, missing := os.Stat(filepath.Join(directory, entry.Name(), journal.FileName))
-		if named && entry.IsDir() && missing == nil {
+		if named && entry.IsDir() && exists(root, path.Join(entry.Name(), journal.FileName)) {
 			runs = append(runs, entry.Name())
 		}
 	}
@@ -199,7 +225,7 @@ func Prune(directory string, newest int, before time.Time, keep func(run string)
 		if keep(run) || (newest <= 0 || i < newest) && !began.Before(before) {
 			continue
 		}
-		failure := os.RemoveAll(filepath.Join(directory, run))
+		failure := root.RemoveAll(run)
 		err = errors.Join(err, failure)
 		if failure == nil {
 			removed = append(removed, run)

@@ -295,6 +295,43 @@ func TestSummariesOfNoFolder(t *testing.T) {
 	}
 }
 
+// Nothing outside the directory of runs is read or removed: a link that leads out is
+// a run that cannot be read.
+func TestLinksDoNotLeadOut(t *testing.T) {
+	base := t.TempDir()
+	directory, other := filepath.Join(base, "runs"), filepath.Join(base, "other")
+	must(t, os.MkdirAll(directory, 0o750))
+	ran(t, other, "20260101-000000-x-aaaaaa")
+	ran(t, directory, "20260102-000000-x-bbbbbb")
+	for name, target := range map[string]string{
+		"latest":                   "20260102-000000-x-bbbbbb",
+		"20260103-000000-x-cccccc": "../other/20260101-000000-x-aaaaaa",
+	} {
+		must(t, os.Symlink(target, filepath.Join(directory, name)))
+	}
+	must(t, os.Mkdir(filepath.Join(directory, "20260104-000000-x-dddddd"), 0o750))
+	must(t, os.Symlink("../../other/20260101-000000-x-aaaaaa/journal.jsonl", filepath.Join(directory, "20260104-000000-x-dddddd", "journal.jsonl")))
+	must(t, os.Symlink("runs", filepath.Join(base, "linked")))
+	summaries, err := records.NewIndex(filepath.Join(base, "linked")).Summaries(t.Context())
+	must(t, err)
+	readable := map[string]bool{}
+	for _, summary := range summaries {
+		readable[summary.Run] = readable[summary.Run] || summary.Error == ""
+	}
+	if diff := cmp.Diff(map[string]bool{"20260102-000000-x-bbbbbb": true, "20260103-000000-x-cccccc": false, "20260104-000000-x-dddddd": false}, readable); diff != "" {
+		t.Errorf("readable (-want +got):\n%s", diff)
+	}
+	if _, err := records.Read(filepath.Join(directory, "20260104-000000-x-dddddd")); err == nil || !strings.Contains(err.Error(), "leads out of the directory") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := records.Prune(directory, 0, time.Now(), func(string) bool { return false }); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(other, "20260101-000000-x-aaaaaa", "journal.jsonl")); err != nil {
+		t.Errorf("pruned outside the directory: %v", err)
+	}
+}
+
 func TestBegan(t *testing.T) {
 	for name, want := range map[string]bool{
 		jan: true, "20260101-000000-": true, "20260101-000000": false, "20260101-000000_x": false, "": false, "../../../../etc": false, "20269901-000000-x": false, "notes": false,

@@ -10,11 +10,11 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/files"
+	"github.com/squall-chaos/squall/internal/confined"
 )
 
 // Directory is a directory of experiment files. It is not safe for concurrent
@@ -90,12 +90,17 @@ func (d *Directory) contents() (map[string]content, error) {
 	if err != nil {
 		return nil, err
 	}
+	root, err := os.OpenRoot(d.path) // each time: the directory may be a link that moves on
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() //nolint:errcheck // opened for reading
 	if len(names) > maxFiles {
 		return nil, fmt.Errorf("%s holds more than %d experiment files", d.path, maxFiles)
 	}
 	contents := make(map[string]content, len(names))
 	for _, name := range names {
-		read, err := readBounded(filepath.Join(d.path, name))
+		read, err := readBounded(root, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it was deleted after the directory was listed
 		}
@@ -108,17 +113,9 @@ func (d *Directory) contents() (map[string]content, error) {
 // files.Load accepts, so a file that is cut off here is refused there.
 const maxContent = 2 << 20
 
-// readBounded reads the beginning of a regular file. Anything else is refused
-// before it is opened, because reading a pipe could block forever.
-func readBounded(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", name)
-	}
-	file, err := os.Open(name) //nolint:gosec // the user names the directory
+// readBounded reads the beginning of a file.
+func readBounded(root *os.Root, name string) ([]byte, error) {
+	file, err := confined.Open(root, name)
 	if err != nil {
 		return nil, err
 	}

@@ -133,6 +133,23 @@ func TestRead(t *testing.T) {
 				must(t, os.Symlink("nowhere", filepath.Join(dir, "d.yaml")))
 			}, used: one, broken: []string{"a.yaml true", "b.yaml false", "c.yaml false"}},
 		}},
+		{"a link that leads out", []step{
+			{do: write("a.yaml", titled("x", "one")), used: one},
+			{do: func(t *testing.T, dir string) {
+				t.Helper()
+				put(t, filepath.Dir(dir), "token", "s3cr3t")
+				must(t, os.Symlink("../token", filepath.Join(dir, "leak.yaml")))
+			}, used: one, broken: []string{"leak.yaml false"}, problem: "leak.yaml is a link that leads out of the directory"},
+		}},
+		{"the directory becomes a link", []step{
+			{do: write("a.yaml", titled("x", "one")), used: one},
+			{do: func(t *testing.T, dir string) {
+				t.Helper()
+				must(t, os.Rename(dir, dir+".1"))
+				must(t, os.Symlink(filepath.Base(dir)+".1", dir))
+			}, used: one},
+			{do: write("a.yaml", titled("x", "two")), used: []string{"x=two of a.yaml"}},
+		}},
 		{"huge files", []step{
 			{do: write("a.yaml", titled("x", "one")), used: one},
 			{do: write("a.yaml", titled("x", "two")+"#"+strings.Repeat("x", 5<<20)), used: one, broken: []string{"a.yaml true"}, problem: "larger than"},

@@ -11,12 +11,14 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/squall-chaos/squall/internal/app/records"
+	"github.com/squall-chaos/squall/internal/confined"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/journal"
 )
@@ -73,10 +75,10 @@ func (h *History) Create(run string) (*journal.Writer, error) {
 // Finish writes the reports of a run whose journal is closed, and removes the
 // oldest runs. Errors are logged.
 func (h *History) Finish(run string) {
-	if err := writeReports(filepath.Join(h.config.Directory, run)); err != nil {
+	summary, err := h.report(run)
+	if err != nil {
 		h.config.Log.Error("cannot write the report; squall report makes it from the journal", "run", run, "error", err)
 	}
-	summary := records.Summary(h.config.Directory, run)
 	h.mu.Lock()
 	delete(h.recording, run)
 	if summary != nil {
@@ -86,22 +88,28 @@ func (h *History) Finish(run string) {
 	h.prune()
 }
 
-// writeReports writes the reports of a run into its directory.
-func writeReports(directory string) error {
-	run, err := records.Read(filepath.Join(directory, journal.FileName))
+// report writes the reports of a run into its directory. It returns the summary, or
+// nil if the journal cannot be read.
+func (h *History) report(run string) (*reports.Summary, error) {
+	root, err := os.OpenRoot(h.config.Directory)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	defer root.Close() //nolint:errcheck // each file is synced
+	content, err := records.ReadIn(root, run)
+	if err != nil {
+		return records.Summary(root, run), err
 	}
 	var failures []error
 	for _, format := range []reports.Format{reports.FormatHTML, reports.FormatJSON} {
-		failures = append(failures, writeReport(filepath.Join(directory, format.FileName()), format, run))
+		failures = append(failures, writeReport(root, path.Join(run, format.FileName()), format, content))
 	}
-	return errors.Join(failures...)
+	return records.Summary(root, run), errors.Join(failures...)
 }
 
 // writeReport writes a report and syncs it to disk.
-func writeReport(name string, format reports.Format, run reports.Run) (err error) {
-	file, err := os.Create(name) //nolint:gosec // the user names the directory
+func writeReport(root *os.Root, name string, format reports.Format, run reports.Run) (err error) {
+	file, err := root.Create(name)
 	if err != nil {
 		return err
 	}
@@ -164,12 +172,18 @@ func (h *History) Past(limit int) []reports.Summary {
 
 // Open opens a file in the directory of a run. The error is ErrUnknown for a run
 // that is not recorded here, so that no name leads out of the directory; it
-// wraps fs.ErrNotExist or another error of os.Open when the file cannot be read.
+// wraps fs.ErrNotExist or another error when the file cannot be read. No link leads
+// out of the directory.
 func (h *History) Open(run, name string) (fs.File, error) {
 	if _, named := records.Began(run); !named || filepath.Base(run) != run || !h.has(run) {
 		return nil, ErrUnknown
 	}
-	file, err := os.Open(filepath.Join(h.config.Directory, run, name)) //nolint:gosec // a run that is recorded here
+	root, err := os.OpenRoot(h.config.Directory)
+	if err != nil {
+		return nil, fmt.Errorf("record of run %s: %w", run, err)
+	}
+	defer root.Close() //nolint:errcheck // the file stays open
+	file, err := confined.Open(root, path.Join(run, name))
 	if err != nil {
 		return nil, fmt.Errorf("record of run %s: %w", run, err)
 	}

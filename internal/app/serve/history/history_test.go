@@ -120,6 +120,29 @@ func TestOpen(t *testing.T) {
 }
 
 // A run whose journal cannot be created is neither live nor past.
+// No link in the records leads to a file outside them.
+func TestOpenDoesNotLeadOut(t *testing.T) {
+	h := newHistory(t, 0)
+	secret := filepath.Join(t.TempDir(), "token")
+	must(t, os.WriteFile(secret, []byte("s3cr3t"), 0o600))
+	begin(t, h, newest)
+	h.Finish(newest)
+	for _, name := range []string{"report.html", journal.FileName} {
+		must(t, os.Remove(filepath.Join(h.config.Directory, newest, name)))
+		must(t, os.Symlink(secret, filepath.Join(h.config.Directory, newest, name)))
+		if _, err := h.Open(newest, name); err == nil || !strings.Contains(err.Error(), "leads out of the directory") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	// A report is not written through a link either.
+	begin(t, h, middle)
+	must(t, os.Symlink(secret, filepath.Join(h.config.Directory, middle, "report.html")))
+	h.Finish(middle)
+	if content, err := os.ReadFile(secret); err != nil || string(content) != "s3cr3t" {
+		t.Errorf("%q, error %v", content, err)
+	}
+}
+
 func TestCreateThatFails(t *testing.T) {
 	h := newHistory(t, 0)
 	must(t, os.WriteFile(filepath.Join(h.config.Directory, oldest), nil, 0o600))
