@@ -102,13 +102,13 @@ func Connect(config *rest.Config) (*Cluster, error) {
 func (c *Cluster) Name() string { return c.host }
 
 // Check lets the API server validate and admit an object without storing it
-// (a dry run).
-func (c Objects) Check(ctx context.Context, object *unstructured.Unstructured) error {
-	_, err := c.resource(objects.RefTo(object)).Create(ctx, object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict})
+// (a dry run). It returns the object as it would be stored.
+func (c Objects) Check(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	checked, err := c.resource(objects.RefTo(object)).Create(ctx, object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict})
 	if apierrors.IsAlreadyExists(err) {
-		return c.taken(ctx, objects.RefTo(object))
+		return nil, c.taken(ctx, objects.RefTo(object))
 	}
-	return c.explain(err)
+	return checked, c.explain(err)
 }
 
 // fieldManager is the field manager of Squall's writes.

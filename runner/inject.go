@@ -21,9 +21,9 @@ import (
 
 // Creator creates the objects of a run.
 type Creator interface {
-	// Check returns an error if the cluster would not create an object. It creates
-	// nothing.
-	Check(ctx context.Context, object *unstructured.Unstructured) error
+	// Check returns an object as the cluster would store it, or an error if the cluster
+	// would not create it. It creates nothing.
+	Check(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error)
 	// Create creates an object and returns it as the cluster has it. An error of type
 	// *TakenError means that the name is taken. After any other error the object may
 	// exist.
@@ -70,7 +70,7 @@ func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Me
 		return end
 	}
 	keeper := &keep.Keeper{
-		Cluster: s.config.Cluster, Record: s.record, Patience: s.config.Timing.Deadline, End: stop,
+		Cluster: s.config.Cluster, Record: s.record, Patience: s.config.Timing.Deadline, Interval: s.config.Timing.Beat, End: stop,
 		Plan: plan{Planned: planned, session: s}, Since: in.since, Objects: in.owned, Jobs: slices.Collect(maps.Values(in.jobs)),
 	}
 	writers.Go(func() { keeper.Keep(observing) })
@@ -137,16 +137,24 @@ func (s *session) inject(ctx context.Context, in *injection, beat func(job objec
 		}
 		created, err := s.create(ctx, stamped, &in.changes)
 		taken, isTaken := errors.AsType[*TakenError](err)
+		noFault := !slices.ContainsFunc(in.owned, (*keep.Object).IsVirtualService)
 		switch {
-		case isTaken && !slices.ContainsFunc(in.owned, (*keep.Object).IsVirtualService): // no fault is active yet
+		case isTaken && noFault:
 			return &ending{status: event.StatusRefused, err: taken}
+		case isChanged(err) && noFault && object.GetKind() != objects.KindVirtualService:
+			return fail(ctx, event.StatusRefused, err)
 		case err != nil:
 			return fail(ctx, event.StatusFailed, err)
 		}
-		in.owned = append(in.owned, keep.NewObject(created, object))
+		in.owned = append(in.owned, keep.NewObject(created, stamped))
 	}
 	in.since = time.Now()
 	return nil
+}
+
+func isChanged(err error) bool {
+	_, is := errors.AsType[*objects.ChangedError](err)
+	return is
 }
 
 // createTimeout limits one write to the cluster.
@@ -171,6 +179,9 @@ func (s *session) create(ctx context.Context, object *unstructured.Unstructured,
 	ref := objects.RefTo(created)
 	(*changes)[len(*changes)-1] = ref
 	s.record.Add(event.Created{Ref: ref})
+	if err := objects.Compare(object, created); err != nil {
+		return nil, fmt.Errorf("the cluster has not stored what was sent: %w", err)
+	}
 	return created, nil
 }
 
@@ -188,6 +199,8 @@ func (s *session) createHeartbeats(ctx context.Context, in *injection, beat func
 		switch {
 		case err != nil && s.record.Failed() != nil: // the error is not about the Job
 			return fail(ctx, event.StatusFailed, err)
+		case isChanged(err):
+			return fail(ctx, event.StatusRefused, err)
 		case err != nil:
 			return fail(ctx, event.StatusFailed, hint.With(fmt.Errorf("heartbeat in %s: %w", namespace, err), heartbeat.Hint))
 		}

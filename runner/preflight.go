@@ -116,7 +116,14 @@ func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
 		all = append(all, objects.Stamp(step.Object, s.run))
 	}
 	for _, o := range all {
-		if err := s.config.Cluster.Check(ctx, o); err != nil {
+		checked, err := s.config.Cluster.Check(ctx, o)
+		if err == nil {
+			err = objects.Compare(o, checked)
+		}
+		if isChanged(err) {
+			return fail(ctx, event.StatusRefused, fmt.Errorf("the cluster would not store what is sent: %w", err))
+		}
+		if err != nil {
 			err = fmt.Errorf("the cluster would not create %s: %w", objects.RefTo(o), err)
 			if o.GetKind() == objects.KindJob {
 				err = hint.With(err, heartbeat.Hint)

@@ -3,9 +3,7 @@
 package keep
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -16,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
@@ -71,6 +70,9 @@ type Keeper struct {
 	Record  *event.Queue
 	// Patience is how long an update may fail.
 	Patience time.Duration
+	// Interval is the time after which the objects are read again, for the case that a
+	// watch reports nothing.
+	Interval time.Duration
 	// End is called with an *EndError when the fault has to end.
 	End  context.CancelCauseFunc
 	Plan Plan
@@ -92,19 +94,26 @@ type Object struct {
 	objects.Ref
 	generation      int64
 	resourceVersion string
-	spec            any
+	sent            *unstructured.Unstructured
 }
 
-// NewObject returns an object that was created from a planned one.
-func NewObject(created, planned *unstructured.Unstructured) *Object {
-	o := &Object{Ref: objects.RefTo(created)}
-	o.wrote(created, planned)
+// NewObject returns an object that was created, from what was sent.
+func NewObject(created, sent *unstructured.Unstructured) *Object {
+	o := &Object{Ref: objects.RefTo(created), sent: sent}
+	o.wrote(created, sent)
 	return o
 }
 
 // wrote stores the state after a write of an object.
-func (o *Object) wrote(now, object *unstructured.Unstructured) {
-	o.generation, o.resourceVersion, o.spec = now.GetGeneration(), now.GetResourceVersion(), object.Object["spec"]
+func (o *Object) wrote(now, sent *unstructured.Unstructured) {
+	o.generation, o.resourceVersion, o.sent = now.GetGeneration(), now.GetResourceVersion(), sent
+}
+
+// with returns the object as it is sent with the spec of another one.
+func (o *Object) with(spec *unstructured.Unstructured) *unstructured.Unstructured {
+	sent := o.sent.DeepCopy()
+	sent.Object["spec"] = spec.Object["spec"]
+	return sent
 }
 
 // IsVirtualService reports whether the object is a VirtualService.
@@ -136,6 +145,7 @@ func (k *Keeper) Keep(ctx context.Context) {
 			})
 		})
 	}
+	watching.Go(func() { k.readAgain(ctx, changes) })
 	for {
 		end := (*EndError)(nil)
 		select {
@@ -149,6 +159,24 @@ func (k *Keeper) Keep(ctx context.Context) {
 		if end != nil {
 			k.End(end)
 			return
+		}
+	}
+}
+
+// readAgain reads the objects of the run every interval until ctx is done.
+func (k *Keeper) readAgain(ctx context.Context, changes chan<- watched) {
+	for sleep.For(ctx, k.Interval) {
+		for _, o := range k.Objects {
+			attempt, cancel := context.WithTimeout(ctx, k.Interval)
+			object, err := k.Cluster.Get(attempt, o.Ref)
+			cancel()
+			if err != nil && !errors.Is(err, objects.ErrGone) {
+				continue // the heartbeat ends a run whose cluster does not answer
+			}
+			select {
+			case <-ctx.Done():
+			case changes <- watched{Ref: o.Ref, object: object}:
+			}
 		}
 	}
 }
@@ -189,7 +217,7 @@ const updatePause = 500 * time.Millisecond
 func (k *Keeper) bring(ctx context.Context) *EndError {
 	k.made = time.Since(k.Since)
 	for i, object := range k.Plan.At(k.made) {
-		if reflect.DeepEqual(k.Objects[i].spec, object.Object["spec"]) {
+		if reflect.DeepEqual(k.Objects[i].sent.Object["spec"], object.Object["spec"]) {
 			continue
 		}
 		end, err := k.update(ctx, k.Objects[i], object)
@@ -226,9 +254,9 @@ func (k *Keeper) update(ctx context.Context, o *Object, object *unstructured.Uns
 	updated, err := k.Cluster.Update(ctx, object, o.Ref, o.resourceVersion)
 	switch {
 	case err == nil:
-		o.wrote(updated, object)
+		o.wrote(updated, o.with(object))
 		k.Record.Add(event.Updated{Ref: o.Ref})
-		return nil, nil
+		return asEnd(objects.Compare(o.sent, updated)), nil
 	case errors.Is(err, objects.ErrGone):
 		return k.deleted(ctx, o.Ref), nil
 	case errors.Is(err, objects.ErrRejected):
@@ -253,22 +281,12 @@ func (k *Keeper) refresh(ctx context.Context, o *Object, attempted *unstructured
 	case now.GetGeneration() == o.generation:
 		o.resourceVersion = now.GetResourceVersion()
 		return nil
-	case sameJSON(now.Object["spec"], attempted.Object["spec"]):
-		o.wrote(now, attempted)
+	case objects.Compare(o.with(attempted), now) == nil:
+		o.wrote(now, o.with(attempted))
 		return nil
 	default:
 		return drifted(o.Ref, "changed", "")
 	}
-}
-
-// sameJSON compares values of which one may have been decoded from JSON.
-func sameJSON(a, b any) bool {
-	one, err := json.Marshal(a)
-	if err != nil {
-		return false
-	}
-	other, err := json.Marshal(b)
-	return err == nil && bytes.Equal(one, other)
 }
 
 // deleted returns the ending for an object of the run that is gone: the run was
@@ -310,6 +328,15 @@ func drifted(ref objects.Ref, what, and string) *EndError {
 	return &EndError{Status: event.StatusStopped, Err: hint.With(err, "start again when the change is done")}
 }
 
+// asEnd returns the ending for an object that is not stored as it was sent; nil for
+// no error.
+func asEnd(changed error) *EndError {
+	if changed == nil {
+		return nil
+	}
+	return &EndError{Status: event.StatusStopped, Err: fmt.Errorf("changed while the fault was active: %w", changed)}
+}
+
 // judge returns the ending for a change, and nil if the fault stays as planned. An
 // object of the run that someone else has changed is not the planned fault, and a
 // VirtualService whose base has changed would restore the old routes.
@@ -320,8 +347,9 @@ func (k *Keeper) judge(ctx context.Context, change watched) *EndError {
 			return k.deleted(ctx, change.Ref)
 		case change.object.GetGeneration() > k.Objects[i].generation:
 			return drifted(change.Ref, "changed", "")
+		default:
+			return asEnd(objects.CompareMetadata(k.Objects[i].sent, change.object))
 		}
-		return nil
 	}
 	if slices.Contains(k.Jobs, change.Ref) {
 		return endedBy(change)

@@ -34,6 +34,9 @@ type Cluster struct {
 	WithoutHeartbeat bool
 	// Restless makes a watch report objects every 10 ms, also if they have not changed.
 	Restless bool
+	// Admit changes an object before it is stored, or would be stored, as a webhook
+	// does. It may be nil, and must not call the cluster.
+	Admit func(object *unstructured.Unstructured, dryRun bool)
 	// Created is called with an object after it was created, and Deleted with one that
 	// is gone since a time. Both may be nil, and must not call the cluster.
 	Created func(object *unstructured.Unstructured)
@@ -143,9 +146,21 @@ func (c *Cluster) Permitted(ctx context.Context, namespace string, _ []string) e
 }
 
 // Check implements runner.Creator.
-func (c *Cluster) Check(ctx context.Context, object *unstructured.Unstructured) error {
+func (c *Cluster) Check(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	defer c.store.mu.Unlock()
-	return c.begin(ctx, "check "+object.GetKind())
+	if err := c.begin(ctx, "check "+object.GetKind()); err != nil {
+		return nil, err
+	}
+	return c.admitted(object, true), nil
+}
+
+// admitted returns an object as admission changes it. The lock is held.
+func (c *Cluster) admitted(object *unstructured.Unstructured, dryRun bool) *unstructured.Unstructured {
+	admitted := object.DeepCopy()
+	if c.Admit != nil {
+		c.Admit(admitted, dryRun)
+	}
+	return admitted
 }
 
 // Create implements runner.Creator.
@@ -160,11 +175,11 @@ func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured)
 	if other := c.objects[ref.String()]; other != nil {
 		return nil, &runner.TakenError{Object: ref, Run: other.GetLabels()[objects.RunLabel]}
 	}
-	stored := object.DeepCopy()
+	stored := c.admitted(object, false)
 	stored.SetResourceVersion(c.nextVersion())
 	stored.SetUID(types.UID("uid-" + stored.GetResourceVersion()))
 	stored.SetGeneration(1)
-	c.checkOwner(stored)
+	c.checkOwner(object)
 	if stored.GetKind() == objects.KindJob {
 		seconds, _, _ := unstructured.NestedInt64(stored.Object, "spec", "activeDeadlineSeconds")
 		c.started[stored.GetUID()] = time.Now()
@@ -281,7 +296,7 @@ func (c *Cluster) Delete(ctx context.Context, ref objects.Ref, run string) error
 		return err
 	}
 	stored := c.objects[ref.String()]
-	if stored != nil && (ref.UID == "" || stored.GetUID() == ref.UID) && stored.GetLabels()[objects.RunLabel] == run {
+	if stored != nil && (stored.GetUID() == ref.UID || ref.UID == "" && stored.GetLabels()[objects.RunLabel] == run) {
 		c.remove(ref.String(), time.Now())
 	}
 	return nil

@@ -40,9 +40,9 @@ func (g gated) Permitted(ctx context.Context, namespace string, kinds []string) 
 	return g.cluster.Permitted(ctx, namespace, kinds)
 }
 
-func (g gated) Check(ctx context.Context, object *unstructured.Unstructured) error {
+func (g gated) Check(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	if err := g.gate(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	return g.cluster.Check(ctx, object)
 }

@@ -39,7 +39,9 @@ func (u Unexpected) Snapshot(context.Context) (config.Snapshot, error) {
 func (u Unexpected) Permitted(context.Context, string, []string) error { return u.call("Permitted") }
 
 // Check implements runner.Creator.
-func (u Unexpected) Check(context.Context, *unstructured.Unstructured) error { return u.call("Check") }
+func (u Unexpected) Check(context.Context, *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	return nil, u.call("Check")
+}
 
 // Create implements runner.Creator.
 func (u Unexpected) Create(context.Context, *unstructured.Unstructured) (*unstructured.Unstructured, error) {

@@ -38,8 +38,12 @@ func (s *sharedCluster) Permitted(ctx context.Context, namespace string, kinds [
 }
 
 // Check implements runner.Cluster.
-func (s *sharedCluster) Check(ctx context.Context, object *unstructured.Unstructured) error {
-	return s.inTurn(ctx, func() error { return s.Cluster.Check(ctx, object) })
+func (s *sharedCluster) Check(ctx context.Context, object *unstructured.Unstructured) (checked *unstructured.Unstructured, err error) {
+	err = s.inTurn(ctx, func() (err error) {
+		checked, err = s.Cluster.Check(ctx, object)
+		return err
+	})
+	return checked, err
 }
 
 func (s *sharedCluster) inTurn(ctx context.Context, call func() error) error {

@@ -33,7 +33,7 @@ func (m *busyCluster) Snapshot(context.Context) (config.Snapshot, error) {
 	return config.Snapshot{APIVersion: time.Now().String()}, m.err
 }
 
-func (m *busyCluster) Check(context.Context, *unstructured.Unstructured) error {
+func (m *busyCluster) Check(context.Context, *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	m.mu.Lock()
 	m.asked++
 	m.most = max(m.most, m.asked)
@@ -42,7 +42,7 @@ func (m *busyCluster) Check(context.Context, *unstructured.Unstructured) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked--
-	return m.err
+	return nil, m.err
 }
 
 func TestSnapshotsAreShared(t *testing.T) {
@@ -126,7 +126,7 @@ func TestChecksTakeTurns(t *testing.T) {
 		var all sync.WaitGroup
 		for range 3 * maxTurns {
 			all.Go(func() {
-				if err := shared.Check(t.Context(), nil); err != nil {
+				if _, err := shared.Check(t.Context(), nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -135,7 +135,7 @@ func TestChecksTakeTurns(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		leave := errors.New("enough")
 		cancel(leave)
-		if err := shared.Check(ctx, nil); !errors.Is(err, leave) {
+		if _, err := shared.Check(ctx, nil); !errors.Is(err, leave) {
 			t.Errorf("%v instead of %v", err, leave)
 		}
 		all.Wait()
