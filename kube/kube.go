@@ -368,4 +368,4 @@ func gvr(ref objects.Ref) schema.GroupVersionResource {
 }
 
 // plurals has the resource names of the kinds that Squall creates.
-var plurals = map[string]string{objects.KindVirtualService: "virtualservices", objects.KindServiceEntry: "serviceentries", objects.KindJob: "jobs"} //nolint:gochecknoglobals // a constant table
+var plurals = map[string]string{objects.KindVirtualService: "virtualservices", objects.KindServiceEntry: "serviceentries", objects.KindDestinationRule: "destinationrules", objects.KindJob: "jobs"} //nolint:gochecknoglobals // a constant table

@@ -34,6 +34,7 @@ func (c Objects) List(ctx context.Context, namespace string) (objects.Owned, err
 	owned, err := c.listOwned(ctx, []ownedKind{
 		{kind: objects.KindVirtualService, resource: version.WithResource("virtualservices")},
 		{kind: objects.KindServiceEntry, resource: version.WithResource("serviceentries")},
+		{kind: objects.KindDestinationRule, resource: version.WithResource("destinationrules")},
 		jobs,
 	}, namespace)
 	everyJob := objects.Unread{Kind: jobs.kind, Resource: jobs.resource.GroupResource().String()}

@@ -56,25 +56,25 @@ func TestListGivesWhatMayBeRead(t *testing.T) {
 	}{
 		{
 			"everything", "",
-			map[string]string{everywhere + "virtualservices": object("run-1"), everywhere + "serviceentries": "", "/apis/batch/v1/jobs": heartbeat},
+			map[string]string{everywhere + "virtualservices": object("run-1"), everywhere + "serviceentries": "", everywhere + "destinationrules": "", "/apis/batch/v1/jobs": heartbeat},
 			[]string{"VirtualService", "Job"},
 			nil,
 		},
 		{
 			"Jobs only where the fault is", "",
-			map[string]string{everywhere + "virtualservices": object("run-1"), everywhere + "serviceentries": "", jobs: heartbeat},
+			map[string]string{everywhere + "virtualservices": object("run-1"), everywhere + "serviceentries": "", everywhere + "destinationrules": "", jobs: heartbeat},
 			[]string{"VirtualService", "Job"},
 			nil,
 		},
 		{
 			"no Jobs", "",
-			map[string]string{everywhere + "virtualservices": object("run-1"), everywhere + "serviceentries": ""},
+			map[string]string{everywhere + "virtualservices": object("run-1"), everywhere + "serviceentries": "", everywhere + "destinationrules": ""},
 			[]string{"VirtualService"},
 			[]string{"list jobs.batch in namespace shop"},
 		},
 		{
 			"one namespace", "shop",
-			map[string]string{inShop + "virtualservices": object("run-1"), inShop + "serviceentries": "", jobs: heartbeat},
+			map[string]string{inShop + "virtualservices": object("run-1"), inShop + "serviceentries": "", inShop + "destinationrules": "", jobs: heartbeat},
 			[]string{"VirtualService", "Job"},
 			nil,
 		},
@@ -82,13 +82,13 @@ func TestListGivesWhatMayBeRead(t *testing.T) {
 			"nothing in a namespace", "shop",
 			map[string]string{},
 			nil,
-			[]string{"list virtualservices.networking.istio.io in namespace shop", "list serviceentries.networking.istio.io in namespace shop", "list jobs.batch in namespace shop"},
+			[]string{"list virtualservices.networking.istio.io in namespace shop", "list serviceentries.networking.istio.io in namespace shop", "list destinationrules.networking.istio.io in namespace shop", "list jobs.batch in namespace shop"},
 		},
 		{
 			"nothing at all", "",
 			map[string]string{},
 			nil,
-			[]string{"list virtualservices.networking.istio.io in the whole cluster", "list serviceentries.networking.istio.io in the whole cluster"},
+			[]string{"list virtualservices.networking.istio.io in the whole cluster", "list serviceentries.networking.istio.io in the whole cluster", "list destinationrules.networking.istio.io in the whole cluster"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -23,6 +23,7 @@ var needed = []struct { //nolint:gochecknoglobals // a constant table
 }{
 	{objects.KindVirtualService, istioGroup, "virtualservices", []string{"create", "get", "list", "watch", "patch", "delete"}},
 	{objects.KindServiceEntry, istioGroup, "serviceentries", []string{"create", "get", "list", "watch", "delete"}},
+	{objects.KindDestinationRule, istioGroup, "destinationrules", []string{"create", "get", "list", "watch", "delete"}},
 	{objects.KindJob, "batch", "jobs", []string{"create", "get", "list", "watch", "patch", "delete"}},
 }
 
@@ -151,6 +152,7 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 	needs := []Need{
 		{Group: istioGroup, Resource: "virtualservices", Verbs: following},
 		{Group: istioGroup, Resource: "serviceentries", Verbs: []string{"list"}},
+		{Group: istioGroup, Resource: "destinationrules", Verbs: []string{"list"}, Without: "blackholes do not have the connect timeouts and limits of their targets"},
 		{Group: istioGroup, Resource: "sidecars", Verbs: []string{"list"}},
 		{Resource: "services", Verbs: []string{"list"}},
 		{Resource: "namespaces", Verbs: []string{"list"}},
@@ -167,8 +169,11 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 	for _, namespace := range namespaces {
 		for _, n := range needed {
 			need := Need{Namespace: namespace, Group: n.group, Resource: n.resource, Verbs: n.verbs}
-			if n.kind == objects.KindServiceEntry {
+			switch n.kind {
+			case objects.KindServiceEntry:
 				need.Without = "blackholes are refused"
+			case objects.KindDestinationRule:
+				need.Without = "blackholes of targets with a DestinationRule are refused"
 			}
 			needs = append(needs, need)
 		}

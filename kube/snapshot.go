@@ -45,6 +45,15 @@ func (c Mesh) Snapshot(ctx context.Context) (config.Snapshot, error) {
 			return err
 		})
 	}
+	group.Go(func() (err error) {
+		s.DestinationRules, err = c.list(ctx, version.WithResource("destinationrules"))
+		if apierrors.IsForbidden(err) {
+			// Roles of earlier versions do not have the permission, and only blackholes
+			// need it.
+			s.WithoutDestinationRules, err = true, nil
+		}
+		return err
+	})
 	group.Go(func() error {
 		return c.services(ctx, func(service config.Service) { s.Services = append(s.Services, service) })
 	})

@@ -226,6 +226,8 @@ func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
 		return into(&s.VirtualServices)
 	case schema.GroupKind{Group: config.IstioGroup, Kind: "ServiceEntry"}:
 		return into(&s.ServiceEntries)
+	case schema.GroupKind{Group: config.IstioGroup, Kind: "DestinationRule"}:
+		return into(&s.DestinationRules)
 	case schema.GroupKind{Group: config.IstioGroup, Kind: "Sidecar"}:
 		return into(&s.Sidecars)
 	case schema.GroupKind{Group: gatewayGroup, Kind: "HTTPRoute"}, schema.GroupKind{Group: gatewayGroup, Kind: "GRPCRoute"}:

@@ -8,6 +8,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/istio/host"
 	"github.com/squall-chaos/squall/istio/routing"
 )
 
@@ -18,7 +19,7 @@ func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
 	for _, injection := range spec.Injections() {
 		hosts = append(hosts, hostOf(s, injection))
 	}
-	names := func(of func(host string) bool) bool { return slices.ContainsFunc(hosts, of) }
+	names := func(of func(name string) bool) bool { return slices.ContainsFunc(hosts, of) }
 	keep := func(objects []*unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) []*unstructured.Unstructured {
 		var kept []*unstructured.Unstructured
 		for _, object := range objects {
@@ -30,17 +31,42 @@ func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
 	}
 	s.VirtualServices = keep(s.VirtualServices, func(vs *unstructured.Unstructured) bool {
 		isDelegate := len(fields.Strings(vs.Object, "spec", "hosts")) == 0
-		return isDelegate || names(func(host string) bool { return routing.PatternFor(s, vs, host) != "" })
+		return isDelegate || names(func(name string) bool { return routing.PatternFor(s, vs, name) != "" })
 	})
 	s.ServiceEntries = keep(s.ServiceEntries, func(entry *unstructured.Unstructured) bool {
-		return names(func(host string) bool { return config.HasHost(entry, host) })
+		return names(func(name string) bool { return config.HasHost(entry, name) })
 	})
+	s.DestinationRules = keep(s.DestinationRules, policyOf(s, append(destinations(s.VirtualServices, s.ClusterDomain), hosts...)))
 	services := s.Services
 	s.Services = nil
 	for _, service := range services {
-		if names(func(host string) bool { return host == s.HostOf(service) }) {
+		if names(func(name string) bool { return name == s.HostOf(service) }) {
 			s.Services = append(s.Services, service)
 		}
 	}
 	return s
+}
+
+// policyOf returns a function that reports whether a DestinationRule is for any of
+// some hosts.
+func policyOf(s config.Snapshot, hosts []string) func(*unstructured.Unstructured) bool {
+	return func(rule *unstructured.Unstructured) bool {
+		of := host.Qualify(fields.String(fields.Map(rule.Object, "spec"), "host"), rule.GetNamespace(), s.ClusterDomain)
+		return slices.ContainsFunc(hosts, func(name string) bool { return config.HostWithin(name, of) })
+	}
+}
+
+// destinations returns the hosts that the routes of VirtualServices lead to.
+func destinations(all []*unstructured.Unstructured, domain string) []string {
+	var hosts []string
+	for _, vs := range all {
+		for _, protocol := range []string{"http", "tcp", "tls"} {
+			for _, route := range fields.Maps(fields.Map(vs.Object, "spec"), protocol) {
+				for _, weighted := range fields.Maps(route, "route") {
+					hosts = append(hosts, host.Qualify(fields.String(fields.Map(weighted, "destination"), "host"), vs.GetNamespace(), domain))
+				}
+			}
+		}
+	}
+	return hosts
 }

@@ -138,6 +138,7 @@ func benchServer(b *testing.B) http.Handler {
 	})
 	mux.Handle(istio+"/v1/virtualservices", list(benchMesh, virtualService))
 	mux.Handle(istio+"/v1/serviceentries", list(0, nil))
+	mux.Handle(istio+"/v1/destinationrules", list(0, nil))
 	mux.Handle(istio+"/v1/sidecars", list(0, nil))
 	mux.Handle("/api/v1/services", list(benchMesh, service))
 	mux.Handle("/api/v1/namespaces", list(benchNamespaces, namespace))

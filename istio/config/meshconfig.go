@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"gopkg.in/yaml.v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,26 +34,41 @@ func Defaults() Snapshot {
 		ClusterDomain: host.DefaultDomain,
 		RootNamespace: MeshConfigNamespace,
 		Namespaces:    map[string]map[string]string{},
+		// istio.io/istio/pkg/config/mesh, DefaultMeshConfig and DefaultProxyConfig.
+		ConnectTimeout: 10 * time.Second,
+		Retries:        2,
+		DrainDuration:  45 * time.Second,
 	}
+}
+
+// meshConfig are the fields of Istio's MeshConfig that matter here.
+type meshConfig struct {
+	DefaultVirtualServiceExportTo  []string `yaml:"defaultVirtualServiceExportTo"`
+	DefaultServiceExportTo         []string `yaml:"defaultServiceExportTo"`
+	DefaultDestinationRuleExportTo []string `yaml:"defaultDestinationRuleExportTo"`
+	RootNamespace                  string   `yaml:"rootNamespace"`
+	ConnectTimeout                 string   `yaml:"connectTimeout"`
+	DefaultHTTPRetryPolicy         *struct {
+		Attempts int64 `yaml:"attempts"`
+	} `yaml:"defaultHttpRetryPolicy"`
+	DefaultConfig struct {
+		DrainDuration string `yaml:"drainDuration"`
+	} `yaml:"defaultConfig"`
+	DiscoverySelectors []struct {
+		MatchLabels      map[string]string `yaml:"matchLabels"`
+		MatchExpressions []struct {
+			Key      string   `yaml:"key"`
+			Operator string   `yaml:"operator"`
+			Values   []string `yaml:"values"`
+		} `yaml:"matchExpressions"`
+	} `yaml:"discoverySelectors"`
 }
 
 // Apply applies the MeshConfig in a ConfigMap to a snapshot. It returns an error,
 // and leaves the snapshot as it is, if the MeshConfig cannot be read.
 func Apply(s *Snapshot, configMap *unstructured.Unstructured) error {
 	text, _, _ := unstructured.NestedString(configMap.Object, "data", "mesh")
-	var config struct {
-		DefaultVirtualServiceExportTo []string `yaml:"defaultVirtualServiceExportTo"`
-		DefaultServiceExportTo        []string `yaml:"defaultServiceExportTo"`
-		RootNamespace                 string   `yaml:"rootNamespace"`
-		DiscoverySelectors            []struct {
-			MatchLabels      map[string]string `yaml:"matchLabels"`
-			MatchExpressions []struct {
-				Key      string   `yaml:"key"`
-				Operator string   `yaml:"operator"`
-				Values   []string `yaml:"values"`
-			} `yaml:"matchExpressions"`
-		} `yaml:"discoverySelectors"`
-	}
+	var config meshConfig
 	if err := yaml.Unmarshal([]byte(text), &config); err != nil {
 		return fmt.Errorf("ConfigMap %s/%s does not hold a MeshConfig: %w", MeshConfigNamespace, MeshConfigName, err)
 	}
@@ -73,8 +89,23 @@ func Apply(s *Snapshot, configMap *unstructured.Unstructured) error {
 			return slices.ContainsFunc(selectors, func(selector labels.Selector) bool { return selector.Matches(labels.Set(own)) })
 		}
 	}
+	s.ConnectTimeout = durationOr(config.ConnectTimeout, s.ConnectTimeout)
+	s.DrainDuration = durationOr(config.DefaultConfig.DrainDuration, s.DrainDuration)
+	if policy := config.DefaultHTTPRetryPolicy; policy != nil {
+		s.Retries = policy.Attempts
+	}
 	s.DefaultServiceExportTo = config.DefaultServiceExportTo
+	s.DefaultRuleExportTo = config.DefaultDestinationRuleExportTo
 	s.DefaultExportTo = config.DefaultVirtualServiceExportTo
 	s.RootNamespace = cmp.Or(config.RootNamespace, s.RootNamespace)
 	return nil
+}
+
+// durationOr returns a duration that is written as in protobuf's JSON, or another one
+// if there is no such duration.
+func durationOr(text string, otherwise time.Duration) time.Duration {
+	if d, err := time.ParseDuration(text); err == nil {
+		return d
+	}
+	return otherwise
 }

@@ -3,6 +3,7 @@ package config_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -35,5 +36,21 @@ func TestApply(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// The settings that decide how long a caller waits for a connection.
+func TestApplyDurations(t *testing.T) {
+	s := config.Defaults()
+	text := "connectTimeout: 5s\ndefaultConfig: {drainDuration: 5s}\ndefaultHttpRetryPolicy: {attempts: 0}\ndefaultDestinationRuleExportTo: ['.']\n"
+	if err := config.Apply(&s, &unstructured.Unstructured{Object: map[string]any{"data": map[string]any{"mesh": text}}}); err != nil {
+		t.Fatal(err)
+	}
+	if s.ConnectTimeout != 5*time.Second || s.DrainDuration != 5*time.Second || s.Retries != 0 || len(s.DefaultRuleExportTo) != 1 {
+		t.Errorf("%+v", s)
+	}
+	s = config.Defaults()
+	if s.ConnectTimeout != 10*time.Second || s.DrainDuration != 45*time.Second || s.Retries != 2 {
+		t.Errorf("defaults %+v", s)
 	}
 }

@@ -7,6 +7,7 @@ package config
 
 import (
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -26,6 +27,10 @@ type Snapshot struct {
 	VirtualServices []*unstructured.Unstructured
 	ServiceEntries  []*unstructured.Unstructured
 	Sidecars        []*unstructured.Unstructured
+	// DestinationRules are empty if the user may not read them, and then
+	// WithoutDestinationRules is true.
+	DestinationRules        []*unstructured.Unstructured
+	WithoutDestinationRules bool
 	// Routes are the HTTPRoutes and GRPCRoutes of the Gateway API.
 	Routes   []*unstructured.Unstructured
 	Services []Service
@@ -36,6 +41,17 @@ type Snapshot struct {
 	DefaultExportTo []string
 	// DefaultServiceExportTo is the same for Services and ServiceEntries.
 	DefaultServiceExportTo []string
+	// DefaultRuleExportTo is the same for DestinationRules.
+	DefaultRuleExportTo []string
+	// ConnectTimeout is how long a proxy waits for a connection unless a
+	// DestinationRule says otherwise (MeshConfig, connectTimeout).
+	ConnectTimeout time.Duration
+	// Retries is how often a proxy tries an HTTP request again unless its route says
+	// otherwise (MeshConfig, defaultHttpRetryPolicy).
+	Retries int64
+	// DrainDuration is how long a proxy keeps the connections of a listener or a
+	// filter chain that is replaced (MeshConfig, defaultConfig.drainDuration).
+	DrainDuration time.Duration
 	// Discovered reports whether istiod watches a namespace with the given labels
 	// (MeshConfig, discoverySelectors); nil means that it watches all.
 	Discovered func(labels map[string]string) bool
@@ -69,11 +85,12 @@ func (s Snapshot) With(vs *unstructured.Unstructured) Snapshot {
 	return s
 }
 
-// Only returns a copy of the snapshot with those VirtualServices and
-// ServiceEntries for which keep returns true.
+// Only returns a copy of the snapshot with those VirtualServices, ServiceEntries and
+// DestinationRules for which keep returns true.
 func (s Snapshot) Only(keep func(*unstructured.Unstructured) bool) Snapshot {
 	s.VirtualServices = filter(s.VirtualServices, keep)
 	s.ServiceEntries = filter(s.ServiceEntries, keep)
+	s.DestinationRules = filter(s.DestinationRules, keep)
 	return s
 }
 

@@ -21,15 +21,12 @@ const Host = "ratings.prod.svc.cluster.local"
 // prod/ratings, and the given objects, the first of which is the oldest.
 func Snapshot(t testing.TB, manifests ...string) config.Snapshot {
 	t.Helper()
-	s := config.Snapshot{
-		APIVersion:    "networking.istio.io/v1",
-		ClusterDomain: "cluster.local",
-		RootNamespace: "istio-system",
-		Services: []config.Service{{Namespace: "prod", Name: "ratings", Ports: []config.Port{
-			{Number: 80, Name: "http", Declared: "TCP", OfService: true}, {Number: 9080, Name: "grpc", Declared: "TCP", OfService: true},
-		}}},
-		Namespaces: map[string]map[string]string{"shop": {}, "prod": {}},
-	}
+	s := config.Defaults()
+	s.APIVersion = "networking.istio.io/v1"
+	s.Services = []config.Service{{Namespace: "prod", Name: "ratings", Ports: []config.Port{
+		{Number: 80, Name: "http", Declared: "TCP", OfService: true}, {Number: 9080, Name: "grpc", Declared: "TCP", OfService: true},
+	}}}
+	s.Namespaces = map[string]map[string]string{"shop": {}, "prod": {}}
 	for i, manifest := range manifests {
 		object := Object(t, manifest)
 		if created := object.GetCreationTimestamp(); created.IsZero() {
@@ -43,6 +40,8 @@ func Snapshot(t testing.TB, manifests ...string) config.Snapshot {
 			s.VirtualServices = append(s.VirtualServices, object)
 		case "Sidecar":
 			s.Sidecars = append(s.Sidecars, object)
+		case "DestinationRule":
+			s.DestinationRules = append(s.DestinationRules, object)
 		case "ServiceEntry":
 			s.ServiceEntries = append(s.ServiceEntries, object)
 		default:

@@ -163,10 +163,10 @@ func jobsUnread(unread []Unread, namespace string) bool {
 
 // inDeletionOrder compares objects by the order in which they are deleted: first
 // the VirtualServices, which carry the fault, then the ServiceEntries that they
-// divert requests to, last the Jobs that own both.
+// divert requests to and their DestinationRules, last the Jobs that own all of them.
 func inDeletionOrder(a, b *unstructured.Unstructured) int {
 	rank := func(object *unstructured.Unstructured) int {
-		return slices.Index([]string{KindVirtualService, KindServiceEntry, KindJob}, object.GetKind())
+		return slices.Index([]string{KindVirtualService, KindServiceEntry, KindDestinationRule, KindJob}, object.GetKind())
 	}
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(RefTo(a).String(), RefTo(b).String()))
 }

@@ -16,10 +16,15 @@ import (
 
 // The kinds of objects that runs create.
 const (
-	KindVirtualService = "VirtualService"
-	KindServiceEntry   = "ServiceEntry"
-	KindJob            = "Job"
+	KindVirtualService  = "VirtualService"
+	KindServiceEntry    = "ServiceEntry"
+	KindDestinationRule = "DestinationRule"
+	KindJob             = "Job"
 )
+
+// IsDestination reports whether the routes of a run refer to objects of a kind, so
+// that they are created before the VirtualServices and deleted after them.
+func IsDestination(kind string) bool { return kind == KindServiceEntry || kind == KindDestinationRule }
 
 // Ref names one object of the cluster. The UID is empty while it is not known
 // whether the object was created.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math"
 	"slices"
 
@@ -21,8 +22,9 @@ import (
 // blackholes are temporary ServiceEntries without a working endpoint, and the splits
 // of routes between them and the real destinations.
 //
-// They act in the router, so the mesh's own retries, timeouts and outlier
-// detection apply.
+// They act in the router, so the mesh's own retries and timeouts apply. Connect
+// timeouts, pool limits and outlier detection are settings of a destination: the
+// temporary ones get those of the real ones.
 type blackholes struct {
 	mesh    config.Snapshot
 	group   *Group
@@ -30,12 +32,13 @@ type blackholes struct {
 	address string // of dropped connections
 	// known are the target's ports, and ports the numbers of those to which requests
 	// may be forwarded.
-	known []config.Port
-	ports map[int64]bool
+	known    []config.Port
+	ports    map[int64]bool
+	policies *policies
 }
 
 func newBlackholes(s config.Snapshot, g *Group, at Place, ports []config.Port, address string) *blackholes {
-	b := &blackholes{mesh: s, group: g, place: at, address: cmp.Or(address, DefaultBlackholeAddress), known: ports, ports: map[int64]bool{}}
+	b := &blackholes{mesh: s, group: g, place: at, address: cmp.Or(address, DefaultBlackholeAddress), known: ports, ports: map[int64]bool{}, policies: newPolicies(s, g, at, ports)}
 	for _, port := range ports {
 		b.ports[port.Number] = true
 	}
@@ -103,11 +106,12 @@ const DefaultBlackholeAddress = "192.0.2.1"
 // noEndpoint is a label that no pod has, so a selector of it selects no endpoint.
 const noEndpoint = "squall.dev/no-endpoint"
 
-// objects returns the ServiceEntries. They have TCP ports at their own addresses, so
+// objects returns the ServiceEntries and their DestinationRules. The entries have TCP ports at their own addresses, so
 // that no proxy gets an HTTP route or a virtual host for them; they are
 // destinations only.
 func (b *blackholes) objects() []*unstructured.Unstructured {
 	var made []*unstructured.Unstructured
+	numbers := slices.Sorted(maps.Keys(b.ports))
 	for _, mode := range b.modes() {
 		object := &unstructured.Unstructured{Object: map[string]any{}}
 		object.SetAPIVersion(b.mesh.APIVersion)
@@ -115,11 +119,6 @@ func (b *blackholes) objects() []*unstructured.Unstructured {
 		object.SetNamespace(b.place.Namespace)
 		object.SetName(b.name(mode))
 		object.SetAnnotations(map[string]string{objects.HostAnnotation: b.group.Host, objects.CallersAnnotation: b.group.Callers})
-		var numbers []int64
-		for number := range b.ports {
-			numbers = append(numbers, number)
-		}
-		slices.Sort(numbers)
 		var ports []any
 		for _, number := range numbers {
 			ports = append(ports, map[string]any{"number": number, "name": fmt.Sprintf("tcp-%d", number), "protocol": "TCP"})
@@ -139,6 +138,9 @@ func (b *blackholes) objects() []*unstructured.Unstructured {
 		}
 		object.Object["spec"] = spec
 		made = append(made, object)
+		if rule := b.policies.rule(b.name(mode), b.hostFor(mode), numbers); rule != nil {
+			made = append(made, rule)
+		}
 	}
 	return made
 }
@@ -205,6 +207,9 @@ func (b *blackholes) split(destinations []map[string]any, s Injection, isTarget 
 // nowhere returns the destination that replaces another one.
 func (b *blackholes) nowhere(weighted map[string]any, mode experiments.BlackholeMode) map[string]any {
 	destination := map[string]any{"host": b.hostFor(mode)}
+	if subset := b.policies.subsetFor(fields.Map(weighted, "destination")); subset != "" {
+		destination["subset"] = subset
+	}
 	if port := fields.Map(fields.Map(weighted, "destination"), "port"); port != nil {
 		destination["port"] = runtime.DeepCopyJSON(port)
 		if number, ok := fields.Int(port["number"]); ok {
@@ -224,7 +229,7 @@ func sameDestination(a, b map[string]any) bool {
 	one, other := fields.Map(a, "destination"), fields.Map(b, "destination")
 	port, _ := fields.Int(fields.Map(one, "port")["number"])
 	otherPort, _ := fields.Int(fields.Map(other, "port")["number"])
-	return one["host"] == other["host"] && port == otherPort
+	return one["host"] == other["host"] && one["subset"] == other["subset"] && port == otherPort
 }
 
 // reweigh returns destinations with weights in their lowest terms. A single

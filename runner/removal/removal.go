@@ -31,18 +31,18 @@ type Deletion struct {
 }
 
 // Delete tries to delete each object once, in the given order: the
-// VirtualServices of a run, its ServiceEntries, its Jobs. It returns the failures. It
-// keeps the ServiceEntries while a VirtualService is left, and for settle afterwards:
-// until then proxies may route to them.
+// VirtualServices of a run, its ServiceEntries and DestinationRules, its Jobs. It
+// returns the failures. It keeps the destinations while a VirtualService is left, and
+// for settle afterwards: until then proxies may route to them.
 func Delete(ctx context.Context, from Deleter, run string, all []objects.Ref, settle time.Duration) []Deletion {
 	var failed []Deletion
 	routed, settled := false, true
 	for _, ref := range all {
-		if ref.Kind == objects.KindServiceEntry && routed {
+		if objects.IsDestination(ref.Kind) && routed {
 			failed = append(failed, Deletion{Object: ref, Error: "kept until the VirtualService is deleted"})
 			continue
 		}
-		if ref.Kind == objects.KindServiceEntry && !settled {
+		if objects.IsDestination(ref.Kind) && !settled {
 			settled = true
 			sleep.For(ctx, settle)
 		}

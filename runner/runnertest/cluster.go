@@ -134,6 +134,8 @@ func (c *Cluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
 			snapshot.VirtualServices = append(snapshot.VirtualServices, object.DeepCopy())
 		case objects.KindServiceEntry:
 			snapshot.ServiceEntries = append(snapshot.ServiceEntries, object.DeepCopy())
+		case objects.KindDestinationRule:
+			snapshot.DestinationRules = append(snapshot.DestinationRules, object.DeepCopy())
 		}
 	}
 	return snapshot, err

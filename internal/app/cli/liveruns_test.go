@@ -46,6 +46,7 @@ const (
 		"labels":{"app.kubernetes.io/managed-by":"squall","squall.dev/run":"run-1"},"annotations":{"squall.dev/host":"ratings","squall.dev/callers":"shop","squall.dev/expires":"2026-01-01T12:01:00Z"}}}]}`
 	vsInShop   = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices"
 	seInShop   = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries"
+	drInShop   = "/apis/networking.istio.io/v1/namespaces/shop/destinationrules"
 	jobsInShop = "/apis/batch/v1/namespaces/shop/jobs"
 )
 
@@ -60,7 +61,7 @@ func execute(t *testing.T, served map[string]string, args ...string) (code int, 
 
 // A user who may list one namespace only is notified.
 func TestStatusOfOneNamespace(t *testing.T) {
-	inShop := map[string]string{"GET " + vsInShop: oneFault, "GET " + seInShop: noItems, "GET " + jobsInShop: noItems}
+	inShop := map[string]string{"GET " + vsInShop: oneFault, "GET " + seInShop: noItems, "GET " + drInShop: noItems, "GET " + jobsInShop: noItems}
 	code, stdout, stderr := execute(t, inShop, "status", "-o", "json")
 	var seen struct {
 		Namespace string
@@ -88,7 +89,7 @@ func TestStatusOfOneNamespace(t *testing.T) {
 }
 
 func TestRollbackSaysWhatItCannotRemove(t *testing.T) {
-	stuck := map[string]string{"GET " + vsInShop: oneFault, "GET " + seInShop: noItems, "GET " + jobsInShop: noItems}
+	stuck := map[string]string{"GET " + vsInShop: oneFault, "GET " + seInShop: noItems, "GET " + drInShop: noItems, "GET " + jobsInShop: noItems}
 	code, stdout, stderr := execute(t, stuck, "rollback", "run-1", "run-2", "-n", "shop", "--timeout", "2s")
 	const want = `squall: not live: run-2
 hint: live runs: run-1
@@ -107,7 +108,7 @@ squall: objects are left; delete them with:
 
 // Where the user may not list objects, something may be left.
 func TestRollbackWithoutPermissions(t *testing.T) {
-	clean := map[string]string{"GET " + vsInShop: noItems, "GET " + seInShop: noItems}
+	clean := map[string]string{"GET " + vsInShop: noItems, "GET " + seInShop: noItems, "GET " + drInShop: noItems}
 	code, stdout, stderr := execute(t, clean, "rollback", "--all", "-n", "shop")
 	if code != exitLeft || stdout != "no live faults in namespace shop\n" || !strings.Contains(stderr, "list jobs.batch in namespace shop; heartbeats there are unknown") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)

@@ -48,6 +48,7 @@ func healthy() *world {
 			"GET /apis/gateway.networking.k8s.io": `{"kind":"APIGroup","apiVersion":"v1","name":"gateway.networking.k8s.io","versions":[{"version":"v1"}]}`,
 			"GET " + istio + "virtualservices":    noItems,
 			"GET " + istio + "serviceentries":     noItems,
+			"GET " + istio + "destinationrules":   noItems,
 			"GET /apis/batch/v1/jobs":             noItems,
 			"GET /api/v1/namespaces":              `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{},"items":[{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"shop","labels":{"istio-injection":"enabled"}}},{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"mobile","labels":{"istio.io/dataplane-mode":"ambient"}}}]}`,
 			"GET " + deploymentsPath:              deployment("docker.io/istio/pilot:1.29.0-distroless"),
@@ -188,7 +189,9 @@ func TestWhatIsWrong(t *testing.T) {
 		"Istio's settings may not be read": {func(w *world) { w.denied = []string{"istio-system get configmaps"} }, []string{
 			`warning|permissions|in namespace istio-system: not permitted: get configmaps istio; Istio's defaults are assumed|add to a Role in namespace istio-system: - {apiGroups: [""], resources: [configmaps], resourceNames: [istio], verbs: [get]}`,
 		}},
-		"no blackholes": {func(w *world) { w.denied = []string{"shop create serviceentries"} }, []string{"warning|permissions|in namespace shop: not permitted: create serviceentries.networking.istio.io; blackholes are refused|"}},
+		"no blackholes":               {func(w *world) { w.denied = []string{"shop create serviceentries"} }, []string{"warning|permissions|in namespace shop: not permitted: create serviceentries.networking.istio.io; blackholes are refused|"}},
+		"no DestinationRules":         {func(w *world) { w.denied = []string{"shop create destinationrules"} }, []string{"warning|permissions|in namespace shop: not permitted: create destinationrules.networking.istio.io; blackholes of targets with a DestinationRule are refused|"}},
+		"no list of DestinationRules": {func(w *world) { w.denied = []string{"list destinationrules"} }, []string{"warning|permissions|in the whole cluster: not permitted: list destinationrules.networking.istio.io; blackholes do not have the connect timeouts and limits of their targets|"}},
 		"no sidecars": {func(w *world) {
 			w.answers["GET /api/v1/namespaces"] = `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{},"items":[]}`
 		}, []string{"warning|namespaces|with sidecar injection: none; ambient: none|"}},

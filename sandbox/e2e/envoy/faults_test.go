@@ -1,6 +1,7 @@
 package envoy_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -9,6 +10,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 func TestAbort(t *testing.T) {
@@ -67,6 +72,41 @@ func TestBlackholeDrop(t *testing.T) {
 	s.hits(other, details, "TIMEOUT", "--timeout", "700ms")
 	want(t, "the callers", call(t, other, details, "-n", "5", "--timeout", "700ms"), "TIMEOUT")
 	want(t, "other callers of the namespace", call(t, productpage, details), "200")
+	s.ends()
+	isClean(t, other, details)
+}
+
+// A blackhole is an outage of the target as the mesh sees it: with the target's connect
+// timeout, limits and outlier detection.
+func TestBlackholeHasThePolicyOfTheTarget(t *testing.T) {
+	rules := mesh.Kube.Resource(schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "destinationrules"}).Namespace("prod")
+	rule := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": map[string]any{"name": "details"},
+		"spec": map[string]any{"host": "details.prod.svc.cluster.local", "trafficPolicy": map[string]any{
+			"connectionPool":   map[string]any{"tcp": map[string]any{"connectTimeout": "0.500s", "maxConnections": int64(3)}},
+			"outlierDetection": map[string]any{"consecutive5xxErrors": int64(50)},
+			"tls":              map[string]any{"mode": "ISTIO_MUTUAL"},
+		}},
+	}}
+	if _, err := rules.Create(t.Context(), rule, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := rules.Delete(context.WithoutCancel(t.Context()), "details", metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	s := start(t, experiment{target: "{host: details.prod.svc.cluster.local}", callers: "[{namespace: shop, labels: {app: other}}]", faults: "[{blackhole: {mode: drop}}]"})
+	// Three attempts of half a second. With the default of 10 s each the caller would
+	// have given up.
+	s.hits(other, details, "503", "--timeout", "9s")
+	clusters, err := mesh.Envoy(t.Context(), other, "/clusters")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`(?m)^outbound\|9080\|\|squall-details-[0-9a-f]+-drop\.details\.prod\.svc\.cluster\.local\.squall\.internal::default_priority::max_connections::3$`).MatchString(clusters) {
+		t.Errorf("the temporary host does not have the target's limits:\n%s", clusters)
+	}
 	s.ends()
 	isClean(t, other, details)
 }

@@ -43,8 +43,9 @@ var (
 	namespaces      = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
 	virtualServices = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}
 	serviceEntries  = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"}
+	rules           = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "destinationrules"}
 	jobs            = schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}
-	made            = []schema.GroupVersionResource{virtualServices, serviceEntries, jobs}
+	made            = []schema.GroupVersionResource{virtualServices, serviceEntries, rules, jobs}
 )
 
 type m = map[string]any
