@@ -139,12 +139,21 @@ func probeCommand() *cobra.Command {
 			return err
 		}
 		if flags.grpc {
-			flags.Target = "dns:///" + flags.Target
+			flags.Target = grpcScheme() + flags.Target
 			return printed(caller.MakeGRPC(cmd.Context(), flags.Calls))
 		}
 		return printed(caller.MakeHTTP(cmd.Context(), flags.Calls))
 	}
 	return cmd
+}
+
+// grpcScheme returns how gRPC finds its target: as istiod says in a pod without
+// Envoy, by DNS elsewhere.
+func grpcScheme() string {
+	if os.Getenv(identity.BootstrapVariable) != "" {
+		return "xds:///"
+	}
+	return "dns:///"
 }
 
 func printed(result caller.Result, err error) error {

@@ -35,6 +35,7 @@ func kept(t *testing.T, pod string) <-chan int {
 // connections of the old one after the drain time, 45 s: all of the callers, and
 // none of the others.
 func TestOpenConnections(t *testing.T) {
+	t.Parallel()
 	callers, others := kept(t, other), kept(t, productpage)
 	s := start(t, experiment{
 		target: "{host: ledger.prod.svc.cluster.local}", callers: "[{namespace: shop, labels: {app: other}}]",

@@ -17,6 +17,7 @@ import (
 )
 
 func TestAbort(t *testing.T) {
+	t.Parallel()
 	s := start(t, experiment{})
 	s.hits(reviews, ratings, "555")
 	hit := call(t, reviews, ratings)
@@ -34,9 +35,10 @@ func TestAbort(t *testing.T) {
 }
 
 func TestDelay(t *testing.T) {
-	s := start(t, experiment{target: "{host: details.prod.svc.cluster.local}", callers: "[{namespace: shop, labels: {app: productpage}}]", faults: "[{delay: {fixedDelay: 700ms}, percentage: 100}]"})
+	t.Parallel()
+	s := start(t, experiment{target: "{host: details.prod.svc.cluster.local}", callers: "[{namespace: shop, labels: {app: productpage}}]", faults: "[{delay: {fixedDelay: 2s}, percentage: 100}]"})
 	slow := func(from string) error {
-		if got := call(t, from, details, "-n", "5"); got.Latency.P50 < 700 || got.Codes["200"] != got.Calls {
+		if got := call(t, from, details, "-n", "5"); got.Latency.P50 < 2000 || got.Codes["200"] != got.Calls {
 			return fmt.Errorf("not delayed: %+v", got)
 		}
 		return nil
@@ -54,6 +56,7 @@ func TestDelay(t *testing.T) {
 
 // A reject answers at once, for there is no endpoint.
 func TestBlackholeReject(t *testing.T) {
+	t.Parallel()
 	s := start(t, experiment{faults: "[{blackhole: {mode: reject}}]"})
 	s.hits(reviews, ratings, "503")
 	rejected := call(t, reviews, ratings)
@@ -68,6 +71,7 @@ func TestBlackholeReject(t *testing.T) {
 
 // A drop lets callers wait, until the route's timeout or their own.
 func TestBlackholeDrop(t *testing.T) {
+	t.Parallel()
 	s := start(t, experiment{target: "{host: details.prod.svc.cluster.local}", callers: "[{namespace: shop, labels: {app: other}}]", faults: "[{blackhole: {mode: drop}}]"})
 	s.hits(other, details, "TIMEOUT", "--timeout", "700ms")
 	want(t, "the callers", call(t, other, details, "-n", "5", "--timeout", "700ms"), "TIMEOUT")
@@ -113,6 +117,7 @@ func TestBlackholeHasThePolicyOfTheTarget(t *testing.T) {
 
 // Only Envoy matches methods and query parameters.
 func TestMatches(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		match     string
 		hit, miss []string
@@ -138,6 +143,7 @@ func TestMatches(t *testing.T) {
 // asked for. With 10,000 requests chance alone takes it further away less than
 // once in a thousand times.
 func TestShare(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		faults string
 		share  float64
@@ -155,7 +161,7 @@ func TestShare(t *testing.T) {
 				return nil
 			})
 			const calls = 10_000
-			got := call(t, other, ratings, "-n", strconv.Itoa(calls), "--rate", "400", "--timeout", "10s")
+			got := call(t, other, ratings, "-n", strconv.Itoa(calls), "--rate", "250", "--timeout", "10s")
 			share := 100 * float64(got.Codes[test.code]) / calls
 			t.Logf("%.2f %% of %d requests were hit, %g %% asked for", share, calls, test.share)
 			if math.Abs(share-test.share) > 1 || got.Codes[test.code]+got.Codes["200"] != calls {
@@ -204,7 +210,7 @@ func abortsOf(t *testing.T, pod string) int {
 }
 
 // counterOf returns the sum of a pod's counters whose name matches.
-func counterOf(t *testing.T, pod, pattern string) int {
+func counterOf(t testing.TB, pod, pattern string) int {
 	t.Helper()
 	stats, err := mesh.Envoy(t.Context(), pod, "/stats")
 	if err != nil {
@@ -223,6 +229,7 @@ func counterOf(t *testing.T, pod, pattern string) int {
 
 // A run that is killed cannot roll back. The cluster does.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct{ faults, code string }{
 		"abort":  {"[{abort: {httpStatus: 555}, percentage: 100}]", "555"},
 		"reject": {"[{blackhole: {mode: reject}}]", "503"},
@@ -246,6 +253,7 @@ func TestKilled(t *testing.T) {
 
 // The proof of the effect comes from what the callers' proxies report.
 func TestEffectIsProven(t *testing.T) {
+	t.Parallel()
 	for _, faults := range []string{"[{abort: {httpStatus: 555}, percentage: 50}]", "[{blackhole: {mode: reject}, percentage: 50}]"} {
 		s := start(t, experiment{faults: faults, duration: "10s", more: "effect: {minRequests: 50}\n  recovery: {within: 60s}"})
 		s.exits(0)
@@ -271,6 +279,7 @@ func TestProbesSeeDivertedRequests(t *testing.T) {
 
 // gRPC through sidecars: the abort is a status of gRPC.
 func TestGRPC(t *testing.T) {
+	t.Parallel()
 	const stock = "stock.prod.svc.cluster.local:9090"
 	want(t, "before", call(t, other, stock, "--grpc"), "OK")
 	s := start(t, experiment{target: "{host: stock.prod.svc.cluster.local}", callers: "[{namespace: shop, labels: {app: other}}]", faults: "[{abort: {grpcStatus: ABORTED}, percentage: 100}]"})
@@ -282,7 +291,8 @@ func TestGRPC(t *testing.T) {
 
 // An external host is one that only a ServiceEntry knows.
 func TestExternalHost(t *testing.T) {
-	const payments = "api.payments.example.com:80"
+	t.Parallel()
+	reserve(t, "{host: api.payments.example.com}")
 	want(t, "before", call(t, other, payments), "200")
 	for faults, code := range map[string]string{"[{abort: {httpStatus: 555}, percentage: 100}]": "555", "[{blackhole: {mode: reject}}]": "503"} {
 		s := start(t, experiment{target: "{host: api.payments.example.com}", callers: "[{namespace: shop, labels: {app: other}}]", faults: faults})
@@ -296,6 +306,7 @@ func TestExternalHost(t *testing.T) {
 
 // Callers in prod must use mTLS, and faults change nothing about that.
 func TestMutualTLSIsStrict(t *testing.T) {
+	t.Parallel()
 	out, err := mesh.Exec(t.Context(), "outside/payments", "curl", "-sS", "-m", "5", "http://ratings.prod.svc.cluster.local:9080/ratings/0")
 	if err == nil {
 		t.Errorf("a caller without a certificate is answered: %s", out)

@@ -3,17 +3,21 @@
 package envoy_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,7 +40,20 @@ const (
 	other       = "shop/other"
 )
 
+// width is how many tests run at the same time. They wait more than they work.
+const width = 4
+
+var attached = flag.String("sandbox", "", "the directory of a sandbox that is up with --gateways, instead of a new one")
+
 func TestMain(m *testing.M) {
+	if isClient() {
+		return
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(width)); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e/envoy:", err)
+		os.Exit(1)
+	}
 	if os.Geteuid() != 0 && os.Getenv("CI") == "" {
 		fmt.Println("skipped: sidecars need root; with CI set this is a failure")
 		os.Exit(0)
@@ -50,26 +67,57 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	mesh, err = testbed.UpSidecars("--gateways")
+	if *attached != "" {
+		mesh, err = testbed.Attach(*attached)
+	} else {
+		mesh, err = testbed.UpSidecars("--gateways")
+	}
 	if err != nil {
 		return 1, err
 	}
-	defer func() { err = errors.Join(err, mesh.Down()) }()
+	if *attached == "" {
+		defer func() { err = errors.Join(err, mesh.Down()) }()
+	}
 	code = m.Run()
 	if code == 0 {
 		_, err = audit.Check(layout.Dir(mesh.Dir).AuditLog())
 	}
-	return code, errors.Join(err, nothingRejected())
+	return code, errors.Join(err, nothingRejected(), nothingLeft(""))
 }
 
-// nothingRejected returns an error if a proxy has rejected a configuration.
+// nothingRejected returns an error if a proxy has rejected a configuration, as
+// istiod counts and as the proxies do.
 func nothingRejected() error {
 	rejected, err := query(`sum(pilot_total_xds_rejects)`)
 	if err == nil && rejected > 0 {
 		err = fmt.Errorf("proxies have rejected %g configurations", rejected)
 	}
+	list, listErr := mesh.Kube.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).List(context.Background(), metav1.ListOptions{})
+	if listErr != nil {
+		return errors.Join(err, listErr)
+	}
+	asked := 0
+	for _, pod := range list.Items {
+		name := pod.GetNamespace() + "/" + pod.GetName()
+		stats, statsErr := mesh.Envoy(context.Background(), name, "/stats?filter=update_rejected")
+		if statsErr != nil {
+			continue // it has no Envoy
+		}
+		asked++
+		for line := range strings.Lines(stats) {
+			if _, value, ok := strings.Cut(strings.TrimSpace(line), ": "); ok && value != "0" {
+				err = errors.Join(err, fmt.Errorf("%s: %s", name, line))
+			}
+		}
+	}
+	if asked < proxies {
+		err = errors.Join(err, fmt.Errorf("%d proxies have answered instead of at least %d", asked, proxies))
+	}
 	return err
 }
+
+// proxies is the number of Envoys of the shop and its gateways.
+const proxies = 13
 
 // query returns the value of the only series of a query, 0 if there is none.
 func query(promql string) (float64, error) {
@@ -117,7 +165,7 @@ func query(promql string) (float64, error) {
 
 // experiment is an experiment; empty fields take the defaults of write.
 type experiment struct {
-	target, callers, match, faults, duration, probe, more string
+	name, target, callers, match, faults, duration, probe, more string
 }
 
 // write writes an experiment file. By default it aborts all calls from the
@@ -125,8 +173,9 @@ type experiment struct {
 func (e experiment) write(t testing.TB) string {
 	t.Helper()
 	for field, fallback := range map[*string]string{
-		&e.target: "{host: ratings.prod.svc.cluster.local}", &e.callers: "[{namespace: shop, labels: {app: reviews}}]",
-		&e.faults: "[{abort: {httpStatus: 555}, percentage: 100}]", &e.duration: "90s", &e.probe: "{name: always, query: vector(1), min: 1}", &e.more: "effect: {minRequests: 0}",
+		&e.name: "test", &e.target: ratingsTarget, &e.callers: "[{namespace: shop, labels: {app: reviews}}]",
+		&e.faults: "[{abort: {httpStatus: 555}, percentage: 100}]", &e.duration: "3m", &e.more: "effect: {minRequests: 0}",
+		&e.probe: "{name: always, query: vector(1), min: 1, failureLimit: 4}",
 	} {
 		if *field == "" {
 			*field = fallback
@@ -138,18 +187,18 @@ func (e experiment) write(t testing.TB) string {
 	}
 	content := fmt.Sprintf(`apiVersion: squall.dev/v1alpha1
 kind: Experiment
-metadata: {name: test}
+metadata: {name: %s}
 spec:
   target: %s
   callers: %s%s
   faults: %s
   duration: %s
   steadyState:
-    interval: 1s
+    interval: 2s
     before: 1s
     probes: [%s]
   %s
-`, e.target, e.callers, match, e.faults, e.duration, e.probe, e.more)
+`, e.name, e.target, e.callers, match, e.faults, e.duration, e.probe, e.more)
 	file := filepath.Join(t.TempDir(), "experiment.yaml")
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
@@ -165,15 +214,65 @@ type squall struct {
 	done           chan struct{}
 }
 
-// start starts a run. At the end of the test nothing of it is left.
+// ratingsTarget is the target of an experiment without one.
+const ratingsTarget = "{host: ratings.prod.svc.cluster.local}"
+
+// detailsTarget is the target of a page that fails.
+const detailsTarget = "{host: details.prod.svc.cluster.local}"
+
+// targets are the targets that tests reserve: two runs for one host exclude each
+// other.
+var targets = struct {
+	sync.Mutex
+
+	released *sync.Cond
+	owners   map[string]testing.TB
+}{owners: map[string]testing.TB{}}
+
+// reserve waits until no other test uses a target, and keeps it until the end of
+// the test.
+func reserve(t testing.TB, target string) {
+	targets.Lock()
+	defer targets.Unlock()
+	if targets.released == nil {
+		targets.released = sync.NewCond(&targets)
+	}
+	if targets.owners[target] == t {
+		return
+	}
+	for targets.owners[target] != nil {
+		targets.released.Wait()
+	}
+	targets.owners[target] = t
+	t.Cleanup(func() {
+		targets.Lock()
+		defer targets.Unlock()
+		delete(targets.owners, target)
+		targets.released.Broadcast()
+	})
+}
+
+var notInNames = regexp.MustCompile("[^a-z0-9]+")
+
+// start starts a run as soon as no other test uses its target. At the end of
+// the test nothing of it is left.
 func start(t testing.TB, e experiment) *squall {
+	t.Helper()
+	reserve(t, cmp.Or(e.target, ratingsTarget))
+	e.name = strings.Trim(notInNames.ReplaceAllString(strings.ToLower(t.Name()), "-"), "-")
+	t.Cleanup(func() { eventually(t, func() error { return nothingLeft(e.name) }) })
+	return startFile(t, e.write(t))
+}
+
+// startFile starts a run of a file. It does not outlive the test.
+func startFile(t testing.TB, file string) *squall {
 	t.Helper()
 	env, err := mesh.Env()
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &squall{t: t, done: make(chan struct{})}
-	s.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(mesh.Bin, "squall"), "run", e.write(t))
+	s.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(mesh.Bin, "squall"), "run", file)
 	s.cmd.Env, s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = env, t.TempDir(), &s.stdout, &s.stderr
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -188,7 +287,6 @@ func start(t testing.TB, e experiment) *squall {
 		if t.Failed() {
 			t.Logf("stdout:\n%s\nstderr:\n%s", &s.stdout, &s.stderr)
 		}
-		eventually(t, nothingLeft)
 	})
 	return s
 }
@@ -236,8 +334,9 @@ func (s *squall) hits(from, to, code string, args ...string) {
 	})
 }
 
-// nothingLeft returns an error if an object of a run is in the cluster.
-func nothingLeft() error {
+// nothingLeft returns an error if an object of an experiment is in the cluster;
+// of any experiment without a name.
+func nothingLeft(name string) error {
 	for _, resource := range []schema.GroupVersionResource{
 		{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"},
 		{Group: "networking.istio.io", Version: "v1", Resource: "destinationrules"},
@@ -248,8 +347,10 @@ func nothingLeft() error {
 		if err != nil {
 			return err
 		}
-		if len(list.Items) > 0 {
-			return fmt.Errorf("%d %s are left", len(list.Items), resource.Resource)
+		for _, o := range list.Items {
+			if name == "" || o.GetAnnotations()["squall.dev/experiment"] == name {
+				return fmt.Errorf("%s %s/%s is left", resource.Resource, o.GetNamespace(), o.GetName())
+			}
 		}
 	}
 	return nil
@@ -274,7 +375,7 @@ func eventually(t testing.TB, try func() error) {
 // call makes 20 calls in a second, unless args say otherwise.
 func call(t testing.TB, from, to string, args ...string) testbed.CallResult {
 	t.Helper()
-	result, err := mesh.Call(t.Context(), from, to, append([]string{"-n", "20", "--rate", "20"}, args...)...)
+	result, err := mesh.Call(t.Context(), from, to, append([]string{"-n", "20", "--rate", "20", "--timeout", "10s"}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

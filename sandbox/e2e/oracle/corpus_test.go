@@ -59,6 +59,7 @@ func TestCorpus(t *testing.T) {
 	}
 	trials := conduct(t, scenarios)
 	tally(t, trials, began)
+	throughEnvoy(t, trials)
 	for reason, count := range sortedCounts(skipped) {
 		t.Logf("%5d skipped: %s", count, reason)
 	}

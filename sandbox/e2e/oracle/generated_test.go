@@ -33,4 +33,5 @@ func TestGenerated(t *testing.T) {
 	})
 	trials := conduct(t, scenarios)
 	tally(t, trials, began)
+	throughEnvoy(t, trials)
 }

@@ -10,7 +10,9 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Policy is the API server's audit policy: every write, with its body. Questions about
@@ -38,7 +40,9 @@ type event struct {
 	Verb       string `json:"verb"`
 	RequestURI string `json:"requestURI"`
 	UserAgent  string `json:"userAgent"`
-	Object     struct {
+	// Received is when the API server got the request.
+	Received time.Time `json:"requestReceivedTimestamp"`
+	Object   struct {
 		Resource    string `json:"resource"`
 		Namespace   string `json:"namespace"`
 		Name        string `json:"name"`
@@ -84,6 +88,7 @@ func check(log io.Reader) (summary Summary, err error) {
 	if err != nil {
 		return summary, err
 	}
+	events = slices.DeleteFunc(events, func(e event) bool { return !isSquall(e.UserAgent) && !e.isLabelled() })
 	// The log has the order of the answers, so creates are handled first here.
 	created := map[string]bool{}
 	var wrong []error
@@ -135,9 +140,32 @@ func (e event) object(name string) string {
 	return e.Object.Resource + " " + e.Object.Namespace + "/" + name
 }
 
-// read returns the records of Squall, and of what is its own by the label, without
-// dry runs. The last line may be cut
-// short while the API server still writes.
+// Received returns when the API server got the last write of an object, with a
+// verb and of a resource such as virtualservices.
+func Received(log, verb, resource, name string) (time.Time, error) {
+	file, err := os.Open(log) //nolint:gosec // the sandbox's own log
+	if err != nil {
+		return time.Time{}, fmt.Errorf("audit log: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // opened for reading
+	return received(file, verb, resource, name)
+}
+
+func received(log io.Reader, verb, resource, name string) (time.Time, error) {
+	events, err := read(log)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, e := range slices.Backward(events) {
+		if e.Verb == verb && e.Object.Resource == resource && (e.Object.Name == name || e.Request.Metadata.Name == name) {
+			return e.Received, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("the audit log has no %s of %s %s", verb, resource, name)
+}
+
+// read returns the records without dry runs. The last line may be cut short while
+// the API server still writes.
 func read(log io.Reader) ([]event, error) {
 	content, err := io.ReadAll(log)
 	if err != nil {
@@ -153,7 +181,7 @@ func read(log io.Reader) ([]event, error) {
 		if err := json.Unmarshal(line, &e); err != nil && !isPatch(err) {
 			return nil, fmt.Errorf("audit log: %w in %s", err, line)
 		}
-		if !strings.Contains(e.RequestURI, "dryRun=") && (isSquall(e.UserAgent) || e.isLabelled()) {
+		if !strings.Contains(e.RequestURI, "dryRun=") {
 			events = append(events, e)
 		}
 	}

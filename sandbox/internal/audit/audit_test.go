@@ -3,6 +3,7 @@ package audit
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 const (
@@ -45,5 +46,19 @@ func TestSummary(t *testing.T) {
 	got, err := check(strings.NewReader(create + patch + patch + remove))
 	if want := (Summary{Creates: 1, Patches: 2, Deletes: 1}); got != want || err != nil {
 		t.Errorf("%+v, %v instead of %+v", got, err, want)
+	}
+}
+
+func TestReceived(t *testing.T) {
+	at := func(line, time string) string {
+		return strings.Replace(line, `{"verb"`, `{"requestReceivedTimestamp":"`+time+`","verb"`, 1)
+	}
+	log := at(create, "2026-11-28T12:00:00.5Z") + at(remove, "2026-11-28T12:00:01Z") + at(create, "2026-11-28T12:00:02.25Z")
+	got, err := received(strings.NewReader(log), "create", "jobs", "beat")
+	if want := time.Date(2026, 11, 28, 12, 0, 2, 250_000_000, time.UTC); err != nil || !got.Equal(want) {
+		t.Errorf("the last create: %v, %v", got, err)
+	}
+	if got, err := received(strings.NewReader(log), "delete", "pods", "beat"); err == nil {
+		t.Errorf("a write of another resource: %v", got)
 	}
 }

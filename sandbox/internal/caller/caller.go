@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+	xdscreds "google.golang.org/grpc/credentials/xds"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -70,7 +71,12 @@ type outcome struct {
 
 // MakeGRPC calls the health service, which every gRPC server of the sandbox has.
 func MakeGRPC(ctx context.Context, calls Calls) (Result, error) {
-	conn, err := grpc.NewClient(calls.Target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStatsHandler(telemetry.DelayDetector{}))
+	// They do what istiod says if the target has the scheme xds.
+	credentials, err := xdscreds.NewClientCredentials(xdscreds.ClientOptions{FallbackCreds: insecure.NewCredentials()})
+	if err != nil {
+		return Result{}, fmt.Errorf("credentials of gRPC: %w", err)
+	}
+	conn, err := grpc.NewClient(calls.Target, grpc.WithTransportCredentials(credentials), grpc.WithStatsHandler(telemetry.DelayDetector{}))
 	if err != nil {
 		return Result{}, fmt.Errorf("dial %s: %w", calls.Target, err)
 	}

@@ -49,18 +49,18 @@ func TestRun(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = listener.Close() })
 	entered := ""
-	go Serve(listener, func(pod string) (func(func() error) error, error) {
+	go Serve(listener, func(pod string) (Pod, error) {
 		if pod == "shop/none" {
-			return nil, errors.New("no such pod")
+			return Pod{}, errors.New("no such pod")
 		}
 		entered = pod
-		return func(start func() error) error { return start() }, nil
+		return Pod{Do: func(start func() error) error { return start() }, Env: []string{"POD=reviews"}}, nil
 	})
 	var code int
 	out := standard(t, func() {
-		code, err = Run(dir, Request{Place: "shop/reviews-v1", Args: []string{"sh", "-c", "pwd; echo $GREETING; exit 7"}, Env: []string{"GREETING=hello"}, Dir: "/usr"})
+		code, err = Run(dir, Request{Place: "shop/reviews-v1", Args: []string{"sh", "-c", "pwd; echo $GREETING from $POD; exit 7"}, Env: []string{"GREETING=hello"}, Dir: "/usr"})
 	})
-	if err != nil || code != 7 || out != "/usr\nhello\n" || entered != "shop/reviews-v1" {
+	if err != nil || code != 7 || out != "/usr\nhello from reviews\n" || entered != "shop/reviews-v1" {
 		t.Errorf("code %d, error %v, output %q in %s", code, err, out, entered)
 	}
 	if code, err := Run(dir, Request{Place: "shop/none", Args: []string{"true"}}); err == nil || err.Error() != "no such pod" || code == 0 {

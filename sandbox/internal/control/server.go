@@ -35,8 +35,16 @@ type response struct {
 	Error string `json:"error,omitempty"`
 }
 
-// Enter returns the function that starts a process in the network of a pod.
-type Enter func(pod string) (func(func() error) error, error)
+// Pod is where commands run that are for a pod.
+type Pod struct {
+	// Do calls a function that starts a process in the pod's network.
+	Do func(func() error) error
+	// Env is added to the environment of commands.
+	Env []string
+}
+
+// Enter returns a pod by its name.
+type Enter func(pod string) (Pod, error)
 
 // Serve runs commands until the listener is closed.
 func Serve(listener *net.UnixListener, enter Enter) {
@@ -122,11 +130,12 @@ func run(request Request, files []*os.File, enter Enter, client io.Reader) (resp
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	start := cmd.Start
 	if request.Place != Node {
-		within, err := enter(request.Place)
+		pod, err := enter(request.Place)
 		if err != nil {
 			return response{}, err
 		}
-		start = func() error { return within(cmd.Start) }
+		cmd.Env = append(cmd.Env, pod.Env...)
+		start = func() error { return pod.Do(cmd.Start) }
 	}
 	if err := start(); err != nil {
 		return response{}, err

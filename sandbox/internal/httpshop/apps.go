@@ -2,11 +2,17 @@ package httpshop
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"html/template"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -29,6 +35,7 @@ const (
 	grpcPort     = ":9090"
 	tcpPort      = ":7070"
 	paymentsPort = ":8080"
+	tlsPort      = ":8443"
 )
 
 // Run runs an application until ctx ends.
@@ -44,13 +51,15 @@ func Run(ctx context.Context, name string) error {
 	case "productpage":
 		return serve(ctx, httpPort, productPage(client))
 	case "payments":
-		return serve(ctx, paymentsPort, answer("/", map[string]any{"paid": true}))
+		return payments(ctx)
 	case "stock":
 		return serveGRPC(ctx)
 	case "ledger":
 		return serveEcho(ctx)
 	case "checkout":
 		return checkout(ctx, client)
+	case "warehouse":
+		return warehouse(ctx)
 	case "load":
 		return load(ctx, client)
 	default:
@@ -86,8 +95,19 @@ func answer(pattern string, value map[string]any) *http.ServeMux {
 	return mux
 }
 
-// echo answers with what it was asked.
+// maxWait bounds what a request may ask for.
+const maxWait = time.Minute
+
+// echo answers with what it was asked, after the duration in the query parameter
+// wait if there is one.
 func echo(w http.ResponseWriter, r *http.Request) {
+	if wait, err := time.ParseDuration(r.URL.Query().Get("wait")); err == nil {
+		select {
+		case <-r.Context().Done():
+			return
+		case <-time.After(min(wait, maxWait)):
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{ // the client may be gone
 		"method": r.Method, "path": r.URL.Path, "query": r.URL.RawQuery, "host": r.Host, "app": os.Getenv("APP"), "version": os.Getenv("VERSION"),
@@ -206,6 +226,11 @@ func serveEcho(ctx context.Context) error {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })() // the process ends
+	return echoTo(ctx, listener)
+}
+
+// echoTo returns to the connections of a listener what they send.
+func echoTo(ctx context.Context, listener net.Listener) error {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -216,6 +241,36 @@ func serveEcho(ctx context.Context) error {
 			_ = conn.Close()
 		}()
 	}
+}
+
+// payments takes payments over HTTP, and returns to TLS connections what they
+// send.
+func payments(ctx context.Context) error {
+	certificate, err := selfSigned()
+	if err != nil {
+		return err
+	}
+	listener, err := tls.Listen("tcp", tlsPort, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = listener.Close() })() // the process ends
+	go func() { _ = echoTo(ctx, listener) }()                       // until it is closed
+	return serve(ctx, paymentsPort, answer("/", map[string]any{"paid": true}))
+}
+
+// selfSigned returns a certificate that only a client that checks none accepts.
+func selfSigned() (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().AddDate(1, 0, 0)}
+	encoded, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.Certificate{Certificate: [][]byte{encoded}, PrivateKey: key}, nil
 }
 
 // The load.

@@ -1,7 +1,8 @@
 // Package httpshop is the shop of a sandbox with sidecars: a product page that
 // calls reviews and details over HTTP, reviews that call ratings, a checkout
-// that calls a gRPC service, a TCP service and a host outside of the mesh, and a
-// load generator. The applications know nothing of the mesh.
+// that calls a gRPC service, a TCP service and a host outside of the mesh, a
+// warehouse that calls the gRPC service without a sidecar, and a load generator.
+// Except for the warehouse the applications know nothing of the mesh.
 package httpshop
 
 import (
@@ -32,6 +33,8 @@ type workload struct {
 	Region string
 	// Gateway is the value of the label istio if the pod is a gateway.
 	Gateway string
+	// Template is the injection template, if it is not the namespace's.
+	Template string
 }
 
 func workloads(gateways bool) []workload {
@@ -45,12 +48,15 @@ func workloads(gateways bool) []workload {
 		{Namespace: "shop", Name: "reviews-v3", App: "reviews", Version: "v3", Args: "[reviews]", Ports: []int{9080}},
 		{Namespace: "shop", Name: "productpage-v1", App: "productpage", Version: "v1", Args: "[productpage]", Ports: []int{9080}},
 		{Namespace: "shop", Name: "checkout-v1", App: "checkout", Version: "v1", Args: "[checkout]"},
+		{Namespace: "shop", Name: "warehouse-v1", App: "warehouse", Version: "v1", Args: "[warehouse]", Template: "grpc-agent"},
 		{Namespace: "shop", Name: "other", App: "other", Version: "v1"},
 		{Namespace: "shop", Name: "loadgenerator", App: "loadgenerator", Version: "v1", Args: "[load]"},
-		{Namespace: "outside", Name: "payments", App: "payments", Version: "v1", Args: "[payments]", Ports: []int{8080}},
+		{Namespace: "outside", Name: "payments", App: "payments", Version: "v1", Args: "[payments]", Ports: []int{8080, 8443}},
 	}
 	if gateways {
-		list = append(list, workload{Namespace: "istio-ingress", Name: "istio-ingressgateway", App: "istio-ingressgateway", Version: "v1", Gateway: "ingressgateway"})
+		list = append(list,
+			workload{Namespace: "istio-ingress", Name: "istio-ingressgateway", App: "istio-ingressgateway", Version: "v1", Gateway: "ingressgateway", Template: "gateway"},
+			workload{Namespace: "istio-egress", Name: "istio-egressgateway", App: "istio-egressgateway", Version: "v1", Gateway: "egressgateway", Template: "gateway"})
 	}
 	return list
 }
@@ -73,8 +79,8 @@ spec:
   template:
     metadata:
       labels: {app: {{.App}}, version: {{.Version}}{{with .Region}}, region: {{.}}{{end}}{{with .Gateway}}, istio: {{.}}{{end}}}
-      {{- if .Gateway}}
-      annotations: {inject.istio.io/templates: gateway}
+      {{- with .Template}}
+      annotations: {inject.istio.io/templates: {{.}}}
       {{- end}}
     spec:
       nodeName: sandbox
@@ -86,7 +92,7 @@ spec:
         args: {{.}}
         {{- end}}
         {{- with .Ports}}
-        ports: [{{range .}}{containerPort: {{.}}}{{end}}]
+        ports: [{{range $i, $port := .}}{{if $i}}, {{end}}{containerPort: {{$port}}}{{end}}]
         {{- end}}
 `))
 

@@ -68,6 +68,15 @@ func (w Workload) Metadata() map[string]any {
 	}
 }
 
+// Servers returns the servers of a bootstrap: istiod, in plain text.
+func Servers(istiod string) []any {
+	return []any{map[string]any{
+		"server_uri":      istiod,
+		"channel_creds":   []any{map[string]any{"type": "insecure"}},
+		"server_features": []any{"xds_v3"},
+	}}
+}
+
 // BootstrapVariable is the environment variable from which grpc-go reads the
 // bootstrap when the program starts.
 const BootstrapVariable = "GRPC_XDS_BOOTSTRAP_CONFIG"
@@ -78,12 +87,8 @@ func (w Workload) Bootstrap() (string, error) {
 	metadata := w.Metadata()
 	metadata["GENERATOR"] = "grpc"
 	encoded, err := json.Marshal(map[string]any{
-		"xds_servers": []any{map[string]any{
-			"server_uri":      layout.IstiodXDS,
-			"channel_creds":   []any{map[string]any{"type": "insecure"}},
-			"server_features": []any{"xds_v3"},
-		}},
-		"node": map[string]any{"id": w.NodeID("sidecar"), "metadata": metadata},
+		"xds_servers": Servers(layout.IstiodXDS),
+		"node":        map[string]any{"id": w.NodeID("sidecar"), "metadata": metadata},
 	})
 	if err != nil {
 		return "", fmt.Errorf("xDS bootstrap of %s/%s: %w", w.Namespace, w.Name, err)

@@ -5,12 +5,8 @@ package kubelet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net/netip"
-	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/squall-chaos/squall/sandbox/internal/control"
 	"github.com/squall-chaos/squall/sandbox/internal/identity"
 	"github.com/squall-chaos/squall/sandbox/internal/layout"
 	"github.com/squall-chaos/squall/sandbox/internal/network"
@@ -51,10 +48,7 @@ type Kubelet struct {
 	node     *network.Node
 	group    *process.Group
 	log      io.Writer
-	services *services
-
-	mu   sync.Mutex
-	pods map[string]*pod // by namespace/name
+	pods     *pods
 }
 
 // New returns a kubelet; nothing runs yet. Processes are children of the group.
@@ -69,7 +63,7 @@ func New(config *rest.Config, dir layout.Dir, programs Programs, node *network.N
 	if err != nil {
 		return nil, err
 	}
-	return &Kubelet{kube: kube, dir: dir, programs: programs, node: node, group: group, log: log, services: services, pods: map[string]*pod{}}, nil
+	return &Kubelet{kube: kube, dir: dir, programs: programs, node: node, group: group, log: log, pods: &pods{services: services, byName: map[string]*pod{}}}, nil
 }
 
 // Run registers the node, serves names and metrics, and runs the pods that are
@@ -78,13 +72,13 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	if err := k.register(ctx); err != nil {
 		return err
 	}
-	if err := k.services.watch(ctx); err != nil {
+	if err := k.pods.services.watch(ctx); err != nil {
 		return err
 	}
-	if err := network.ServeDNS(ctx, k.resolve); err != nil {
+	if err := network.ServeDNS(ctx, k.pods.resolve); err != nil {
 		return fmt.Errorf("serve names: %w", err)
 	}
-	if err := k.serveMetrics(ctx); err != nil {
+	if err := k.pods.serveMetrics(ctx); err != nil {
 		return fmt.Errorf("serve metrics: %w", err)
 	}
 	bound := cache.NewListWatchFromClient(k.kube.CoreV1().RESTClient(), "pods", metav1.NamespaceAll, fields.OneTermEqualSelector("spec.nodeName", NodeName))
@@ -128,21 +122,17 @@ func (k *Kubelet) see(ctx context.Context, object any) {
 	if !ok {
 		return
 	}
-	key := spec.Namespace + "/" + spec.Name
-	k.mu.Lock()
-	p, known := k.pods[key]
+	p, known := k.pods.find(spec)
 	if !known && spec.DeletionTimestamp == nil {
-		p = k.newPod(spec)
-		k.pods[key] = p
+		p = k.pods.add(spec)
 	}
-	k.mu.Unlock()
 	switch {
 	case spec.DeletionTimestamp != nil:
 		go k.remove(context.WithoutCancel(ctx), spec, p)
 	case !known:
 		go func() {
 			if err := k.start(ctx, p); err != nil && ctx.Err() == nil && !p.removed() {
-				fmt.Fprintf(k.log, "sandbox: pod %s: %v\n", key, err)
+				fmt.Fprintf(k.log, "sandbox: pod %s/%s: %v\n", spec.Namespace, spec.Name, err)
 			}
 		}()
 	}
@@ -163,76 +153,26 @@ func (k *Kubelet) forget(object any) {
 		object = unknown.Obj
 	}
 	if spec, ok := object.(*corev1.Pod); ok {
-		k.mu.Lock()
-		p := k.pods[spec.Namespace+"/"+spec.Name]
-		delete(k.pods, spec.Namespace+"/"+spec.Name)
-		k.mu.Unlock()
-		if p != nil {
+		if p := k.pods.take(spec); p != nil {
 			go k.stop(p)
 		}
 	}
 }
 
-// WorkloadAt implements telemetry.Directory.
-func (k *Kubelet) WorkloadAt(address netip.Addr) (identity.Workload, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, p := range k.pods {
-		if p.network != nil && p.network.IP == address {
-			return p.workload, true
+// Enter returns where commands for a pod run, which is named NAMESPACE/POD or
+// NAMESPACE/WORKLOAD.
+func (k *Kubelet) Enter(name string) (control.Pod, error) {
+	p, namespace, err := k.pods.running(name)
+	if err != nil {
+		return control.Pod{}, err
+	}
+	pod := control.Pod{Do: namespace.Do}
+	if p.kind == grpcAgent {
+		bootstrap, err := k.directBootstrap(p)
+		if err != nil {
+			return control.Pod{}, err
 		}
+		pod.Env = []string{identity.BootstrapVariable + "=" + bootstrap}
 	}
-	return identity.Workload{}, false
-}
-
-// HostOf implements telemetry.Directory.
-func (k *Kubelet) HostOf(address netip.Addr, port string) string {
-	w, ok := k.WorkloadAt(address)
-	if !ok {
-		return ""
-	}
-	return k.services.hostOf(w, port)
-}
-
-// NamespaceOf implements telemetry.Directory.
-func (k *Kubelet) NamespaceOf(host string) string { return k.services.namespaceOf(host) }
-
-// istiodHost is the name by which pods know istiod.
-const istiodHost = "istiod.istio-system.svc.cluster.local"
-
-// resolve implements network.Resolver.
-func (k *Kubelet) resolve(host string, client netip.Addr) []netip.Addr {
-	if host == istiodHost {
-		return []netip.Addr{netip.MustParseAddr(network.NodeAddress)}
-	}
-	k.mu.Lock()
-	namespace, direct := "", true
-	for _, p := range k.pods {
-		if p.network != nil && p.network.IP == client {
-			namespace, direct = p.workload.Namespace, p.kind == noProxy
-		}
-	}
-	k.mu.Unlock()
-	return k.services.resolve(host, namespace, direct)
-}
-
-var errNoPod = errors.New("no such pod")
-
-// Enter returns the function that starts a process in the network of a pod,
-// named NAMESPACE/POD or NAMESPACE/WORKLOAD.
-func (k *Kubelet) Enter(name string) (func(func() error) error, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	p, ok := k.pods[name]
-	var names []string
-	for _, other := range k.pods {
-		names = append(names, other.workload.Namespace+"/"+other.workload.Name)
-		if !ok && other.workload.Namespace+"/"+other.workload.Name == name {
-			p, ok = other, true
-		}
-	}
-	if !ok || p.network == nil {
-		return nil, fmt.Errorf("%q: %w; there are %s", name, errNoPod, strings.Join(names, ", "))
-	}
-	return p.network.Do, nil
+	return pod, nil
 }

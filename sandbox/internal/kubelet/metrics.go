@@ -18,18 +18,18 @@ type Target struct {
 
 // serveMetrics serves the metrics of all pods, and the list of them for
 // Prometheus, until ctx ends.
-func (k *Kubelet) serveMetrics(ctx context.Context) error {
+func (l *pods) serveMetrics(ctx context.Context) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", layout.Kubelet)
 	if err != nil {
 		return err
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /targets/istio", func(w http.ResponseWriter, _ *http.Request) { writeTargets(w, k.istioTargets()) })
-	mux.HandleFunc("GET /targets/envoy", func(w http.ResponseWriter, _ *http.Request) { writeTargets(w, k.envoyTargets()) })
+	mux.HandleFunc("GET /targets/istio", func(w http.ResponseWriter, _ *http.Request) { writeTargets(w, l.istioTargets()) })
+	mux.HandleFunc("GET /targets/envoy", func(w http.ResponseWriter, _ *http.Request) { writeTargets(w, l.envoyTargets()) })
 	mux.HandleFunc("GET /metrics/{namespace}/{pod}", func(w http.ResponseWriter, r *http.Request) {
-		k.mu.Lock()
-		p, ok := k.pods[r.PathValue("namespace")+"/"+r.PathValue("pod")]
-		k.mu.Unlock()
+		l.mu.Lock()
+		p, ok := l.byName[r.PathValue("namespace")+"/"+r.PathValue("pod")]
+		l.mu.Unlock()
 		if !ok || p.reporter == nil {
 			http.NotFound(w, r)
 			return
@@ -48,29 +48,37 @@ func writeTargets(w http.ResponseWriter, targets []Target) {
 }
 
 // istioTargets lists where Istio's metrics of each pod are. A sidecar would
-// serve them itself.
-func (k *Kubelet) istioTargets() []Target {
-	return k.targets(func(p *pod) (string, string) {
+// serve them itself, as an application without Envoy does here.
+func (l *pods) istioTargets() []Target {
+	return l.targets(func(p *pod) (string, string) {
+		if p.kind == grpcAgent {
+			return net.JoinHostPort(p.workload.IP, layout.ProxylessMetricsPort), "/metrics"
+		}
 		return layout.Kubelet, "/metrics/" + p.spec.Namespace + "/" + p.spec.Name
 	})
 }
 
 // envoyTargets lists where Envoy's own statistics of each pod are.
-func (k *Kubelet) envoyTargets() []Target {
-	return k.targets(func(p *pod) (string, string) {
+func (l *pods) envoyTargets() []Target {
+	return l.targets(func(p *pod) (string, string) {
+		if !p.kind.hasEnvoy() {
+			return "", ""
+		}
 		return net.JoinHostPort(p.workload.IP, "15090"), "/stats/prometheus"
 	})
 }
 
-func (k *Kubelet) targets(of func(*pod) (address, path string)) []Target {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+// targets lists the pods that are in the mesh and for which an address is
+// returned.
+func (l *pods) targets(of func(*pod) (address, path string)) []Target {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	targets := []Target{}
-	for _, p := range k.pods {
-		if p.reporter == nil {
+	for _, p := range l.byName {
+		address, path := of(p)
+		if p.kind == noProxy || p.network == nil || address == "" {
 			continue
 		}
-		address, path := of(p)
 		targets = append(targets, Target{Targets: []string{address}, Labels: map[string]string{
 			"__metrics_path__": path, "namespace": p.spec.Namespace, "pod": p.spec.Name, "app": p.workload.Labels["app"], "instance": p.workload.IP,
 		}})

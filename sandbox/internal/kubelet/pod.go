@@ -34,9 +34,9 @@ type pod struct {
 	workload identity.Workload
 	// kind is the kind of its proxy; empty if it has none.
 	kind     proxyKind
-	network  *network.Namespace // guarded by the kubelet's mutex
+	network  *network.Namespace // guarded by the mutex of pods
 	reporter *telemetry.Reporter
-	children []*process.Child // guarded by the kubelet's mutex
+	children []*process.Child // guarded by the mutex of pods
 	gone     atomic.Bool
 }
 
@@ -44,10 +44,6 @@ func (p *pod) removed() bool { return p.gone.Load() }
 
 // name returns the pod's name in logs.
 func (p *pod) name() string { return p.spec.Namespace + "." + p.spec.Name }
-
-func (k *Kubelet) newPod(spec *corev1.Pod) *pod {
-	return &pod{spec: spec, workload: identity.Workload{Namespace: spec.Namespace, Name: workloadOf(spec), Labels: spec.Labels}}
-}
 
 // workloadOf returns the name of the Deployment of a pod, or of the pod if it
 // has none.
@@ -69,16 +65,16 @@ func (k *Kubelet) start(ctx context.Context, p *pod) error {
 	if err != nil {
 		return err
 	}
-	k.mu.Lock()
+	k.pods.mu.Lock()
 	p.kind = kind
 	p.network, err = k.node.NewPod()
 	if err == nil {
 		p.workload.IP = p.network.IP.String()
-		if p.kind != noProxy {
+		if p.kind.hasEnvoy() {
 			p.reporter = telemetry.NewSidecar(p.workload)
 		}
 	}
-	k.mu.Unlock()
+	k.pods.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -106,9 +102,9 @@ func (k *Kubelet) run(p *pod, program process.Program) (*process.Child, error) {
 	program.Name, program.Within = p.name()+"."+program.Name, p.network.Do
 	child, err := k.group.Start(program)
 	if err == nil {
-		k.mu.Lock()
+		k.pods.mu.Lock()
 		p.children = append(p.children, child)
-		k.mu.Unlock()
+		k.pods.mu.Unlock()
 	}
 	return child, err
 }
@@ -118,11 +114,11 @@ func (k *Kubelet) stop(p *pod) {
 	if p.gone.Swap(true) {
 		return
 	}
-	k.mu.Lock()
+	k.pods.mu.Lock()
 	children := slices.Clone(p.children)
 	ns := p.network
 	p.network = nil
-	k.mu.Unlock()
+	k.pods.mu.Unlock()
 	for _, child := range children {
 		_ = k.group.Kill(child) // ended already
 	}
@@ -141,6 +137,9 @@ func (k *Kubelet) startContainer(ctx context.Context, p *pod, container corev1.C
 		return nil
 	}
 	env := []string{"POD_NAMESPACE=" + p.workload.Namespace, "POD_IP=" + p.workload.IP, "WORKLOAD=" + p.workload.Name, "VERSION=" + p.workload.Labels["version"], "APP=" + p.workload.Labels["app"], "HOME=/", "PATH=/usr/bin:/bin"}
+	if p.kind == grpcAgent {
+		env = append(env, k.bootstrapVariable(p))
+	}
 	for _, variable := range container.Env {
 		env = append(env, variable.Name+"="+variable.Value)
 	}

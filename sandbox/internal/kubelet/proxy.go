@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/squall-chaos/squall/sandbox/internal/identity"
 	"github.com/squall-chaos/squall/sandbox/internal/layout"
 	"github.com/squall-chaos/squall/sandbox/internal/network"
 	"github.com/squall-chaos/squall/sandbox/internal/poll"
@@ -35,20 +36,37 @@ const (
 	noProxy proxyKind = ""
 	sidecar proxyKind = "sidecar"
 	router  proxyKind = "router"
+	// grpcAgent is pilot-agent without Envoy: it passes istiod's configuration
+	// and certificates on to an application that uses gRPC's xDS client.
+	grpcAgent proxyKind = "grpc-agent"
 )
+
+// hasEnvoy reports whether the pod has an Envoy.
+func (k proxyKind) hasEnvoy() bool { return k == sidecar || k == router }
+
+// role returns what the proxy is to istiod.
+func (k proxyKind) role() string {
+	if k == router {
+		return "router"
+	}
+	return "sidecar"
+}
 
 // Labels and annotations that Istio's injection reads and writes.
 const (
 	injectionLabel      = "istio-injection"           // of a namespace
 	injectLabel         = "sidecar.istio.io/inject"   // of a pod
-	templatesAnnotation = "inject.istio.io/templates" // of a pod: gateway, if its container is one
+	templatesAnnotation = "inject.istio.io/templates" // of a pod: gateway or grpc-agent
 	tlsModeLabel        = "security.istio.io/tlsMode" // of a pod: without it callers send plain text
 )
 
 // kindOf returns the kind of proxy that a pod asks for.
 func (k *Kubelet) kindOf(ctx context.Context, spec *corev1.Pod) (proxyKind, error) {
-	if spec.Annotations[templatesAnnotation] == "gateway" {
+	switch spec.Annotations[templatesAnnotation] {
+	case "gateway":
 		return router, nil
+	case "grpc-agent":
+		return grpcAgent, nil
 	}
 	switch spec.Labels[injectLabel] {
 	case "true":
@@ -68,22 +86,26 @@ func (k *Kubelet) kindOf(ctx context.Context, spec *corev1.Pod) (proxyKind, erro
 
 // startProxy starts pilot-agent and Envoy, and waits until they are ready.
 func (k *Kubelet) startProxy(ctx context.Context, p *pod) error {
-	// Istio's injection adds the label.
-	patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:"istio"}}}`, tlsModeLabel)
-	if _, err := k.kube.CoreV1().Pods(p.spec.Namespace).Patch(ctx, p.spec.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-		return err
-	}
 	dir := k.podDir(p)
 	if err := k.writeProxyFiles(ctx, p, dir); err != nil {
 		return err
 	}
 	if p.kind == sidecar {
+		// Istio's injection adds the label to pods with sidecars only.
+		patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:"istio"}}}`, tlsModeLabel)
+		if _, err := k.kube.CoreV1().Pods(p.spec.Namespace).Patch(ctx, p.spec.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			return err
+		}
 		if err := k.redirect(p); err != nil {
 			return err
 		}
 	}
-	if err := k.followAccessLog(p, dir); err != nil {
-		return err
+	ready := "http://" + p.workload.IP + ":15020/healthz/ready" // pilot-agent's
+	if p.kind.hasEnvoy() {
+		ready = "http://" + p.workload.IP + ":15021/healthz/ready" // Envoy's
+		if err := k.followAccessLog(p, dir); err != nil {
+			return err
+		}
 	}
 	env, err := k.proxyEnv(p)
 	if err != nil {
@@ -91,12 +113,12 @@ func (k *Kubelet) startProxy(ctx context.Context, p *pod) error {
 	}
 	_, err = k.run(p, process.Program{
 		Name: "istio-proxy", Path: k.programs.ControlPlane, Env: env, Dir: dir, User: proxyUser,
-		Args: []string{"pilot-agent", "proxy", string(p.kind), "--domain", p.spec.Namespace + ".svc.cluster.local", "--proxyLogLevel=warning", "--proxyComponentLogLevel=misc:error"},
+		Args: []string{"pilot-agent", "proxy", p.kind.role(), "--domain", p.spec.Namespace + ".svc.cluster.local", "--proxyLogLevel=warning", "--proxyComponentLogLevel=misc:error"},
 	})
 	if err != nil {
 		return err
 	}
-	return poll.Until(ctx, func() error { return get(ctx, "http://"+p.workload.IP+":15021/healthz/ready") })
+	return poll.Until(ctx, func() error { return get(ctx, ready) })
 }
 
 // redirect sets up Istio's iptables rules in the pod.
@@ -166,20 +188,52 @@ func (k *Kubelet) followAccessLog(p *pod, dir string) error {
 		return fmt.Errorf("access log: %w", err)
 	}
 	go func() {
-		if err := p.reporter.ReadAccessLog(pipe, k); err != nil && !p.removed() {
+		if err := p.reporter.ReadAccessLog(pipe, k.pods); err != nil && !p.removed() {
 			fmt.Fprintf(k.log, "sandbox: %v\n", err)
 		}
 	}()
 	return nil
 }
 
+// bootstrapFile returns the path of the file that pilot-agent writes, and from
+// which gRPC's xDS client in a pod without Envoy reads its identity.
+func (k *Kubelet) bootstrapFile(p *pod) string {
+	return filepath.Join(k.podDir(p), "grpc-bootstrap.json")
+}
+
+// bootstrapVariable returns the assignment of the environment variable with
+// the path of the bootstrap.
+func (k *Kubelet) bootstrapVariable(p *pod) string {
+	return "GRPC_XDS_BOOTSTRAP=" + k.bootstrapFile(p)
+}
+
+// directBootstrap returns the bootstrap of another client in the same pod. It
+// asks istiod, because pilot-agent serves a single client.
+func (k *Kubelet) directBootstrap(p *pod) (string, error) {
+	content, err := os.ReadFile(k.bootstrapFile(p))
+	if err != nil {
+		return "", err
+	}
+	bootstrap := map[string]any{}
+	if err := json.Unmarshal(content, &bootstrap); err != nil {
+		return "", fmt.Errorf("xDS bootstrap of %s: %w", p.name(), err)
+	}
+	bootstrap["xds_servers"] = identity.Servers(layout.IstiodFromPods)
+	encoded, err := json.Marshal(bootstrap)
+	return string(encoded), err
+}
+
 // proxyEnv returns the environment of pilot-agent, as Istio's injection
 // template sets it.
 func (k *Kubelet) proxyEnv(p *pod) ([]string, error) {
+	configPath := "./etc/istio/proxy"
+	if p.kind == grpcAgent {
+		configPath = k.podDir(p) // the application reads files there
+	}
 	config, err := json.Marshal(map[string]any{
 		"discoveryAddress": "istiod.istio-system.svc:15012",
 		"binaryPath":       k.programs.Envoy,
-		"configPath":       "./etc/istio/proxy",
+		"configPath":       configPath,
 		"concurrency":      1,
 		// Metrics must not be older than a scrape.
 		"fileFlushInterval": "0.1s",
@@ -201,8 +255,12 @@ func (k *Kubelet) proxyEnv(p *pod) ([]string, error) {
 		"CA_ADDR=istiod.istio-system.svc:15012", "ISTIOD_SAN=istiod.istio-system.svc", "PILOT_CERT_PROVIDER=istiod",
 		"ISTIO_BOOTSTRAP=" + k.programs.Bootstrap, "PROXY_CONFIG=" + string(config),
 	}
-	if p.kind == router {
+	switch p.kind {
+	case router:
 		env = append(env, "ISTIO_META_UNPRIVILEGED_POD=true")
+	case grpcAgent:
+		env = append(env, "DISABLE_ENVOY=true", "ISTIO_META_GENERATOR=grpc", "ISTIO_META_DNS_CAPTURE=false", "OUTPUT_CERTS="+k.podDir(p), k.bootstrapVariable(p))
+	case noProxy, sidecar:
 	}
 	for _, c := range p.spec.Spec.Containers {
 		for _, variable := range c.Env {

@@ -36,6 +36,11 @@ const (
 	Kubelet = "127.0.0.1:10250"
 	// IstiodSecure is where proxies get their configuration and certificates.
 	IstiodSecure = "10.77.0.1:15012"
+	// IstiodFromPods is where pods ask istiod for configuration in plain text.
+	IstiodFromPods = "10.77.0.1:15010"
+	// ProxylessMetricsPort is where an application in a pod without Envoy serves
+	// its metrics; pilot-agent has Istio's port there.
+	ProxylessMetricsPort = "9464"
 	// AccessLog is the file in a proxy's working directory that Envoy logs to.
 	AccessLog = "access.log"
 	// ControlSocket is the file in the sandbox's directory through which it

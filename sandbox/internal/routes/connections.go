@@ -12,6 +12,7 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/squall-chaos/squall/sandbox/internal/identity"
+	"github.com/squall-chaos/squall/sandbox/internal/layout"
 )
 
 // Connection is where an Envoy sends connections other than HTTP: to one listener,
@@ -27,7 +28,7 @@ type Connection struct {
 // Connections returns the outbound connections of an Envoy, sorted by listener.
 func Connections(ctx context.Context, w identity.Workload) ([]Connection, error) {
 	var found []Connection
-	err := converse(ctx, w, "sidecar", func(stream stream, node *core.Node) error {
+	err := converse(ctx, layout.IstiodXDS, w, "sidecar", func(stream stream, node *core.Node) error {
 		answer, err := ask(stream, &discovery.DiscoveryRequest{Node: node, TypeUrl: listenerType})
 		if err != nil {
 			return err

@@ -17,8 +17,8 @@ const routedFor = 200 * time.Millisecond
 
 // Routed returns a function that returns the host that a workload's calls to a
 // service go to, which may be another one: proxyless gRPC does not report which
-// cluster it has chosen.
-func Routed(w identity.Workload) func(ctx context.Context, service string) string {
+// cluster it has chosen. It asks istiod at an address.
+func Routed(istiod string, w identity.Workload) func(ctx context.Context, service string) string {
 	type answer struct {
 		host string
 		at   time.Time
@@ -32,7 +32,7 @@ func Routed(w identity.Workload) func(ctx context.Context, service string) strin
 			return a.host
 		}
 		host := service
-		if configs, err := Fetch(context.WithoutCancel(ctx), w, "sidecar", service); err == nil {
+		if configs, err := fetch(context.WithoutCancel(ctx), istiod, w, "sidecar", service); err == nil {
 			for _, found := range cluster.FindAllSubmatch(configs, -1) {
 				if string(found[1]) != service {
 					host = string(found[1])

@@ -44,8 +44,12 @@ const Timeout = 10 * time.Second
 // sorted by name. With a host, only the virtual hosts that serve it are left,
 // and only the configurations that have one.
 func Fetch(ctx context.Context, w identity.Workload, kind, host string) ([]byte, error) {
+	return fetch(ctx, layout.IstiodXDS, w, kind, host)
+}
+
+func fetch(ctx context.Context, istiod string, w identity.Workload, kind, host string) ([]byte, error) {
 	var configs []*route.RouteConfiguration
-	err := converse(ctx, w, kind, func(stream stream, node *core.Node) error {
+	err := converse(ctx, istiod, w, kind, func(stream stream, node *core.Node) error {
 		listeners, err := ask(stream, &discovery.DiscoveryRequest{Node: node, TypeUrl: listenerType})
 		if err != nil {
 			return err
@@ -70,10 +74,10 @@ func Fetch(ctx context.Context, w identity.Workload, kind, host string) ([]byte,
 type stream = discovery.AggregatedDiscoveryService_StreamAggregatedResourcesClient
 
 // converse asks istiod as an Envoy of an identity.
-func converse(ctx context.Context, w identity.Workload, kind string, questions func(stream, *core.Node) error) error {
+func converse(ctx context.Context, istiod string, w identity.Workload, kind string, questions func(stream, *core.Node) error) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	conn, err := grpc.NewClient(layout.IstiodXDS, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(256<<20)))
+	conn, err := grpc.NewClient(istiod, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(256<<20)))
 	if err != nil {
 		return fmt.Errorf("dial istiod: %w", err)
 	}

@@ -93,7 +93,7 @@ func Listeners() []layout.Listener {
 // Run serves the workload and its metrics until ctx ends.
 func (w Workload) Run(ctx context.Context) error {
 	reporter := telemetry.New(w.Workload)
-	reporter.Routed = routes.Routed(w.Workload)
+	reporter.Routed = routes.Routed(layout.IstiodXDS, w.Workload)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	mux := http.NewServeMux()

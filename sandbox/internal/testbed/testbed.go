@@ -70,6 +70,20 @@ func UpSidecars(args ...string) (*Sandbox, error) {
 	return s, nil
 }
 
+// Attach returns a sandbox that was started by hand, and stays when the tests end.
+func Attach(dir string) (*Sandbox, error) {
+	bin, err := BinDir("sandbox")
+	if err != nil {
+		return nil, err
+	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sandbox{Dir: dir, Bin: bin}
+	return s, s.connect()
+}
+
 // nodeNamespace returns the process namespace of the sandbox's node, the only
 // child of up.
 func (s *Sandbox) nodeNamespace() (string, error) {

@@ -1,0 +1,211 @@
+package envoy_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+var wholeLibrary = flag.Bool("library", false, "run every experiment of the library, and kill a second run of each (about 20 minutes)")
+
+// sample is a library run on the shop.
+type sample struct {
+	verdict string
+	// from and to are a call that the fault may hit; args are its arguments.
+	from, to string
+	args     []string
+}
+
+// samples returns what each experiment of the library shows in the shop.
+func samples() map[string]sample {
+	const quick = "--timeout=500ms" // a delayed call is not answered in time
+	fromReviews := func(args ...string) sample {
+		return sample{verdict: "held", from: reviews, to: ratings, args: args}
+	}
+	return map[string]sample{
+		// Reviews wait 250 ms for ratings, and answer without stars.
+		"above-timeout":        fromReviews(quick),
+		"below-timeout":        fromReviews(quick),
+		"ci-smoke":             fromReviews(),
+		"dependency-outage":    fromReviews(),
+		"dns-blackhole":        fromReviews(quick),
+		"game-day":             fromReviews(quick),
+		"gray-failure":         fromReviews(),
+		"one-user":             fromReviews("--header", jason),
+		"ratings-outage":       fromReviews(),
+		"regional-caller-loss": fromReviews(),
+		"retry-storm":          fromReviews(),
+		"slow-dependency":      fromReviews(quick),
+		// The product page waits for details without a deadline.
+		"details-delay": {verdict: "deviated", from: productpage, to: details, args: []string{quick}},
+		// Nothing takes the canary out of service: the share of the subset without
+		// endpoints is answered with 503, and the mesh does not try again elsewhere.
+		"one-bad-version": {verdict: "deviated", from: productpage, to: "reviews.shop.svc.cluster.local:9080", args: []string{"--path", "/reviews/0"}},
+		// The page does not need payments.
+		"third-party-outage": {verdict: "held", from: "shop/checkout-v1", to: payments},
+	}
+}
+
+// Every experiment of the library meets requests of the shop, has the verdict that
+// it is meant to have there, and ends when its runner is killed.
+func TestLibrary(t *testing.T) {
+	if !*wholeLibrary {
+		t.Skip("use: make library")
+	}
+	files, err := filepath.Glob(filepath.Join("..", "..", "..", "experiments", "library", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("the library: %v: %v", files, err)
+	}
+	var table strings.Builder
+	rows := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(rows, "EXPERIMENT\tVERDICT\tHIT\tCLEAN AFTER KILL")
+	known := samples()
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
+		t.Run(name, func(t *testing.T) {
+			s, ok := known[name]
+			if !ok {
+				t.Fatal("the test does not know what it shows")
+			}
+			verdict, hit := s.ends(t, shortened(t, file, "10s"))
+			clean := s.killed(t, shortened(t, file, "2s"))
+			fmt.Fprintf(rows, "%s\t%s\t%.0f\t%.1f s\n", name, verdict, hit, clean.Seconds())
+			if verdict != s.verdict {
+				t.Errorf("the verdict is %s instead of %s", verdict, s.verdict)
+			}
+			if hit == 0 {
+				t.Error("no request was hit")
+			}
+			if clean > 20*time.Second {
+				t.Errorf("clean only %s after SIGKILL", clean)
+			}
+		})
+	}
+	if err := rows.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the library on the sandbox with sidecars:\n%s", &table)
+}
+
+// shortened writes an experiment of the library with shorter times: a baseline,
+// 40 s of faults, and windows of 15 s.
+func shortened(t *testing.T, file, before string) string {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document map[string]any
+	if err := yaml.Unmarshal(content, &document); err != nil {
+		t.Fatal(err)
+	}
+	spec, _ := document["spec"].(map[string]any)
+	spec["duration"] = "40s"
+	faults, _ := spec["faults"].([]any)
+	for _, item := range faults {
+		fault, _ := item.(map[string]any)
+		for _, field := range []string{"duration", "startAfter"} {
+			if fault[field] != nil {
+				fault[field] = "20s"
+			}
+		}
+	}
+	steadyState, _ := spec["steadyState"].(map[string]any)
+	steadyState["before"], steadyState["interval"] = before, "2s"
+	shortenWindows(spec)
+	content, err = yaml.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), filepath.Base(file))
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// shortenWindows shortens the windows of all built-in queries.
+func shortenWindows(value any) {
+	switch v := value.(type) {
+	case map[string]any:
+		for key, item := range v {
+			if key == "window" {
+				v[key] = "15s"
+			} else {
+				shortenWindows(item)
+			}
+		}
+	case []any:
+		for _, item := range v {
+			shortenWindows(item)
+		}
+	}
+}
+
+// ends runs an experiment to its end, and returns the verdict and how many
+// requests were hit.
+func (s sample) ends(t *testing.T, file string) (verdict string, hit float64) {
+	t.Helper()
+	run := startFile(t, file)
+	select {
+	case <-run.done:
+	case <-time.After(5 * time.Minute):
+		t.Fatal("squall does not end")
+	}
+	journals, err := filepath.Glob(filepath.Join(run.cmd.Dir, "squall-runs", "*", "journal.jsonl"))
+	if err != nil || len(journals) != 1 {
+		t.Fatalf("journals: %v: %v", journals, err)
+	}
+	out, err := exec.CommandContext(t.Context(), filepath.Join(mesh.Bin, "squall"), "report", "-o", "json", journals[0]).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report struct {
+		Verdict string `json:"verdict"`
+		Effect  struct {
+			Requests float64 `json:"requests"`
+		} `json:"effect"`
+	}
+	if err := json.Unmarshal(out, &report); err != nil {
+		t.Fatal(err)
+	}
+	return report.Verdict, report.Effect.Requests
+}
+
+// killed kills a run while its fault hits calls, and returns how long it took
+// until they were clean.
+func (s sample) killed(t *testing.T, file string) time.Duration {
+	t.Helper()
+	calls := func() error {
+		return allAre(call(t, s.from, s.to, append([]string{"-n", "60", "--rate", "60"}, s.args...)...), "200")
+	}
+	eventually(t, calls)
+	run := startFile(t, file)
+	eventually(t, func() error {
+		select {
+		case <-run.done:
+			t.Fatalf("squall has ended with exit code %d", run.cmd.ProcessState.ExitCode())
+		default:
+		}
+		if calls() == nil {
+			return errors.New("no call is hit")
+		}
+		return nil
+	})
+	run.signal(os.Kill)
+	<-run.done
+	begun := time.Now()
+	eventually(t, func() error { return cmp.Or(nothingLeft(""), calls()) })
+	return time.Since(begun)
+}

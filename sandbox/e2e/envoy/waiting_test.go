@@ -1,0 +1,125 @@
+package envoy_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/squall-chaos/squall/sandbox/internal/testbed"
+)
+
+// The timeout and the retries of a route apply to a blackhole of requests. A reject
+// is answered at once. A drop waits until the route's timeout, or until as many
+// connections as the retries allow have not been made in time; the timeout of a try
+// begins when there is a connection.
+func TestTimeoutsAndRetries(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		mode, fields, code string
+		retries            int // of each request
+	}{
+		"reject":         {mode: "reject", fields: "timeout: 3s\nretries: {attempts: 2, retryOn: 'connect-failure,refused-stream,unavailable'}", code: "503"},
+		"drop-timeout":   {mode: "drop", fields: "timeout: 3s\nretries: {attempts: 2, perTryTimeout: 600ms, retryOn: 'reset,connect-failure'}", code: "504"},
+		"drop-no-answer": {mode: "drop", fields: "retries: {attempts: 1, retryOn: connect-failure}", code: "503", retries: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address, target := service(t, name, "{app: details}")
+			routed(t, name, test.fields)
+			s := start(t, experiment{target: target, callers: others, faults: "[{blackhole: {mode: " + test.mode + "}}]"})
+			s.hits(other, address, test.code, "--timeout", "60s")
+			before := retries(t, name)
+			want(t, "the callers", call(t, other, address, "-n", "5", "--timeout", "60s"), test.code)
+			if got := retries(t, name) - before; got != 5*test.retries {
+				t.Errorf("%d retries of 5 requests instead of %d", got, 5*test.retries)
+			}
+			s.ends()
+			isClean(t, other, address)
+		})
+	}
+}
+
+// retries returns how many requests the pod has tried again to a destination of
+// Squall that takes the place of a service.
+func retries(t testing.TB, name string) int {
+	t.Helper()
+	return counterOf(t, other, `cluster\.outbound\|9080\|\|[^:]*squall[^:]*`+name+`[^:]*\.upstream_rq_retry`)
+}
+
+// Requests that are in flight when a fault begins or ends are answered, by the
+// target or by the fault.
+func TestInFlight(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ faults, code string }{
+		"abort":  {faults: "[{abort: {httpStatus: 555}, percentage: 100}]", code: "555"},
+		"reject": {faults: "[{blackhole: {mode: reject}}]", code: "503"},
+		"delay":  {faults: "[{delay: {fixedDelay: 2s}, percentage: 100}]", code: "200"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			host := "in-flight-" + name
+			address, target := service(t, host, "{app: details}")
+			reserve(t, target)
+			// A 503 may also be a connection that was cut.
+			cut := func() float64 {
+				t.Helper()
+				count, err := query(fmt.Sprintf(`sum(istio_requests_total{reporter="source",source_workload="other",destination_service=%q,response_flags!~"-|DI|FI|UH"})`, host+".prod.svc.cluster.local"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return count
+			}
+			before := cut() // before istiod knew the Service
+			stop := make(chan struct{})
+			quick := calling(t, stop, address, "-n", "60", "--rate", "20")
+			slow := calling(t, stop, address, "-n", "30", "--rate", "10", "--path", "/?wait=2s")
+			s := start(t, experiment{target: target, callers: others, faults: test.faults, duration: "12s"})
+			s.exits(0)
+			isClean(t, other, address)
+			close(stop)
+			for what, results := range map[string]<-chan result{"quick": quick, "slow": slow} {
+				got := <-results
+				if got.err != nil {
+					t.Fatal(got.err)
+				}
+				t.Logf("%s requests: %+v", what, got)
+				if spared, hit := got.Codes["200"], got.Codes[test.code]; spared == 0 || hit == 0 || spared != got.Calls && spared+hit != got.Calls {
+					t.Errorf("%s requests: %+v", what, got)
+				}
+			}
+			if failed := cut() - before; failed > 0 {
+				t.Errorf("%g requests have failed by themselves", failed)
+			}
+		})
+	}
+}
+
+type result struct {
+	testbed.CallResult
+
+	err error
+}
+
+// calling calls until stop is closed, and returns what all calls came to.
+func calling(t testing.TB, stop <-chan struct{}, address string, args ...string) <-chan result {
+	results := make(chan result, 1)
+	ctx := context.WithoutCancel(t.Context())
+	go func() {
+		all := result{CallResult: testbed.CallResult{Codes: map[string]int{}}}
+		for stopped := false; !stopped && all.err == nil; {
+			select {
+			case <-stop:
+				stopped = true // a last round, after the run
+			default:
+			}
+			var got testbed.CallResult
+			got, all.err = mesh.Call(ctx, other, address, append([]string{"--timeout", "30s"}, args...)...)
+			all.Calls += got.Calls
+			for code, count := range got.Codes {
+				all.Codes[code] += count
+			}
+		}
+		results <- all
+	}()
+	return results
+}
