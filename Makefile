@@ -20,7 +20,7 @@ SIDECARS := $(if $(PROXYLESS),,$(if $(ENVOY),,$(BIN)/envoy) $(BIN)/envoy_bootstr
 # programs of other projects, and analysing those takes longer than the build.
 SANDBOX_PACKAGES := ./cmd/sandbox/... ./internal/... ./e2e/...
 
-.PHONY: help build image sandbox demo test unit e2e pages torture fuzz lint prose fmt bench clean
+.PHONY: help build image sandbox demo test unit e2e pages torture oracle library fuzz lint prose fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ pages: build $(PAGES) ## open the reports in a browser, and check them against s
 torture: sandbox ## kill runs at every write, break their servers and their disk (about 7 minutes; a sample is in e2e)
 	cd sandbox && $(GO) test -count=1 -timeout 40m -v ./e2e/torture -args -full
 
+oracle: sandbox ## compare more generated plans with istiod and Envoy (about 20 minutes; a sample is in e2e)
+	cd sandbox && CI=1 $(GO) test -count=1 -timeout 60m -v ./e2e/oracle -run TestGenerated -args -first 1000 -seeds 3000 -proxied 3000
+
+library: sandbox ## run every experiment of the library on the sandbox, and kill a run of each (about 25 minutes)
+	cd sandbox && CI=1 $(GO) test -count=1 -timeout 90m -v ./e2e/envoy -run TestLibrary -args -library
+
 fuzz: ## search for input that breaks the loader or the match algebra, for 80 seconds
 	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 60s ./experiments/files
 	$(GO) test -run '^$$' -fuzz FuzzIntersect -fuzztime 20s ./mesh/match
@@ -96,6 +102,7 @@ bench: sandbox ## print the figures of the README
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	cd sandbox && $(GO) test -count=1 -timeout 20m -run '^$$' -bench 'Run|Deviation' -benchtime 5x ./e2e
 	cd sandbox && $(GO) test -count=1 -timeout 20m -run '^$$' -bench Serve -benchtime 1x ./e2e
+	cd sandbox && $(GO) test -count=1 -timeout 20m -run '^$$' -bench Effect -benchtime 15x ./e2e/envoy
 
 clean: ## remove the programs, the sandbox's directory and the runs
 	rm -rf $(BIN) .sandbox squall-runs

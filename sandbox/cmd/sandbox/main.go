@@ -30,7 +30,7 @@ func main() {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(upCommand(), downCommand(), callCommand(), execCommand(), envoyCommand(), routesCommand(), nodeCommand(), probeCommand(), workloadCommand(), appCommand(), userCommand())
+	root.AddCommand(upCommand(), downCommand(), callCommand(), execCommand(), envoyCommand(), routesCommand(), nodeCommand(), probeCommand(), workloadCommand(), appCommand(), userCommand(), asRootCommand())
 	err := root.ExecuteContext(ctx)
 	stop()
 	if code, ok := errors.AsType[exitError](err); ok {

@@ -50,7 +50,7 @@ func upSidecars(ctx context.Context, dir layout.Dir, flags nodeFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := checkPrivileges(); err != nil {
+	if err := checkIptables(); err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -88,6 +88,7 @@ func upSidecars(ctx context.Context, dir layout.Dir, flags nodeFlags) error {
 	}()
 	select {
 	case <-ended:
+		removePods(dir)
 		if result != nil {
 			return fmt.Errorf("the sandbox has ended: %w", result)
 		}
@@ -101,8 +102,13 @@ func upSidecars(ctx context.Context, dir layout.Dir, flags nodeFlags) error {
 		_ = node.Process.Kill() // ended already
 		<-ended
 	}
+	removePods(dir)
 	return nil
 }
+
+// removePods removes the files of pods. Outside of a user namespace they belong
+// to users whom nobody is.
+func removePods(dir layout.Dir) { _ = os.RemoveAll(dir.Path("pods")) } // removed by the next sandbox
 
 // listenOnHost listens on a free port of loopback.
 func listenOnHost(ctx context.Context) (*os.File, error) {
@@ -135,12 +141,9 @@ func findEnvoy() (string, error) {
 	return filepath.Abs(path)
 }
 
-// checkPrivileges returns an error that says what is missing to create
-// namespaces and to redirect the traffic of pods.
-func checkPrivileges() error {
-	if os.Geteuid() != 0 {
-		return errors.New("sidecars need root, because they need network namespaces; use --proxyless for a sandbox without sidecars")
-	}
+// checkIptables returns an error that says what is missing to redirect the
+// traffic of pods.
+func checkIptables() error {
 	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
 		if _, err := os.Stat(filepath.Join(dir, "iptables-restore")); err == nil {
 			return nil
@@ -160,7 +163,7 @@ func nodeCommand() *cobra.Command {
 	envoy := cmd.Flags().String("envoy", "", "the path of Envoy")
 	var flags nodeFlags
 	cmd.Flags().BoolVar(&flags.noShop, "no-shop", false, "start no workloads")
-	cmd.Flags().BoolVar(&flags.gateways, "gateways", false, "start an ingress gateway too")
+	cmd.Flags().BoolVar(&flags.gateways, "gateways", false, "start an ingress and an egress gateway too")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if os.Getpid() != 1 {
 			return errors.New("node runs in the namespaces that up creates")

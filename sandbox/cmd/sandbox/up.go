@@ -25,9 +25,15 @@ func upCommand() *cobra.Command {
 	}
 	name := dirFlag(cmd)
 	noShop := cmd.Flags().Bool("no-shop", false, "start no workloads")
-	proxyless := cmd.Flags().Bool("proxyless", false, "start workloads without sidecars, on fixed loopback ports; needs no root")
-	gateways := cmd.Flags().Bool("gateways", false, "start an ingress gateway too")
+	proxyless := cmd.Flags().Bool("proxyless", false, "start workloads without sidecars, on fixed loopback ports; needs neither root nor user namespaces")
+	gateways := cmd.Flags().Bool("gateways", false, "start an ingress and an egress gateway too")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !*proxyless && os.Geteuid() != 0 {
+			return runAsRoot(cmd.Context())
+		}
+		if err := tieToParent(); err != nil {
+			return err
+		}
 		dir, err := openDir(*name)
 		if err != nil {
 			return err

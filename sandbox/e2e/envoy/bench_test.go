@@ -31,7 +31,12 @@ func printCodes(url string) {
 	last := 0
 	for {
 		code := -1
-		if response, err := client.Get(url); err == nil {
+		request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, http.NoBody)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return
+		}
+		if response, err := client.Do(request); err == nil {
 			code = response.StatusCode
 			_, _ = io.Copy(io.Discard, response.Body) // only the code counts
 			_ = response.Body.Close()

@@ -116,7 +116,7 @@ func TestBlackholeHasThePolicyOfTheTarget(t *testing.T) {
 }
 
 // Only Envoy matches methods and query parameters.
-func TestMatches(t *testing.T) {
+func TestMatches(t *testing.T) { //nolint:tparallel // its runs are for one host
 	t.Parallel()
 	for name, test := range map[string]struct {
 		match     string
@@ -142,7 +142,7 @@ func TestMatches(t *testing.T) {
 // The share of requests that are hit is within a point of the share that was
 // asked for. With 10,000 requests chance alone takes it further away less than
 // once in a thousand times.
-func TestShare(t *testing.T) {
+func TestShare(t *testing.T) { //nolint:tparallel // its runs are for one host
 	t.Parallel()
 	for name, test := range map[string]struct {
 		faults string
@@ -228,7 +228,7 @@ func counterOf(t testing.TB, pod, pattern string) int {
 }
 
 // A run that is killed cannot roll back. The cluster does.
-func TestKilled(t *testing.T) {
+func TestKilled(t *testing.T) { //nolint:tparallel // its runs are for one host
 	t.Parallel()
 	for name, test := range map[string]struct{ faults, code string }{
 		"abort":  {"[{abort: {httpStatus: 555}, percentage: 100}]", "555"},

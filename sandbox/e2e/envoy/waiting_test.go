@@ -18,7 +18,7 @@ func TestTimeoutsAndRetries(t *testing.T) {
 		mode, fields, code string
 		retries            int // of each request
 	}{
-		"reject":         {mode: "reject", fields: "timeout: 3s\nretries: {attempts: 2, retryOn: 'connect-failure,refused-stream,unavailable'}", code: "503"},
+		"reject":         {mode: "reject", fields: "timeout: 3s\nretries: {attempts: 2, retryOn: '5xx,connect-failure,refused-stream'}", code: "503"},
 		"drop-timeout":   {mode: "drop", fields: "timeout: 3s\nretries: {attempts: 2, perTryTimeout: 600ms, retryOn: 'reset,connect-failure'}", code: "504"},
 		"drop-no-answer": {mode: "drop", fields: "retries: {attempts: 1, retryOn: connect-failure}", code: "503", retries: 1},
 	} {

@@ -3,13 +3,68 @@
 package lifecycle_test
 
 import (
+	"bufio"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
+
+// ownerVariable makes this program start a sandbox and wait for its end.
+const ownerVariable = "SANDBOX_OWNER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(ownerVariable) == "" {
+		os.Exit(m.Run())
+	}
+	s, err := testbed.Up("--no-shop")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(s.Dir)
+	_, _ = s.Wait() // it ends with this process
+}
+
+// A sandbox ends with the test that has started it, however that ends.
+func TestEndsWithItsOwner(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := exec.CommandContext(t.Context(), self)
+	owner.Env, owner.Stderr = append(os.Environ(), ownerVariable+"=1"), os.Stderr
+	out, err := owner.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("%v: %v", err, owner.Wait())
+	}
+	dir = strings.TrimSpace(dir)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := owner.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = owner.Wait() // it was ended by the signal
+	s, err := testbed.Attach(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Gone(30 * time.Second); err != nil {
+		t.Error(err)
+	}
+}
 
 func TestLifecycle(t *testing.T) {
 	s, err := testbed.Up("--no-shop")

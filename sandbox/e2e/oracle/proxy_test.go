@@ -63,7 +63,7 @@ func throughEnvoy(t *testing.T, trials []*trial) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "oracle-")
+	dir, err := os.MkdirTemp("", "oracle-") //nolint:usetesting // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,8 +141,8 @@ func runEnvoy(t *testing.T, program, dir string, exchanges []exchange) {
 	ended := make(chan error, 1)
 	go func() { ended <- envoy.Wait() }()
 	t.Cleanup(func() {
-		_ = envoy.Process.Kill() // ended already
-		<-ended
+		err := envoy.Process.Kill() // ended already
+		_ = errors.Join(err, <-ended)
 	})
 	eventually(t, func() error {
 		select {
@@ -299,7 +299,7 @@ func (e exchange) compare(route m, response *http.Response, body []byte) error {
 }
 
 // methods are what Envoy's parser of HTTP/1.1 accepts, except for CONNECT.
-var methods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"} //nolint:gochecknoglobals // a constant list
+var methods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"}
 
 // sendable reports whether the request can be written as HTTP/1.1 such that
 // Envoy sees what the evaluation does.

@@ -250,10 +250,11 @@ func payments(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := tls.Listen("tcp", tlsPort, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+	plain, err := (&net.ListenConfig{}).Listen(ctx, "tcp", tlsPort)
 	if err != nil {
 		return err
 	}
+	listener := tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })() // the process ends
 	go func() { _ = echoTo(ctx, listener) }()                       // until it is closed
 	return serve(ctx, paymentsPort, answer("/", map[string]any{"paid": true}))

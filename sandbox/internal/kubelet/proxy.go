@@ -124,7 +124,7 @@ func (k *Kubelet) startProxy(ctx context.Context, p *pod) error {
 // redirect sets up Istio's iptables rules in the pod.
 func (k *Kubelet) redirect(p *pod) error {
 	child, err := k.run(p, process.Program{
-		Name: "istio-init", Path: k.programs.ControlPlane, Env: []string{"PATH=/usr/sbin:/sbin:/usr/bin:/bin", "HOME=/"}, Short: true,
+		Name: "istio-init", Path: k.programs.ControlPlane, Env: []string{"PATH=/usr/sbin:/sbin:/usr/bin:/bin", "HOME=/", "XTABLES_LOCKFILE=" + k.dir.Path("xtables.lock")}, Short: true,
 		Args: []string{"pilot-agent", "istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*", "-d", "15090,15021,15020"},
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,7 @@ type Sandbox struct {
 	processes string
 	cmd       *exec.Cmd
 	reading   chan error
+	ended     chan struct{} // closed when up has ended
 }
 
 // BinDir returns the directory that the Makefile builds into: the nearest bin
@@ -55,11 +57,17 @@ func BinDir(program string) (string, error) {
 
 // Up starts a sandbox without sidecars in a new directory and waits until it is
 // ready.
-func Up(args ...string) (*Sandbox, error) { return up(append(args, "--proxyless")) }
+func Up(args ...string) (*Sandbox, error) { return up(self, append(args, "--proxyless")) }
+
+// self is the user and group of the tests.
+const self = -1
 
 // UpSidecars does the same with sidecars.
-func UpSidecars(args ...string) (*Sandbox, error) {
-	s, err := up(args)
+func UpSidecars(args ...string) (*Sandbox, error) { return UpSidecarsAs(self, args...) }
+
+// UpSidecarsAs does the same as another user and group.
+func UpSidecarsAs(user int, args ...string) (*Sandbox, error) {
+	s, err := up(user, args)
 	if err != nil {
 		return nil, err
 	}
@@ -84,10 +92,27 @@ func Attach(dir string) (*Sandbox, error) {
 	return s, s.connect()
 }
 
-// nodeNamespace returns the process namespace of the sandbox's node, the only
-// child of up.
+// nodeNamespace returns the process namespace of the sandbox's node: the only
+// child of up, or of the process that up has started in a user namespace.
 func (s *Sandbox) nodeNamespace() (string, error) {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.cmd.Process.Pid))
+	own, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return "", err
+	}
+	for pid := strconv.Itoa(s.cmd.Process.Pid); ; {
+		if pid, err = onlyChild(pid); err != nil {
+			return "", err
+		}
+		namespace, err := os.Readlink(filepath.Join("/proc", pid, "ns", "pid"))
+		if err != nil || namespace != own {
+			return namespace, err
+		}
+	}
+}
+
+// onlyChild returns the child of a process.
+func onlyChild(pid string) (string, error) {
+	threads, err := filepath.Glob("/proc/" + pid + "/task/*/children")
 	if err != nil {
 		return "", err
 	}
@@ -97,13 +122,13 @@ func (s *Sandbox) nodeNamespace() (string, error) {
 			continue // the thread has ended
 		}
 		for child := range strings.FieldsSeq(string(children)) {
-			return os.Readlink(filepath.Join("/proc", child, "ns", "pid"))
+			return child, nil
 		}
 	}
-	return "", errors.New("sandbox up has no child")
+	return "", fmt.Errorf("process %s has no child", pid)
 }
 
-func up(args []string) (s *Sandbox, err error) {
+func up(user int, args []string) (s *Sandbox, err error) {
 	bin, err := BinDir("sandbox")
 	if err != nil {
 		return nil, err
@@ -112,14 +137,19 @@ func up(args []string) (s *Sandbox, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s = &Sandbox{Dir: dir, Bin: bin, reading: make(chan error, 1)}
+	s = &Sandbox{Dir: dir, Bin: bin, reading: make(chan error, 1), ended: make(chan struct{})}
 	s.cmd = exec.Command(filepath.Join(bin, "sandbox"), append([]string{"up", "--dir", dir}, args...)...) //nolint:gosec,noctx // our own program; Down ends it
 	s.cmd.Stderr = os.Stderr
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.cmd.Start(); err != nil {
+	if user != self {
+		if err := os.Chown(dir, user, user); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.start(user); err != nil {
 		return nil, err
 	}
 	go func() {
@@ -143,6 +173,29 @@ func up(args []string) (s *Sandbox, err error) {
 	return s, nil
 }
 
+// start starts the sandbox as a user. It ends with this process, however that ends.
+func (s *Sandbox) start(user int) error {
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if user != self {
+		s.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(user), Gid: uint32(user)} //nolint:gosec // a user
+	}
+	started := make(chan error, 1)
+	go func() {
+		// The signal is sent when this thread ends, so it must not before the process.
+		runtime.LockOSThread()
+		started <- s.cmd.Start()
+		<-s.ended
+		runtime.UnlockOSThread()
+	}()
+	return <-started
+}
+
+// wait waits until up has ended.
+func (s *Sandbox) wait() error {
+	defer close(s.ended)
+	return s.cmd.Wait()
+}
+
 func (s *Sandbox) connect() error {
 	config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(s.Dir, "kubeconfig"))
 	if err != nil {
@@ -160,14 +213,14 @@ func (s *Sandbox) Down() error {
 	if err != nil {
 		err = fmt.Errorf("sandbox down: %w: %s", err, out)
 	}
-	return errors.Join(err, s.cmd.Wait(), s.gone(0), s.hostIsClean(), os.RemoveAll(s.Dir))
+	return errors.Join(err, s.wait(), s.Gone(0), s.hostIsClean(), os.RemoveAll(s.Dir))
 }
 
 // Wait waits until the sandbox has ended by itself, and returns its error. It
 // fails if anything is left.
 func (s *Sandbox) Wait() (exit, err error) {
-	exit = s.cmd.Wait()
-	return exit, errors.Join(s.gone(0), s.hostIsClean(), os.RemoveAll(s.Dir))
+	exit = s.wait()
+	return exit, errors.Join(s.Gone(0), s.hostIsClean(), os.RemoveAll(s.Dir))
 }
 
 // Pids returns the processes of the sandbox that run a program, such as envoy.
@@ -186,8 +239,8 @@ func (s *Sandbox) Pids(program string) ([]int, error) {
 // Kill kills the sandbox with SIGKILL. It fails if anything outlives it.
 func (s *Sandbox) Kill() error {
 	err := s.cmd.Process.Signal(syscall.SIGKILL)
-	_ = s.cmd.Wait() // killed
-	return errors.Join(err, s.gone(5*time.Second), s.hostIsClean(), os.RemoveAll(s.Dir))
+	_ = s.wait() // killed
+	return errors.Join(err, s.Gone(5*time.Second), s.hostIsClean(), os.RemoveAll(s.Dir))
 }
 
 // hostIsClean returns an error if the host has a network device or a mount that
@@ -212,9 +265,9 @@ func (s *Sandbox) hostIsClean() error {
 	return nil
 }
 
-// gone waits until no process of the sandbox is left, and with its processes no
+// Gone waits until no process of the sandbox is left, and with its processes no
 // namespace.
-func (s *Sandbox) gone(within time.Duration) error {
+func (s *Sandbox) Gone(within time.Duration) error {
 	deadline := time.Now().Add(within)
 	for {
 		left, err := s.running()

@@ -80,6 +80,49 @@ func TestThreeAtOnce(t *testing.T) {
 	}
 }
 
+// nobody is the user and group that have nothing.
+const nobody = 65534
+
+// A user other than root needs subordinate ids, as nobody has them on some
+// machines only. Without them up says what to do; with them it starts, works, and
+// leaves nothing behind.
+func TestUnprivileged(t *testing.T) {
+	s, err := testbed.UpSidecarsAs(nobody, "--no-shop")
+	if ids, _ := os.ReadFile("/etc/subuid"); !strings.Contains(string(ids), "nobody:") {
+		if err == nil {
+			t.Errorf("a sandbox without subordinate ids: %v", s.Down())
+		}
+		out, err := unprivileged(t, "up", "--dir", t.TempDir())
+		if err == nil || !strings.Contains(out, "sidecars need root, or a user namespace with subordinate ids: ") || !strings.Contains(out, "or use --proxyless") {
+			t.Errorf("without subordinate ids: %v: %s", err, out)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := unprivileged(t, "exec", "--dir", s.Dir, "node", "--", "ip", "address", "show", "pods"); err != nil || !strings.Contains(out, "10.77.0.1") {
+		t.Errorf("network of the node: %v: %s", err, out)
+	}
+	if err := s.Kill(); err != nil {
+		t.Errorf("after SIGKILL: %v", err)
+	}
+}
+
+// unprivileged runs a command of the sandbox as nobody.
+func unprivileged(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	bin, err := testbed.BinDir("sandbox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "sandbox"), args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	cmd.Dir = "/"
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
 // crash kills a part of a sandbox, which must end then.
 func crash(s *testbed.Sandbox) error {
 	pids, err := s.Pids("sandbox-controlplane")
