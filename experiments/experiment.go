@@ -159,7 +159,7 @@ type Abort struct {
 	// An HTTP status; gRPC callers see the gRPC status that it maps to.
 	HTTPStatus int `json:"httpStatus,omitempty" jsonschema:"minimum=200,maximum=599,example=503"`
 	// A gRPC status by its name.
-	GRPCStatus string `json:"grpcStatus,omitempty" jsonschema:"example=UNAVAILABLE"`
+	GRPCStatus GRPCStatus `json:"grpcStatus,omitempty" jsonschema:"example=UNAVAILABLE"`
 }
 
 // Delay delays a request before it is forwarded.

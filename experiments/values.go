@@ -145,10 +145,19 @@ func (b *Bound) DecodeNode(l *strictyaml.Decoder, node *yaml.Node, path string) 
 	}
 	duration, err := time.ParseDuration(node.Value)
 	if node.Kind != yaml.ScalarNode || node.Tag != "!!str" || err != nil || duration == 0 {
-		l.Report(path, fmt.Sprintf("want a number, found %s", strictyaml.Describe(node)), "a latency may also have a duration, such as 800ms")
+		l.Report(path, fmt.Sprintf("want a number, found %s", strictyaml.Describe(node)), boundRemedy(node.Value))
 		return
 	}
 	b.duration = duration
+}
+
+// boundRemedy returns what to write in place of text that is not a bound.
+func boundRemedy(text string) string {
+	var share Share
+	if share.UnmarshalText([]byte(text)) == nil {
+		return fmt.Sprintf("write %s", strconv.FormatFloat(float64(share), 'f', -1, 64))
+	}
+	return "a latency may also have a duration, such as 800ms"
 }
 
 // Share is a part of a whole, written in percent: 5%.

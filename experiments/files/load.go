@@ -77,7 +77,7 @@ func (l *loader) documents(content []byte) []experiments.Experiment {
 			break
 		}
 		if err != nil {
-			l.Add(syntaxProblem(l.file, err))
+			l.Add(syntaxProblem(l.file, content, err))
 			break
 		}
 		if count == maxDocuments {
@@ -136,11 +136,20 @@ func isEmpty(document *yaml.Node) bool {
 		document.Content[0].Kind == yaml.ScalarNode && document.Content[0].Tag == "!!null"
 }
 
-func syntaxProblem(file string, err error) problem.Problem {
+func syntaxProblem(file string, content []byte, err error) problem.Problem {
 	line, message := yamlerr.Split(err)
 	if line == 0 {
 		return problem.Problem{File: file, Message: "is not YAML: " + message}
 	}
 	// The library reports the line at which the unfinished part begins.
-	return problem.Problem{File: file, Line: line, Column: 1, Message: "is not YAML, here or in the lines below: " + message}
+	p := problem.Problem{File: file, Line: line, Column: 1, Message: "is not YAML, here or in the lines below: " + message}
+	if lines := bytes.Split(content, []byte("\n")); line <= len(lines) && hasTabIndent(lines[line-1]) {
+		p.Remedy = "replace the tab: YAML indents with spaces"
+	}
+	return p
+}
+
+// hasTabIndent reports whether the indentation of a line has a tab.
+func hasTabIndent(line []byte) bool {
+	return bytes.ContainsRune(line[:len(line)-len(bytes.TrimLeft(line, " \t"))], '\t')
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -18,6 +19,8 @@ var numericEnd = regexp.MustCompile(`\.[0-9]+$`)
 
 func checkTarget(v validator, path string, t experiments.Target) {
 	host := path + ".host"
+	address, isURL := strings.CutPrefix(t.Host[strings.Index(t.Host, ":")+1:], "//")
+	name, port, hasPort := strings.Cut(t.Host, ":")
 	switch _, err := netip.ParseAddr(t.Host); {
 	case t.Host == "":
 		v.report(host, "is missing", "name the host whose calls are disturbed, such as ratings.prod.svc.cluster.local")
@@ -25,6 +28,10 @@ func checkTarget(v validator, path string, t experiments.Target) {
 		v.report(host, fmt.Sprintf("%q is a wildcard", t.Host), "name one host; an experiment has exactly one target")
 	case err == nil:
 		// An IP address is a host name to Istio.
+	case isURL:
+		v.report(host, fmt.Sprintf("%q is a URL", t.Host), urlRemedy(address))
+	case hasPort:
+		v.report(host, fmt.Sprintf("%q has a port", t.Host), portRemedy(name, port))
 	case numericEnd.MatchString(t.Host):
 		v.report(host, fmt.Sprintf("%q ends like an IP address, which Istio refuses", t.Host), "write a whole IP address or a host name")
 	default:
@@ -46,6 +53,23 @@ func checkTarget(v validator, path string, t experiments.Target) {
 	if t.Subset != "" {
 		v.dnsLabel(path+".subset", t.Subset, "")
 	}
+}
+
+// urlRemedy returns how to write the host of a URL without its scheme.
+func urlRemedy(address string) string {
+	address, _, _ = strings.Cut(address, "/")
+	if name, port, hasPort := strings.Cut(address, ":"); hasPort {
+		return portRemedy(name, port)
+	}
+	return "write " + address
+}
+
+// portRemedy returns how to write a host and a port that were written as one.
+func portRemedy(host, port string) string {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "write the port in target.port"
+	}
+	return fmt.Sprintf("write target: {host: %s, port: %s}", host, port)
 }
 
 // maxItems is the longest list whose items are compared or combined with each other.

@@ -11,14 +11,6 @@ import (
 	"github.com/squall-chaos/squall/experiments/strictyaml"
 )
 
-// grpcStatusNames are the status names that an abort may have: those that Istio
-// translates (istio.io/istio/pkg/util/grpc, SupportedGRPCStatus),
-// without OK, with which an aborted call would succeed.
-var grpcStatusNames = []string{ //nolint:gochecknoglobals // a constant list
-	"CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "UNAUTHENTICATED",
-	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
-}
-
 func checkFaults(v validator, s experiments.Spec) {
 	const path = "spec.faults"
 	if len(s.Faults) == 0 && v.in.Node(path) == nil {
@@ -97,9 +89,21 @@ func checkAbort(v validator, path string, a experiments.Abort) {
 		v.report(path, "has both httpStatus and grpcStatus", "keep one")
 	case hasHTTP && (a.HTTPStatus < 200 || a.HTTPStatus > 599):
 		v.report(path+".httpStatus", fmt.Sprintf("%d is not a status that Envoy can answer with", a.HTTPStatus), "200 to 599")
-	case a.GRPCStatus != "" && !slices.Contains(grpcStatusNames, a.GRPCStatus):
-		v.report(path+".grpcStatus", fmt.Sprintf("%q is not a gRPC error status", a.GRPCStatus), strictyaml.Suggest(a.GRPCStatus, grpcStatusNames))
+	case a.GRPCStatus != "" && !slices.Contains(experiments.GRPCErrors(), a.GRPCStatus):
+		v.report(path+".grpcStatus", fmt.Sprintf("%q is not a gRPC error status", a.GRPCStatus), grpcRemedy(a.GRPCStatus))
 	}
+}
+
+// grpcRemedy returns what to write in place of a status that does not exist.
+func grpcRemedy(written experiments.GRPCStatus) string {
+	if named, ok := experiments.NumberedGRPCStatus(string(written)); ok {
+		return "write " + string(named)
+	}
+	var names []string
+	for _, status := range experiments.GRPCErrors() {
+		names = append(names, string(status))
+	}
+	return strictyaml.Suggest(string(written), names)
 }
 
 // checkFaultTimes reports a fault that would never be active, or whose delay is longer

@@ -305,7 +305,7 @@ func renderFault(i experiments.Injection) map[string]any {
 	if f.Abort != nil {
 		abort := map[string]any{"percentage": percentage()}
 		if f.Abort.GRPCStatus != "" {
-			abort["grpcStatus"] = f.Abort.GRPCStatus
+			abort["grpcStatus"] = string(f.Abort.GRPCStatus)
 		} else {
 			abort["httpStatus"] = int64(f.Abort.HTTPStatus)
 		}

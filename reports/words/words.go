@@ -24,7 +24,7 @@ func Fault(f experiments.Fault) string {
 		parts = append(parts, fmt.Sprintf("delay of %s", f.Delay.FixedDelay))
 	}
 	if f.Abort != nil && f.Abort.GRPCStatus != "" {
-		parts = append(parts, "abort with gRPC "+f.Abort.GRPCStatus)
+		parts = append(parts, "abort with gRPC "+string(f.Abort.GRPCStatus))
 	} else if f.Abort != nil {
 		parts = append(parts, fmt.Sprintf("abort with HTTP %d", f.Abort.HTTPStatus))
 	}

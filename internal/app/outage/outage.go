@@ -107,7 +107,7 @@ func (o Outage) fault() (experiments.Fault, error) {
 	fault := experiments.Fault{Percentage: &percentage}
 	switch o.Kind {
 	case Abort:
-		fault.Abort = &experiments.Abort{HTTPStatus: o.Status, GRPCStatus: o.GRPCStatus}
+		fault.Abort = &experiments.Abort{HTTPStatus: o.Status, GRPCStatus: experiments.GRPCStatus(o.GRPCStatus)}
 		if o.GRPCStatus == "" {
 			fault.Abort.HTTPStatus = cmp.Or(o.Status, 503)
 		}
