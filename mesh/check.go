@@ -6,6 +6,7 @@ import (
 
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/istio/routing"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
 	"github.com/squall-chaos/squall/mesh/render"
@@ -15,6 +16,10 @@ import (
 func (p *planner) checkCalls(g *render.Group) error {
 	switch {
 	case !g.Known:
+		for _, c := range routing.Unregistered(p.mesh, g.Host, g.Callers) {
+			return refusal.New(refusal.UnknownHost, "create a ServiceEntry for the host, or name the host that the VirtualService routes to",
+				"the mesh has no Service and no ServiceEntry for %s: only VirtualService %s names it, and proxies use that on port 80 alone", g.Host, c.Name())
+		}
 		return refusal.New(refusal.UnknownHost, "check the spelling; kubectl get services,serviceentries -A lists the hosts", "the mesh does not know the host %s: there is no Service and no ServiceEntry for it", g.Host)
 	case g.Callers == "":
 		return refusal.New(refusal.NoCallers, "add spec.callers with the namespace of the workloads that call "+g.Host, "the experiment names no callers")
@@ -53,13 +58,7 @@ func (p *planner) checkTarget(name string) error {
 	// A parent of the kind Hostname is a host of a ServiceEntry in any namespace.
 	owners := map[owner]bool{{kind: "Hostname", name: name}: true}
 	for _, entry := range p.mesh.Entries(name) {
-		if entry.ExternalName != "" {
-			return refusal.New(refusal.ExternalName, "name that host, if there is a ServiceEntry for it", "Service %s/%s is an alias of another host, %s (type ExternalName), so proxies route calls by that one", entry.Namespace, entry.Name, entry.ExternalName)
-		}
 		owners[owner{kind: entry.Kind, namespace: entry.Namespace, name: entry.Name}] = true
-		if p.mesh.UsesWaypoint(entry) {
-			return refusal.New(refusal.Waypoint, "name a target without a waypoint", "calls to %s go through a waypoint, which this version of Squall does not support", name)
-		}
 	}
 	for _, route := range p.mesh.Routes {
 		for _, parent := range fields.Maps(fields.Map(route.Object, "spec"), "parentRefs") {

@@ -90,9 +90,16 @@ func (p *planner) decide(d *Decision, g *render.Group) (rendered, error) {
 	if err := p.checkCalls(g); err != nil {
 		return rendered{}, err
 	}
-	ports := p.mesh.Ports(g.Host, g.Callers)
-	if err := checkPorts(g, ports); err != nil {
+	entries, err := p.entries(g)
+	if err != nil {
 		return rendered{}, err
+	}
+	ports := config.PortsOf(entries)
+	if len(entries) > 0 {
+		// Without entries the host is not imported, and views says so.
+		if err := checkPorts(g, ports); err != nil {
+			return rendered{}, err
+		}
 	}
 	views, err := p.views(g, ports)
 	if len(views) > 0 && views[0].Base != nil {
@@ -104,9 +111,16 @@ func (p *planner) decide(d *Decision, g *render.Group) (rendered, error) {
 	}
 	now := views[0].Effective
 	if p.experiment.Spec.Effect.MinRequests > 0 {
-		if err := render.CheckForeignFaults(now, g, g.Proxies(ports)); err != nil {
+		proxies := g.Proxies(ports)
+		for i := range proxies {
+			proxies[i] = withHTTPRoutes(proxies[i], ports)
+		}
+		if err := render.CheckForeignFaults(now, g, proxies); err != nil {
 			return rendered{}, err
 		}
+	}
+	if err := p.checkNames(g, views, ports); err != nil {
+		return rendered{}, err
 	}
 	place, err := p.choose(g, now.Base, views)
 	if err != nil {

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -15,9 +16,11 @@ import (
 // Narrow returns the part of a snapshot that the plan of an experiment depends on, so
 // that a run does not hold a whole mesh in memory.
 func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
-	var hosts []string
+	var targets, hosts []string
 	for _, injection := range spec.Injections() {
-		hosts = append(hosts, hostOf(s, injection))
+		if name := hostOf(s, injection); !slices.Contains(targets, name) {
+			targets, hosts = append(targets, name), append(hosts, routing.Relatives(s, name)...)
+		}
 	}
 	names := func(of func(name string) bool) bool { return slices.ContainsFunc(hosts, of) }
 	keep := func(objects []*unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) []*unstructured.Unstructured {
@@ -31,7 +34,8 @@ func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
 	}
 	s.VirtualServices = keep(s.VirtualServices, func(vs *unstructured.Unstructured) bool {
 		isDelegate := len(fields.Strings(vs.Object, "spec", "hosts")) == 0
-		return isDelegate || names(func(name string) bool { return routing.PatternFor(s, vs, name) != "" })
+		return isDelegate || names(func(name string) bool { return routing.PatternFor(s, vs, name) != "" }) ||
+			slices.ContainsFunc(targets, func(name string) bool { return routing.Forwards(s, vs, name) })
 	})
 	s.ServiceEntries = keep(s.ServiceEntries, func(entry *unstructured.Unstructured) bool {
 		return names(func(name string) bool { return config.HasHost(entry, name) })
@@ -40,7 +44,7 @@ func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
 	services := s.Services
 	s.Services = nil
 	for _, service := range services {
-		if names(func(name string) bool { return name == s.HostOf(service) }) {
+		if names(func(name string) bool { return strings.EqualFold(name, s.HostOf(service)) }) {
 			s.Services = append(s.Services, service)
 		}
 	}

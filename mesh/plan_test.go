@@ -2,12 +2,14 @@ package mesh_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
@@ -171,7 +173,7 @@ http:
 - name: default
   fault:
     abort: {grpcStatus: UNAVAILABLE, percentage: {value: 0.0001}}
-    delay: {fixedDelay: 90.500s, percentage: {value: 0.0001}}
+    delay: {fixedDelay: 90.5s, percentage: {value: 0.0001}}
   route: [{destination: {host: ratings.prod.svc.cluster.local}}]
 `)
 }
@@ -306,14 +308,11 @@ func TestOtherRoutersAreRefused(t *testing.T) {
 			s.Routes = append(s.Routes, route("{group: '', kind: Service, name: details}"))
 		}, ""},
 		{"HTTPRoute of a Gateway", func(s *config.Snapshot) { s.Routes = append(s.Routes, route("{name: ratings}")) }, ""},
+		// Sidecars call the endpoints, not the waypoint.
 		{"waypoint of the Service", func(s *config.Snapshot) {
 			s.Services[0].Labels = map[string]string{"istio.io/use-waypoint": "w"}
-		}, "go through a waypoint"},
-		{"waypoint of the namespace", func(s *config.Snapshot) { s.Namespaces["prod"]["istio.io/use-waypoint"] = "w" }, "go through a waypoint"},
-		{"no waypoint for this Service", func(s *config.Snapshot) {
-			s.Namespaces["prod"]["istio.io/use-waypoint"] = "w"
-			s.Services[0].Labels = map[string]string{"istio.io/use-waypoint": "none"}
 		}, ""},
+		{"waypoint of the namespace", func(s *config.Snapshot) { s.Namespaces["prod"]["istio.io/use-waypoint"] = "w" }, ""},
 		{"ambient callers", func(s *config.Snapshot) { s.Namespaces["shop"]["istio.io/dataplane-mode"] = "ambient" }, "shop is ambient"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -392,5 +391,40 @@ func TestSeveralCallerNamespaces(t *testing.T) {
 	routes, _, err := unstructured.NestedSlice(plan.Objects[1].Object, "spec", "http")
 	if err != nil || len(routes) != 1 || len(routes[0].(map[string]any)["match"].([]any)) != 2 {
 		t.Errorf("routes %v: %v", routes, err)
+	}
+}
+
+// Manifests have no ages, so which of two VirtualServices for one host is the older
+// one is not known. It matters only if their routes differ.
+func TestUnknownAges(t *testing.T) {
+	const older, newer = "{hosts: [ratings], http: [{route: [{destination: {host: ratings}}], timeout: 1s}]}", "{hosts: [ratings.prod.svc.cluster.local], http: [{route: [{destination: {host: ratings.prod.svc.cluster.local}}], timeout: 9s}]}"
+	entry := func(namespace, protocol string) string {
+		return "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {namespace: " + namespace + ", name: maps}, spec: {hosts: [maps.example], ports: [{number: 80, name: p, protocol: " + protocol + "}]}}"
+	}
+	maps := []string{"{host: ratings, namespace: prod}", "{host: maps.example}"}
+	for _, test := range []struct {
+		name    string
+		objects []string
+		edits   []string
+		want    string
+	}{
+		{"two VirtualServices", []string{meshtest.VirtualService("prod/a", older), meshtest.VirtualService("prod/b", newer)}, nil, "VirtualService prod/a and VirtualService prod/b are for the same host, the older one is effective"},
+		{"two copies of one", []string{meshtest.VirtualService("prod/a", older), meshtest.VirtualService("prod/b", older)}, nil, ""},
+		{"of different visibility", []string{meshtest.VirtualService("prod/a", older), meshtest.VirtualService("prod/b", strings.Replace(newer, "{", "{exportTo: [shop], ", 1))}, nil, ""},
+		{"a wildcard and the host", []string{meshtest.VirtualService("prod/a", older), meshtest.VirtualService("prod/b", strings.Replace(newer, "[ratings.prod.svc.cluster.local]", "['*.prod.svc.cluster.local']", 1))}, nil, ""},
+		{"one without routes for the callers", []string{meshtest.VirtualService("prod/a", older), meshtest.VirtualService("prod/b", strings.Replace(newer, "{route", "{match: [{sourceNamespace: other}], route", 1))}, nil, ""},
+		{"two ServiceEntries", []string{entry("prod", "HTTP"), entry("edge", "TCP")}, maps, "ServiceEntry edge/maps and ServiceEntry prod/maps are for the same host, the older one is effective"},
+		{"two ServiceEntries, one of the callers' namespace", []string{entry("prod", "TCP"), entry("shop", "HTTP")}, maps, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := meshtest.Snapshot(t, test.objects...)
+			for _, object := range slices.Concat(s.VirtualServices, s.ServiceEntries) {
+				object.SetCreationTimestamp(metav1.Time{})
+			}
+			refusal, refused := decide(s, meshtest.Experiment(t, test.edits...)).Refusal()
+			if refused != (test.want != "") || !strings.HasPrefix(refusal.Reason, test.want) {
+				t.Errorf("refused %v: %+v", refused, refusal)
+			}
+		})
 	}
 }

@@ -23,6 +23,7 @@ type view struct {
 // that it is about.
 func (p *planner) views(g *render.Group, ports []config.Port) ([]view, error) {
 	var views []view
+	var unreached []config.Scope
 	for _, proxies := range g.Proxies(ports) {
 		for _, scope := range p.mesh.ScopesFor(g.Callers, proxies.Labels) {
 			if err := p.checkScopeRevision(scope, g.Callers); err != nil {
@@ -38,15 +39,22 @@ func (p *planner) views(g *render.Group, ports []config.Port) ([]view, error) {
 				if l.Port != 0 {
 					here.Ports = []int64{l.Port}
 				}
-				found, err := routing.Find(p.mesh, g.Host, here, l)
+				found, err := routing.Find(p.mesh, g.Host, withHTTPRoutes(here, ports), l)
 				views = append(views, view{Effective: found, listener: l, sidecar: scope.Sidecar})
 				if err != nil {
 					return views, undecided(err, g.Callers)
 				}
 			}
-			if !reached {
-				return views, refusal.New(refusal.NotImported, "add the host to the Sidecar's egress hosts, or name callers that call it", "Sidecar %s does not import %s, so the callers' proxies have no route for it", scope.Sidecar, g.Host)
+			switch {
+			case reached:
+			case scope.RegistryOnly: // these proxies refuse the calls
+				unreached = append(unreached, scope)
+			default:
+				return views, notImported(scope, g.Host)
 			}
+		}
+		if len(views) == 0 && len(unreached) > 0 {
+			return nil, notImported(unreached[0], g.Host)
 		}
 	}
 	for _, other := range views[1:] {
@@ -63,9 +71,14 @@ func (p *planner) reachable(g *render.Group, proxies routing.Proxies, l config.L
 	if l.Port != 0 && len(proxies.Ports) > 0 && !slices.Contains(proxies.Ports, l.Port) {
 		return false
 	}
-	return slices.ContainsFunc(p.mesh.Entries(g.Host), func(entry config.Entry) bool {
-		return p.mesh.CanSee(entry, g.Callers) && l.ImportsHost(entry.Namespace, g.Host)
-	})
+	seen, err := p.mesh.Seen(g.Host, g.Callers, l)
+	return err == nil && len(seen) > 0
+}
+
+// notImported returns the refusal of a host that no listener of a scope imports.
+func notImported(scope config.Scope, name string) error {
+	return refusal.New(refusal.NotImported, "add the host to the Sidecar's egress hosts, or name callers that call it",
+		"Sidecar %s does not import %s, so the callers' proxies have no route for it", scope.Sidecar, name)
 }
 
 // undecided returns the refusal for routes that routing.Find cannot decide.
@@ -88,6 +101,8 @@ func undecided(err error, callers string) error {
 	case routing.WildcardWithoutRoutes:
 		return refusal.New(refusal.WildcardForOthers, "create a VirtualService for exactly this host",
 			"VirtualService %s (for %s) is the effective one and has no route for these callers; a new one for the host would replace it for other callers", name, why.Candidate.Pattern)
+	case routing.UnknownAge:
+		return unknownAge(&config.AgeError{Kind: "VirtualService", First: name, Second: why.Other.Name()})
 	default:
 		return err
 	}

@@ -51,6 +51,9 @@ type meshConfig struct {
 	DefaultHTTPRetryPolicy         *struct {
 		Attempts int64 `yaml:"attempts"`
 	} `yaml:"defaultHttpRetryPolicy"`
+	OutboundTrafficPolicy struct {
+		Mode string `yaml:"mode"`
+	} `yaml:"outboundTrafficPolicy"`
 	DefaultConfig struct {
 		DrainDuration string `yaml:"drainDuration"`
 	} `yaml:"defaultConfig"`
@@ -94,6 +97,7 @@ func Apply(s *Snapshot, configMap *unstructured.Unstructured) error {
 	if policy := config.DefaultHTTPRetryPolicy; policy != nil {
 		s.Retries = policy.Attempts
 	}
+	s.RegistryOnly = config.OutboundTrafficPolicy.Mode == registryOnly
 	s.DefaultServiceExportTo = config.DefaultServiceExportTo
 	s.DefaultRuleExportTo = config.DefaultDestinationRuleExportTo
 	s.DefaultExportTo = config.DefaultVirtualServiceExportTo

@@ -2,6 +2,7 @@ package config
 
 import (
 	"strings"
+	"time"
 )
 
 // ServiceManifest is the manifest of a Kubernetes Service, without the fields that do not matter here.
@@ -11,6 +12,7 @@ type ServiceManifest struct {
 		Name        string            `json:"name"`
 		Labels      map[string]string `json:"labels"`
 		Annotations map[string]string `json:"annotations"`
+		Created     time.Time         `json:"creationTimestamp"`
 	} `json:"metadata"`
 	Spec struct {
 		Type         string `json:"type"`
@@ -26,7 +28,7 @@ type ServiceManifest struct {
 
 // Service returns the parts of the manifest that a Snapshot holds.
 func (s ServiceManifest) Service() Service {
-	service := Service{Namespace: s.Metadata.Namespace, Name: s.Metadata.Name, Labels: s.Metadata.Labels}
+	service := Service{Namespace: s.Metadata.Namespace, Name: s.Metadata.Name, Labels: s.Metadata.Labels, Created: s.Metadata.Created}
 	if exportTo := s.Metadata.Annotations[exportToAnnotation]; exportTo != "" {
 		for namespace := range strings.SplitSeq(exportTo, ",") {
 			service.ExportTo = append(service.ExportTo, strings.TrimSpace(namespace))

@@ -19,6 +19,9 @@ type Scope struct {
 	// Revision is the revision of the control plane that the Sidecar is bound to.
 	Revision  string
 	Listeners []Listener
+	// RegistryOnly reports whether the proxies refuse calls to hosts that they do not
+	// import; others pass them through.
+	RegistryOnly bool
 
 	selector map[string]string
 }
@@ -30,6 +33,10 @@ type Listener struct {
 
 	imports map[string]imports // by namespace, or *
 }
+
+// registryOnly is the mode of an outboundTrafficPolicy in which proxies refuse calls
+// to hosts that they do not import.
+const registryOnly = "REGISTRY_ONLY"
 
 // everything is the imports of proxies without a Sidecar.
 var everything = []Listener{{imports: map[string]imports{"*": {hosts: []string{"*"}}}}} //nolint:gochecknoglobals // a constant
@@ -54,7 +61,7 @@ func (s Snapshot) Scopes(namespace string) []Scope {
 		inNamespace := sidecar.GetNamespace() == namespace
 		switch {
 		case inNamespace && selector != nil:
-			selecting = append(selecting, scopeOf(sidecar, namespace))
+			selecting = append(selecting, s.scopeOf(sidecar, namespace))
 		case inNamespace && own == nil:
 			own = sidecar
 		case sidecar.GetNamespace() == s.RootNamespace && selector == nil && root == nil:
@@ -62,15 +69,18 @@ func (s Snapshot) Scopes(namespace string) []Scope {
 		}
 	}
 	if last := cmp.Or(own, root); last != nil {
-		return append(selecting, scopeOf(last, namespace))
+		return append(selecting, s.scopeOf(last, namespace))
 	}
-	return append(selecting, Scope{Listeners: everything})
+	return append(selecting, Scope{Listeners: everything, RegistryOnly: s.RegistryOnly})
 }
 
 // scopeOf reads a Sidecar for the proxies of a namespace.
-func scopeOf(sidecar *unstructured.Unstructured, namespace string) Scope {
+func (s Snapshot) scopeOf(sidecar *unstructured.Unstructured, namespace string) Scope {
 	spec := fields.Map(sidecar.Object, "spec")
-	found := Scope{Sidecar: sidecar.GetNamespace() + "/" + sidecar.GetName(), Revision: sidecar.GetLabels()[RevisionLabel], selector: map[string]string{}}
+	found := Scope{Sidecar: sidecar.GetNamespace() + "/" + sidecar.GetName(), Revision: sidecar.GetLabels()[RevisionLabel], selector: map[string]string{}, RegistryOnly: s.RegistryOnly}
+	if mode := fields.String(fields.Map(spec, "outboundTrafficPolicy"), "mode"); mode != "" {
+		found.RegistryOnly = mode == registryOnly
+	}
 	for key, value := range fields.Map(fields.Map(spec, "workloadSelector"), "labels") {
 		found.selector[key], _ = value.(string)
 	}

@@ -52,6 +52,9 @@ type Snapshot struct {
 	// DrainDuration is how long a proxy keeps the connections of a listener or a
 	// filter chain that is replaced (MeshConfig, defaultConfig.drainDuration).
 	DrainDuration time.Duration
+	// RegistryOnly reports whether proxies refuse calls to hosts that they do not
+	// import, unless their Sidecar decides (MeshConfig, outboundTrafficPolicy).
+	RegistryOnly bool
 	// Discovered reports whether istiod watches a namespace with the given labels
 	// (MeshConfig, discoverySelectors); nil means that it watches all.
 	Discovered func(labels map[string]string) bool
@@ -67,6 +70,8 @@ type Service struct {
 	Ports    []Port
 	// ExternalName is the host that a Service of that type is an alias of.
 	ExternalName string
+	// Created is zero if it is not known, as in manifests.
+	Created time.Time
 }
 
 // Watches reports whether istiod watches a namespace.

@@ -52,18 +52,29 @@ func (s Snapshot) VisibilityOf(vs *unstructured.Unstructured, namespace string) 
 // CanSee reports whether an entry of the registry is exported to the proxies of a
 // namespace.
 func (s Snapshot) CanSee(entry Entry, namespace string) bool {
-	exportTo := entry.ExportTo
-	if len(exportTo) == 0 {
-		exportTo = s.DefaultServiceExportTo
-	}
 	switch {
 	case !s.Watches(entry.Namespace):
 		return false
-	case len(exportTo) == 0, slices.Contains(exportTo, "*"), slices.Contains(exportTo, namespace):
+	case s.isPublic(entry):
 		return true
 	default:
-		return entry.Namespace == namespace && slices.Contains(exportTo, ".")
+		exportTo := s.exportToOf(entry)
+		return slices.Contains(exportTo, namespace) || entry.Namespace == namespace && slices.Contains(exportTo, ".")
 	}
+}
+
+// isPublic reports whether an entry of the registry is exported to every namespace.
+func (s Snapshot) isPublic(entry Entry) bool {
+	exportTo := s.exportToOf(entry)
+	return len(exportTo) == 0 || slices.Contains(exportTo, "*")
+}
+
+// exportToOf returns the exportTo of an entry, or its default.
+func (s Snapshot) exportToOf(entry Entry) []string {
+	if len(entry.ExportTo) == 0 {
+		return s.DefaultServiceExportTo
+	}
+	return entry.ExportTo
 }
 
 // CompareAge orders objects as istiod does: by creation time, which has whole

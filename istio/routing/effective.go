@@ -7,6 +7,7 @@ package routing
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -162,6 +163,9 @@ func Find(s config.Snapshot, name string, p Proxies, l config.Listener) (Effecti
 		}
 		switch p.CoveredBy(routes) {
 		case All:
+			if other := rivalOfUnknownAge(s, c, found, p); other != nil {
+				return Effective{Base: &c}, &UndecidedError{Why: UnknownAge, Candidate: c, Other: other}
+			}
 			return Effective{Base: &c, Routes: routes, Delegates: delegates, Skipped: skipped}, nil
 		case Some:
 			return Effective{Base: &c}, &UndecidedError{Why: RoutesForSome, Candidate: c}
@@ -173,6 +177,25 @@ func Find(s config.Snapshot, name string, p Proxies, l config.Listener) (Effecti
 		}
 	}
 	return Effective{Skipped: skipped}, nil
+}
+
+// rivalOfUnknownAge returns a candidate that is effective in place of another one if
+// it is older, which is not known: it has the same host and the same visibility, and
+// other routes for the proxies. It returns nil if there is none.
+func rivalOfUnknownAge(s config.Snapshot, c Candidate, candidates []Candidate, p Proxies) *Candidate {
+	for _, other := range candidates {
+		created, known := other.GetCreationTimestamp(), c.GetCreationTimestamp()
+		switch {
+		case other.Unstructured == c.Unstructured, other.Visibility != c.Visibility, other.Pattern != c.Pattern, !created.IsZero() && !known.IsZero():
+			continue
+		case reflect.DeepEqual(fields.Map(other.Object, "spec"), fields.Map(c.Object, "spec")):
+			continue
+		}
+		if routes, _ := httpRoutes(s, other.Unstructured); p.CoveredBy(routes) != None {
+			return &other
+		}
+	}
+	return nil
 }
 
 // checkRevision returns an error for a VirtualService that istiod of another
@@ -198,6 +221,9 @@ const (
 	RoutesForSome
 	// WildcardWithoutRoutes: it is a wildcard that has no route for the proxies.
 	WildcardWithoutRoutes
+	// UnknownAge: the older of the VirtualService and Other is effective, and the
+	// creation time of one of them is not known.
+	UnknownAge
 )
 
 // UndecidedError says why the routes of a set of proxies cannot be decided.
@@ -205,7 +231,7 @@ type UndecidedError struct {
 	Why Why
 	// Candidate is the VirtualService that it is about.
 	Candidate Candidate
-	// Other is set for AmbiguousCase, Revision for OtherRevision.
+	// Other is set for AmbiguousCase and UnknownAge, Revision for OtherRevision.
 	Other    *Candidate
 	Revision string
 }
@@ -220,6 +246,8 @@ func (e *UndecidedError) Error() string {
 		return "VirtualService " + e.Candidate.Name() + " has routes for some proxies or ports only"
 	case WildcardWithoutRoutes:
 		return "VirtualService " + e.Candidate.Name() + " has no route for the proxies"
+	case UnknownAge:
+		return "VirtualServices " + e.Candidate.Name() + " and " + e.Other.Name() + " are for the same host, and their ages are not known"
 	default:
 		return "the routes cannot be decided"
 	}

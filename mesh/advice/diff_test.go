@@ -34,18 +34,18 @@ func TestDiffRoutes(t *testing.T) {
 			name:   "clones before their originals",
 			before: "[{match: [{uri: {prefix: /a}}], route: [{destination: {host: a}}]}, {name: rest, route: [{destination: {host: b}}]}]",
 			during: `
-- {name: squall-x, match: [{uri: {prefix: /a}, sourceLabels: {app: reviews}}], route: [{destination: {host: a}}], fault: {delay: {fixedDelay: 1.000s}}}
+- {name: squall-x, match: [{uri: {prefix: /a}, sourceLabels: {app: reviews}}], route: [{destination: {host: a}}], fault: {delay: {fixedDelay: 1s}}}
 - {match: [{uri: {prefix: /a}}], route: [{destination: {host: a}}]}
-- {name: squall-x-2, match: [{sourceLabels: {app.kubernetes.io/name: reviews}}], route: [{destination: {host: b}}], fault: {delay: {fixedDelay: 1.000s}}}
+- {name: squall-x-2, match: [{sourceLabels: {app.kubernetes.io/name: reviews}}], route: [{destination: {host: b}}], fault: {delay: {fixedDelay: 1s}}}
 - {name: rest, route: [{destination: {host: b}}]}
 `,
 			want: `+ http route 1 ("squall-x"), a copy of http route 2 but for
-    + fault.delay.fixedDelay: "1.000s"
+    + fault.delay.fixedDelay: "1s"
     + match[0].sourceLabels.app: "reviews"
     + name: "squall-x"
 = http route 2
 + http route 3 ("squall-x-2"), a copy of http route 4 but for
-    + fault.delay.fixedDelay: "1.000s"
+    + fault.delay.fixedDelay: "1s"
     + match[0].sourceLabels["app.kubernetes.io/name"]: "reviews"
     ~ name: "rest" -> "squall-x-2"
 = http route 4 ("rest")

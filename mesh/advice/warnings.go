@@ -30,6 +30,8 @@ func Warnings(s config.Snapshot, e experiments.Experiment, p mesh.Plan) []string
 	w.shareOfSubset()
 	for _, d := range p.Decisions {
 		w.notInjected(d)
+		w.otherSenders(d)
+		w.wrongHost(d)
 	}
 	for _, object := range slices.Concat(p.Objects, statesOf(p)) {
 		if object.GetKind() != objects.KindVirtualService {
@@ -140,7 +142,7 @@ func splits(vs *unstructured.Unstructured, subset string) bool {
 // every namespace.
 func (w *warnings) notInjected(d mesh.Decision) {
 	labels, exists := w.s.Namespaces[d.Callers]
-	if !exists || len(labels) == 0 || config.Injected(labels) {
+	if !exists || len(labels) == 0 || config.Injected(labels) || config.IsAmbient(labels) {
 		return
 	}
 	w.add("namespace %s is not labelled for sidecar injection (istio-injection=enabled or istio.io/rev), and a caller without a proxy is not disturbed: check that its pods are injected one by one", d.Callers)

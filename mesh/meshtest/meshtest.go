@@ -2,6 +2,7 @@
 package meshtest
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,8 @@ import (
 const Host = "ratings.prod.svc.cluster.local"
 
 // Snapshot returns a mesh with the namespaces shop and prod, the Service
-// prod/ratings, and the given objects, the first of which is the oldest.
+// prod/ratings, and the given objects, the first of which is the oldest. A ConfigMap is
+// the one with the MeshConfig.
 func Snapshot(t testing.TB, manifests ...string) config.Snapshot {
 	t.Helper()
 	s := config.Defaults()
@@ -44,11 +46,30 @@ func Snapshot(t testing.TB, manifests ...string) config.Snapshot {
 			s.DestinationRules = append(s.DestinationRules, object)
 		case "ServiceEntry":
 			s.ServiceEntries = append(s.ServiceEntries, object)
+		case "Service":
+			s.Services = append(s.Services, service(t, object))
+		case "ConfigMap":
+			if err := config.Apply(&s, object); err != nil {
+				t.Fatal(err)
+			}
 		default:
 			t.Fatalf("a snapshot has no %s", object.GetKind())
 		}
 	}
 	return s
+}
+
+func service(t testing.TB, object *unstructured.Unstructured) config.Service {
+	t.Helper()
+	encoded, err := object.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manifest config.ServiceManifest
+	if err := json.Unmarshal(encoded, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	return manifest.Service()
 }
 
 // Object returns the object of a manifest in YAML.

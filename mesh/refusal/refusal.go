@@ -13,7 +13,6 @@ const (
 	NoCallers          Cause = "no-callers"          // the experiment names no callers, and none were found
 	NoNamespace        Cause = "no-namespace"        // the callers' namespace does not exist
 	Ambient            Cause = "ambient"             // the callers have no sidecars: their namespace is ambient
-	Waypoint           Cause = "waypoint"            // the calls go through a waypoint
 	GatewayAPIRoute    Cause = "gateway-api-route"   // a route of the Gateway API routes the calls
 	LiveRun            Cause = "live-run"            // a run already disturbs the same calls
 	NoSuchPort         Cause = "no-such-port"        // the target does not have the port
@@ -26,10 +25,12 @@ const (
 	PrivateBase        Cause = "private-base"        // the effective VirtualService is private to the callers' namespace
 	PrivateConnections Cause = "private-connections" // TCP or TLS routes are private to the callers' namespace
 	NoPlacement        Cause = "no-placement"        // no namespace is imported, permitted and takes precedence
+	UnknownAge         Cause = "unknown-age"         // the older of two objects is effective, and their ages are not known
 	RoutesForSome      Cause = "routes-for-some"     // the effective VirtualService has routes for some of the callers only
 	WildcardForOthers  Cause = "wildcard-for-others" // an object for the exact host would replace a wildcard for other proxies
 	DifferentRoutes    Cause = "different-routes"    // the callers do not use the same routes
 	OtherServerNames   Cause = "other-server-names"  // a TLS port serves other server names too
+	OtherNames         Cause = "other-names"         // calls by another name of the target have other routes
 	NothingToCarry     Cause = "nothing-to-carry"    // no route both forwards the requests and meets the match
 	ExistingFault      Cause = "existing-fault"      // a route already has a fault of the same kind
 	Inexpressible      Cause = "inexpressible"       // no match of Istio selects exactly the requests

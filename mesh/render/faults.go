@@ -2,7 +2,6 @@ package render
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -312,10 +311,9 @@ func renderFault(i experiments.Injection) map[string]any {
 		fault["abort"] = abort
 	}
 	if f.Delay != nil {
-		// The JSON of protobuf has seconds only. The digits come from whole numbers,
-		// because a float is not always exact to the millisecond.
+		// The JSON of protobuf has seconds only.
 		delay := f.Delay.FixedDelay.Milliseconds()
-		fault["delay"] = map[string]any{"fixedDelay": fmt.Sprintf("%d.%03ds", delay/1000, delay%1000), "percentage": percentage()}
+		fault["delay"] = map[string]any{"fixedDelay": strconv.FormatFloat(float64(delay)/1000, 'f', -1, 64) + "s", "percentage": percentage()}
 	}
 	return fault
 }
