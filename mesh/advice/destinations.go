@@ -8,7 +8,6 @@ import (
 	promlabels "github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
-	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/promql"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
@@ -43,24 +42,15 @@ func (w *warnings) otherSenders(d mesh.Decision) {
 // addTelemetryMetadata).
 func (w *warnings) wrongHost(d mesh.Decision) {
 	chosen := destinationsOf(d.Before)
-	if len(chosen) == 0 || slices.ContainsFunc(chosen, func(name string) bool { return strings.EqualFold(name, d.Host) }) {
+	if d.Effective == nil || len(chosen) == 0 || slices.ContainsFunc(chosen, func(name string) bool { return strings.EqualFold(name, d.Host) }) {
 		return
 	}
-	check := func(what string, probe experiments.Probe) {
-		if asksOnlyFor(w.s, probe.PromQL(), d.Host, chosen) {
-			w.add("%s %q asks for %s, but its calls are counted under the hosts that %s sends them to: select destination_service=~%q instead",
-				what, probe.Name, d.Host, *d.Effective, strings.Join(chosen, "|"))
+	forQueries(w.e.Spec, func(what, query string) {
+		if asksOnlyFor(w.s, query, d.Host, chosen) {
+			w.add("%s asks for %s, but its calls are counted under the hosts that %s sends them to: select destination_service=~%q instead",
+				what, d.Host, *d.Effective, strings.Join(chosen, "|"))
 		}
-	}
-	if d.Effective == nil {
-		return
-	}
-	for _, probe := range w.e.Spec.SteadyState.Probes {
-		check("probe", probe)
-	}
-	for _, condition := range w.e.Spec.StopConditions {
-		check("stop condition", condition.Probe())
-	}
+	})
 }
 
 // destinationsOf returns the hosts that HTTP routes forward to.
