@@ -10,7 +10,7 @@ import (
 func TestSurvived(t *testing.T) {
 	got := survived("run-1", func() known {
 		var fault experiments.Fault
-		return known{summary: reports.Summary{Title: fault.Abort.GRPCStatus}}
+		return known{summary: reports.Summary{Title: string(fault.Abort.GRPCStatus)}}
 	})
 	if got.file != nil || got.summary.Run != "run-1" || got.summary.State() != "unreadable" || got.summary.Error != "journal: it cannot be interpreted: runtime error: invalid memory address or nil pointer dereference" {
 		t.Errorf("%+v", got)
