@@ -51,7 +51,7 @@ func TestServePageStopsARun(t *testing.T) {
 	page.Click("button.stop")
 	page.Type("#token", "wrong horse")
 	page.Click("#ask button[value=ok]")
-	tells(t, page, "#said", "the token is missing or wrong")
+	tells(t, page, "#said", "This is not the token")
 	if live := s.status().Live; len(live) != 1 || live[0].Run != run || live[0].Phase != "observe" {
 		t.Fatalf("a wrong token has disturbed the run: %+v", live)
 	}

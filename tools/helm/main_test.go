@@ -212,12 +212,16 @@ func TestArgumentsOfServe(t *testing.T) {
 		want   []string
 	}{
 		{"defaults", nil, []string{
-			"serve", "/etc/squall/experiments", "--listen=:8080", "--out=/var/lib/squall", "--keep-runs=1000", "--keep-for=2160h",
+			"serve", "/etc/squall/experiments", "--listen=:8080",
+			"--allowed-host=squall", "--allowed-host=squall.chaos", "--allowed-host=squall.chaos.svc", "--allowed-host=squall.chaos.svc.cluster.local",
+			"--out=/var/lib/squall", "--keep-runs=1000", "--keep-for=2160h",
 			"--max-concurrent=4", "--max-per-namespace=1", "--max-percentage=100", "--max-duration=1h", "--home-namespace=chaos",
 			"--leader-elect", "--lease-namespace=chaos", "--lease-name=squall", "--heartbeat=on", "--log-format=json",
 		}},
 		{"everything", []string{ci("everything")}, []string{
-			"serve", "/etc/squall/experiments", "--listen=:8080", "--out=/var/lib/squall", "--keep-runs=2000000", "--keep-for=720h",
+			"serve", "/etc/squall/experiments", "--listen=:8080",
+			"--allowed-host=gamedays", "--allowed-host=gamedays.chaos", "--allowed-host=gamedays.chaos.svc", "--allowed-host=gamedays.chaos.svc.corp.example", "--allowed-host=chaos.example.com",
+			"--out=/var/lib/squall", "--keep-runs=2000000", "--keep-for=720h",
 			"--max-concurrent=2", "--max-per-namespace=0", "--max-percentage=12.5", "--max-duration=1h30m",
 			"--protected=*.payments.svc.cluster.local", "--protected=auth.*", "--home-namespace=faults",
 			"--leader-elect", "--lease-namespace=chaos", "--lease-name=gamedays", "--heartbeat=off", "--heartbeat-image=registry.example.com/pause:1",

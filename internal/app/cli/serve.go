@@ -39,6 +39,7 @@ type serveFlags struct {
 	listen    string
 	// externalURL is the URL of the status page in notifications.
 	externalURL  string
+	hosts        []string
 	apiTokenFile string
 	keepRuns     int
 	keepFor      time.Duration
@@ -80,6 +81,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	f.runner.Add(flags, "only namespace in which expired faults are removed and runs of others can be stopped (default all)")
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8080", "address of the status page, the API and the metrics")
 	flags.StringVar(&f.externalURL, "external-url", "", "URL of the status page, for the links in notifications")
+	flags.StringArrayVar(&f.hosts, "allowed-host", nil, "further host name by which clients reach the status page and the API, besides addresses, localhost and the host of --external-url; may be repeated")
 	const apiToken = "file with the token that clients of the API need to start, stop and pause runs; without it the API is read-only"
 	flags.StringVar(&f.apiTokenFile, "api-token-file", "", apiToken)
 	flags.StringVar(&f.apiTokenFile, "token-file", "", apiToken)
@@ -125,7 +127,7 @@ func serveDirectory(ctx context.Context, env Env, flags serveFlags, directory st
 	if err != nil {
 		return err
 	}
-	server, lead, err := flags.server(env, directory, r, serve.Config{Notify: notifier.Notify, Metrics: counters, Log: log})
+	server, lead, err := flags.server(ctx, env, directory, r, serve.Config{Notify: notifier.Notify, Metrics: counters, Log: log})
 	if err != nil {
 		return err
 	}
@@ -192,7 +194,7 @@ func (f *serveFlags) notifier(counters *metrics.Metrics, log *slog.Logger) (*not
 
 // server returns a server for the cluster. Lead lets it lead until ctx ends: always, or
 // with --leader-elect while this replica is elected.
-func (f *serveFlags) server(env Env, directory string, r runner.Config, config serve.Config) (server *serve.Server, lead func(ctx context.Context), err error) {
+func (f *serveFlags) server(ctx context.Context, env Env, directory string, r runner.Config, config serve.Config) (server *serve.Server, lead func(ctx context.Context), err error) {
 	lister, cluster, err := f.runner.Cluster.Lister()
 	if err != nil {
 		return nil, nil, err
@@ -200,16 +202,23 @@ func (f *serveFlags) server(env Env, directory string, r runner.Config, config s
 	config.Directory, config.Runner, config.Limits = directory, r, f.limits
 	config.History = history.Config{Directory: f.out, KeepRuns: f.keepRuns, KeepFor: f.keepFor}
 	config.Identity, config.ExternalURL = leadership.Identity(f.advertised(env)), f.externalURL
+	config.Hosts = f.hosts
 	config.Store = leadership.NewFile(filepath.Join(f.out, "starts.json"))
 	served := servedCluster{lister: lister, cluster: cluster, identity: config.Identity, log: config.Log}
 	config.Cluster, config.Emit = served, served.Emit
 	if !f.elect {
+		if _, err := config.Store.Load(ctx); err != nil {
+			return nil, nil, hint.With(err, "repair or remove the file; without it all schedules begin now, and are not paused")
+		}
 		server = serve.New(config)
 		server.Observe(config.Identity)
 		return server, server.Lead, nil
 	}
 	namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.Placement.Home, lister.Fallback)
-	config.Store = leadership.TextStore{Text: kube.LeaseStore{Cluster: cluster, Namespace: namespace, Name: f.leaseName + "-starts"}}
+	config.Store = leadership.TextStore{
+		Text: kube.LeaseStore{Cluster: cluster, Namespace: namespace, Name: f.leaseName + "-starts"},
+		Name: fmt.Sprintf("the Lease %s/%s-starts", namespace, f.leaseName),
+	}
 	server = serve.New(config)
 	election := &kube.Election{
 		Cluster: cluster, Namespace: namespace, Name: f.leaseName, Identity: config.Identity, Observed: server.Observe,

@@ -73,7 +73,9 @@ func replica(t *testing.T, directory string, cluster slowMesh, changes ...func(*
 	for _, change := range changes {
 		change(&config)
 	}
-	return New(config)
+	server := New(config)
+	server.reload()
+	return server
 }
 
 // When a replica stops leading before a run has created an object, the next leader

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,6 +17,11 @@ import (
 // Lead starts runs until ctx ends. Then it ends the live runs, which roll back,
 // and returns when they have.
 func (s *Server) Lead(ctx context.Context) {
+	select {
+	case <-s.loaded: // Watch has read the directory
+	case <-ctx.Done():
+		return
+	}
 	handled, err := s.leadership.Claim(ctx)
 	if err != nil {
 		return // ctx has ended
@@ -141,9 +147,12 @@ func (s *Server) StartNow(name, owner string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.term == nil {
+		if err := s.unready(); errors.Is(err, leadership.ErrTakingOver) {
+			return "", err
+		}
 		return "", fmt.Errorf("%w: %s", leadership.ErrNotLeading, s.leadership.Leader())
 	}
-	e, slot, err := s.scheduler.StartNow(name)
+	e, slot, err := s.scheduler.StartNow(name, time.Now())
 	if err != nil {
 		return "", err
 	}

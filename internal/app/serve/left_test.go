@@ -2,8 +2,10 @@ package serve
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -11,7 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/internal/app/notify"
+	"github.com/squall-chaos/squall/internal/app/serve/leadership"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
@@ -53,6 +57,64 @@ func TestReady(t *testing.T) {
 	must(t, os.RemoveAll(server.config.Directory))
 	server.reload()
 	check("the folder is gone", http.StatusServiceUnavailable, "the experiments cannot be read")
+}
+
+// The page is served before the experiments have been read, however long that takes:
+// the process is healthy, and not ready.
+func TestReadyAfterTheFirstLoad(t *testing.T) {
+	server := New(Config{Directory: t.TempDir(), Metrics: metrics.New("test"), Log: slog.New(slog.DiscardHandler), Store: leadership.NewFile("none")})
+	handler := server.HTTPServer(http.NotFoundHandler(), "", "").Handler
+	server.Observe("other")
+	for _, step := range []struct {
+		path string
+		code int
+		says string
+	}{
+		{"/healthz", http.StatusOK, "ok"},
+		{"/readyz", http.StatusServiceUnavailable, "the experiments have not been read yet"},
+		{"/api/v1/status", http.StatusOK, "the experiments have not been read yet"},
+		{"/", http.StatusOK, "This replica is not ready: the experiments have not been read yet."},
+	} {
+		if got := request(t, handler, http.MethodGet, step.path, ""); got.Code != step.code || !strings.Contains(got.Body.String(), step.says) {
+			t.Errorf("%s: %d %s", step.path, got.Code, got.Body)
+		}
+	}
+	server.reload()
+	if got := request(t, handler, http.MethodGet, "/readyz", ""); got.Code != http.StatusOK {
+		t.Errorf("%d %s", got.Code, got.Body)
+	}
+}
+
+// A process that cannot take over the state is not ready and does not call itself
+// the leader. Everything names the file. When it is repaired, the process leads.
+func TestAStateThatIsBroken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, handler := site(t)
+		file := filepath.Join(server.config.History.Directory, "starts.json")
+		must(t, os.WriteFile(file, []byte(`{"starts": {"outage": "x"`), 0o600))
+		server.Observe(server.config.Identity)
+		ctx, stop := context.WithCancel(t.Context())
+		var leading sync.WaitGroup
+		leading.Go(func() { server.Lead(ctx) })
+		synctest.Wait()
+		broken := file + " does not hold the state of the schedules: unexpected end of JSON input"
+		for path, code := range map[string]int{"GET /readyz": http.StatusServiceUnavailable, "GET /api/v1/status": http.StatusOK, "GET /": http.StatusOK, "POST /api/v1/experiments/outage/run": http.StatusServiceUnavailable} {
+			method, path, _ := strings.Cut(path, " ")
+			if got := request(t, handler, method, path, "", bearer...); got.Code != code || !strings.Contains(got.Body.String(), broken) {
+				t.Errorf("%s: %d %s", path, got.Code, got.Body)
+			}
+		}
+		if status := server.Status(); status.Leader != "" || status.Leading {
+			t.Errorf("%q leads, this one: %t", status.Leader, status.Leading)
+		}
+		must(t, os.Remove(file))
+		time.Sleep(2 * time.Second)
+		if status := server.Status(); status.Leader != "me" || !status.Leading || server.Ready() != nil {
+			t.Errorf("%q leads, this one: %t, ready: %v", status.Leader, status.Leading, server.Ready())
+		}
+		stop()
+		leading.Wait()
+	})
 }
 
 // The gauge of active faults follows the faults, not their runs: it falls when a

@@ -42,6 +42,8 @@ type Config struct {
 	Identity string
 	// ExternalURL is the URL of the status page for users; empty when unknown.
 	ExternalURL string
+	// Hosts are further names by which the page is reached.
+	Hosts []string
 	// Cluster has the runs of all processes.
 	Cluster runs.Cluster
 	// Emit writes a Kubernetes Event.
@@ -94,26 +96,25 @@ type Server struct {
 	mu        sync.Mutex
 	scheduler *scheduler.Scheduler
 	term      context.Context //nolint:containedctx // of runs; nil while this replica does not lead
-	loaded    bool
-	broken    []directory.Broken
+	// loaded is closed when the directory has been read once.
+	loaded chan struct{}
+	broken []directory.Broken
 	// unreadable is why the directory cannot be read, or nil.
 	unreadable error
 }
 
-// New returns a Server that has read its directory, and does nothing else until
-// Watch and Lead.
+// New returns a Server that does nothing until Watch and Lead.
 func New(config Config) *Server {
 	config.History.Log = config.Log
 	s := &Server{
 		config: config, directory: directory.New(config.Directory), history: history.New(config.History),
-		scheduler: scheduler.New(config.Limits), awake: newBell(),
+		scheduler: scheduler.New(config.Limits), awake: newBell(), loaded: make(chan struct{}),
 	}
 	s.leadership = leadership.New(leadership.Config{Store: config.Store, Identity: config.Identity, Paused: s.setPaused, Log: config.Log})
 	s.runs = runs.New(runs.Config{
 		Runner: config.Runner, Starts: s.leadership, Records: s.history, Cluster: config.Cluster, Emit: config.Emit, Notify: config.Notify,
 		Metrics: config.Metrics, Identity: config.Identity, ExternalURL: config.ExternalURL, Log: config.Log,
 	})
-	s.reload()
 	return s
 }
 
@@ -157,17 +158,13 @@ func (s *Server) Watch(ctx context.Context) {
 			_ = s.leadership.Refresh(ctx) // tried again
 		}
 	})
-	loops.Go(func() {
-		for sleep.For(ctx, reloadEvery) {
-			s.reload()
-		}
-	})
+	loops.Go(func() { every(ctx, reloadEvery, s.reload) })
 	loops.Wait()
 }
 
 // reload reads the directory. Live runs go on as they are.
 func (s *Server) reload() {
-	if !s.directory.Read() && s.loaded {
+	if !s.directory.Read() && s.hasLoaded() {
 		return
 	}
 	all := s.directory.Experiments()
@@ -188,13 +185,26 @@ func (s *Server) reload() {
 	}
 	s.leadership.SetExperiments(s.scheduler.Names())
 	s.publishNext(s.scheduler.Names()...)
-	s.loaded, s.broken, s.unreadable = true, s.directory.Broken(), s.directory.Err()
+	s.broken, s.unreadable = s.directory.Broken(), s.directory.Err()
+	if !s.hasLoaded() {
+		close(s.loaded)
+	}
 	for _, b := range s.broken {
 		s.config.Log.Error("experiment file cannot be used", "file", b.File, "kept", b.Kept, "problem", b.Problem)
 	}
 	s.config.Metrics.Reloaded(now, len(all), len(s.broken))
 	s.config.Log.Info("experiments loaded", "experiments", len(all), "broken", len(s.broken))
 	s.awake.ring()
+}
+
+// hasLoaded reports whether the directory has been read.
+func (s *Server) hasLoaded() bool {
+	select {
+	case <-s.loaded:
+		return true
+	default:
+		return false
+	}
 }
 
 // publishNext sets the metric of the next start of experiments.
@@ -223,34 +233,56 @@ func (s *Server) Status() web.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	return web.Status{
+	status := web.Status{
 		Time: now.UTC(), Identity: s.config.Identity, Leader: s.leadership.Leader(), Leading: s.scheduler.Leading(), Paused: s.scheduler.PausedBy(),
 		Live: s.runs.Statuses(now), Experiments: s.scheduler.Statuses(now), Broken: s.broken,
 	}
+	if status.Leader == status.Identity && !status.Leading {
+		status.Leader = "" // it starts nothing yet
+	}
+	if err := s.unready(); err != nil {
+		status.Problem = err.Error()
+	}
+	return status
 }
 
 // Ready implements web.Replica.
 func (s *Server) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.unready()
+}
+
+// unready returns why this replica cannot do its part, or nil. It needs s.mu.
+func (s *Server) unready() error {
+	leader, trouble := s.leadership.Leader(), s.leadership.Trouble()
 	switch {
+	case !s.hasLoaded():
+		return errors.New("the experiments have not been read yet")
 	case s.unreadable != nil:
 		return fmt.Errorf("the experiments cannot be read: %w", s.unreadable)
-	case s.leadership.Leader() == "":
+	case trouble != nil:
+		return fmt.Errorf("%w: %w", leadership.ErrTakingOver, trouble)
+	case s.scheduler.Leading():
+		return nil
+	case leader == "":
 		return errors.New("no replica leads, as far as this one knows")
+	case leader == s.config.Identity:
+		return leadership.ErrTakingOver
 	default:
 		return nil
 	}
 }
 
-// LeaderAddress implements web.Replica.
-func (s *Server) LeaderAddress() string {
+// Leader implements web.Replica.
+func (s *Server) Leader() web.Peer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.scheduler.Leading() {
-		return ""
+		return web.Peer{}
 	}
-	return s.leadership.Elsewhere()
+	identity, address := s.leadership.Elsewhere()
+	return web.Peer{Identity: identity, Address: address}
 }
 
 // Left returns the objects that the last runs could not remove. It is for use
@@ -262,5 +294,6 @@ func (s *Server) Left() []objects.Ref { return s.runs.Left() }
 func (s *Server) HTTPServer(metrics http.Handler, tokenFile, version string) *http.Server {
 	return web.New(web.Config{
 		Replica: s, Records: s.history, Controls: s, Metrics: metrics, Identity: s.config.Identity, TokenFile: tokenFile, Version: version,
+		Hosts: web.Hosts(s.config.ExternalURL, s.config.Hosts),
 	}).HTTPServer()
 }

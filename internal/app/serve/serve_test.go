@@ -121,8 +121,8 @@ func TestStartsWait(t *testing.T) {
 		reason scheduler.Reason
 	}{
 		{"host", scheduler.Limits{}, []string{"host: ratings, namespace: prod", "host: ratings.prod.svc.cluster.local", "namespace: shop}]", "namespace: cart}]"}, "another run disturbs ratings.prod.svc.cluster.local", "concurrency"},
-		{"namespace", scheduler.Limits{MaxPerNamespace: 1}, []string{"host: ratings", "host: reviews"}, "1 runs disturb calls from shop; at most 1 are permitted here", "limit"},
-		{"place", scheduler.Limits{MaxConcurrent: 1}, []string{"host: ratings", "host: reviews", "namespace: shop}]", "namespace: cart}]"}, "1 runs are live; at most 1 are permitted here", "limit"},
+		{"namespace", scheduler.Limits{MaxPerNamespace: 1}, []string{"host: ratings", "host: reviews"}, "1 run disturbs calls from shop; at most 1 is permitted here", "limit"},
+		{"place", scheduler.Limits{MaxConcurrent: 1}, []string{"host: ratings", "host: reviews", "namespace: shop}]", "namespace: cart}]"}, "1 run is live; at most 1 is permitted here", "limit"},
 	} {
 		bubble(t, test.name, func(t *testing.T, w *world) {
 			w.limits = test.limits

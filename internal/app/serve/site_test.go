@@ -51,12 +51,14 @@ func site(t *testing.T) (*Server, http.Handler) {
 		Directory: dir, History: history.Config{Directory: out}, Metrics: shown, Identity: "me", Log: slog.New(slog.DiscardHandler),
 		Store: leadership.NewFile(filepath.Join(out, "starts.json")), Cluster: theirs{},
 	})
+	server.reload()
 	return server, server.HTTPServer(shown.Handler(), secret, "squall v1").Handler
 }
 
 func request(t *testing.T, handler http.Handler, method, target, body string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	r.Host = "localhost:8080"
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
@@ -118,7 +120,7 @@ func TestJSONForms(t *testing.T) {
 		t.Errorf("no runs: %s", body)
 	}
 	empty := changing.ReplaceAllString(request(t, handler, http.MethodGet, "/api/v1/status", "").Body.String(), `"$1": "T"`)
-	want := `{"time":"T","identity":"me","leader":"","leading":false,"live":[],"experiments":[{"name":"outage","file":"a.yaml"}],"broken":[]}`
+	want := `{"time":"T","identity":"me","leader":"","leading":false,"problem":"noreplicaleads,asfarasthisoneknows","live":[],"experiments":[{"name":"outage","file":"a.yaml"}],"broken":[]}`
 	if got := regexp.MustCompile(`\s`).ReplaceAllString(empty, ""); got != want {
 		t.Errorf("%s", got)
 	}

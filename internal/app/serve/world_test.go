@@ -325,6 +325,7 @@ func (w *world) replica(identity string, changes ...func(*Config)) *process {
 		change(&c)
 	}
 	r.Server = New(c)
+	r.reload()
 	for _, b := range r.Status().Broken {
 		w.t.Errorf("%+v", b)
 	}

@@ -40,6 +40,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- dict "list" (append .Values.namespaces (include "squall.home" .) | compact | uniq) | toJson }}
 {{- end }}
 
+{{/* A JSON object with the list of names by which clients reach the Service. */}}
+{{- define "squall.hosts" -}}
+{{- $service := include "squall.fullname" . -}}
+{{- $names := list $service -}}
+{{- range list "" ".svc" (printf ".svc.%s" .Values.service.clusterDomain) }}
+{{- $names = append $names (printf "%s.%s%s" $service $.Release.Namespace .) }}
+{{- end -}}
+{{- dict "list" (concat $names .Values.service.hosts) | toJson }}
+{{- end }}
+
 {{/*
 The prefix of role names. It prevents conflicts with the roles of deploy/rbac.yaml
 and with a release in another namespace.

@@ -25,6 +25,9 @@ const retryEvery = time.Second
 // ErrNotLeading is why a replica that does not lead starts nothing.
 var ErrNotLeading = errors.New("another replica leads")
 
+// ErrTakingOver is why a replica that is to lead starts nothing yet.
+var ErrTakingOver = errors.New("this replica has not taken over the state of the schedules")
+
 // errDeposed is why a replica can store nothing when it has not noticed yet that
 // another one leads.
 var errDeposed = errors.New("another process has taken over")
@@ -53,6 +56,8 @@ type Leadership struct {
 
 	mu     sync.Mutex
 	leader string
+	// trouble is why this process cannot take over the state, or nil.
+	trouble error
 	// handled are starts to be stored. They are handled in any case.
 	handled map[string]time.Time
 	// storing are starts that count as handled once they are stored, by calls of
@@ -85,15 +90,29 @@ func (l *Leadership) Leader() string {
 	return l.leader
 }
 
-// Elsewhere returns the address of the leader if it is another process and has
-// one; otherwise empty.
-func (l *Leadership) Elsewhere() string {
-	leader := l.Leader()
+// Elsewhere returns the leader and its address if it is another process. The
+// address is empty if it has none.
+func (l *Leadership) Elsewhere() (leader, address string) {
+	leader = l.Leader()
 	if leader == l.config.Identity {
-		return ""
+		return "", ""
 	}
-	_, address, _ := strings.Cut(leader, "@")
-	return address
+	_, address, _ = strings.Cut(leader, "@")
+	return leader, address
+}
+
+// Trouble returns why this process cannot take over the state, or nil: the last
+// attempt has failed, or the state cannot be interpreted.
+func (l *Leadership) Trouble() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.trouble
+}
+
+func (l *Leadership) setTrouble(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trouble = err
 }
 
 // SetExperiments sets the names of the experiments that are loaded. The starts of
@@ -117,7 +136,10 @@ func (l *Leadership) Claim(ctx context.Context) (map[string]time.Time, error) {
 		if err == nil {
 			return l.merged(state), nil
 		}
-		l.config.Log.Error("cannot take over the state of the schedules; trying again", "error", err)
+		if l.Trouble() == nil || l.Trouble().Error() != err.Error() {
+			l.config.Log.Error("cannot take over the state of the schedules; trying again", "error", err)
+		}
+		l.setTrouble(err)
 		if !sleep.For(ctx, retryEvery) {
 			return nil, context.Cause(ctx)
 		}
@@ -259,6 +281,9 @@ func (l *Leadership) read(ctx context.Context, get func(context.Context) (State,
 	}
 	defer func() { <-l.reading }()
 	state, err := get(ctx)
+	if _, broken := errors.AsType[*BrokenError](err); broken || err == nil {
+		l.setTrouble(err)
+	}
 	if err == nil {
 		l.config.Paused(state.Paused)
 	}

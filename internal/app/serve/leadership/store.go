@@ -61,7 +61,11 @@ type Text interface {
 }
 
 // TextStore stores the state as JSON in a Text: for replicas.
-type TextStore struct{ Text Text }
+type TextStore struct {
+	Text Text
+	// Name is the name of the Text in errors.
+	Name string
+}
 
 var _ Store = TextStore{}
 
@@ -71,13 +75,13 @@ func (t TextStore) Load(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	return decode(text)
+	return decode(t.Name, text)
 }
 
 // Change implements Store.
 func (t TextStore) Change(ctx context.Context, change func(*State)) (state State, err error) {
 	err = t.Text.Change(ctx, func(text string) (string, error) {
-		if state, err = decode(text); err != nil {
+		if state, err = decode(t.Name, text); err != nil {
 			return "", err
 		}
 		change(&state)
@@ -87,12 +91,28 @@ func (t TextStore) Change(ctx context.Context, change func(*State)) (state State
 	return state, err
 }
 
-func decode(text string) (state State, err error) {
+// BrokenError is the error for a stored state that cannot be interpreted. It stays
+// until the place is repaired or removed.
+type BrokenError struct {
+	// Place is the file or the Lease.
+	Place string
+	Cause error
+}
+
+// Error implements error.
+func (b *BrokenError) Error() string {
+	return fmt.Sprintf("%s does not hold the state of the schedules: %v", b.Place, b.Cause)
+}
+
+// Unwrap returns the cause.
+func (b *BrokenError) Unwrap() error { return b.Cause }
+
+func decode(place, text string) (state State, err error) {
 	if text == "" {
 		return state, nil
 	}
 	if err := json.Unmarshal([]byte(text), &state); err != nil {
-		return state, fmt.Errorf("state of the schedules: %w", err)
+		return state, &BrokenError{Place: place, Cause: err}
 	}
 	return state, nil
 }
@@ -120,7 +140,7 @@ func (f *File) load() (State, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return State{}, fmt.Errorf("state of the schedules: %w", err)
 	}
-	return decode(string(content))
+	return decode(f.path, string(content))
 }
 
 // Change implements Store. It replaces the file as a whole: after a crash it is

@@ -1,6 +1,8 @@
 package runs
 
 import (
+	"fmt"
+	"math"
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
@@ -25,6 +27,18 @@ type Status struct {
 	Probes []ProbeStatus        `json:"probes"`
 	// Hit is the number of requests that were hit, as Prometheus has counted them.
 	Hit *float64 `json:"hit,omitempty"`
+}
+
+// HitInWords says how many requests were hit; it is empty when that is not known.
+func (s Status) HitInWords() string {
+	switch {
+	case s.Hit == nil:
+		return ""
+	case math.Round(*s.Hit) == 1:
+		return "1 request hit"
+	default:
+		return fmt.Sprintf("%.0f requests hit", *s.Hit)
+	}
 }
 
 // ProbeStatus is the last measurement of a probe.

@@ -93,7 +93,7 @@ func (l Limits) permitsHost(target host.Host) error {
 // run at a time disturbs a host.
 func (l Limits) room(wanted calls, live []calls) error {
 	if l.MaxConcurrent > 0 && len(live) >= l.MaxConcurrent {
-		return &BlockedError{Reason: Limit, Text: fmt.Sprintf("%d runs are live; at most %d are permitted here", len(live), l.MaxConcurrent)}
+		return &BlockedError{Reason: Limit, Text: fmt.Sprintf("%s live; at most %s permitted here", counted(len(live), "run is", "runs are"), counted(l.MaxConcurrent, "is", "are"))}
 	}
 	for _, other := range live {
 		for _, name := range wanted.hosts {
@@ -113,8 +113,16 @@ func (l Limits) room(wanted calls, live []calls) error {
 			}
 		}
 		if runs >= l.MaxPerNamespace {
-			return &BlockedError{Reason: Limit, Text: fmt.Sprintf("%d runs disturb calls from %s; at most %d are permitted here", runs, namespace, l.MaxPerNamespace)}
+			return &BlockedError{Reason: Limit, Text: fmt.Sprintf("%s calls from %s; at most %s permitted here", counted(runs, "run disturbs", "runs disturb"), namespace, counted(l.MaxPerNamespace, "is", "are"))}
 		}
 	}
 	return nil
+}
+
+// counted returns a number with the words for one, or for more.
+func counted(number int, one, more string) string {
+	if number == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", number, more)
 }

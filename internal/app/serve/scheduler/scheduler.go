@@ -184,13 +184,18 @@ func (e *Entry) handle(due schedule.Due) Overtaken {
 
 // StartNow takes a slot for an experiment, whatever its schedule says. The error
 // wraps ErrUnknown, ErrForbidden or ErrBusy.
-func (s *Scheduler) StartNow(name string) (experiments.Experiment, *Slot, error) {
+func (s *Scheduler) StartNow(name string, now time.Time) (experiments.Experiment, *Slot, error) {
 	one := s.entries[name]
 	switch {
 	case one == nil:
 		return experiments.Experiment{}, nil, ErrUnknown
 	case one.forbidden != nil:
 		return experiments.Experiment{}, nil, fmt.Errorf("%w: %w", ErrForbidden, one.forbidden)
+	}
+	if planned := one.experiment.Spec.Schedule; planned != nil {
+		if err := planned.Permits(now); err != nil {
+			return experiments.Experiment{}, nil, fmt.Errorf("%w: %w", ErrForbidden, err)
+		}
 	}
 	slot, err := s.take(one)
 	if err != nil {

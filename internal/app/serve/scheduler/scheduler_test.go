@@ -155,21 +155,21 @@ func TestSchedulesBegin(t *testing.T) {
 func TestStartNow(t *testing.T) {
 	s := New(Limits{MaxPercentage: 60})
 	s.Set(entries(t, Limits{MaxPercentage: 60}, nil, []string{"percentage: 50", "percentage: 70"}), noon)
-	if _, _, err := s.StartNow("none"); !errors.Is(err, ErrUnknown) {
+	if _, _, err := s.StartNow("none", noon); !errors.Is(err, ErrUnknown) {
 		t.Errorf("error %v", err)
 	}
-	if _, _, err := s.StartNow("b"); !errors.Is(err, ErrForbidden) || ReasonOf(err) != Percentage {
+	if _, _, err := s.StartNow("b", noon); !errors.Is(err, ErrForbidden) || ReasonOf(err) != Percentage {
 		t.Errorf("error %v", err)
 	}
-	e, slot, err := s.StartNow("a")
+	e, slot, err := s.StartNow("a", noon)
 	if err != nil || e.Metadata.Name != "a" || slot.Host() != "ratings.prod.svc.cluster.local" {
 		t.Fatalf("%s on %v: error %v", e.Metadata.Name, slot, err)
 	}
-	if _, _, err := s.StartNow("a"); !errors.Is(err, ErrBusy) || ReasonOf(err) != Concurrency {
+	if _, _, err := s.StartNow("a", noon); !errors.Is(err, ErrBusy) || ReasonOf(err) != Concurrency {
 		t.Errorf("error %v", err)
 	}
 	s.Release(slot)
-	if _, _, err := s.StartNow("a"); err != nil {
+	if _, _, err := s.StartNow("a", noon); err != nil {
 		t.Error(err)
 	}
 }
@@ -179,11 +179,11 @@ func TestWiden(t *testing.T) {
 	limits := Limits{MaxPerNamespace: 1, Protected: []string{"gold"}}
 	s := New(limits)
 	s.Set(entries(t, limits, nil, []string{"ratings", "reviews", "  callers: [{namespace: shop}]\n", ""}), noon)
-	_, first, err := s.StartNow("a")
+	_, first, err := s.StartNow("a", noon)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, second, err := s.StartNow("b")
+	_, second, err := s.StartNow("b", noon)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,25 +15,17 @@ import (
 	"github.com/squall-chaos/squall/internal/app/serve/leadership"
 	"github.com/squall-chaos/squall/internal/app/serve/runs"
 	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
-	"github.com/squall-chaos/squall/internal/oneline"
 )
 
 // trusted requires the token. It is sent in a header that a page of another origin
 // cannot set, and not in a cookie, so that such a page cannot act for a user.
 func (s *Site) trusted(next func(owner string, request *http.Request) (any, error)) http.HandlerFunc {
 	return func(out http.ResponseWriter, request *http.Request) {
-		token, err := s.token()
-		if err != nil {
-			answer(out, http.StatusForbidden, problem{Error: "the API is read-only here", Hint: "squall serve --api-token-file FILE names the token that permits it"})
-			return
-		}
-		sent, is := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")
-		// Hashes have the same length.
-		wanted, got := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(sent))
-		if !is || subtle.ConstantTimeCompare(wanted[:], got[:]) != 1 {
-			out.Header().Set("WWW-Authenticate", `Bearer realm="squall"`)
-			answer(out, http.StatusUnauthorized, problem{Error: "the token is missing or wrong", Hint: "Authorization: Bearer TOKEN"})
-			return
+		if _, forwarded := clientOf(request); !forwarded {
+			if refused := s.refusal(request); refused != nil {
+				refused.write(out)
+				return
+			}
 		}
 		done, err := next(client(request), request)
 		if err != nil {
@@ -42,6 +34,34 @@ func (s *Site) trusted(next func(owner string, request *http.Request) (any, erro
 		}
 		answer(out, http.StatusOK, done)
 	}
+}
+
+// refusal is the answer to a request without the token.
+type refusal struct {
+	code int
+	problem
+}
+
+func (r *refusal) write(out http.ResponseWriter) {
+	if r.code == http.StatusUnauthorized {
+		out.Header().Set("WWW-Authenticate", `Bearer realm="squall"`)
+	}
+	answer(out, r.code, r.problem)
+}
+
+// refusal returns nil for a request with the token.
+func (s *Site) refusal(request *http.Request) *refusal {
+	token, err := s.token()
+	if err != nil {
+		return &refusal{http.StatusForbidden, problem{Error: "the API is read-only here", Hint: "squall serve --api-token-file FILE names the token that permits it"}}
+	}
+	sent, is := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")
+	// Hashes have the same length.
+	wanted, got := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(sent))
+	if !is || subtle.ConstantTimeCompare(wanted[:], got[:]) != 1 {
+		return &refusal{http.StatusUnauthorized, problem{Error: "the token is missing or wrong", Hint: "Authorization: Bearer TOKEN"}}
+	}
+	return nil
 }
 
 var errNoToken = errors.New("there is no token")
@@ -63,16 +83,22 @@ func (s *Site) token() (string, error) {
 	return token, nil
 }
 
-// client describes who has sent a request, as far as it is known.
+// client describes who has sent a request: the address of the peer and, if the peer
+// is provably a replica, the address of its client.
 func client(request *http.Request) string {
-	if first := request.Header.Get("X-Forwarded-For"); first != "" && request.Header.Get(forwardedHeader) != "" {
-		return "API from " + oneline.Cell(first)
+	if client, forwarded := clientOf(request); forwarded {
+		return fmt.Sprintf("API from %s through %s", client, peerOf(request))
 	}
+	return "API from " + peerOf(request)
+}
+
+// peerOf returns the address of the peer.
+func peerOf(request *http.Request) string {
 	host, _, err := net.SplitHostPort(request.RemoteAddr)
 	if err != nil {
-		host = request.RemoteAddr
+		return request.RemoteAddr
 	}
-	return "API from " + host
+	return host
 }
 
 var errBadRequest = errors.New("bad request")
@@ -86,7 +112,7 @@ func codeOf(err error) int {
 		return http.StatusForbidden
 	case errors.Is(err, scheduler.ErrBusy):
 		return http.StatusConflict
-	case errors.Is(err, leadership.ErrNotLeading):
+	case errors.Is(err, leadership.ErrNotLeading), errors.Is(err, leadership.ErrTakingOver):
 		return http.StatusServiceUnavailable
 	case errors.Is(err, errBadRequest):
 		return http.StatusBadRequest

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"bytes"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -10,45 +12,42 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/internal/app/serve/runs"
+	"github.com/squall-chaos/squall/internal/outbound"
 )
-
-// forwardedHeader marks a request that a replica has forwarded, which is not
-// forwarded again.
-const forwardedHeader = "X-Squall-Forwarded"
 
 // forwarding forwards requests to the replica that leads, which knows the live
 // runs, if its address is known. Requests about this process itself are not
 // forwarded. Requests that read have another transport than those that act.
-func (s *Site) forwarding(next http.Handler, read, act *http.Transport) http.Handler {
+func (s *Site) forwarding(next http.Handler, read, act http.RoundTripper) http.Handler {
 	return http.HandlerFunc(func(out http.ResponseWriter, request *http.Request) {
-		address := s.config.Replica.LeaderAddress()
+		leader := s.config.Replica.Leader()
 		switch request.URL.Path {
-		case "/metrics", "/healthz", "/readyz":
-			address = ""
+		case "/metrics", "/healthz", "/readyz", "/page.js":
+			leader = Peer{}
 		}
-		if address == "" || request.Header.Get(forwardedHeader) != "" {
+		if leader.Address == "" || request.Header.Get(forwardedHeader) != "" {
 			next.ServeHTTP(out, request)
 			return
 		}
-		proxy := httputil.ReverseProxy{
-			Transport: act,
-			Rewrite: func(r *httputil.ProxyRequest) {
-				r.SetURL(&url.URL{Scheme: "http", Host: address})
-				r.Out.Header.Set(forwardedHeader, s.config.Identity)
-				r.SetXForwarded()
-			},
-			ModifyResponse: func(r *http.Response) error {
-				for name := range out.Header() {
-					r.Header.Del(name) // guarded has set it
-				}
-				return nil
-			},
-			ErrorLog: log.New(io.Discard, "", 0), // ErrorHandler reports the error
-			ErrorHandler: func(out http.ResponseWriter, _ *http.Request, _ error) {
-				answer(out, http.StatusBadGateway, problem{Error: "the replica that leads does not answer", Hint: "try again: another leads within seconds"})
-			},
+		token, err := s.token()
+		if err != nil {
+			token = "" // nothing can be proven, and nothing can be done
 		}
-		if request.Method == http.MethodGet || request.Method == http.MethodHead {
+		reads := request.Method == http.MethodGet || request.Method == http.MethodHead
+		if !reads {
+			if refused := s.refusal(request); refused != nil {
+				refused.write(out)
+				return
+			}
+		}
+		body, err := io.ReadAll(request.Body)
+		if err != nil {
+			answer(out, codeOf(err), problem{Error: err.Error()})
+			return
+		}
+		request.Body = io.NopCloser(bytes.NewReader(body))
+		proxy := s.proxy(token, leader, body, act)
+		if reads {
 			proxy.Transport = read
 			proxy.ErrorHandler = func(out http.ResponseWriter, request *http.Request, _ error) {
 				next.ServeHTTP(out, request) // the state of this replica, which may be old
@@ -56,6 +55,42 @@ func (s *Site) forwarding(next http.Handler, read, act *http.Transport) http.Han
 		}
 		proxy.ServeHTTP(out, request)
 	})
+}
+
+// proxy forwards a request with a body to the leader.
+func (s *Site) proxy(token string, leader Peer, body []byte, transport http.RoundTripper) httputil.ReverseProxy {
+	return httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: leader.Address})
+			r.Out.Header = http.Header{forwardedHeader: {s.config.Identity}}
+			for _, name := range []string{"Accept", "Content-Type"} {
+				if value := r.In.Header.Get(name); value != "" {
+					r.Out.Header.Set(name, value)
+				}
+			}
+			if token != "" {
+				prove(token, s.config.Identity, leader.Identity, peerOf(r.In), r.Out, body)
+			}
+		},
+		ModifyResponse: func(r *http.Response) error {
+			if token != "" {
+				if err := verify(token, r); err != nil {
+					return err
+				}
+			}
+			r.Header = http.Header{"Content-Type": r.Header.Values("Content-Type")} // guarded sets the others
+			return nil
+		},
+		ErrorLog: log.New(io.Discard, "", 0), // ErrorHandler reports the error
+		ErrorHandler: func(out http.ResponseWriter, _ *http.Request, err error) {
+			if errors.Is(err, errUnproven) {
+				answer(out, http.StatusBadGateway, problem{Error: err.Error(), Hint: "all replicas need the same token"})
+				return
+			}
+			answer(out, http.StatusBadGateway, problem{Error: "the replica that leads does not answer", Hint: "try again: another leads within seconds"})
+		},
+	}
 }
 
 // The timeouts of a forwarded request. A read falls back on this replica well
@@ -66,10 +101,9 @@ const (
 	actLeader  = runs.StopTimeout + time.Second
 )
 
-// toLeader returns a transport to the leader. It uses no HTTP proxy, which would
-// see the token.
-func toLeader(timeout time.Duration) *http.Transport {
-	return &http.Transport{
+// toLeader returns a transport to the leader. It uses no HTTP proxy.
+func toLeader(timeout time.Duration) http.RoundTripper {
+	return outbound.Bounded(&http.Transport{
 		DialContext: (&net.Dialer{Timeout: dialLeader}).DialContext, ResponseHeaderTimeout: timeout, IdleConnTimeout: idleTimeout,
-	}
+	}, 2*maxForwarded)
 }

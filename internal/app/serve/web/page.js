@@ -4,6 +4,14 @@
 
 const said = (text) => { document.getElementById("said").textContent = text; };
 
+// started says that a run was started, with a link to its live state.
+function started(run) {
+  const link = document.createElement("a");
+  link.href = `#${run}`;
+  link.textContent = run;
+  document.getElementById("said").replaceChildren("Started ", link, ".");
+}
+
 // twin returns the same element in another version of the page: the one with the
 // same label and the same target of its link or post.
 const twin = (main, element) => [...main.querySelectorAll("[aria-label], [href], [data-post]")].find((other) =>
@@ -33,10 +41,10 @@ async function refresh() {
     if (!response.ok) throw new Error(`the server answers ${response.status}`);
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     if (pressing()) return;
-    const message = document.getElementById("said").textContent;
+    const message = document.getElementById("said");
     replace(fresh.getElementById("main"));
     document.title = fresh.title;
-    said(message.startsWith("Not up to date") ? "" : message);
+    if (!message.textContent.startsWith("Not up to date")) document.getElementById("said").replaceWith(message);
   } catch (error) {
     said(`Not up to date: ${error.message}`);
   }
@@ -72,7 +80,10 @@ async function act(button) {
     const answer = await response.json();
     if (response.status === 401) sessionStorage.removeItem("token");
     else sessionStorage.setItem("token", token);
-    said(response.ok ? answer.done || answer.run || "Done." : `${answer.error}${answer.hint ? "; " + answer.hint : ""}`);
+    if (response.status === 401) said("This is not the token of --api-token-file. Press the button again to enter another one.");
+    else if (!response.ok) said(`${answer.error}${answer.hint ? "; " + answer.hint : ""}`);
+    else if (answer.run) started(answer.run);
+    else said(answer.done || "Done.");
   } catch (error) {
     said(error.message);
   }

@@ -37,9 +37,16 @@ type Replica interface {
 	// Ready returns an error if the replica cannot do its part: it has not read
 	// the experiments, or does not know which replica leads.
 	Ready() error
-	// LeaderAddress returns the address of another replica that leads; empty
-	// when this one leads, or the address is not known.
-	LeaderAddress() string
+	// Leader returns another replica that leads. Its address is empty when this one
+	// leads, or the address is not known.
+	Leader() Peer
+}
+
+// Peer is another replica.
+type Peer struct {
+	Identity string
+	// Address is its host and port.
+	Address string
 }
 
 // Records are the records of past runs.
@@ -68,8 +75,10 @@ type Status struct {
 	Identity string    `json:"identity"`
 	// Leader is the replica that starts runs. Leading reports whether it is this
 	// one.
-	Leader      string             `json:"leader"`
-	Leading     bool               `json:"leading"`
+	Leader  string `json:"leader"`
+	Leading bool   `json:"leading"`
+	// Problem is why this replica cannot do its part; empty when it can.
+	Problem     string             `json:"problem,omitempty"`
 	Paused      string             `json:"paused,omitempty"`
 	Live        []runs.Status      `json:"live"`
 	Experiments []scheduler.Status `json:"experiments"`
@@ -90,13 +99,20 @@ type Config struct {
 	TokenFile string
 	// Version is shown on the page.
 	Version string
+	// Hosts are the names by which it is reached, besides all addresses.
+	Hosts []string
 }
 
 // Site is the status page and the API.
-type Site struct{ config Config }
+type Site struct {
+	config Config
+	acts   nonces
+}
 
 // New returns a Site.
-func New(config Config) *Site { return &Site{config: config} }
+func New(config Config) *Site {
+	return &Site{config: config, acts: nonces{used: map[string]time.Time{}}}
+}
 
 // The bounds of a request. writeTimeout leaves time for the answer to a Stop.
 const (
@@ -139,7 +155,7 @@ func (s *Site) handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/runs/{id}/stop", s.trusted(s.stop))
 	mux.HandleFunc("POST /api/v1/experiments/{name}/run", s.trusted(s.run))
 	mux.HandleFunc("POST /api/v1/pause", s.trusted(s.pause))
-	return guarded(s.forwarding(mux, toLeader(readLeader), toLeader(actLeader)))
+	return guarded(addressed(s.config.Hosts, s.proven(s.forwarding(mux, toLeader(readLeader), toLeader(actLeader)))))
 }
 
 // guarded sets headers that restrict a browser to what the page needs, and bounds

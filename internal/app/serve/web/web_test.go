@@ -49,7 +49,7 @@ func (r *fakeReplica) Status() Status { return r.status }
 
 func (r *fakeReplica) Ready() error { return errors.New("no replica leads") }
 
-func (r *fakeReplica) LeaderAddress() string { return r.leader }
+func (r *fakeReplica) Leader() Peer { return Peer{Identity: "leader", Address: r.leader} }
 
 // fakeControls knows one run of another process.
 type fakeControls struct{}
@@ -99,6 +99,7 @@ func site(t *testing.T) (*Site, http.Handler) {
 func request(t *testing.T, handler http.Handler, method, target, body string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	r.Host = "127.0.0.1:8080"
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
@@ -263,13 +264,25 @@ func TestLabelsAreUnique(t *testing.T) {
 	}
 }
 
+// The page says how many requests were hit, if that is known.
+func TestHits(t *testing.T) {
+	web, handler := site(t)
+	one, many := 1.2, 12.0
+	for want, hit := range map[string]*float64{"<p>observe</p>": nil, "<p>observe, 1 request hit</p>": &one, "<p>observe, 12 requests hit</p>": &many} {
+		web.config.Replica = &fakeReplica{status: Status{Live: []runs.Status{{Run: "r", Phase: "observe", Hit: hit}}}}
+		if page := request(t, handler, http.MethodGet, "/", "").Body.String(); !strings.Contains(page, want) {
+			t.Errorf("no %q in %s", want, page)
+		}
+	}
+}
+
 const hostile = `</script><script>alert(1)</script>"'><img src=x onerror=alert(1)>`
 
 // Text from files and from the cluster is escaped.
 func TestHostileTextIsEscaped(t *testing.T) {
 	web, handler := site(t)
 	web.config.Replica = &fakeReplica{status: Status{
-		Paused: hostile,
+		Paused: hostile, Problem: hostile,
 		Live: []runs.Status{{
 			Run: hostile, Experiment: hostile, Title: hostile, By: hostile, Host: hostile, Callers: []string{hostile}, Phase: hostile,
 			Probes: []runs.ProbeStatus{{Name: hostile, Tolerance: hostile, Value: hostile, Reason: hostile}},
