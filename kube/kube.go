@@ -147,34 +147,34 @@ func (c Objects) taken(ctx context.Context, ref objects.Ref) error {
 	return taken
 }
 
-// Armed waits until the Job controller has started the Job. The deadline counts
-// from that moment.
-func (c Objects) Armed(ctx context.Context, job objects.Ref) error {
+// Armed waits until the Job controller has started the Job, and returns it. The
+// deadline counts from that moment.
+func (c Objects) Armed(ctx context.Context, job objects.Ref) (*unstructured.Unstructured, error) {
 	watcher, err := c.resource(job).Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", job.Name).String()})
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", job, c.explain(err))
+		return nil, fmt.Errorf("watch %s: %w", job, c.explain(err))
 	}
 	defer watcher.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the Job controller has not started %s, so nothing would end a fault whose run has died", job)
+			return nil, fmt.Errorf("the Job controller has not started %s, so nothing would end a fault whose run has died", job)
 		case event, open := <-watcher.ResultChan():
 			if !open {
-				return fmt.Errorf("the watch on %s ended before the Job controller started it", job)
+				return nil, fmt.Errorf("the watch on %s ended before the Job controller started it", job)
 			}
 			if event.Type == watch.Error {
-				return fmt.Errorf("watch %s: %w", job, apierrors.FromObject(event.Object))
+				return nil, fmt.Errorf("watch %s: %w", job, apierrors.FromObject(event.Object))
 			}
 			object, ok := event.Object.(*unstructured.Unstructured)
 			if !ok || object.GetUID() != job.UID {
 				continue
 			}
 			if event.Type == watch.Deleted {
-				return fmt.Errorf("%s %w", job, objects.ErrGone)
+				return nil, fmt.Errorf("%s %w", job, objects.ErrGone)
 			}
-			if started, _, _ := unstructured.NestedString(object.Object, "status", "startTime"); started != "" {
-				return nil
+			if objects.StartTime(object) != "" {
+				return object, nil
 			}
 		}
 	}
@@ -277,24 +277,25 @@ func (c Objects) follow(ctx context.Context, ref objects.Ref, named, resourceVer
 	}
 }
 
-// Extend sets the Job's deadline, which counts from its start.
-func (c Objects) Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error {
+// Extend sets the Job's deadline, which counts from its start, and adds annotations. It
+// returns the Job as it is stored.
+func (c Objects) Extend(ctx context.Context, job objects.Ref, deadline time.Duration, annotations map[string]string) (*unstructured.Unstructured, error) {
 	patch, err := json.Marshal(map[string]any{
 		// With the UID the server refuses the patch for any other Job.
-		"metadata": map[string]any{"uid": job.UID},
+		"metadata": map[string]any{"uid": job.UID, "annotations": annotations},
 		"spec":     map[string]any{"activeDeadlineSeconds": objects.DeadlineSeconds(deadline)},
 	})
 	if err != nil {
-		return fmt.Errorf("patch of %s: %w", job, err)
+		return nil, fmt.Errorf("patch of %s: %w", job, err)
 	}
 	patched, err := c.resource(job).Patch(ctx, job.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err), err == nil && patched.GetDeletionTimestamp() != nil:
-		return fmt.Errorf("%s %w", job, objects.ErrGone)
+		return nil, fmt.Errorf("%s %w", job, objects.ErrGone)
 	case err != nil:
-		return fmt.Errorf("extend the deadline of %s: %w", job, c.explain(err))
+		return nil, fmt.Errorf("extend the deadline of %s: %w", job, c.explain(err))
 	}
-	return nil
+	return patched, nil
 }
 
 // Delete deletes an object of a run by its UID. Without a UID it deletes the

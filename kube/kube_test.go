@@ -161,7 +161,7 @@ func TestCreateNamesTheWinner(t *testing.T) {
 }
 
 func TestExtend(t *testing.T) {
-	patch := exchange{"PATCH " + jobs + "/squall-run", `{"metadata":{"uid":"u-2"},"spec":{"activeDeadlineSeconds":21}}`, 200, `{"apiVersion":"batch/v1","kind":"Job","metadata":{"uid":"u-2"}}`}
+	patch := exchange{"PATCH " + jobs + "/squall-run", `{"metadata":{"annotations":{"squall.dev/phase":"observe"},"uid":"u-2"},"spec":{"activeDeadlineSeconds":21}}`, 200, `{"apiVersion":"batch/v1","kind":"Job","metadata":{"uid":"u-2"}}`}
 	answer := func(code int, text string) exchange { p := patch; p.code, p.answer = code, text; return p }
 	for _, test := range []struct {
 		name   string
@@ -176,8 +176,8 @@ func TestExtend(t *testing.T) {
 		{"the server fails", answer(500, status(500, "InternalError", "boom")), false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			err := serve(t, test.script).Extend(t.Context(), job, 20500*time.Millisecond)
-			if errors.Is(err, objects.ErrGone) != test.gone || (err != nil) != test.fails {
+			stored, err := serve(t, test.script).Extend(t.Context(), job, 20500*time.Millisecond, map[string]string{objects.PhaseAnnotation: "observe"})
+			if (stored == nil) != test.fails || errors.Is(err, objects.ErrGone) != test.gone || (err != nil) != test.fails {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -196,8 +196,8 @@ func TestArmed(t *testing.T) {
 		{"refused", `{"type":"ERROR","object":` + status(410, "Expired", "too old") + "}\n", "too old"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			err := serve(t, exchange{"GET " + jobs, "", 200, test.events}).Armed(t.Context(), job)
-			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			armed, err := serve(t, exchange{"GET " + jobs, "", 200, test.events}).Armed(t.Context(), job)
+			if (armed == nil) != (err != nil) || (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v", err)
 			}
 		})

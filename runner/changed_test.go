@@ -1,6 +1,10 @@
 package runner_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +15,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/runnertest"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -128,4 +133,167 @@ func TestAnObjectThatIsChangedWhileTheFaultIsActive(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A change that weakens the heartbeat ends the run within a beat, before the fault and
+// while it is active.
+func TestAHeartbeatThatIsChanged(t *testing.T) {
+	all := append(fixedMutations(),
+		mutation{objects.KindJob, "status.startTime", setField(nil, "status", "startTime")},
+		mutation{objects.KindJob, "status.startTime", setField("2026-01-01T00:00:00Z", "status", "startTime")},
+	)
+	for _, m := range all {
+		for _, after := range []time.Duration{time.Second, 9 * time.Second} {
+			if m.kind != objects.KindJob {
+				continue
+			}
+			t.Run(m.field+" after "+after.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, start := newCluster(t), time.Now()
+					time.AfterFunc(after, func() { editJob(c, m.do) })
+					result := run(t, c, healthy(), nil, &record{}, forever)
+					if result.Status != event.StatusStopped || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, m.field) || time.Since(start) > after+6*time.Second {
+						t.Errorf("result %+v after %s", result, time.Since(start))
+					}
+				})
+			})
+		}
+	}
+}
+
+// editJob changes the heartbeat Job.
+func editJob(c *runnertest.Cluster, do func(*unstructured.Unstructured)) {
+	c.Edit(func(all map[string]*unstructured.Unstructured) {
+		for name, object := range all {
+			if object.GetKind() == objects.KindJob {
+				all[name] = object.DeepCopy()
+				do(all[name])
+			}
+		}
+	})
+}
+
+// What every heartbeat writes again is put right.
+func TestAChangeThatTheNextHeartbeatPutsRight(t *testing.T) {
+	for name, do := range map[string]func(*unstructured.Unstructured){
+		"deadline": setField(int64(86400), "spec", "activeDeadlineSeconds"),
+		"phase":    setField("other", "metadata", "annotations", objects.PhaseAnnotation),
+		"expiry":   setField(nil, "metadata", "annotations", objects.ExpiresAnnotation),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				time.AfterFunc(9*time.Second, func() { editJob(c, do) })
+				time.AfterFunc(15*time.Second, func() {
+					job := jobOf(t, c)
+					seconds, _, _ := unstructured.NestedInt64(job.Object, "spec", "activeDeadlineSeconds")
+					if seconds > 30 || job.GetAnnotations()[objects.PhaseAnnotation] != "observe" || job.GetAnnotations()[objects.ExpiresAnnotation] == "" {
+						t.Errorf("deadline %d, annotations %v", seconds, job.GetAnnotations())
+					}
+				})
+				if result := run(t, c, healthy(), nil, &record{}, forever); result.Verdict != steadystate.Held {
+					t.Errorf("result %+v", result)
+				}
+			})
+		})
+	}
+}
+
+// jobOf returns the heartbeat Job; nil if there is none.
+func jobOf(t *testing.T, c *runnertest.Cluster) *unstructured.Unstructured {
+	t.Helper()
+	for _, name := range c.Owned() {
+		if strings.HasPrefix(name, objects.KindJob+" ") {
+			return c.Object(name)
+		}
+	}
+	t.Error("there is no heartbeat Job")
+	return &unstructured.Unstructured{}
+}
+
+// The Job exists in every phase, and says which one it is.
+func TestARunIsVisibleFromStartToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, start := newCluster(t), time.Now()
+		well := healthy()
+		phases := map[time.Duration]string{time.Second: "baseline", 5 * time.Second: "observe", 22 * time.Second: "observe", 25 * time.Second: "recover"}
+		for at, want := range phases {
+			time.AfterFunc(at, func() {
+				if got := jobOf(t, c).GetAnnotations()[objects.PhaseAnnotation]; got != want {
+					t.Errorf("phase %q after %s instead of %q", got, at, want)
+				}
+			})
+		}
+		result := run(t, c, func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+			if since := time.Since(start); promql == "up" && since >= 23*time.Second && since < 28*time.Second {
+				return []steadystate.Sample{{Value: 0}}, nil
+			}
+			return well(ctx, promql)
+		}, func(e *experiments.Experiment) {
+			e.Spec.SteadyState.Probes[0].Phases = []experiments.Phase{experiments.Before, experiments.After}
+		}, &record{}, forever)
+		if result.Verdict != steadystate.Held {
+			t.Errorf("result %+v", result)
+		}
+	})
+}
+
+// The kill switch ends a run in any phase.
+func TestTheKillSwitchInEveryPhase(t *testing.T) {
+	for name, test := range map[string]struct {
+		at      time.Duration
+		created bool
+	}{"baseline": {2 * time.Second, false}, "observe": {9 * time.Second, true}, "recover": {25 * time.Second, true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, start := newCluster(t), time.Now()
+				well := healthy()
+				if !test.created {
+					c.Forbid("create VirtualService")
+				}
+				time.AfterFunc(test.at, func() {
+					editJob(c, setField("bob@desk", "metadata", "annotations", objects.StoppedByAnnotation))
+					c.Edit(func(all map[string]*unstructured.Unstructured) {
+						maps.DeleteFunc(all, func(_ string, o *unstructured.Unstructured) bool { return objects.IsOurs(o) })
+					})
+				})
+				result := run(t, c, func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+					if since := time.Since(start); promql == "up" && since >= 23*time.Second {
+						return []steadystate.Sample{{Value: 0}}, nil
+					}
+					return well(ctx, promql)
+				}, func(e *experiments.Experiment) {
+					e.Spec.SteadyState.Probes[0].Phases = []experiments.Phase{experiments.Before, experiments.After}
+				}, &record{}, forever)
+				if result.Status != event.StatusInterrupted || !result.Outside || len(result.Left) > 0 || time.Since(start) > test.at+time.Second {
+					t.Errorf("result %+v after %s", result, time.Since(start))
+				}
+			})
+		})
+	}
+}
+
+// A run whose fault is gone does not need its heartbeat.
+func TestALostHeartbeatAfterTheFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, start := newCluster(t), time.Now()
+		well := healthy()
+		time.AfterFunc(23500*time.Millisecond, func() {
+			for seconds := range 100 {
+				c.FailAlways(fmt.Sprintf("extend to %ds", seconds), errors.New("boom"))
+			}
+		})
+		result := run(t, c, func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+			if since := time.Since(start); promql == "up" && since >= 23*time.Second && since < 50*time.Second {
+				return []steadystate.Sample{{Value: 0}}, nil
+			}
+			return well(ctx, promql)
+		}, func(e *experiments.Experiment) {
+			e.Spec.SteadyState.Probes[0].Phases = []experiments.Phase{experiments.Before, experiments.After}
+			e.Spec.Recovery.Within.Duration = time.Minute
+		}, &record{}, forever)
+		if result.Status != event.StatusCompleted || result.Verdict != steadystate.Held {
+			t.Errorf("result %+v", result)
+		}
+	})
 }

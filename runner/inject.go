@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
@@ -35,8 +33,6 @@ type injection struct {
 	planned Planned
 	// changes are the objects that may exist, in the order of their creation.
 	changes []objects.Ref
-	// jobs maps a namespace to its heartbeat Job.
-	jobs map[string]objects.Ref
 	// owned are the created objects of the plan, in its order.
 	owned []*keep.Object
 	// since is when all of them existed; zero until then.
@@ -45,33 +41,26 @@ type injection struct {
 
 // disturb injects the fault, observes, and rolls back in any case.
 func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Meter) (end *ending) {
-	// observing is done when ctx is, and when the fault has to end early: a heartbeat
-	// has failed, an event cannot be recorded, or the keeper cannot follow a change.
+	// observing is done when ctx is, and when the fault has to end early: an event
+	// cannot be recorded, or the keeper cannot follow a change.
 	observing, stop := context.WithCancelCause(ctx)
 	s.record.OnFailure(stop)
-	in := &injection{planned: planned, jobs: map[string]objects.Ref{}}
+	in := &injection{planned: planned}
 	var writers, counting sync.WaitGroup
 	defer func() {
-		// Nothing may write to an object while it is deleted, so the heartbeats and
-		// the keeper end before the rollback begins. The meter only reads.
+		// Nothing may write to an object while it is deleted, so the keeper ends before
+		// the rollback begins. The meter only reads.
 		stop(nil)
 		writers.Wait()
 		s.remove(ctx, in, end)
 		counting.Wait()
 	}()
-	beats := heartbeat.Heartbeat{
-		Cluster: s.config.Cluster, Record: s.record, Interval: s.config.Timing.Beat, Deadline: s.config.Timing.Deadline,
-		Longest: s.experiment.Spec.Duration.Duration + s.config.Timing.Grace,
-	}
-	end = s.inject(ctx, in, func(job objects.Ref, started time.Time) {
-		writers.Go(func() { beats.Beat(observing, job, started, stop) })
-	})
-	if end != nil {
+	if end := s.inject(ctx, in); end != nil {
 		return end
 	}
 	keeper := &keep.Keeper{
 		Cluster: s.config.Cluster, Record: s.record, Patience: s.config.Timing.Deadline, Interval: s.config.Timing.Beat, End: stop,
-		Plan: plan{Planned: planned, session: s}, Since: in.since, Objects: in.owned, Jobs: slices.Collect(maps.Values(in.jobs)),
+		Plan: plan{Planned: planned, session: s}, Since: in.since, Objects: in.owned, Ended: s.guard.beats.Ended,
 	}
 	writers.Go(func() { keeper.Keep(observing) })
 	if meter != nil {
@@ -82,7 +71,7 @@ func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Me
 
 // endingOf returns the ending for the cause with which an observation was stopped.
 func endingOf(cause error) *ending {
-	if ended, ok := errors.AsType[*keep.EndError](cause); ok {
+	if ended, ok := errors.AsType[*heartbeat.EndError](cause); ok {
 		return &ending{status: ended.Status, err: ended.Err, outside: ended.Outside}
 	}
 	return &ending{status: event.StatusFailed, err: cause}
@@ -117,22 +106,14 @@ func (p plan) Follow(base *unstructured.Unstructured) (keep.Plan, error) {
 	return plan{Planned: next, session: p.session}, nil
 }
 
-// heartbeatJob returns the Job that owns the run's objects in a namespace.
-func (c Config) heartbeatJob(namespace string, run objects.Run) *unstructured.Unstructured {
-	return objects.Heartbeat(namespace, run, c.Timing.Deadline, c.HeartbeatImage)
-}
-
-// inject creates the heartbeat Jobs and then the planned objects. It calls beat for
-// each Job.
-func (s *session) inject(ctx context.Context, in *injection, beat func(job objects.Ref, started time.Time)) *ending {
-	s.run.Expires = time.Now().Add(s.experiment.Spec.Duration.Duration + s.config.Timing.Grace)
+// inject creates the planned objects.
+func (s *session) inject(ctx context.Context, in *injection) *ending {
+	s.run.Expires = time.Now().Add(s.duringFault())
 	s.record.Add(event.Phase{Name: event.PhaseInject})
-	if end := s.createHeartbeats(ctx, in, beat); end != nil {
-		return end
-	}
+	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseInject, Fault: heartbeat.Active, Rest: s.duringFault()})
 	for _, object := range in.planned.At(0) {
 		stamped := objects.Stamp(object, s.run)
-		if job, has := in.jobs[object.GetNamespace()]; has {
+		if job, has := s.guard.jobs[object.GetNamespace()]; has {
 			stamped = objects.Own(stamped, job)
 		}
 		created, err := s.create(ctx, stamped, &in.changes)
@@ -183,31 +164,4 @@ func (s *session) create(ctx context.Context, object *unstructured.Unstructured,
 		return nil, fmt.Errorf("the cluster has not stored what was sent: %w", err)
 	}
 	return created, nil
-}
-
-// createHeartbeats creates the heartbeat Job of each namespace with planned objects,
-// and calls beat for it.
-func (s *session) createHeartbeats(ctx context.Context, in *injection, beat func(job objects.Ref, started time.Time)) *ending {
-	if s.config.WithoutHeartbeat {
-		return nil
-	}
-	for _, namespace := range slices.Sorted(maps.Keys(kindsIn(in.planned.Objects))) {
-		job, err := s.create(ctx, s.config.heartbeatJob(namespace, s.run), &in.changes)
-		if err == nil {
-			err = heartbeat.Arm(ctx, s.config.Cluster, objects.RefTo(job))
-		}
-		switch {
-		case err != nil && s.record.Failed() != nil: // the error is not about the Job
-			return fail(ctx, event.StatusFailed, err)
-		case isChanged(err):
-			return fail(ctx, event.StatusRefused, err)
-		case err != nil:
-			return fail(ctx, event.StatusFailed, hint.With(fmt.Errorf("heartbeat in %s: %w", namespace, err), heartbeat.Hint))
-		}
-		in.jobs[namespace] = objects.RefTo(job)
-		// The cluster counts the deadline from a time before this one, so the runner
-		// never expects a later deadline than the cluster.
-		beat(in.jobs[namespace], time.Now())
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/heartbeat"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -55,6 +56,7 @@ func (s *session) baseline(ctx context.Context) *ending {
 // experiment's time has passed. It returns an ending if the fault has to end early.
 func (s *session) observe(ctx, observing context.Context) *ending {
 	s.record.Add(event.Phase{Name: event.PhaseObserve, Length: s.experiment.Spec.Duration})
+	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseObserve, Fault: heartbeat.Active, Rest: time.Until(s.run.Expires)})
 	findings := s.watcher().Watch(observing, s.probes, experiments.During, s.experiment.Spec.Duration.Duration)
 	switch {
 	case ctx.Err() != nil:
@@ -73,6 +75,7 @@ func (s *session) observe(ctx, observing context.Context) *ending {
 func (s *session) recover(ctx context.Context) *ending {
 	within := s.experiment.Spec.Recovery.Within
 	s.record.Add(event.Phase{Name: event.PhaseRecover, Length: within})
+	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseRecover, Fault: heartbeat.Gone, Rest: s.afterFault()})
 	findings, took := s.watcher().Recover(ctx, s.probes, within.Duration)
 	if ctx.Err() != nil {
 		return interrupted(ctx)
@@ -108,6 +111,7 @@ func (s *session) proveEffect(ctx context.Context, meter *effect.Meter) *ending 
 		return nil
 	}
 	s.record.Add(event.Phase{Name: event.PhaseEffect})
+	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseEffect, Fault: heartbeat.Gone, Rest: s.config.Timing.Grace})
 	proof, err := meter.Prove(ctx, s.removed)
 	if err != nil {
 		return interrupted(ctx)

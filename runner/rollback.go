@@ -8,6 +8,7 @@ import (
 	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/heartbeat"
 	"github.com/squall-chaos/squall/runner/removal"
 )
 
@@ -21,27 +22,37 @@ func (s *session) remove(ctx context.Context, in *injection, end *ending) {
 	}
 	s.result.Rollback.Duration = took.Round(time.Millisecond)
 	s.result.Left = left
+	if len(left) > 0 {
+		// Without the Jobs the cluster deletes what they own.
+		s.lowerGuard(ctx)
+	}
 }
 
-// rollback deletes the objects that may exist, the newest first: VirtualServices,
-// then the ServiceEntries that they route to, then the Jobs that own both. It
-// continues after errors and when ctx is done, until a separate deadline. It returns
-// how long the last attempt was after the first, and the objects that are left.
+// rollback deletes the objects of the plan that may exist, the newest first:
+// VirtualServices, then the ServiceEntries that they route to.
 func (s *session) rollback(ctx context.Context, changes []objects.Ref, end *ending) (took time.Duration, left []objects.Ref) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timing.Rollback)
-	defer cancel()
 	phase := event.Phase{Name: event.PhaseRollback}
 	if end != nil {
 		phase.Reason = end.Error()
 	}
+	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseRollback, Fault: heartbeat.Ending, Rest: s.config.Timing.Rollback})
+	return s.delete(ctx, changes, func() { s.record.Add(phase) })
+}
+
+// delete deletes objects, the newest first. It continues after errors and when ctx is
+// done, until a separate deadline. It calls tried after the first attempt: nothing may
+// delay the removal of the fault. It returns how long the last attempt was after the
+// first, and the objects that are left.
+func (s *session) delete(ctx context.Context, changes []objects.Ref, tried func()) (took time.Duration, left []objects.Ref) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timing.Rollback)
+	defer cancel()
 	began := time.Now()
 	left = slices.Clone(changes)
 	slices.Reverse(left)
 	for pause := removal.FirstPause; ; pause = min(2*pause, removal.LongestPause) {
 		failed := removal.Delete(ctx, s.config.Cluster, s.run.ID, left, s.config.Timing.Settle)
 		if pause == removal.FirstPause {
-			// The phase is recorded only now: nothing may delay the removal of the fault.
-			s.record.Add(phase)
+			tried()
 		}
 		took = time.Since(began)
 		remaining := refsOf(failed)

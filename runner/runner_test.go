@@ -32,16 +32,25 @@ func TestARunThatHolds(t *testing.T) {
 			t.Errorf("took %s beside the 23s that the file asks for", took)
 		}
 		want := []string{
-			"snapshot", "permitted in shop", "check Job", "check VirtualService", "snapshot", "create Job", "armed", "create VirtualService",
-			"extend to 20s", "extend to 25s", "extend to 30s", "delete VirtualService", "delete Job",
+			"snapshot", "permitted in shop", "check Job", "check VirtualService", "create Job", "armed", "snapshot", "create VirtualService",
+			"delete VirtualService", "delete Job",
 		}
-		if diff := cmp.Diff(want, slices.DeleteFunc(c.Log(), func(s string) bool { return s == "extend to 35s" })); diff != "" {
+		beats := map[string]bool{}
+		if diff := cmp.Diff(want, slices.DeleteFunc(c.Log(), func(s string) bool {
+			beats[s] = strings.HasPrefix(s, "extend to ")
+			return beats[s]
+		})); diff != "" {
 			t.Error(diff)
+		}
+		for _, beat := range []string{"extend to 20s", "extend to 25s", "extend to 30s", "extend to 35s"} {
+			if !beats[beat] {
+				t.Errorf("no heartbeat %q", beat)
+			}
 		}
 		order := slices.DeleteFunc(slices.Clone(rec.types), func(s string) bool { return s == event.Measured{}.Type() || s == event.Counted{}.Type() })
 		wantOrder := []string{
-			"started", "phase", "planned", "phase", "phase", "creating", "created", "creating", "created", "phase",
-			"phase", "deleted", "deleted", "phase", "phase", "effect", "finished",
+			"started", "phase", "planned", "creating", "created", "phase", "phase", "creating", "created", "phase",
+			"phase", "deleted", "phase", "phase", "effect", "deleted", "finished",
 		}
 		if diff := cmp.Diff(wantOrder, order); diff != "" {
 			t.Error(diff)
@@ -93,11 +102,11 @@ func TestEndings(t *testing.T) {
 	}{
 		{
 			name: "baseline not held", prometheus: func(s time.Time) fakePrometheus { return after(s, 2*time.Second, low, nil) },
-			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "does not hold before the fault: up: 0 is below 1", took: 2 * time.Second,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "does not hold before the fault: up: 0 is below 1", creates: 1, took: 2 * time.Second,
 		},
 		{
 			name: "baseline without data", prometheus: func(s time.Time) fakePrometheus { return after(s, 0, nil, nil) },
-			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "no series", took: 0,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "no series", creates: 1, took: 0,
 		},
 		{
 			name: "Prometheus down", prometheus: func(time.Time) fakePrometheus {
@@ -133,7 +142,7 @@ func TestEndings(t *testing.T) {
 			name: "routes change while the baseline is watched", cluster: func(c *runnertest.Cluster) {
 				time.AfterFunc(time.Second, func() { addBase(c) })
 			},
-			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the routes to the target have changed", took: 3 * time.Second,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the routes to the target have changed", creates: 1, took: 3 * time.Second,
 		},
 		{
 			name: "Prometheus hangs", prometheus: func(time.Time) fakePrometheus {
@@ -150,11 +159,11 @@ func TestEndings(t *testing.T) {
 		},
 		{
 			name: "heartbeat refused", cluster: func(c *runnertest.Cluster) { c.Fail("create Job", boom) },
-			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: create Job", creates: 1, took: 3 * time.Second,
+			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: create Job", creates: 1, took: 0,
 		},
 		{
 			name: "heartbeat not armed", cluster: func(c *runnertest.Cluster) { c.Fail("armed", boom) },
-			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: boom", creates: 1, took: 3 * time.Second,
+			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat in shop: boom", creates: 1, took: 0,
 		},
 		{
 			name: "VirtualService refused", cluster: func(c *runnertest.Cluster) { c.Fail("create VirtualService", boom) },
@@ -221,7 +230,7 @@ func TestEndings(t *testing.T) {
 					return well(ctx, promql)
 				}
 			},
-			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "has not scraped the callers", took: 63 * time.Second,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "has not scraped the callers", creates: 1, took: 63 * time.Second,
 		},
 		{
 			name: "callers are scraped late", prometheus: func(s time.Time) fakePrometheus {
@@ -270,7 +279,7 @@ func TestEndings(t *testing.T) {
 				share := experiments.Share(0.05)
 				e.Spec.SteadyState.Probes[0].MaxDrop, e.Spec.SteadyState.Probes[0].NoData = &share, experiments.NoDataPass
 			},
-			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the baseline has no value", took: 3 * time.Second,
+			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "the baseline has no value", creates: 1, took: 3 * time.Second,
 		},
 		{
 			name: "outside the windows", edit: func(e *experiments.Experiment) {
@@ -288,7 +297,7 @@ func TestEndings(t *testing.T) {
 		},
 		{
 			name: "interrupted before the fault", interrupt: 2500 * time.Millisecond,
-			status: event.StatusInterrupted, verdict: steadystate.Inconclusive, reason: "interrupt signal received", took: 2500 * time.Millisecond,
+			status: event.StatusInterrupted, verdict: steadystate.Inconclusive, reason: "interrupt signal received", creates: 1, took: 2500 * time.Millisecond,
 		},
 		{
 			name: "interrupted with the fault in force", interrupt: 10500 * time.Millisecond,
@@ -299,11 +308,12 @@ func TestEndings(t *testing.T) {
 			status: event.StatusCompleted, verdict: steadystate.Held, creates: 2, took: 23 * time.Second,
 		},
 		{
-			name: "heartbeat fails twice", cluster: func(c *runnertest.Cluster) {
+			name: "heartbeat fails for long", cluster: func(c *runnertest.Cluster) {
 				c.Fail("extend to 20s", boom)
 				c.Fail("extend to 25s", boom)
+				c.Fail("extend to 30s", boom)
 			},
-			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat: Job shop/", creates: 2, took: 13 * time.Second,
+			status: event.StatusFailed, verdict: steadystate.Inconclusive, reason: "heartbeat: Job shop/", creates: 2, took: 15 * time.Second,
 		},
 		{
 			name: "rollback succeeds at the third attempt", cluster: func(c *runnertest.Cluster) { c.Fail("delete VirtualService", boom, boom) },

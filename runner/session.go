@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/heartbeat"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -22,6 +24,7 @@ type session struct {
 	run        objects.Run
 	experiment experiments.Experiment
 	record     *event.Queue
+	guard      guard
 
 	// probes are everything that is measured. After the baseline their relative
 	// tolerances are absolute.
@@ -56,6 +59,9 @@ func refused(reason, next string) *ending {
 
 // interrupted returns the ending of a run whose context is done.
 func interrupted(ctx context.Context) *ending {
+	if end, is := errors.AsType[*heartbeat.EndError](context.Cause(ctx)); is {
+		return endingOf(end)
+	}
 	return &ending{status: event.StatusInterrupted, err: context.Cause(ctx)}
 }
 
@@ -78,6 +84,17 @@ func (s *session) execute(ctx context.Context) *ending {
 	if end != nil {
 		return end
 	}
+	guarded, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	if end = s.raiseGuard(guarded, planned, stop); end == nil {
+		end = s.carryOut(guarded, planned)
+	}
+	s.lowerGuard(ctx)
+	return end
+}
+
+// carryOut carries out what follows the preflight.
+func (s *session) carryOut(ctx context.Context, planned Planned) *ending {
 	if end := s.baseline(ctx); end != nil {
 		return end
 	}

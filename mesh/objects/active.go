@@ -41,6 +41,8 @@ type ActiveRun struct {
 	Experiment string `json:"experiment"`
 	// Owner is the user who started it.
 	Owner string `json:"owner"`
+	// Phase is the phase of the run, as its heartbeat records it.
+	Phase string `json:"phase,omitempty"`
 	// StoppedBy is the user who has stopped it with the kill switch, if one has.
 	StoppedBy string `json:"stoppedBy,omitempty"`
 	// Created is when its oldest object was created.
@@ -65,8 +67,8 @@ type ActiveFault struct {
 	// Heartbeat is when Kubernetes removes the fault unless its run extends the
 	// deadline; zero if it is not known.
 	Heartbeat time.Time `json:"heartbeat,omitzero"`
-	// Orphaned reports that no Job owns the fault, so nothing ends it if its run
-	// has died.
+	// Orphaned reports that no Job owns the fault whose deadline counts, so nothing ends
+	// it if its run has died.
 	Orphaned bool `json:"orphaned"`
 }
 
@@ -131,6 +133,7 @@ func (r *ActiveRun) add(object *unstructured.Unstructured) {
 	annotations := object.GetAnnotations()
 	r.Experiment = cmp.Or(r.Experiment, annotations[ExperimentAnnotation])
 	r.Owner = cmp.Or(r.Owner, annotations[OwnerAnnotation])
+	r.Phase = cmp.Or(r.Phase, annotations[PhaseAnnotation])
 	r.StoppedBy = cmp.Or(r.StoppedBy, annotations[StoppedByAnnotation])
 	if created := object.GetCreationTimestamp().Time; r.Created.IsZero() || created.Before(r.Created) {
 		r.Created = created
@@ -149,7 +152,7 @@ func newActiveFault(object *unstructured.Unstructured, deadlines map[types.UID]t
 	}
 	for _, owner := range object.GetOwnerReferences() {
 		if deadline, owned := deadlines[owner.UID]; owned {
-			fault.Heartbeat, fault.Orphaned = deadline, false
+			fault.Heartbeat, fault.Orphaned = deadline, deadline.IsZero()
 		}
 	}
 	return fault

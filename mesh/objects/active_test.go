@@ -68,7 +68,7 @@ func TestActiveRunsSayWhenTheyEnd(t *testing.T) {
 			"its heartbeat has not started",
 			objects.Owned{Objects: []*unstructured.Unstructured{beating(run, "", 25), found("VirtualService", "vs", run, "uid-of-job")}},
 			time.Time{},
-			noon.Add(time.Minute), false, false,
+			noon.Add(time.Minute), false, true,
 		},
 		{
 			"its Job is gone",
@@ -137,5 +137,26 @@ func TestActiveRunsInTheirOrder(t *testing.T) {
 	}
 	if runs[0].StoppedBy != "bob@phone" || !runs[0].Expires.IsZero() || len(runs[0].Heartbeats()) != 1 {
 		t.Errorf("run %+v", runs[0])
+	}
+}
+
+// A fault is orphaned if no deadline counts for it.
+func TestAWeakenedHeartbeatGuardsNothing(t *testing.T) {
+	run := objects.Run{ID: "run-1", Experiment: "outage", Owner: "ann@laptop", Expires: noon.Add(time.Minute)}
+	for name, change := range map[string]func(*unstructured.Unstructured){
+		"suspended":          set(true, "spec", "suspend"),
+		"another controller": set("example.com/queue", "spec", "managedBy"),
+		"stays when failed":  set(int64(86400), "spec", "ttlSecondsAfterFinished"),
+		"stays for ever":     set(nil, "spec", "ttlSecondsAfterFinished"),
+		"no deadline":        set(nil, "spec", "activeDeadlineSeconds"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := beating(run, "2026-01-01T11:59:50Z", 25)
+			change(job)
+			runs := objects.ActiveRuns(objects.Owned{Objects: []*unstructured.Unstructured{job, found("VirtualService", "vs", run, "uid-of-job")}}, noon)
+			if fault := runs[0].Faults[0]; !fault.Orphaned || !fault.Heartbeat.IsZero() {
+				t.Errorf("fault %+v", fault)
+			}
+		})
 	}
 }

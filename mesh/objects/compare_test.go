@@ -65,8 +65,10 @@ func TestCompare(t *testing.T) {
 		"backoff limit": {job, set(int64(6), "spec", "backoffLimit"), "spec.backoffLimit of Job shop/squall-run-1 is 6 instead of 0"},
 		"controller":    {job, set("example.com/queue", "spec", "managedBy"), `spec.managedBy of Job shop/squall-run-1 is "example.com/queue" instead of "kubernetes.io/job-controller"`},
 		"finalizer":     {job, set([]any{"example.com/keep"}, "metadata", "finalizers"), `metadata.finalizers of Job shop/squall-run-1 is ["example.com/keep"] instead of not set`},
-		"owner of a Job": {job, set([]any{map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}}, "metadata", "ownerReferences"),
-			`metadata.ownerReferences of Job shop/squall-run-1 is [{"apiVersion":"v1","kind":"ConfigMap","name":"a","uid":"b"}] instead of not set`},
+		"owner of a Job": {
+			job, set([]any{map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}}, "metadata", "ownerReferences"),
+			`metadata.ownerReferences of Job shop/squall-run-1 is [{"apiVersion":"v1","kind":"ConfigMap","name":"a","uid":"b"}] instead of not set`,
+		},
 		"label":       {job, set(nil, "metadata", labels, objects.RunLabel), `metadata.labels[squall.dev/run] of Job shop/squall-run-1 is not set instead of "run-1"`},
 		"other label": {job, set("helm", "metadata", labels, objects.ManagedByLabel), `metadata.labels[app.kubernetes.io/managed-by] of Job shop/squall-run-1 is "helm" instead of "squall"`},
 		"annotation":  {job, set(nil, "metadata", annotations, objects.ExpiresAnnotation), `metadata.annotations[squall.dev/expires] of Job shop/squall-run-1 is not set instead of "2026-01-01T12:00:00Z"`},

@@ -20,6 +20,8 @@ const (
 	ExpiresAnnotation    = "squall.dev/expires"
 	HostAnnotation       = "squall.dev/host"
 	CallersAnnotation    = "squall.dev/callers"
+	// PhaseAnnotation is the phase of the run, on the heartbeat Job.
+	PhaseAnnotation = "squall.dev/phase"
 	// StoppedByAnnotation is set on the heartbeat Job by the user of the kill
 	// switch.
 	StoppedByAnnotation = "squall.dev/stopped-by"

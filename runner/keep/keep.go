@@ -18,6 +18,7 @@ import (
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/heartbeat"
 )
 
 // Cluster reads, watches and updates objects.
@@ -48,20 +49,6 @@ type Plan interface {
 	Follow(base *unstructured.Unstructured) (Plan, error)
 }
 
-// EndError is the error with which a Keeper ends a fault: its reason, with the hint for
-// the result, and the status of the run.
-type EndError struct {
-	Status event.Status
-	// Outside is as in event.Result.
-	Outside bool
-	Err     error
-}
-
-func (e *EndError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the reason.
-func (e *EndError) Unwrap() error { return e.Err }
-
 // Keeper keeps the objects of an active fault in their planned state: it makes the
 // steps of the plan, and renders the objects again when their bases change. It ends
 // the fault when it cannot follow a change.
@@ -73,14 +60,15 @@ type Keeper struct {
 	// Interval is the time after which the objects are read again, for the case that a
 	// watch reports nothing.
 	Interval time.Duration
-	// End is called with an *EndError when the fault has to end.
+	// End is called with a *heartbeat.EndError when the fault has to end.
 	End  context.CancelCauseFunc
 	Plan Plan
 	// Since is when the fault began.
 	Since time.Time
 	// Objects are the objects of the run, in the order of the plan.
 	Objects []*Object
-	Jobs    []objects.Ref
+	// Ended returns why the run was ended from outside; nil if it was not.
+	Ended func(context.Context) *heartbeat.EndError
 
 	// made is the time from Since up to which the steps of the plan are made.
 	made time.Duration
@@ -147,7 +135,7 @@ func (k *Keeper) Keep(ctx context.Context) {
 	}
 	watching.Go(func() { k.readAgain(ctx, changes) })
 	for {
-		end := (*EndError)(nil)
+		end := (*heartbeat.EndError)(nil)
 		select {
 		case <-ctx.Done():
 			return
@@ -181,7 +169,7 @@ func (k *Keeper) readAgain(ctx context.Context, changes chan<- watched) {
 	}
 }
 
-// refs returns what is watched: the objects of the run, their bases, and the Jobs.
+// refs returns what is watched: the objects of the run, and their bases.
 func (k *Keeper) refs() []objects.Ref {
 	var refs []objects.Ref
 	for _, o := range k.Objects {
@@ -190,7 +178,7 @@ func (k *Keeper) refs() []objects.Ref {
 	for _, base := range k.Plan.Bases() {
 		refs = append(refs, base.Ref)
 	}
-	return append(refs, k.Jobs...)
+	return refs
 }
 
 // nextMoment fires at the next step of the plan, or when a failed update is to be
@@ -214,7 +202,7 @@ const updatePause = 500 * time.Millisecond
 // bring updates the objects to the state that is planned for now. It tries again
 // what the cluster does not answer, for as long as patience. It returns an ending
 // when the cluster rejects an update.
-func (k *Keeper) bring(ctx context.Context) *EndError {
+func (k *Keeper) bring(ctx context.Context) *heartbeat.EndError {
 	k.made = time.Since(k.Since)
 	for i, object := range k.Plan.At(k.made) {
 		if reflect.DeepEqual(k.Objects[i].sent.Object["spec"], object.Object["spec"]) {
@@ -234,7 +222,7 @@ func (k *Keeper) bring(ctx context.Context) *EndError {
 		k.Record.Add(event.UpdateFailed{Object: k.Objects[i].Ref, Error: err.Error()})
 		if errors.Is(err, objects.ErrRejected) || time.Since(k.failing) > k.Patience {
 			err = hint.With(fmt.Errorf("the fault could not be changed as planned: %w", err), "the fault was rolled back; check the permissions and Istio's webhook")
-			return &EndError{Status: event.StatusFailed, Err: err}
+			return &heartbeat.EndError{Status: event.StatusFailed, Err: err}
 		}
 		return nil
 	}
@@ -244,7 +232,7 @@ func (k *Keeper) bring(ctx context.Context) *EndError {
 
 // update writes an object once. It returns an ending if someone else has changed the
 // object.
-func (k *Keeper) update(ctx context.Context, o *Object, object *unstructured.Unstructured) (*EndError, error) {
+func (k *Keeper) update(ctx context.Context, o *Object, object *unstructured.Unstructured) (*heartbeat.EndError, error) {
 	k.Record.Add(event.Updating{Object: object})
 	if err := k.Record.Sync(ctx); err != nil {
 		return nil, err
@@ -271,7 +259,7 @@ func (k *Keeper) update(ctx context.Context, o *Object, object *unstructured.Uns
 // refresh reads the state of an object after an attempt to update it. It returns an
 // ending if the object has neither the spec that was last written nor the attempted
 // one.
-func (k *Keeper) refresh(ctx context.Context, o *Object, attempted *unstructured.Unstructured) *EndError {
+func (k *Keeper) refresh(ctx context.Context, o *Object, attempted *unstructured.Unstructured) *heartbeat.EndError {
 	now, err := k.Cluster.Get(ctx, o.Ref)
 	switch {
 	case errors.Is(err, objects.ErrGone):
@@ -291,56 +279,35 @@ func (k *Keeper) refresh(ctx context.Context, o *Object, attempted *unstructured
 
 // deleted returns the ending for an object of the run that is gone: the run was
 // rolled back or deleted with its Job, or only this object was deleted.
-func (k *Keeper) deleted(ctx context.Context, ref objects.Ref) *EndError {
-	for _, job := range k.Jobs {
-		attempt, cancel := context.WithTimeout(ctx, writeTimeout)
-		object, err := k.Cluster.Get(attempt, job)
-		cancel()
-		if errors.Is(err, objects.ErrGone) || err == nil {
-			if end := endedBy(watched{Ref: job, object: object}); end != nil {
-				return end
-			}
-		}
+func (k *Keeper) deleted(ctx context.Context, ref objects.Ref) *heartbeat.EndError {
+	if end := k.Ended(ctx); end != nil {
+		return end
 	}
 	end := drifted(ref, "deleted", "")
 	end.Outside = true
 	return end
 }
 
-// endedBy returns the ending for the state of a heartbeat Job, and nil while the Job
-// is as it should be.
-func endedBy(job watched) *EndError {
-	if job.object != nil {
-		if by := job.object.GetAnnotations()[objects.StoppedByAnnotation]; by != "" {
-			return &EndError{Status: event.StatusInterrupted, Outside: true, Err: fmt.Errorf("rolled back by %s", by)}
-		}
-	}
-	if job.gone() {
-		return &EndError{Status: event.StatusInterrupted, Outside: true, Err: errors.New("the objects of the run were deleted from outside")}
-	}
-	return nil
-}
-
 // drifted returns the ending for an object that was changed or deleted. and is what
 // follows from that, if anything does.
-func drifted(ref objects.Ref, what, and string) *EndError {
+func drifted(ref objects.Ref, what, and string) *heartbeat.EndError {
 	err := fmt.Errorf("%s was %s while the fault was active%s", ref, what, and)
-	return &EndError{Status: event.StatusStopped, Err: hint.With(err, "start again when the change is done")}
+	return &heartbeat.EndError{Status: event.StatusStopped, Err: hint.With(err, "start again when the change is done")}
 }
 
 // asEnd returns the ending for an object that is not stored as it was sent; nil for
 // no error.
-func asEnd(changed error) *EndError {
+func asEnd(changed error) *heartbeat.EndError {
 	if changed == nil {
 		return nil
 	}
-	return &EndError{Status: event.StatusStopped, Err: fmt.Errorf("changed while the fault was active: %w", changed)}
+	return &heartbeat.EndError{Status: event.StatusStopped, Err: fmt.Errorf("changed while the fault was active: %w", changed)}
 }
 
 // judge returns the ending for a change, and nil if the fault stays as planned. An
 // object of the run that someone else has changed is not the planned fault, and a
 // VirtualService whose base has changed would restore the old routes.
-func (k *Keeper) judge(ctx context.Context, change watched) *EndError {
+func (k *Keeper) judge(ctx context.Context, change watched) *heartbeat.EndError {
 	if i := slices.IndexFunc(k.Objects, func(o *Object) bool { return o.Ref == change.Ref }); i >= 0 {
 		switch {
 		case change.gone():
@@ -350,9 +317,6 @@ func (k *Keeper) judge(ctx context.Context, change watched) *EndError {
 		default:
 			return asEnd(objects.CompareMetadata(k.Objects[i].sent, change.object))
 		}
-	}
-	if slices.Contains(k.Jobs, change.Ref) {
-		return endedBy(change)
 	}
 	if change.gone() {
 		return drifted(change.Ref, "deleted", "")
@@ -366,7 +330,7 @@ func (k *Keeper) judge(ctx context.Context, change watched) *EndError {
 }
 
 // follow renders the objects again after a change of a base.
-func (k *Keeper) follow(ctx context.Context, change watched) *EndError {
+func (k *Keeper) follow(ctx context.Context, change watched) *heartbeat.EndError {
 	next, err := k.Plan.Follow(change.object)
 	if err != nil {
 		return drifted(change.Ref, "changed", ", and "+err.Error())

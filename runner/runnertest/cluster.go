@@ -185,6 +185,7 @@ func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured)
 	if stored.GetKind() == objects.KindJob {
 		seconds, _, _ := unstructured.NestedInt64(stored.Object, "spec", "activeDeadlineSeconds")
 		c.started[stored.GetUID()] = time.Now()
+		_ = unstructured.SetNestedField(stored.Object, time.Now().UTC().Format(time.RFC3339), "status", "startTime") // a new field always fits
 		c.until[stored.GetUID()] = time.Now().Add(time.Duration(seconds) * time.Second)
 	}
 	c.objects[ref.String()] = stored
@@ -210,22 +211,30 @@ func (c *Cluster) checkOwner(object *unstructured.Unstructured) {
 }
 
 // Armed implements heartbeat.Cluster.
-func (c *Cluster) Armed(ctx context.Context, _ objects.Ref) error {
+func (c *Cluster) Armed(ctx context.Context, job objects.Ref) (*unstructured.Unstructured, error) {
+	err := c.begin(ctx, "armed")
 	defer c.store.mu.Unlock()
-	return c.begin(ctx, "armed")
+	if err != nil {
+		return nil, err
+	}
+	return c.get(job)
 }
 
 // Extend implements heartbeat.Cluster.
-func (c *Cluster) Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error {
+func (c *Cluster) Extend(ctx context.Context, job objects.Ref, deadline time.Duration, annotations map[string]string) (*unstructured.Unstructured, error) {
 	if _, err := c.Get(ctx, job); errors.Is(err, objects.ErrGone) {
-		return err
+		return nil, err
 	}
 	err := c.begin(ctx, fmt.Sprintf("extend to %s", deadline))
 	defer c.store.mu.Unlock()
-	if err == nil {
-		c.until[job.UID] = c.started[job.UID].Add(deadline)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	stored := c.admitted(objects.Extended(c.objects[job.String()], deadline, annotations), false)
+	stored.SetResourceVersion(c.nextVersion())
+	c.until[job.UID] = c.started[job.UID].Add(deadline)
+	c.objects[job.String()] = stored
+	return stored.DeepCopy(), nil
 }
 
 // Get implements keep.Cluster.

@@ -54,18 +54,18 @@ func (g gated) Create(ctx context.Context, object *unstructured.Unstructured) (*
 	return g.cluster.Create(ctx, object)
 }
 
-func (g gated) Armed(ctx context.Context, job objects.Ref) error {
+func (g gated) Armed(ctx context.Context, job objects.Ref) (*unstructured.Unstructured, error) {
 	if err := g.gate(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	return g.cluster.Armed(ctx, job)
 }
 
-func (g gated) Extend(ctx context.Context, job objects.Ref, deadline time.Duration) error {
+func (g gated) Extend(ctx context.Context, job objects.Ref, deadline time.Duration, annotations map[string]string) (*unstructured.Unstructured, error) {
 	if err := g.gate(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	return g.cluster.Extend(ctx, job, deadline)
+	return g.cluster.Extend(ctx, job, deadline, annotations)
 }
 
 func (g gated) Get(ctx context.Context, object objects.Ref) (*unstructured.Unstructured, error) {

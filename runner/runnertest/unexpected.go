@@ -49,11 +49,13 @@ func (u Unexpected) Create(context.Context, *unstructured.Unstructured) (*unstru
 }
 
 // Armed implements heartbeat.Cluster.
-func (u Unexpected) Armed(context.Context, objects.Ref) error { return u.call("Armed") }
+func (u Unexpected) Armed(context.Context, objects.Ref) (*unstructured.Unstructured, error) {
+	return nil, u.call("Armed")
+}
 
 // Extend implements heartbeat.Cluster.
-func (u Unexpected) Extend(context.Context, objects.Ref, time.Duration) error {
-	return u.call("Extend")
+func (u Unexpected) Extend(context.Context, objects.Ref, time.Duration, map[string]string) (*unstructured.Unstructured, error) {
+	return nil, u.call("Extend")
 }
 
 // Get implements keep.Cluster.

@@ -73,8 +73,8 @@ type Contents interface {
 // Objects creates, watches and deletes objects.
 type Objects interface {
 	Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error)
-	// Armed waits until the Job controller has started a Job.
-	Armed(ctx context.Context, job objects.Ref) error
+	// Armed waits until the Job controller has started a Job, and returns it.
+	Armed(ctx context.Context, job objects.Ref) (*unstructured.Unstructured, error)
 	// Watch calls changed with each state of an object, and with nil once it is
 	// deleted, when it returns.
 	Watch(ctx context.Context, object objects.Ref, changed func(*unstructured.Unstructured))

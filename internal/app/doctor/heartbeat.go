@@ -73,7 +73,7 @@ func (d Doctor) prove(ctx context.Context, namespace, apiVersion string) (seen p
 	}
 	arming, stop := context.WithTimeout(ctx, startTimeout)
 	defer stop()
-	if err := d.Objects.Armed(arming, job); err != nil {
+	if _, err := d.Objects.Armed(arming, job); err != nil {
 		return seen, err
 	}
 	seen.started = time.Since(began)

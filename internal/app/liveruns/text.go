@@ -21,7 +21,7 @@ func WriteText(out io.Writer, listing Listing) error {
 		return err
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "RUN\tEXPERIMENT\tHOST\tCALLERS\tAGE\tEXPIRES\tHEARTBEAT\tOWNER\tSTATE")
+	fmt.Fprintln(table, "RUN\tEXPERIMENT\tHOST\tCALLERS\tAGE\tEXPIRES\tHEARTBEAT\tOWNER\tPHASE\tSTATE")
 	for _, run := range listing.Runs {
 		faults := run.Faults
 		if len(faults) == 0 {
@@ -31,7 +31,7 @@ func WriteText(out io.Writer, listing Listing) error {
 			fmt.Fprintln(table, strings.Join([]string{
 				oneline.Cell(run.ID), oneline.Cell(run.Experiment), oneline.Cell(fault.Host), oneline.Cell(fault.Callers),
 				duration.HumanDuration(listing.Time.Sub(fault.Created)), until(run.Expires, listing.Time), until(fault.Heartbeat, listing.Time),
-				oneline.Cell(run.Owner), oneline.Cell(stateInWords(run, fault)),
+				oneline.Cell(run.Owner), oneline.Cell(run.Phase), oneline.Cell(stateInWords(run, fault)),
 			}, "\t"))
 		}
 	}

@@ -18,13 +18,13 @@ func TestWriteText(t *testing.T) {
 	}
 	var out bytes.Buffer
 	err := liveruns.WriteText(&out, liveruns.Listing{Time: noon, Runs: []objects.ActiveRun{
-		{ID: "one", Experiment: "outage", Owner: "ann@laptop", Expires: noon.Add(time.Minute), Faults: []objects.ActiveFault{fault("shop", noon.Add(12*time.Second), false), fault("prod", time.Time{}, true)}},
+		{ID: "one", Experiment: "outage", Owner: "ann@laptop", Phase: "observe", Expires: noon.Add(time.Minute), Faults: []objects.ActiveFault{fault("shop", noon.Add(12*time.Second), false), fault("prod", time.Time{}, true)}},
 		{ID: "two", Owner: "a\nnew line\x1b[2J", Expired: true, Expires: noon.Add(-time.Hour), StoppedBy: "bob", Created: noon.Add(-2 * time.Hour)},
 	}})
-	want := `RUN   EXPERIMENT   HOST                             CALLERS   AGE    EXPIRES   HEARTBEAT   OWNER            STATE
-one   outage       ratings.prod.svc.cluster.local   shop      90s    in 60s    in 12s      ann@laptop       live
-one   outage       ratings.prod.svc.cluster.local   prod      90s    in 60s    -           ann@laptop       ORPHANED
-two   -            -                                -         120m   60m ago   -           a new line [2J   no fault, EXPIRED, stopped by bob
+	want := `RUN   EXPERIMENT   HOST                             CALLERS   AGE    EXPIRES   HEARTBEAT   OWNER            PHASE     STATE
+one   outage       ratings.prod.svc.cluster.local   shop      90s    in 60s    in 12s      ann@laptop       observe   live
+one   outage       ratings.prod.svc.cluster.local   prod      90s    in 60s    -           ann@laptop       observe   ORPHANED
+two   -            -                                -         120m   60m ago   -           a new line [2J   -         no fault, EXPIRED, stopped by bob
 `
 	if diff := cmp.Diff(want, out.String()); err != nil || diff != "" {
 		t.Errorf("error %v: %s", err, diff)

@@ -59,7 +59,7 @@ func (l *Live) recorder(one *run, journal *journal.Writer) event.Recorder {
 	return event.Fanout(
 		event.ToJournal(journal),
 		event.RecorderFunc(func(_ time.Time, e event.Event) error {
-			if _, is := e.(event.Creating); is {
+			if creating, is := e.(event.Creating); is && creating.Object.GetKind() != objects.KindJob {
 				return l.storeStart(one)
 			}
 			return nil
@@ -75,8 +75,8 @@ func (l *Live) recorder(one *run, journal *journal.Writer) event.Recorder {
 }
 
 // storeStart stores a start by schedule as handled, before the first object is
-// created: until then the next leader must make the start again, from then on it
-// must not.
+// created that may disturb calls: until then the next leader must make the start
+// again, from then on it must not.
 func (l *Live) storeStart(one *run) error {
 	one.mu.Lock()
 	done := one.stored || one.request.Nominal.IsZero()

@@ -1,0 +1,86 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/heartbeat"
+)
+
+// guard has the heartbeat Jobs of a run. They exist from before its baseline until its
+// recovery is over, so that other users see the run and can end it in every phase.
+type guard struct {
+	beats *heartbeat.Heartbeat
+	// changes are the Jobs that may exist.
+	changes []objects.Ref
+	// jobs maps a namespace to its Job.
+	jobs map[string]objects.Ref
+}
+
+// heartbeatJob returns the Job that owns the run's objects in a namespace.
+func (c Config) heartbeatJob(namespace string, run objects.Run) *unstructured.Unstructured {
+	return objects.Heartbeat(namespace, run, c.Timing.Deadline, c.HeartbeatImage)
+}
+
+// beforeFault is how long a run goes on at the latest until its fault is gone, if no
+// scrape is late.
+func (s *session) beforeFault() time.Duration {
+	return s.experiment.Spec.SteadyState.Before.Duration + s.duringFault()
+}
+
+// duringFault is how long a fault stays at the latest.
+func (s *session) duringFault() time.Duration {
+	return s.experiment.Spec.Duration.Duration + s.config.Timing.Grace
+}
+
+// afterFault is how long a run goes on at the latest when its fault is gone, if no
+// scrape is late.
+func (s *session) afterFault() time.Duration {
+	return s.experiment.Spec.Recovery.Within.Duration + s.config.Timing.Grace
+}
+
+// raiseGuard creates a heartbeat Job in each namespace with planned objects, and moves
+// its deadline until lowerGuard. It calls end when the run has to end.
+func (s *session) raiseGuard(ctx context.Context, planned Planned, end context.CancelCauseFunc) *ending {
+	s.guard = guard{jobs: map[string]objects.Ref{}}
+	s.guard.beats = heartbeat.New(ctx, heartbeat.Config{
+		Cluster: s.config.Cluster, Record: s.record, Interval: s.config.Timing.Beat, Deadline: s.config.Timing.Deadline, End: end,
+	}, heartbeat.Phase{Name: event.PhaseBaseline, Fault: heartbeat.Pending, Rest: s.beforeFault()})
+	if s.config.WithoutHeartbeat {
+		return nil
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(kindsIn(planned.Objects))) {
+		sent := objects.Extended(s.config.heartbeatJob(namespace, s.run), s.config.Timing.Deadline, map[string]string{objects.PhaseAnnotation: string(event.PhaseBaseline)})
+		job, err := s.create(ctx, sent, &s.guard.changes)
+		if err == nil {
+			s.guard.jobs[namespace] = objects.RefTo(job)
+			err = s.guard.beats.Start(ctx, s.guard.jobs[namespace], sent, s.config.Timing.Deadline)
+		}
+		switch {
+		case err != nil && s.record.Failed() != nil: // the error is not about the Job
+			return fail(ctx, event.StatusFailed, err)
+		case isChanged(err):
+			return fail(ctx, event.StatusRefused, err)
+		case err != nil:
+			return fail(ctx, event.StatusFailed, hint.With(fmt.Errorf("heartbeat in %s: %w", namespace, err), heartbeat.Hint))
+		}
+	}
+	return nil
+}
+
+// lowerGuard ends the heartbeats and deletes the Jobs. It adds those that are left to
+// the result.
+func (s *session) lowerGuard(ctx context.Context) {
+	s.guard.beats.Stop()
+	_, left := s.delete(ctx, s.guard.changes, func() {})
+	s.result.Left = append(s.result.Left, left...)
+	s.guard.changes = nil
+}
