@@ -8,6 +8,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/outage"
 	"github.com/squall-chaos/squall/internal/app/session"
+	"github.com/squall-chaos/squall/runner/event"
 )
 
 // injectFlags are the flags of squall inject.
@@ -47,11 +48,8 @@ for 'squall run'.`,
 			if err != nil {
 				return err
 			}
-			result, ended := runOne(cmd.Context(), env, flags.session, r, e)
-			if outage.Done(result) {
-				ended = exitHeld
-			}
-			return exit(ended)
+			_, code := runOne(cmd.Context(), env, flags.session, r, e, codeOfOutage)
+			return exit(code)
 		},
 	}
 	f := command.Flags()
@@ -69,4 +67,12 @@ for 'squall run'.`,
 	flag.Choice(f, &flags.outage.Mode, "mode", "", "how a blackhole fails: refused connections, or no answer", experiments.Reject, experiments.Drop)
 	f.BoolVar(&flags.print, "print", false, "print the experiment file instead of injecting the fault")
 	return command
+}
+
+// codeOfOutage returns the exit code of a simulation.
+func codeOfOutage(result event.Result) int {
+	if outage.Done(result) {
+		return exitHeld
+	}
+	return codeOf(result)
 }

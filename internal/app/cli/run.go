@@ -36,10 +36,11 @@ With --only-changed BASE only changed files are loaded and run: files that diffe
 from the merge base of BASE and HEAD, including uncommitted changes and untracked
 files. If no file has changed, nothing is run and the exit code is 0.
 
-Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
-4 interrupted and clean, 5 rollback incomplete. With several experiments the
-first of 5, 1, 4, 3, 2 that occurs is used. If a run is ended by squall rollback or
-because its objects are deleted, the remaining experiments are not run.`,
+Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused, or
+held without a report that was asked for, 4 interrupted and clean, 5 rollback
+incomplete. With several experiments the first of 5, 1, 4, 3, 2 that occurs is
+used. If a run is ended by squall rollback or because its objects are deleted, the
+remaining experiments are not run.`,
 		Example: `  squall run ratings-outage.yaml --prometheus http://localhost:9090
   SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging -l team=reviews experiments/
   squall run --only-changed origin/main experiments/`,
@@ -110,7 +111,7 @@ func runAll(ctx context.Context, env Env, flags runFlags, r session.Runner, chos
 		if i > 0 {
 			fmt.Fprintln(env.Stdout)
 		}
-		result, one := runOne(ctx, env, flags.session, r, e.Experiment)
+		result, one := runOne(ctx, env, flags.session, r, e.Experiment, codeOf)
 		code = worstCode(code, one)
 		switch left := len(chosen) - i - 1; {
 		case left == 0:

@@ -2,7 +2,11 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +15,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/internal/app/session"
 	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -58,6 +63,57 @@ func TestNothingFollowsARunThatWasEndedFromOutside(t *testing.T) {
 			code := runAll(t.Context(), env, runFlags{session: session.Session{Directory: t.TempDir(), Quiet: true}}, runs, chosen)
 			if code != test.code || len(runs.ran) != test.ran || !strings.Contains(errors.String(), test.says) {
 				t.Errorf("exit code %d after %v: %s", code, runs.ran, &errors)
+			}
+		})
+	}
+}
+
+// A pipeline must not take a run without its summary or its report for a success. A
+// worse exit code stays.
+func TestWhatCannotBeWrittenIsNotASuccess(t *testing.T) {
+	held := event.Result{Status: event.StatusCompleted, Verdict: steadystate.Held}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close() //nolint:errcheck // nothing is written
+	environment := map[string]string{"GITHUB_STEP_SUMMARY": "/dev/full"}
+	for name, test := range map[string]struct {
+		result  event.Result
+		stdout  io.Writer
+		getenv  func(string) string
+		reports []reports.Format
+		codeOf  func(event.Result) int
+		code    int
+	}{
+		"all written":           {result: held, code: exitHeld},
+		"summary":               {result: held, stdout: full, code: exitInconclusive},
+		"GitHub's summary":      {result: held, getenv: func(name string) string { return environment[name] }, code: exitInconclusive},
+		"report":                {result: held, reports: []reports.Format{reports.FormatJUnit}, code: exitInconclusive},
+		"deviated":              {result: event.Result{Status: event.StatusCompleted, Verdict: steadystate.Deviated}, stdout: full, code: exitDeviated},
+		"simulation":            {result: event.Result{Status: event.StatusCompleted, Verdict: steadystate.Inconclusive, Untested: true}, codeOf: codeOfOutage, code: exitHeld},
+		"simulation, summary":   {result: event.Result{Status: event.StatusCompleted, Verdict: steadystate.Inconclusive, Untested: true}, stdout: full, codeOf: codeOfOutage, code: exitInconclusive},
+		"simulation, untouched": {result: held, codeOf: codeOfOutage, code: exitHeld},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var errors bytes.Buffer
+			env := Env{Stdout: cmp.Or[io.Writer](test.stdout, io.Discard), Stderr: &errors, Getenv: func(string) string { return "" }}
+			if test.getenv != nil {
+				env.Getenv = test.getenv
+			}
+			directory := t.TempDir()
+			if test.reports != nil { // the name of the report is taken
+				if err := os.MkdirAll(filepath.Join(directory, "outage", test.reports[0].FileName()), 0o750); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.codeOf == nil {
+				test.codeOf = codeOf
+			}
+			e := experiments.Experiment{Metadata: experiments.Metadata{Name: "outage"}}
+			_, code := runOne(t.Context(), env, session.Session{Directory: directory, Quiet: true, Reports: test.reports}, &batch{result: test.result}, e, test.codeOf)
+			if code != test.code || (errors.Len() > 0) != (name != "all written" && name != "simulation" && name != "simulation, untouched") {
+				t.Errorf("exit code %d: %s", code, &errors)
 			}
 		})
 	}

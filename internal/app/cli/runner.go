@@ -29,12 +29,15 @@ func runnerConfig(env Env, flags flag.Runner) (runner.Config, error) {
 	return config, err
 }
 
-// runOne runs one experiment, prints its summary, and returns its exit code.
-func runOne(ctx context.Context, env Env, s session.Session, r session.Runner, e experiments.Experiment) (event.Result, int) {
+// runOne runs one experiment, prints its summary, and returns the exit code for its
+// result. The code is not 0 if the summary, a report or the end of the journal could
+// not be written: a pipeline must not miss it.
+func runOne(ctx context.Context, env Env, s session.Session, r session.Runner, e experiments.Experiment, codeOf func(event.Result) int) (event.Result, int) {
 	s.Stdout, s.Stderr, s.Getenv = env.Stdout, env.Stderr, env.Getenv
 	result, err := s.Run(ctx, r, e)
 	if err != nil {
 		output.Error(env.Stderr, err)
+		return result, worstCode(codeOf(result), exitInconclusive)
 	}
 	return result, codeOf(result)
 }

@@ -146,7 +146,7 @@ func (s *service) send(ctx context.Context, m *message) error {
 func (s *service) begin(m *message) {
 	params := types.Params{}
 	if s.title {
-		params.SetTitle(m.headline())
+		params.SetTitle(unmentioned(m.headline()))
 	}
 	result := make(chan error, 1)
 	s.sending, s.result = m, result

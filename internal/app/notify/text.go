@@ -56,7 +56,7 @@ func (m *message) window() string {
 // text returns the message: the event, the reason, the command that ends the run, and
 // the link to the report.
 func (m *message) text() string {
-	lines := []string{m.headline()}
+	lines := []string{unmentioned(m.headline())}
 	add := func(label, text string) {
 		if text != "" {
 			lines = append(lines, label+": "+text)
@@ -76,10 +76,21 @@ func (m *message) text() string {
 	return strings.Join(lines, "\n")
 }
 
-// mentions notify a whole channel, which an error message must not do.
-//
-//nolint:gochecknoglobals // a table
-var mentions = strings.NewReplacer("@everyone", "@ everyone", "@here", "@ here", "@channel", "@ channel", "@all", "@ all", "<!", "< !")
+// unmentioned returns text that mentions neither a person nor a channel, which an
+// error message must not do. In all services a mention begins with @ or <, and has no
+// space after it.
+func unmentioned(text string) string {
+	var plain strings.Builder
+	last := ' '
+	for _, r := range text {
+		if (last == '@' || last == '<') && !unicode.IsSpace(r) {
+			plain.WriteByte(' ')
+		}
+		plain.WriteRune(r)
+		last = r
+	}
+	return plain.String()
+}
 
 // clean makes one line of text from a file or a server.
 func clean(text string) string {
@@ -89,7 +100,7 @@ func clean(text string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(text, "?"))
-	line := []rune(mentions.Replace(strings.Join(strings.Fields(text), " ")))
+	line := []rune(unmentioned(strings.Join(strings.Fields(text), " ")))
 	if len(line) > maxLine {
 		return string(line[:maxLine]) + "..."
 	}
