@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds a program of the sandbox: build.sh OUTPUT PACKAGE [FLAGS]. The first time
-# it prints how many packages are compiled of all, and about how long the rest
-# takes: less if the build cache has packages already. Later builds take seconds
-# and print nothing.
+# it prints how many packages are compiled of the ones that the build cache does not
+# have, and about how long the rest takes. Later builds take seconds and print
+# nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../sandbox"
 output=../$1 package=$2
@@ -18,7 +18,8 @@ tags=()
 for flag in "$@"; do
   case $flag in -tags) tags=(-tags) ;; -*) ;; *) [ ${#tags[@]} -eq 1 ] && tags+=("$flag") ;; esac
 done
-total=$("$go" list -deps ${tags[@]+"${tags[@]}"} "$package" | wc -l)
+# A package that is in the build cache is not stale, and go build -v does not name it.
+total=$("$go" list -deps -f '{{if .Stale}}{{.ImportPath}}{{end}}' ${tags[@]+"${tags[@]}"} "$package" | grep -c . || true)
 
 # progress counts the packages that go build -v names, and passes messages on.
 progress() {

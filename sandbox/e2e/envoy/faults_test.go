@@ -266,6 +266,14 @@ func TestEffectIsProven(t *testing.T) {
 // Istio's metrics report diverted requests under another host. The built-in probes
 // count them, so a blackhole of a half of the requests breaks the success rate.
 func TestProbesSeeDivertedRequests(t *testing.T) {
+	reserve(t, ratingsTarget)
+	eventually(t, func() error { // the faults of an earlier test are over
+		failed, err := query(`sum(increase(istio_requests_total{reporter="source",destination_service="ratings.prod.svc.cluster.local",response_flags!="-"}[10s]))`)
+		if err == nil && failed > 0 {
+			err = fmt.Errorf("%g requests have failed", failed)
+		}
+		return err
+	})
 	s := start(t, experiment{
 		faults: "[{blackhole: {mode: reject}, percentage: 50}]", duration: "60s",
 		probe: "{name: ratings answer, successRate: {destination: ratings.prod, window: 10s}, min: 0.99, failureLimit: 1}",
@@ -292,10 +300,10 @@ func TestGRPC(t *testing.T) {
 // An external host is one that only a ServiceEntry knows.
 func TestExternalHost(t *testing.T) {
 	t.Parallel()
-	reserve(t, "{host: api.payments.example.com}")
+	reserve(t, paymentsTarget)
 	want(t, "before", call(t, other, payments), "200")
 	for faults, code := range map[string]string{"[{abort: {httpStatus: 555}, percentage: 100}]": "555", "[{blackhole: {mode: reject}}]": "503"} {
-		s := start(t, experiment{target: "{host: api.payments.example.com}", callers: "[{namespace: shop, labels: {app: other}}]", faults: faults})
+		s := start(t, experiment{target: paymentsTarget, callers: "[{namespace: shop, labels: {app: other}}]", faults: faults})
 		s.hits(other, payments, code)
 		want(t, faults, call(t, other, payments), code)
 		want(t, "other callers", call(t, reviews, payments), "200")

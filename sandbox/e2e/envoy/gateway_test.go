@@ -20,21 +20,24 @@ func TestThroughTheGateway(t *testing.T) {
 	isClean(t, "outside", shop, path...)
 }
 
-const payments = "api.payments.example.com:80"
+// The host outside of the mesh.
+const (
+	payments       = "api.payments.example.com:80"
+	paymentsTarget = "{host: api.payments.example.com}"
+)
 
 // Calls to a host outside of the mesh leave through the egress gateway. A fault
 // for one caller hits only that caller, before the gateway.
 func TestThroughTheEgressGateway(t *testing.T) {
 	t.Parallel()
-	const target = "{host: api.payments.example.com}"
-	reserve(t, target)
+	reserve(t, paymentsTarget)
 	through := func() int { return completedBy(t, egress, "80", "api.payments.example.com") }
 	before := through()
 	want(t, "before", call(t, other, payments), "200")
 	if got := through() - before; got < 20 {
 		t.Fatalf("%d of 20 requests went through the egress gateway", got)
 	}
-	s := start(t, experiment{target: target, callers: others})
+	s := start(t, experiment{target: paymentsTarget, callers: others})
 	s.hits(other, payments, "555")
 	want(t, "the callers", call(t, other, payments), "555")
 	want(t, "other callers", call(t, productpage, payments), "200")
@@ -57,6 +60,7 @@ func completedBy(t *testing.T, pod, port, host string) int {
 // The metrics of gateways are Envoy's own counts.
 func TestMetricsOfGateways(t *testing.T) {
 	t.Parallel()
+	reserve(t, paymentsTarget)
 	want(t, "pages", call(t, "outside", "shop.example.com", "--path", "/health"), "200")
 	want(t, "payments", call(t, other, payments), "200")
 	for _, test := range []struct{ pod, workload, port, host string }{
