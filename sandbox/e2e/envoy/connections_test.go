@@ -12,7 +12,7 @@ import (
 // and prints after how many seconds it was closed; 0 if it was not within 70.
 const keepOpen = `exec 3<>/dev/tcp/ledger.prod/7070 || exit 1
 while [ $SECONDS -lt 70 ]; do
-  echo x >&3 && read -t 5 -u 3 || { echo $SECONDS; exit; }
+  echo x >&3 && read -t 30 -u 3 || { echo $SECONDS; exit; }
   sleep 1
 done
 echo 0`

@@ -144,6 +144,7 @@ func TestMatches(t *testing.T) { //nolint:tparallel // its runs are for one host
 // once in a thousand times.
 func TestShare(t *testing.T) { //nolint:tparallel // its runs are for one host
 	t.Parallel()
+	const busy = "shop/checkout-v1" // no other test needs its proxy
 	for name, test := range map[string]struct {
 		faults string
 		share  float64
@@ -153,15 +154,15 @@ func TestShare(t *testing.T) { //nolint:tparallel // its runs are for one host
 		"reject": {"[{blackhole: {mode: reject}, percentage: 5}]", 5, "503"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, experiment{faults: test.faults, callers: "[{namespace: shop, labels: {app: other}}]", duration: "3m"})
+			s := start(t, experiment{faults: test.faults, callers: "[{namespace: shop, labels: {app: checkout}}]", duration: "5m"})
 			eventually(t, func() error {
-				if call(t, other, ratings).Codes[test.code] == 0 {
+				if call(t, busy, ratings).Codes[test.code] == 0 {
 					return fmt.Errorf("no request is answered with %s", test.code)
 				}
 				return nil
 			})
 			const calls = 10_000
-			got := call(t, other, ratings, "-n", strconv.Itoa(calls), "--rate", "250", "--timeout", "10s")
+			got := call(t, busy, ratings, "-n", strconv.Itoa(calls), "--rate", "200", "--timeout", "10s")
 			share := 100 * float64(got.Codes[test.code]) / calls
 			t.Logf("%.2f %% of %d requests were hit, %g %% asked for", share, calls, test.share)
 			if math.Abs(share-test.share) > 1 || got.Codes[test.code]+got.Codes["200"] != calls {

@@ -48,7 +48,7 @@ func keepTLS(address string) int {
 	begun := time.Now()
 	lines := bufio.NewReader(conn)
 	for time.Since(begun) < keepFor {
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second)) // an open connection has one
+		_ = conn.SetDeadline(time.Now().Add(30 * time.Second)) // an open connection has one
 		_, err := fmt.Fprintln(conn, "x")
 		if err == nil {
 			_, err = lines.ReadString('\n')
