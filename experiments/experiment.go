@@ -171,14 +171,14 @@ type Delay struct {
 // Blackhole sends requests nowhere, in the router: the mesh's retries, timeouts and
 // outlier detection apply.
 type Blackhole struct {
-	// Reject: refused at once. Drop: the connection hangs.
+	// Reject: no endpoint, so requests fail at once and connections are closed at once. Drop: the connection hangs.
 	Mode BlackholeMode `json:"mode" jsonschema:"required,enum=reject,enum=drop"`
 }
 
 // BlackholeMode is how a blackhole treats a connection.
 type BlackholeMode string
 
-// The modes of a blackhole: refused at once, and hanging.
+// The modes of a blackhole: failing at once, and hanging.
 const (
 	Reject BlackholeMode = "reject"
 	Drop   BlackholeMode = "drop"

@@ -12,6 +12,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/routing"
+	"github.com/squall-chaos/squall/mesh/impact"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
 	"github.com/squall-chaos/squall/mesh/render"
@@ -178,6 +179,10 @@ func (p *planner) render(d *Decision, g *render.Group, views []view, at render.P
 		return rendered{}, err
 	}
 	d.Before, d.During, d.Signature = out.Before, out.During, out.Signature
+	d.Connections = !slices.ContainsFunc(ports, func(port config.Port) bool {
+		return port.HasHTTPRoutes() && slices.ContainsFunc(g.Injections, func(i render.Injection) bool { return i.Target.Port == 0 || int64(i.Target.Port) == port.Number })
+	})
+	d.Waits, d.Closes = impact.Of(p.mesh, slices.Concat(out.Helpers, out.States), ports)
 	made := rendered{objects: append(out.Helpers, out.States[0])}
 	for i, state := range out.States[1:] {
 		made.steps = append(made.steps, Step{After: experiments.Duration{Duration: times[i+1]}, Object: state})

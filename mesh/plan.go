@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh/impact"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
 	"github.com/squall-chaos/squall/mesh/render"
@@ -68,6 +69,13 @@ type Decision struct {
 	// state of the plan in which a fault is active.
 	Before []map[string]any `json:"-"`
 	During []map[string]any `json:"-"`
+	// Connections is whether the faults are for connections only: no port that they
+	// are for has requests.
+	Connections bool `json:"connections,omitempty"`
+	// Waits are how long the callers wait for what a blackhole drops, and Closes the
+	// open connections that their proxies close.
+	Waits  []impact.Wait   `json:"waits,omitempty"`
+	Closes *impact.Closing `json:"closes,omitempty"`
 	// Signature is how the requests that are hit look in telemetry.
 	Signature render.Signature `json:"-"`
 }

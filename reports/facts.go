@@ -3,6 +3,7 @@ package reports
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
@@ -42,8 +43,8 @@ func (r Run) facts() []fact {
 	if r.Result != nil && r.Result.Hint != "" {
 		add("hint", "%s", r.Result.Hint)
 	}
-	for _, f := range r.Experiment.Spec.Faults {
-		add("fault", "%s", words.Fault(f))
+	for i, f := range r.Experiment.Spec.Faults {
+		add("fault", "%s", words.FaultOf(r.decisionFor(i), f))
 	}
 	for _, calls := range r.calls() {
 		add("calls", "%s", calls)
@@ -51,6 +52,9 @@ func (r Run) facts() []fact {
 	for _, d := range r.Plan.Decisions {
 		if d.Placement != mesh.Refused {
 			add("placement", "%s", d.Reason)
+			if d.Closes != nil {
+				add("closes", "%s", words.Closes(*d.Closes))
+			}
 		}
 	}
 	if r.WithoutHeartbeat {
@@ -75,6 +79,21 @@ func (r Run) facts() []fact {
 	}
 	add("run", "%s", r.Run.ID)
 	return facts
+}
+
+// decisionFor returns a decision for the fault of a number. A journal does not have
+// the faults of each decision, but they have the target in common: the first decision
+// for its host counts.
+func (r Run) decisionFor(fault int) mesh.Decision {
+	spec := r.Experiment.Spec
+	for _, i := range spec.Injections() {
+		for _, d := range r.Plan.Decisions {
+			if i.Number == fault && slices.Contains(i.Host().Spellings(), d.Host) {
+				return d
+			}
+		}
+	}
+	return mesh.Decision{}
 }
 
 // judgement is the result of one probe in one phase.

@@ -66,8 +66,8 @@ func JSON(w io.Writer, r Run) error {
 		Version: r.Version, Owner: r.Run.Owner, Cluster: r.Cluster, Prometheus: r.Prometheus, Heartbeat: !r.WithoutHeartbeat,
 		Faults: []string{}, Decisions: notNil(r.Plan.Decisions), Phases: notNil(r.Phases), Probes: []probeReport{}, Effect: r.Effect, Changes: notNil(r.Changes), Left: []objects.Ref{},
 	}
-	for _, f := range r.Experiment.Spec.Faults {
-		d.Faults = append(d.Faults, words.Fault(f))
+	for i, f := range r.Experiment.Spec.Faults {
+		d.Faults = append(d.Faults, words.FaultOf(r.decisionFor(i), f))
 	}
 	for _, j := range r.judgements() {
 		d.Probes = append(d.Probes, probeReport{judgement: j, Measurements: notNil(j.measurements)})

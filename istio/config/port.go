@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -78,6 +79,21 @@ func parseProtocol(name string) Protocol {
 		return UDP
 	default:
 		return Detected
+	}
+}
+
+// IsHTTP1 reports whether the port is declared to have HTTP/1.1, and so no gRPC.
+func (p Port) IsHTTP1() bool {
+	name := p.Declared
+	if p.OfService {
+		name = cmp.Or(p.AppProtocol, p.Name)
+		name, _, _ = strings.Cut(name, "-")
+	}
+	switch strings.ToLower(name) {
+	case "http", "http_proxy":
+		return true
+	default:
+		return false
 	}
 }
 

@@ -67,6 +67,9 @@ const (
 	Succeeded Matcher = `response_code!~"5..|0"`
 	// GRPCSucceeded matches requests that have no gRPC status or the status OK.
 	GRPCSucceeded Matcher = `grpc_response_status=~"0?"`
+	// NotGRPC matches requests that are not gRPC. Requests that a fault has aborted are
+	// reported so too, whatever they are.
+	NotGRPC Matcher = `request_protocol!="grpc"`
 	// Flagged matches requests with any response flag; Envoy writes "-" for none.
 	Flagged Matcher = `response_flags!=""`
 )

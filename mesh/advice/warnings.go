@@ -32,6 +32,8 @@ func Warnings(s config.Snapshot, e experiments.Experiment, p mesh.Plan) []string
 		w.notInjected(d)
 		w.otherSenders(d)
 		w.wrongHost(d)
+		w.notGRPC(d)
+		w.policies(d)
 	}
 	for _, object := range slices.Concat(p.Objects, statesOf(p)) {
 		if object.GetKind() != objects.KindVirtualService {
@@ -39,9 +41,22 @@ func Warnings(s config.Snapshot, e experiments.Experiment, p mesh.Plan) []string
 		}
 		w.unexercised(object)
 		w.crossOrigin(object)
+		w.takenAlong(object, decisionOf(p, object))
 		w.analysis(object)
 	}
 	return w.found
+}
+
+// decisionOf returns the decision that an object carries out.
+func decisionOf(p mesh.Plan, object *unstructured.Unstructured) mesh.Decision {
+	annotations := object.GetAnnotations()
+	i := slices.IndexFunc(p.Decisions, func(d mesh.Decision) bool {
+		return d.Host == annotations[objects.HostAnnotation] && d.Callers == annotations[objects.CallersAnnotation]
+	})
+	if i < 0 {
+		return mesh.Decision{}
+	}
+	return p.Decisions[i]
 }
 
 // statesOf returns the later states of a plan's objects.

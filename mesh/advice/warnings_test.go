@@ -92,6 +92,7 @@ func TestWarnings(t *testing.T) {
 			base: "{hosts: [ratings], http: [{route: [{destination: {host: ratings}}], corsPolicy: {maxAge: 1s}}]}",
 			warnings: []string{
 				"http route 1 of VirtualService shop/squall-ratings-a093b15a has a corsPolicy, because of which proxyless gRPC callers reject the whole route configuration and keep their old one: name only callers with sidecars",
+				"http route 1 of VirtualService shop/squall-ratings-a093b15a has a corsPolicy, which does not apply to aborted requests: preflights fail, and browsers report a network error in place of the status",
 				analysis,
 			},
 		},

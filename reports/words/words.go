@@ -5,17 +5,30 @@ package words
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/impact"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // Fault describes a fault: "abort with HTTP 503, 100 % of requests".
-func Fault(f experiments.Fault) string {
+func Fault(f experiments.Fault) string { return fault(f, "requests") }
+
+// FaultOf describes a fault of a decision, which may be for connections only.
+func FaultOf(d mesh.Decision, f experiments.Fault) string {
+	if d.Connections {
+		return fault(f, "connections")
+	}
+	return Fault(f)
+}
+
+func fault(f experiments.Fault, calls string) string {
 	var parts []string
 	if f.Blackhole != nil {
 		parts = append(parts, fmt.Sprintf("blackhole (%s)", f.Blackhole.Mode))
@@ -28,20 +41,20 @@ func Fault(f experiments.Fault) string {
 	} else if f.Abort != nil {
 		parts = append(parts, fmt.Sprintf("abort with HTTP %d", f.Abort.HTTPStatus))
 	}
-	return strings.Join(parts, " and ") + percentage(f) + times(f)
+	return strings.Join(parts, " and ") + percentage(f, calls) + times(f)
 }
 
-// percentage describes the share of requests. Journals of other programs may
+// percentage describes the share of the calls. Journals of other programs may
 // lack it.
-func percentage(f experiments.Fault) string {
+func percentage(f experiments.Fault, calls string) string {
 	switch {
 	case f.Percentage == nil:
 		return ""
 	case f.Delay != nil && f.Abort != nil && *f.Percentage < 100:
 		// Envoy draws twice: a request may be hit by both, by one, or by neither.
-		return fmt.Sprintf(", each on %g %% of requests, independently", float64(*f.Percentage))
+		return fmt.Sprintf(", each on %g %% of %s, independently", float64(*f.Percentage), calls)
 	default:
-		return fmt.Sprintf(", %g %% of requests", float64(*f.Percentage))
+		return fmt.Sprintf(", %g %% of %s", float64(*f.Percentage), calls)
 	}
 }
 
@@ -114,4 +127,46 @@ func Share(s event.Share) string {
 		text += ": more were hit than chance explains; there may be another fault"
 	}
 	return text
+}
+
+// Wait describes how long a caller waits for what a blackhole drops: "a dropped
+// request waits up to 30s (3 attempts of 10s)".
+func Wait(w impact.Wait) string {
+	if w.Protocol == "tcp" {
+		return fmt.Sprintf("a dropped connection waits up to %s", w.Longest)
+	}
+	text := fmt.Sprintf("a dropped request waits up to %s", w.Longest)
+	switch {
+	case w.Timeout.Duration > 0:
+		text += ", the timeout of its route"
+	case w.Attempts > 1:
+		text += fmt.Sprintf(" (%d attempts of %s)", w.Attempts, w.ConnectTimeout)
+	}
+	return text
+}
+
+// Waits describes how long the callers wait for what a blackhole drops. A connect
+// timeout ends all requests that wait for a connection to the same address.
+func Waits(waits []impact.Wait) string {
+	texts := make([]string, len(waits))
+	for i, w := range waits {
+		texts[i] = Wait(w)
+	}
+	return strings.Join(texts, "; ") + "; less under load, because one connect timeout fails all that wait at that time"
+}
+
+// Closes describes the open connections that proxies close: "all open TCP and TLS
+// connections of the callers to port 7070 are closed 45s after the fault starts, and
+// again 45s after it ends, whatever its percentage".
+func Closes(c impact.Closing) string {
+	ports := make([]string, len(c.Ports))
+	for i, port := range c.Ports {
+		ports[i] = strconv.FormatInt(port, 10)
+	}
+	noun := "port "
+	if len(ports) > 1 {
+		noun = "ports "
+	}
+	return fmt.Sprintf("all open TCP and TLS connections of the callers to %s%s are closed %s after the fault starts, and again %s after it ends, whatever its percentage",
+		noun, strings.Join(ports, ", "), c.After, c.After)
 }

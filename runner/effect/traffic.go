@@ -19,6 +19,9 @@ type Traffic struct {
 	Requests float64
 	// Hit are those that the fault hits, and Failing those that fail because of it.
 	Hit, Failing float64
+	// NotGRPC are those that are not gRPC, if a fault aborts with a gRPC status: they
+	// get 200 OK.
+	NotGRPC float64
 	// AtMost reports that Hit and Failing are upper bounds: the fault is limited by
 	// something that istio_requests_total has no label for.
 	AtMost bool
@@ -29,20 +32,30 @@ type Traffic struct {
 func ReadTraffic(ctx context.Context, q steadystate.Querier, injections experiments.Injections, host, callers string) (*Traffic, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	selector := telemetry.Selector(telemetry.Requests, telemetry.BySource, telemetry.To(host), telemetry.From(callers))
-	samples, err := q.Query(ctx, "sum(rate("+selector+"[5m]))")
-	if err != nil {
+	calls := []telemetry.Matcher{telemetry.BySource, telemetry.To(host), telemetry.From(callers)}
+	requests, known, err := rate(ctx, q, calls)
+	if err != nil || !known {
 		return nil, err
 	}
-	if len(samples) == 0 || math.IsNaN(samples[0].Value) || math.IsInf(samples[0].Value, 0) {
-		return nil, nil //nolint:nilnil // nothing is known, and nothing went wrong
-	}
-	requests := samples[0].Value
 	peak := injections.Peak()
-	return &Traffic{
+	traffic := &Traffic{
 		Requests: requests, Hit: requests * peak.Hit, Failing: requests * peak.Failing,
 		AtMost: slices.ContainsFunc(injections, limited),
-	}, nil
+	}
+	if slices.ContainsFunc(injections, func(i experiments.Injection) bool { return i.Fault.Abort != nil && i.Fault.Abort.GRPCStatus != "" }) {
+		traffic.NotGRPC, _, err = rate(ctx, q, append(calls, telemetry.NotGRPC, telemetry.NotAborted))
+	}
+	return traffic, err
+}
+
+// rate returns the requests per second of some calls, averaged over the last five
+// minutes; known is false when Prometheus has no such series.
+func rate(ctx context.Context, q steadystate.Querier, calls []telemetry.Matcher) (perSecond float64, known bool, err error) {
+	samples, err := q.Query(ctx, "sum(rate("+telemetry.Selector(telemetry.Requests, calls...)+"[5m]))")
+	if err != nil || len(samples) == 0 || math.IsNaN(samples[0].Value) || math.IsInf(samples[0].Value, 0) {
+		return 0, false, err
+	}
+	return samples[0].Value, true, nil
 }
 
 // limited reports whether an injection is for a part of the requests that

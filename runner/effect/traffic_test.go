@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,5 +87,33 @@ func TestReadTraffic(t *testing.T) {
 	}
 	if _, err := effect.ReadTraffic(t.Context(), &answer{err: errors.New("down")}, nil, "", ""); err == nil {
 		t.Error("no error")
+	}
+}
+
+// counting answers each query with its own number.
+type counting map[string]float64
+
+func (c counting) Query(_ context.Context, promql string) ([]steadystate.Sample, error) {
+	for part, value := range c {
+		if strings.Contains(promql, part) {
+			return []steadystate.Sample{{Value: value}}, nil
+		}
+	}
+	return []steadystate.Sample{{Value: 50}}, nil
+}
+
+// An abort with a gRPC status makes only gRPC requests fail.
+func TestReadTrafficOfCallersThatDoNotSpeakGRPC(t *testing.T) {
+	for name, test := range map[string]struct {
+		abort experiments.Abort
+		want  float64
+	}{
+		"gRPC status": {experiments.Abort{GRPCStatus: "UNAVAILABLE"}, 16}, "HTTP status": {experiments.Abort{HTTPStatus: 503}, 0},
+	} {
+		spec := experiments.Spec{Faults: []experiments.Fault{{Abort: &test.abort, Percentage: share(40), Target: &experiments.Target{Host: "ratings.prod"}}}}
+		got, err := effect.ReadTraffic(t.Context(), counting{`request_protocol!="grpc"`: 16}, spec.Injections(), "ratings.prod.svc.cluster.local", "shop")
+		if err != nil || got.NotGRPC != test.want || got.Requests != 50 {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
 	}
 }

@@ -4,6 +4,7 @@ package preview
 
 import (
 	"context"
+	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -43,6 +44,9 @@ type Decision struct {
 	HitPerSecond *float64 `json:"hitPerSecond,omitempty"`
 	// FailingPerSecond is the rate of the calls that the faults make fail.
 	FailingPerSecond *float64 `json:"failingPerSecond,omitempty"`
+	// NotGRPCPerSecond is the rate of the calls that are not gRPC, if a fault aborts
+	// with a gRPC status.
+	NotGRPCPerSecond *float64 `json:"notGRPCPerSecond,omitempty"`
 	// AtMost is whether the last two are upper bounds.
 	AtMost bool `json:"atMost,omitempty"`
 }
@@ -62,6 +66,9 @@ func New(ctx context.Context, planner Planner, traffic *Traffic, e experiments.E
 		decision := Decision{Decision: d}
 		if d.Placement != mesh.Refused {
 			decision.add(traffic.read(ctx, d))
+		}
+		if others := decision.NotGRPCPerSecond; others != nil && *others > 0 && len(advice.NotGRPC(plan.Snapshot, d)) == 0 {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%g requests/s to %s are not gRPC, and get 200 OK for an abort with a grpcStatus: use httpStatus, which gRPC callers see as a status too", *others, d.Host))
 		}
 		p.Decisions = append(p.Decisions, decision)
 	}
@@ -104,4 +111,7 @@ func (d *Decision) add(traffic *effect.Traffic) {
 	}
 	requests, hit, failing := rounded(traffic.Requests), rounded(traffic.Hit), rounded(traffic.Failing)
 	d.RequestsPerSecond, d.HitPerSecond, d.FailingPerSecond, d.AtMost = &requests, &hit, &failing, traffic.AtMost
+	if others := rounded(traffic.NotGRPC); advice.AbortsGRPC(d.Decision) {
+		d.NotGRPCPerSecond = &others
+	}
 }

@@ -124,12 +124,18 @@ func describeDecision(b *strings.Builder, p Preview, d Decision) {
 	}
 	line("placement", "%s", placementInWords(d.Decision))
 	for _, i := range d.Injections {
-		line("fault", "%s", words.Fault(i.Fault))
+		line("fault", "%s", words.FaultOf(d.Decision, i.Fault))
 		if only := narrowingInWords(i); only != "" {
 			line("only", "%s", only)
 		}
 	}
 	line("hit", "%s", hitInWords(p, d))
+	if len(d.Waits) > 0 {
+		line("wait", "%s", words.Waits(d.Waits))
+	}
+	if d.Closes != nil {
+		line("closes", "%s", words.Closes(*d.Closes))
+	}
 }
 
 // callersInWords returns the callers of a decision: "shop (app=reviews)".
@@ -179,6 +185,8 @@ func narrowingInWords(i experiments.Injection) string {
 func hitInWords(p Preview, d Decision) string {
 	percent := strconv.FormatFloat(rounded(100*d.Injections.Peak().Hit), 'f', -1, 64) + "%"
 	switch {
+	case d.Connections:
+		return percent + " of the connections"
 	case d.RequestsPerSecond == nil && p.measured:
 		return fmt.Sprintf("%s of the requests; Prometheus has no such calls in the last 5 minutes", percent)
 	case d.RequestsPerSecond == nil:
@@ -195,7 +203,11 @@ func hitInWords(p Preview, d Decision) string {
 	if *d.FailingPerSecond == 0 {
 		return text + ", none of which are expected to fail"
 	}
-	return fmt.Sprintf("%s, of which %s/s are expected to fail", text, number(*d.FailingPerSecond))
+	text = fmt.Sprintf("%s, of which %s/s are expected to fail", text, number(*d.FailingPerSecond))
+	if others := d.NotGRPCPerSecond; others != nil && *others > 0 {
+		text += fmt.Sprintf(" if they are gRPC; of all, %s/s are not, and those that are hit get 200 OK", number(*others))
+	}
+	return text
 }
 
 // rounded returns a number with three significant digits.

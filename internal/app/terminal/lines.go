@@ -41,6 +41,9 @@ func (p *lines) paint(h happening) {
 	case event.Planned:
 		for _, decision := range e.Decisions {
 			line("callers in %s: %s: %s", decision.Callers, decision.Placement, decision.Reason)
+			if decision.Closes != nil {
+				line("  %s", words.Closes(*decision.Closes))
+			}
 		}
 	case event.Phase:
 		line("%s", phaseInWords(e, p.first))
