@@ -35,7 +35,7 @@ func (r *reader) yaml(name string, content []byte) {
 		return
 	}
 	documents := yaml.NewDecoder(bytes.NewReader(content))
-	c := converter{reader: r, file: name, aliased: maxAliased}
+	c := converter{reader: r, file: name, template: isTemplate(content), aliased: maxAliased}
 	for {
 		var document yaml.Node
 		err := documents.Decode(&document)
@@ -46,13 +46,27 @@ func (r *reader) yaml(name string, content []byte) {
 			line, message := yamlerr.Split(err)
 			// The error of the library has the line on which the unfinished part
 			// began.
-			r.add(name, line, min(line, 1), "", "is not YAML, here or in the lines below: %s", message)
+			r.unreadable(name, content, line, min(line, 1), "is not YAML, here or in the lines below: %s", message)
 			return
 		}
 		if len(document.Content) > 0 && document.Content[0].ShortTag() != "!!null" {
 			c.manifest(document.Content[0], 0)
 		}
 	}
+}
+
+// isTemplate reports whether a text has expressions of a template.
+func isTemplate(content []byte) bool { return bytes.Contains(content, []byte("{{")) }
+
+// unreadable reports a file that cannot be parsed. A template, and a file that does not
+// seem to hold a manifest, may be skipped; a broken manifest may not, because the mesh
+// would lack its objects.
+func (r *reader) unreadable(name string, content []byte, line, column int, format string, args ...any) {
+	if isTemplate(content) || !bytes.Contains(content, []byte("apiVersion")) {
+		r.skip(name, line, column, "", format, args...)
+		return
+	}
+	r.add(name, line, column, "", format, args...)
 }
 
 // printedList reads a list in the format of kubectl item by item, because the
@@ -67,6 +81,7 @@ func (r *reader) printedList(name string, content []byte) bool {
 	if !ok {
 		return false
 	}
+	r.printed = true
 	for _, o := range objects {
 		r.manifest(o)
 	}
@@ -159,6 +174,8 @@ func splitList(content []byte) (items []item, ok bool) {
 type converter struct {
 	*reader
 	file string
+	// template reports whether the file has expressions of a template.
+	template bool
 	// aliased is the number of bytes that aliases may still expand to.
 	aliased int
 }
@@ -167,6 +184,7 @@ type converter struct {
 func (c *converter) manifest(n *yaml.Node, depth int) {
 	kind, items := field(n, "kind"), field(n, "items")
 	if kind != nil && items != nil && items.Kind == yaml.SequenceNode && strings.HasSuffix(kind.Value, listSuffix) && depth < maxDepth {
+		c.printed = true
 		for i, item := range items.Content {
 			c.manifest(item, depth+1)
 			items.Content[i] = nil // release the memory of a large list early
@@ -199,7 +217,11 @@ func field(n *yaml.Node, key string) *yaml.Node {
 }
 
 func (c *converter) problem(n *yaml.Node, format string, args ...any) (any, bool) {
-	c.add(c.file, n.Line, n.Column, "", format, args...)
+	if c.template {
+		c.skip(c.file, n.Line, n.Column, "", format, args...)
+	} else {
+		c.add(c.file, n.Line, n.Column, "", format, args...)
+	}
 	return nil, false
 }
 
@@ -338,7 +360,7 @@ func (r *reader) json(name string, content []byte) {
 			line, column = position(content, int64(len(content)))
 		}
 		if err != nil {
-			r.add(name, line, column, "", "is not JSON: %v", err)
+			r.unreadable(name, content, line, column, "is not JSON: %v", err)
 			return
 		}
 		r.manifest(&object{Unstructured: &unstructured.Unstructured{Object: manifest}, file: name, line: line, column: column})

@@ -17,10 +17,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/validation"
 )
 
 // maxBytes limits the size of all files together: ten times the manifests of a
@@ -39,32 +40,63 @@ const nameLabel = "kubernetes.io/metadata.name"
 // gatewayGroup is the API group of the Gateway API.
 const gatewayGroup = "gateway.networking.k8s.io"
 
+// Options are how the manifests are read.
+type Options struct {
+	// Strict makes a problem of each file, and each document, that is not a manifest of
+	// a Kubernetes object. Otherwise it is skipped.
+	Strict bool
+}
+
+// Mesh is a mesh from manifest files.
+type Mesh struct {
+	config.Snapshot
+	// Skipped has what is not a manifest, with its position.
+	Skipped problem.List
+	// Replaced has the objects that a later root has too, which takes precedence.
+	Replaced []string
+}
+
 // Read returns the mesh that the .yaml, .yml and .json files below a directory
-// describe; root may also be a single file. Objects of other kinds are ignored,
-// but their namespaces exist. Files and directories whose names begin with a dot
-// are skipped.
+// describe; root may also be a single file. Each must be a manifest. Objects of other
+// kinds are ignored, but their namespaces exist. Files and directories whose names
+// begin with a dot are skipped.
 //
 // If there are problems, the error is a problem.List with all of them.
 func Read(root string) (config.Snapshot, error) {
-	r := &reader{snapshot: config.Defaults(), seen: map[identity]*object{}, left: maxBytes}
-	files, err := find(root)
-	if err != nil {
-		return config.Snapshot{}, problem.List{{File: root, Message: "cannot be read: " + err.Error()}}
-	}
-	if len(files) == 0 {
-		return config.Snapshot{}, problem.List{{File: root, Message: "is a directory without any .yaml, .yml or .json file"}}
-	}
-	for _, name := range files {
-		r.file(name)
-	}
-	r.finish()
-	if len(r.problems) > 0 {
-		return config.Snapshot{}, r.problems
-	}
-	return r.snapshot, nil
+	mesh, err := ReadAll([]string{root}, Options{Strict: true})
+	return mesh.Snapshot, err
 }
 
-// find returns the manifest files below root in lexical order.
+// ReadAll returns the mesh that several roots describe together, as Read does for
+// one. An object of a later root replaces the one of the same name of an earlier
+// root. Patches of a kustomization are always skipped, because they are parts of
+// objects.
+func ReadAll(roots []string, o Options) (Mesh, error) {
+	r := &reader{Mesh: Mesh{Snapshot: config.Defaults()}, strict: o.Strict, objects: map[identity]*object{}, left: maxBytes}
+	for i, root := range roots {
+		r.root = i
+		found, err := find(root)
+		if err != nil {
+			return Mesh{}, problem.List{{File: root, Message: "cannot be read: " + err.Error()}}
+		}
+		if len(found) == 0 {
+			return Mesh{}, problem.List{{File: root, Message: "is a directory without any .yaml, .yml or .json file"}}
+		}
+		patches := r.patches(found)
+		for _, name := range found {
+			if isManifest(name) || name == root {
+				r.file(name, patches[filepath.Clean(name)])
+			}
+		}
+	}
+	r.finish(roots)
+	if len(r.problems) > 0 {
+		return Mesh{}, r.problems
+	}
+	return r.Mesh, nil
+}
+
+// find returns the manifest files and the kustomizations below root in lexical order.
 func find(root string) (files []string, err error) {
 	err = filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
 		hidden := name != root && strings.HasPrefix(entry.Name(), ".")
@@ -78,7 +110,7 @@ func find(root string) (files []string, err error) {
 		}
 		// The files of a mounted ConfigMap are links.
 		info, err := os.Stat(name)
-		if err == nil && info.Mode().IsRegular() && (name == root || isManifest(name)) {
+		if err == nil && info.Mode().IsRegular() && (name == root || isManifest(name) || isKustomization(name)) {
 			files = append(files, name)
 		}
 		return err
@@ -101,13 +133,22 @@ type object struct {
 	*unstructured.Unstructured
 	file         string
 	line, column int
+	root         int
 }
 
-// reader fills a Snapshot.
+// reader fills a Mesh.
 type reader struct {
-	snapshot config.Snapshot
+	Mesh
+	strict   bool
 	problems problem.List
-	seen     map[identity]*object
+	// objects are those of the kinds that a Snapshot holds.
+	objects map[identity]*object
+	order   []identity
+	// printed reports whether there is a list; kubectl prints an empty one for a mesh
+	// without objects.
+	printed bool
+	// root is the number of the root that is being read.
+	root int
 	// left is the number of bytes that may still be read.
 	left int64
 	// versions are the versions of Istio's API in the manifests.
@@ -121,7 +162,22 @@ func (r *reader) add(file string, line, column int, remedy, format string, args 
 	}
 }
 
-func (r *reader) file(name string) {
+// skip reports something that is not a manifest: as a problem if the files must be
+// manifests.
+func (r *reader) skip(file string, line, column int, remedy, format string, args ...any) {
+	if r.strict {
+		r.add(file, line, column, remedy, format, args...)
+		return
+	}
+	r.Skipped = append(r.Skipped, problem.Problem{File: file, Line: line, Column: column, Message: fmt.Sprintf(format, args...)})
+}
+
+// file reads a file; patch is true for a patch of a kustomization.
+func (r *reader) file(name string, patch bool) {
+	if patch {
+		r.Skipped = append(r.Skipped, problem.Problem{File: name, Message: "is a patch of a kustomization"})
+		return
+	}
 	content, err := r.content(name)
 	if err != nil {
 		r.add(name, 0, 0, "", "cannot be read: %v", err)
@@ -158,6 +214,7 @@ func (r *reader) content(name string) ([]byte, error) {
 // manifest reads one object, or the items of a list.
 func (r *reader) manifest(o *object) {
 	if items, isList := o.Object["items"].([]any); isList && strings.HasSuffix(o.GetKind(), listSuffix) {
+		r.printed = true
 		for _, item := range items {
 			content, _ := item.(map[string]any)
 			r.manifest(&object{Unstructured: &unstructured.Unstructured{Object: content}, file: o.file, line: o.line, column: o.column})
@@ -165,7 +222,7 @@ func (r *reader) manifest(o *object) {
 		return
 	}
 	if o.GetKind() == "" || o.GetAPIVersion() == "" {
-		r.add(o.file, o.line, o.column, "an object needs apiVersion, kind and metadata", "is not a manifest of a Kubernetes object")
+		r.skip(o.file, o.line, o.column, "an object needs apiVersion, kind and metadata", "is not a manifest of a Kubernetes object")
 		return
 	}
 	if namespace := o.GetNamespace(); namespace != "" {
@@ -174,8 +231,11 @@ func (r *reader) manifest(o *object) {
 		}
 		r.namespace(namespace, nil)
 	}
-	if take := r.takerOf(o.GroupVersionKind()); take != nil && r.checkName(o, "metadata.name", o.GetName()) {
-		r.take(o, take)
+	if isOtherConfigMap(o) {
+		return
+	}
+	if r.takerOf(o.GroupVersionKind()) != nil && r.checkName(o, "metadata.name", o.GetName()) {
+		r.take(o)
 	}
 }
 
@@ -186,38 +246,50 @@ const listSuffix = "List"
 // checkName reports names that the API server refuses. It returns false for them,
 // so that they are not printed elsewhere.
 func (r *reader) checkName(o *object, field, name string) bool {
-	for _, problem := range validation.IsDNS1123Subdomain(name) {
+	if isTemplate([]byte(name)) {
+		r.skip(o.file, o.line, o.column, "", "%s of a %s is an expression of a template", field, o.GetKind())
+		return false
+	}
+	for _, problem := range utilvalidation.IsDNS1123Subdomain(name) {
 		r.add(o.file, o.line, o.column, "", "%s %q of a %s is not a valid name: %s", field, name, o.GetKind(), problem)
 		return false
 	}
 	return true
 }
 
-// take adds an object to the snapshot, once.
-func (r *reader) take(o *object, take func(*object)) {
+// take keeps an object for the snapshot. Of two objects of the same name the one of
+// the later root counts; two different ones in one root are a problem.
+func (r *reader) take(o *object) {
 	kind := o.GroupVersionKind().GroupKind()
 	if kind.Kind != "Namespace" && o.GetNamespace() == "" {
 		o.SetNamespace(defaultNamespace)
 		r.namespace(defaultNamespace, nil)
 	}
-	id := identity{kind: kind, namespace: o.GetNamespace(), name: o.GetName()}
-	if first, twice := r.seen[id]; twice {
-		if !reflect.DeepEqual(first.Object, o.Object) {
-			r.add(o.file, o.line, o.column, "remove one of the manifests", "%s %s differs from the one of the same name at %s:%d", kind.Kind, strings.TrimPrefix(id.namespace+"/"+id.name, "/"), first.file, first.line)
+	if kind.Group == config.IstioGroup {
+		for _, wrong := range validation.Check(o.Unstructured) {
+			r.add(o.file, o.line, o.column, "Istio refuses such an object", "%s %s/%s: %s: %s", kind.Kind, o.GetNamespace(), o.GetName(), wrong.Path, wrong.Message)
 		}
+	}
+	o.root = r.root
+	id := identity{kind: kind, namespace: o.GetNamespace(), name: o.GetName()}
+	first, twice := r.objects[id]
+	switch {
+	case !twice:
+		r.order = append(r.order, id)
+	case first.root < o.root:
+		r.Replaced = append(r.Replaced, fmt.Sprintf("%s %s of %s by the one of %s", kind.Kind, strings.TrimPrefix(id.namespace+"/"+id.name, "/"), first.file, o.file))
+	case !reflect.DeepEqual(first.Object, o.Object):
+		r.add(o.file, o.line, o.column, "remove one of the manifests, or name the directories one after the other: of two --mesh the later one wins",
+			"%s %s differs from the one of the same name at %s:%d", kind.Kind, strings.TrimPrefix(id.namespace+"/"+id.name, "/"), first.file, first.line)
 		return
 	}
-	r.seen[id] = o
-	take(o)
+	r.objects[id] = o
 }
 
 // takerOf returns the function that adds objects of a kind to the snapshot, or nil
 // for other kinds.
 func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
-	s := &r.snapshot
-	if kind.Group == config.IstioGroup {
-		r.versions = append(r.versions, kind.Version)
-	}
+	s := &r.Snapshot
 	into := func(list *[]*unstructured.Unstructured) func(*object) {
 		return func(o *object) { *list = append(*list, o.Unstructured) }
 	}
@@ -253,30 +325,44 @@ func (r *reader) service(o *object) {
 		r.add(o.file, o.line, o.column, "", "is not a Service: %v", err)
 		return
 	}
-	r.snapshot.Services = append(r.snapshot.Services, manifest.Service())
+	r.Services = append(r.Services, manifest.Service())
 }
 
 // namespace adds a namespace. A namespace that is only referred to by name has no
 // labels except the one that the API server adds.
 func (r *reader) namespace(name string, labels map[string]string) {
-	if r.snapshot.Namespaces[name] == nil {
-		r.snapshot.Namespaces[name] = map[string]string{}
+	if r.Namespaces[name] == nil {
+		r.Namespaces[name] = map[string]string{}
 	}
-	maps.Copy(r.snapshot.Namespaces[name], labels)
+	maps.Copy(r.Namespaces[name], labels)
+}
+
+// isOtherConfigMap reports whether an object is a ConfigMap without the MeshConfig.
+func isOtherConfigMap(o *object) bool {
+	return o.GroupVersionKind().GroupKind() == (schema.GroupKind{Kind: "ConfigMap"}) && (o.GetNamespace() != config.MeshConfigNamespace || o.GetName() != config.MeshConfigName)
 }
 
 func (r *reader) configMap(o *object) {
-	if o.GetNamespace() != config.MeshConfigNamespace || o.GetName() != config.MeshConfigName {
-		return
-	}
-	if err := config.Apply(&r.snapshot, o.Unstructured); err != nil {
+	if err := config.Apply(&r.Snapshot, o.Unstructured); err != nil {
 		r.add(o.file, o.line, o.column, "", "%v", err)
 	}
 }
 
-// finish sets the version of new objects to the newest one in the manifests,
-// because kubectl prints the newest version that a cluster serves.
-func (r *reader) finish() {
+// finish fills the snapshot. It sets the version of new objects to the newest one in
+// the manifests, because kubectl prints the newest version that a cluster serves.
+func (r *reader) finish(roots []string) {
+	if len(r.order) == 0 && len(r.problems) == 0 && !r.printed {
+		r.add(roots[0], 0, 0, "the files of the mesh come after --mesh, the experiments without a flag",
+			"has no object of a mesh: no VirtualService, ServiceEntry, DestinationRule, Sidecar, Service or Namespace")
+		return
+	}
+	for _, id := range r.order {
+		o := r.objects[id]
+		if kind := o.GroupVersionKind(); kind.Group == config.IstioGroup {
+			r.versions = append(r.versions, kind.Version)
+		}
+		r.takerOf(o.GroupVersionKind())(o)
+	}
 	version := config.IstioVersions[0]
 	for _, known := range config.IstioVersions {
 		if slices.Contains(r.versions, known) {
@@ -284,5 +370,5 @@ func (r *reader) finish() {
 			break
 		}
 	}
-	r.snapshot.APIVersion = schema.GroupVersion{Group: config.IstioGroup, Version: version}.String()
+	r.APIVersion = schema.GroupVersion{Group: config.IstioGroup, Version: version}.String()
 }

@@ -287,6 +287,66 @@ func TestNothingToRead(t *testing.T) {
 	}
 }
 
+// A directory of a repository has more than manifests.
+func TestRepository(t *testing.T) {
+	directory := write(t,
+		"mesh.yaml", fmt.Sprintf(vs, "one"),
+		"kustomization.yaml", "resources: [mesh.yaml]\npatches:\n- path: patch.yaml\n- patch: '[]'\npatchesStrategicMerge: [sub/merge.yaml]\npatchesJson6902: [{path: json.yaml}]\n",
+		"patch.yaml", strings.Replace(fmt.Sprintf(vs, "one"), `["a"]`, `["b"]`, 1),
+		"sub/merge.yaml", strings.Replace(fmt.Sprintf(vs, "one"), `["a"]`, `["c"]`, 1),
+		"json.yaml", "- {op: add, path: /spec/hosts/0, value: b}\n",
+		"chart/Chart.yaml", "apiVersion: v2\nname: a\n",
+		"chart/values.yaml", "replicas: 2\n",
+		"chart/templates/a.yaml", "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: {{ .Release.Name }}}\n",
+		"package.json", `{"name": "a"}`,
+		"broken.json", `{"name": `,
+	)
+	mesh, err := manifests.ReadAll([]string{directory}, manifests.Options{})
+	if err != nil || names(mesh.VirtualServices) != "prod/one" || mesh.VirtualServices[0].Object["spec"].(map[string]any)["hosts"].([]any)[0] != "a" {
+		t.Fatalf("%s: %v", names(mesh.VirtualServices), err)
+	}
+	var skipped []string
+	for _, p := range mesh.Skipped {
+		file, err := filepath.Rel(directory, p.File)
+		if err != nil {
+			t.Fatal(err)
+		}
+		skipped = append(skipped, file)
+	}
+	want := []string{"broken.json", "chart/Chart.yaml", "chart/templates/a.yaml", "chart/values.yaml", "json.yaml", "kustomization.yaml", "package.json", "patch.yaml", "sub/merge.yaml"}
+	if diff := cmp.Diff(want, skipped); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := manifests.ReadAll([]string{directory}, manifests.Options{Strict: true}); err == nil || strings.Count(err.Error(), "\n") != 5 {
+		t.Errorf("%v", err)
+	}
+}
+
+// A manifest with a syntax error is not skipped, because the mesh would lack it.
+func TestBrokenManifestIsNotSkipped(t *testing.T) {
+	for _, file := range []string{"a.yaml", "a.json"} {
+		_, err := manifests.ReadAll([]string{write(t, "b.yaml", fmt.Sprintf(vs, "b"), file, `{"apiVersion": "v1", "kind": [`)}, manifests.Options{})
+		if err == nil || !strings.Contains(err.Error(), file+":1:") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestALaterRootReplaces(t *testing.T) {
+	base := write(t, "a.yaml", fmt.Sprintf(vs, "one")+"\n---\n"+fmt.Sprintf(vs, "two"))
+	overlay := write(t, "a.yaml", strings.Replace(fmt.Sprintf(vs, "one"), `["a"]`, `["b"]`, 1))
+	mesh, err := manifests.ReadAll([]string{base, overlay}, manifests.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hosts := mesh.VirtualServices[0].Object["spec"].(map[string]any)["hosts"].([]any)[0]; names(mesh.VirtualServices) != "prod/one prod/two" || hosts != "b" {
+		t.Errorf("%s %s", names(mesh.VirtualServices), hosts)
+	}
+	if diff := cmp.Diff([]string{fmt.Sprintf("VirtualService prod/one of %s/a.yaml by the one of %s/a.yaml", base, overlay)}, mesh.Replaced); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(everything))
 	f.Add([]byte(bomb()))

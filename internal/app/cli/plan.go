@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +31,8 @@ type planFlags struct {
 	prometheus flag.Prometheus
 	selector   string
 	output     flag.Format
-	mesh       string
+	mesh       []string
+	meshStrict bool
 	diff       bool
 }
 
@@ -44,8 +47,9 @@ for its refusal, the number of requests per second that it would hit (from
 Prometheus), and then the exact objects. A run adds its id, its owner and its
 expiry to them. With -o yaml everything but the objects is in comments.
 
-With --mesh the mesh is read from manifest files, as kubectl prints them, and no
-cluster is needed.
+With --mesh the mesh is read from manifest files, as kubectl prints them or as a
+repository has them, and no cluster is needed. Files that are not manifests are
+skipped; --mesh-strict refuses them.
 
 Exit codes: 0 a run could start, 2 bad usage or file, 3 refused, or the cluster
 does not answer.`,
@@ -65,7 +69,8 @@ does not answer.`,
 	flags.prometheus.Add(f)
 	flag.Selector(f, &flags.selector)
 	flag.Output(f, &flags.output, flag.Text, flag.YAML, flag.JSON)
-	f.StringVar(&flags.mesh, "mesh", "", "file or directory of manifests to read the mesh from instead of a cluster")
+	f.StringArrayVar(&flags.mesh, "mesh", nil, "file or directory of manifests to read the mesh from instead of a cluster; may be repeated, and a later one wins")
+	f.BoolVar(&flags.meshStrict, "mesh-strict", false, "refuse files below --mesh that are not manifests, instead of skipping them")
 	f.BoolVar(&flags.diff, "diff", false, "show the changes of the routes")
 	for _, name := range []string{"kubeconfig", "context", "cluster", "server"} {
 		command.MarkFlagsMutuallyExclusive("mesh", name)
@@ -105,7 +110,7 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 	if err != nil {
 		return err
 	}
-	snapshot, err := flags.readMesh(ctx, live)
+	snapshot, err := flags.readMesh(ctx, env, live)
 	if _, bad := errors.AsType[problem.List](err); bad {
 		return invalid(env, err)
 	}
@@ -126,7 +131,7 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 // liveMesh returns the cluster that the flags name, or nil with --mesh. It sends
 // nothing.
 func (f planFlags) liveMesh() (runner.Mesh, error) {
-	if f.mesh != "" {
+	if len(f.mesh) > 0 {
 		return nil, nil //nolint:nilnil // the mesh is read from files
 	}
 	config, err := f.kubernetes.Config()
@@ -137,15 +142,38 @@ func (f planFlags) liveMesh() (runner.Mesh, error) {
 }
 
 // readMesh reads the mesh configuration from the cluster or from the files.
-func (f planFlags) readMesh(ctx context.Context, live runner.Mesh) (config.Snapshot, error) {
+func (f planFlags) readMesh(ctx context.Context, env Env, live runner.Mesh) (config.Snapshot, error) {
 	if live == nil {
-		return manifests.Read(f.mesh)
+		mesh, err := manifests.ReadAll(f.mesh, manifests.Options{Strict: f.meshStrict})
+		reportFiles(env.Stderr, mesh)
+		return mesh.Snapshot, err
 	}
 	snapshot, err := live.Snapshot(ctx)
 	if err != nil {
 		err = hint.With(fmt.Errorf("the mesh configuration cannot be read: %w", err), "check --kubeconfig, --context and the permissions, or read manifest files with --mesh")
 	}
 	return snapshot, err
+}
+
+// reportFiles reports what was not read as it is in the files.
+func reportFiles(stderr io.Writer, mesh manifests.Mesh) {
+	const most = 5
+	var files []string
+	for _, skipped := range mesh.Skipped {
+		if !slices.Contains(files, skipped.File) {
+			files = append(files, skipped.File)
+		}
+	}
+	if count := len(files); count > 0 {
+		names := strings.Join(files[:min(count, most)], ", ")
+		if count > most {
+			names += fmt.Sprintf(" and %d more", count-most)
+		}
+		output.Line(stderr, "squall: skipped what is not a manifest in %s (--mesh-strict refuses it)", names)
+	}
+	for _, replaced := range mesh.Replaced {
+		output.Line(stderr, "squall: replaced %s", replaced)
+	}
 }
 
 // planAll plans and prints experiments one after another.
