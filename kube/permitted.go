@@ -60,6 +60,7 @@ func (c Access) Permitted(ctx context.Context, namespace string, kinds []string)
 	for _, verb := range following {
 		asked = append(asked, Permission{Verb: verb, Resource: "virtualservices", Group: istioGroup})
 	}
+	asked = append(asked, Permission{Verb: "get", Resource: leases.Resource, Group: leases.Group, Name: objects.HoldName})
 	missing, err := c.Missing(ctx, asked)
 	if err != nil || len(missing) == 0 {
 		return err
@@ -156,6 +157,7 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 		{Group: istioGroup, Resource: "sidecars", Verbs: []string{"list"}},
 		{Resource: "services", Verbs: []string{"list"}},
 		{Resource: "namespaces", Verbs: []string{"list"}},
+		{Group: leases.Group, Resource: leases.Resource, Name: objects.HoldName, Verbs: []string{"get"}},
 	}
 	if gatewayAPI {
 		for _, resource := range gatewayResources {
@@ -177,6 +179,15 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 			}
 			needs = append(needs, need)
 		}
+		needs = append(needs, holding(namespace, "squall rollback --all -n "+namespace+" does not keep runs from starting")...)
 	}
-	return needs
+	return append(needs, holding(HoldEverywhere, "squall rollback --all does not keep all runs from starting")...)
+}
+
+// holding returns the needs of holding the runs of a namespace.
+func holding(namespace, without string) []Need {
+	return []Need{
+		{Namespace: namespace, Group: leases.Group, Resource: leases.Resource, Verbs: []string{"create"}, Without: without},
+		{Namespace: namespace, Group: leases.Group, Resource: leases.Resource, Name: objects.HoldName, Verbs: []string{"get", "update", "delete"}, Without: without},
+	}
 }

@@ -273,6 +273,34 @@ func TestTheKillSwitchInEveryPhase(t *testing.T) {
 	}
 }
 
+// A hold refuses a run in every phase before its fault, and nothing after.
+func TestAHold(t *testing.T) {
+	for name, test := range map[string]struct {
+		at   time.Duration
+		held bool
+	}{"before the start": {0, true}, "baseline": {2 * time.Second, true}, "observe": {9 * time.Second, false}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				if test.held {
+					c.Forbid("create VirtualService")
+				}
+				hold := &objects.Hold{By: "bob@desk", Until: time.Now().Add(10 * time.Minute), Namespace: "istio-system"}
+				if test.at == 0 {
+					c.SetHold(hold)
+				}
+				time.AfterFunc(test.at, func() { c.SetHold(hold) })
+				result := run(t, c, healthy(), nil, &record{}, forever)
+				switch {
+				case !test.held && result.Verdict == steadystate.Held:
+				case result.Status != event.StatusRefused || !result.Outside || !strings.Contains(result.Reason, "bob@desk has stopped all runs until 2000-01-01T00:1") || !strings.Contains(result.Hint, "squall rollback --release -n istio-system"):
+					t.Errorf("result %+v", result)
+				}
+			})
+		})
+	}
+}
+
 // A run whose fault is gone does not need its heartbeat.
 func TestALostHeartbeatAfterTheFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

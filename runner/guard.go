@@ -25,6 +25,36 @@ type guard struct {
 	jobs map[string]objects.Ref
 }
 
+// Holds has the holds on runs.
+type Holds interface {
+	// Hold returns the hold on runs that disturb calls from some namespaces, or create
+	// objects in them; nil if there is none.
+	Hold(ctx context.Context, namespaces []string) (*objects.Hold, error)
+}
+
+// held returns the ending of a run that may not start because of a hold. A kill switch
+// first sets the hold and then ends the runs that it sees. So a run that is not held
+// after its Jobs were created is seen.
+func (s *session) held(ctx context.Context, planned Planned) *ending {
+	namespaces := map[string]bool{}
+	for _, object := range planned.Objects {
+		namespaces[object.GetNamespace()] = true
+	}
+	for _, decision := range planned.Decisions {
+		namespaces[decision.Callers] = true
+	}
+	hold, err := s.config.Cluster.Hold(ctx, slices.Sorted(maps.Keys(namespaces)))
+	if err != nil {
+		return fail(ctx, event.StatusRefused, hint.With(fmt.Errorf("it is not known whether runs are held: %w", err), "nothing was injected; check the permissions"))
+	}
+	if hold == nil {
+		return nil
+	}
+	end := refused(hold.String(), "wait, or release the hold: "+hold.Release())
+	end.outside = true
+	return end
+}
+
 // heartbeatJob returns the Job that owns the run's objects in a namespace.
 func (c Config) heartbeatJob(namespace string, run objects.Run) *unstructured.Unstructured {
 	return objects.Heartbeat(namespace, run, c.Timing.Deadline, c.HeartbeatImage)

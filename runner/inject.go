@@ -108,6 +108,9 @@ func (p plan) Follow(base *unstructured.Unstructured) (keep.Plan, error) {
 
 // inject creates the planned objects.
 func (s *session) inject(ctx context.Context, in *injection) *ending {
+	if end := s.held(ctx, in.planned); end != nil {
+		return end
+	}
 	s.run.Expires = time.Now().Add(s.duringFault())
 	s.record.Add(event.Phase{Name: event.PhaseInject})
 	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseInject, Fault: heartbeat.Active, Rest: s.duringFault()})

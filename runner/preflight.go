@@ -42,6 +42,9 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 	if end := permit(s.config.Permit, planned.Plan); end != nil {
 		return planned, end
 	}
+	if end := s.held(ctx, planned); end != nil {
+		return planned, end
+	}
 	if end := s.check(ctx, planned.Plan); end != nil {
 		return planned, end
 	}

@@ -31,6 +31,7 @@ type Cluster interface {
 	// API server.
 	Name() string
 	Mesh
+	Holds
 	Creator
 	heartbeat.Cluster
 	keep.Cluster

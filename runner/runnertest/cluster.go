@@ -24,7 +24,7 @@ import (
 // deadline has passed with everything that the Job owns, and reports an error of the
 // test for an object that nothing would delete if its runner died.
 //
-// Operations are named "snapshot", "permitted in NAMESPACE", "check KIND",
+// Operations are named "snapshot", "permitted in NAMESPACE", "hold", "check KIND",
 // "create KIND", "armed", "extend to DEADLINE", "update KIND" and "delete KIND". Get and
 // Watch have no name, and never fail.
 type Cluster struct {
@@ -43,6 +43,7 @@ type Cluster struct {
 	Deleted func(object *unstructured.Unstructured, at time.Time)
 
 	t        testing.TB
+	hold     *objects.Hold
 	snapshot config.Snapshot // without VirtualServices and ServiceEntries
 }
 
@@ -145,6 +146,22 @@ func (c *Cluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
 func (c *Cluster) Permitted(ctx context.Context, namespace string, _ []string) error {
 	defer c.store.mu.Unlock()
 	return c.begin(ctx, "permitted in "+namespace)
+}
+
+// Hold implements runner.Holds.
+func (c *Cluster) Hold(ctx context.Context, _ []string) (*objects.Hold, error) {
+	defer c.store.mu.Unlock()
+	if err := c.begin(ctx, "hold"); err != nil {
+		return nil, err
+	}
+	return c.hold, nil
+}
+
+// SetHold holds all runs; nil releases them.
+func (c *Cluster) SetHold(hold *objects.Hold) {
+	c.store.mu.Lock()
+	defer c.store.mu.Unlock()
+	c.hold = hold
 }
 
 // Check implements runner.Creator.

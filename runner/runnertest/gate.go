@@ -40,6 +40,13 @@ func (g gated) Permitted(ctx context.Context, namespace string, kinds []string) 
 	return g.cluster.Permitted(ctx, namespace, kinds)
 }
 
+func (g gated) Hold(ctx context.Context, namespaces []string) (*objects.Hold, error) {
+	if err := g.gate(ctx); err != nil {
+		return nil, err
+	}
+	return g.cluster.Hold(ctx, namespaces)
+}
+
 func (g gated) Check(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	if err := g.gate(ctx); err != nil {
 		return nil, err

@@ -38,6 +38,11 @@ func (u Unexpected) Snapshot(context.Context) (config.Snapshot, error) {
 // Permitted implements runner.Mesh.
 func (u Unexpected) Permitted(context.Context, string, []string) error { return u.call("Permitted") }
 
+// Hold implements runner.Holds.
+func (u Unexpected) Hold(context.Context, []string) (*objects.Hold, error) {
+	return nil, u.call("Hold")
+}
+
 // Check implements runner.Creator.
 func (u Unexpected) Check(context.Context, *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	return nil, u.call("Check")

@@ -286,7 +286,7 @@ func (a account) suffices(t *testing.T, where string, args ...string) {
 	dead.says("observe")
 	dead.signal(syscall.SIGKILL)
 	<-dead.done
-	asked(t, 0, a.as("rollback", "--all")...)
+	asked(t, 0, a.as("rollback", "--all", "--hold", "0")...)
 	clean(t)
 }
 

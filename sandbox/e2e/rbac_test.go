@@ -103,6 +103,7 @@ func bindAll(t *testing.T) {
 	bind(t, "ClusterRole", "squall-reader", "")
 	bind(t, "ClusterRole", "squall-faults", "shop")
 	bind(t, "Role", "squall-istio", "istio-system")
+	bind(t, "Role", "squall-hold", "istio-system")
 	user := restricted(t)
 	eventually(t, func() error {
 		return errors.Join(
@@ -142,8 +143,11 @@ type access struct{ namespace, group, resource, verb string }
 func permits(t *testing.T, user dynamic.Interface, a access, want bool) error {
 	t.Helper()
 	attributes := map[string]any{"namespace": a.namespace, "group": a.group, "resource": a.resource, "verb": a.verb}
-	if a.resource == "configmaps" {
+	switch a.resource {
+	case "configmaps":
 		attributes["name"] = "istio"
+	case "leases":
+		attributes["name"] = "squall-hold"
 	}
 	review, err := user.Resource(schema.GroupVersionResource{Group: "authorization.k8s.io", Version: "v1", Resource: "selfsubjectaccessreviews"}).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": map[string]any{"resourceAttributes": attributes},
@@ -242,6 +246,7 @@ func TestDocumentedPermissionsSuffice(t *testing.T) {
 		t.Errorf("status %+v", seen)
 	}
 	asked(t, 0, as("rollback", "--all")...)
+	asked(t, 0, as("rollback", "--release")...)
 	clean(t)
 }
 
@@ -260,6 +265,7 @@ func TestPermissionsInOneNamespaceSufficeToEndItsFaults(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	asked(t, 0, as("rollback", "--all", "-n", "shop")...)
+	asked(t, 0, as("rollback", "--release", "-n", "shop")...)
 	clean(t)
 }
 
@@ -286,6 +292,7 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 		{access{"", istio, "sidecars", "list"}, reader, abort, "no permission to list sidecars", "failure in the whole cluster: not permitted: list sidecars.networking.istio.io"},
 		{access{"", "", "services", "list"}, reader, abort, "services is forbidden", "failure in the whole cluster: not permitted: list services"},
 		{access{"", "", "namespaces", "list"}, reader, abort, "no permission to list namespaces", "failure in the whole cluster: not permitted: list namespaces"},
+		{access{"", "coordination.k8s.io", "leases", "get"}, reader, abort, "not permitted in namespace shop: get leases.coordination.k8s.io in the whole cluster", "failure in the whole cluster: not permitted: get leases.coordination.k8s.io"},
 		{access{"shop", istio, "virtualservices", "create"}, faults, abort, "not permitted in namespace shop: create virtualservices.networking.istio.io", "failure in namespace shop: not permitted: create virtualservices.networking.istio.io"},
 		{access{"shop", istio, "virtualservices", "get"}, both, abort, "not permitted in namespace shop: get virtualservices.networking.istio.io, get", "failure in namespace shop: not permitted: get virtualservices.networking.istio.io"},
 		{access{"shop", istio, "virtualservices", "watch"}, both, abort, "not permitted in namespace shop: watch virtualservices.networking.istio.io, watch", "failure in namespace shop: not permitted: watch virtualservices.networking.istio.io"},
@@ -339,7 +346,7 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 		inForce(t, reviews, ratings, true)
 		run.signal(syscall.SIGKILL)
 		<-run.done
-		code, _, stderr := ask(t, as("rollback", "--all")...)
+		code, _, stderr := ask(t, as("rollback", "--all", "--hold", "0")...)
 		if code != 5 || !strings.Contains(stderr, "list jobs.batch in namespace shop") {
 			t.Errorf("exit code %d: %s", code, stderr)
 		}

@@ -108,7 +108,7 @@ func TestKillSwitchEndsTheFaultOfADeadRun(t *testing.T) {
 			}
 
 			began := time.Now()
-			removed := asked(t, 0, "rollback", "--all")
+			removed := asked(t, 0, "rollback", "--all", "--hold", "0")
 			t.Logf("rollback --all took %s", time.Since(began).Round(time.Millisecond))
 			clean(t)
 			inForce(t, reviews, ratings, false)
@@ -123,7 +123,7 @@ func TestKillSwitchEndsTheFaultOfADeadRun(t *testing.T) {
 				t.Errorf("objects of users have changed: %s", diff)
 			}
 			// Once more: there is nothing to do, and that is fine.
-			if text := asked(t, 0, "rollback", "--all"); text != "no live faults\n" {
+			if text := asked(t, 0, "rollback", "--all", "--hold", "0"); text != "no live faults\n" {
 				t.Error(text)
 			}
 			if text := asked(t, 0, "status"); text != "no live faults\n" {
@@ -167,7 +167,7 @@ func TestKillSwitchEndsALivingRun(t *testing.T) {
 	run := runFile(t, spec{})
 	run.says("observe")
 	inForce(t, reviews, ratings, true)
-	asked(t, 0, "rollback", "--all")
+	asked(t, 0, "rollback", "--all", "--hold", "0")
 	clean(t)
 	select {
 	case <-run.done:
@@ -232,7 +232,7 @@ func TestRollbackOfWhatHasExpired(t *testing.T) {
 	if removed != "run-expired: VirtualService shop/expired is gone\n" {
 		t.Error(removed)
 	}
-	asked(t, 0, "rollback", "--all")
+	asked(t, 0, "rollback", "--all", "--hold", "0")
 	for name, want := range map[string]bool{"expired": false, "current": false, "half-ours": true, "not-ours": true} {
 		if isThere(t, name) != want {
 			t.Errorf("%s is there: %v", name, !want)
@@ -244,7 +244,7 @@ func TestRollbackOfWhatHasExpired(t *testing.T) {
 // that removes it.
 func TestRollbackThatCannotEnd(t *testing.T) {
 	stray(t, "stuck", map[string]string{"app.kubernetes.io/managed-by": "squall", "squall.dev/run": "run-stuck"}, nil, "example.com/stuck")
-	code, _, stderr := ask(t, "rollback", "--all", "--timeout", "1s")
+	code, _, stderr := ask(t, "rollback", "--all", "--hold", "0", "--timeout", "1s")
 	if code != 5 || !strings.Contains(stderr, "kubectl -n shop delete virtualservice stuck\n") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
@@ -252,12 +252,12 @@ func TestRollbackThatCannotEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked(t, 0, "rollback", "--all")
+	asked(t, 0, "rollback", "--all", "--hold", "0")
 	clean(t)
 }
 
 func TestVerbsWithoutAnAPIServer(t *testing.T) {
-	for _, args := range [][]string{{"status"}, {"rollback", "--all", "--timeout", "1s"}, {"doctor"}} {
+	for _, args := range [][]string{{"status"}, {"rollback", "--all", "--hold", "0", "--timeout", "1s"}, {"doctor"}} {
 		code, stdout, stderr := ask(t, append(args, "-s", "https://127.0.0.1:1")...)
 		if code != 3 || !strings.Contains(stdout+stderr, "the API server https://127.0.0.1:1 does not answer: dial tcp 127.0.0.1:1: connect: connection refused") {
 			t.Errorf("squall %v: exit code %d: %s%s", args, code, stdout, stderr)
@@ -321,6 +321,6 @@ func TestDoctorSeesWhatIsWrong(t *testing.T) {
 			}
 		}
 	}
-	asked(t, 0, "rollback", "--all")
+	asked(t, 0, "rollback", "--all", "--hold", "0")
 	clean(t)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,7 +25,10 @@ func apiServer(t *testing.T, served map[string]string) []string {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		answer, known := served[r.Method+" "+r.URL.Path]
-		if !known {
+		if !known && strings.HasSuffix(r.URL.Path, "/leases/squall-hold") && r.Method == http.MethodGet {
+			w.WriteHeader(http.StatusNotFound)
+			answer = `{"kind":"Status","apiVersion":"v1","status":"Failure","code":404,"reason":"NotFound","message":"none"}`
+		} else if !known {
 			w.WriteHeader(http.StatusForbidden)
 			answer = `{"kind":"Status","apiVersion":"v1","status":"Failure","code":403,"reason":"Forbidden","message":"no"}`
 		}
@@ -109,15 +113,57 @@ squall: objects are left; delete them with:
 // Where the user may not list objects, something may be left.
 func TestRollbackWithoutPermissions(t *testing.T) {
 	clean := map[string]string{"GET " + vsInShop: noItems, "GET " + seInShop: noItems, "GET " + drInShop: noItems}
-	code, stdout, stderr := execute(t, clean, "rollback", "--all", "-n", "shop")
+	code, stdout, stderr := execute(t, clean, "rollback", "--all", "--hold", "0", "-n", "shop")
 	if code != exitLeft || stdout != "no live faults in namespace shop\n" || !strings.Contains(stderr, "list jobs.batch in namespace shop; heartbeats there are unknown") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	clean["GET "+jobsInShop] = noItems
 	for _, which := range []string{"--all", "--expired"} {
-		code, stdout, stderr = execute(t, clean, "rollback", which, "-n", "shop")
+		code, stdout, stderr = execute(t, clean, "rollback", which, "--hold", "0", "-n", "shop")
 		if code != exitHeld || !strings.HasSuffix(stdout, " faults in namespace shop\n") || stderr != "" {
 			t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 		}
+	}
+}
+
+// rollback --all first holds runs, where the user may.
+func TestRollbackHoldsRuns(t *testing.T) {
+	const (
+		leases = "/apis/coordination.k8s.io/v1/namespaces/%s/leases"
+		lease  = `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"squall-hold"}}`
+	)
+	in := func(namespace string) string { return fmt.Sprintf("POST "+leases, namespace) }
+	listed := map[string]string{}
+	for _, resource := range []string{"networking.istio.io/v1/virtualservices", "networking.istio.io/v1/serviceentries", "networking.istio.io/v1/destinationrules", "batch/v1/jobs"} {
+		listed["GET /apis/"+resource] = noItems
+	}
+	for name, test := range map[string]struct {
+		permitted, args []string
+		code            int
+		stdout, stderr  string
+	}{
+		"everywhere":    {[]string{"istio-system"}, nil, exitHeld, "; release the hold: squall rollback --release -n istio-system\nno live faults\n", ""},
+		"what it knows": {[]string{"shop"}, nil, exitLeft, "no run of namespace shop starts until ", "squall: runs of other namespaces are not held: write Lease istio-system/squall-hold: no\n"},
+		"nothing":       {nil, nil, exitLeft, "no live faults\n", "squall: runs of other namespaces are not held: "},
+		"without":       {nil, []string{"--hold", "0"}, exitHeld, "no live faults\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			served := maps.Clone(listed)
+			for _, namespace := range test.permitted {
+				served[in(namespace)] = lease
+			}
+			code, stdout, stderr := execute(t, served, append([]string{"rollback", "--all"}, test.args...)...)
+			if code != test.code || !strings.Contains(stdout, test.stdout) || !strings.HasPrefix(stderr, test.stderr) || test.stderr == "" && stderr != "" {
+				t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+			}
+		})
+	}
+	released := map[string]string{"DELETE " + fmt.Sprintf(leases, "istio-system") + "/squall-hold": "{}", "DELETE " + fmt.Sprintf(leases, "shop") + "/squall-hold": "{}"}
+	code, stdout, stderr := execute(t, released, "rollback", "--release")
+	if code != exitHeld || stdout != "the hold in namespace istio-system is ended\nthe hold in namespace shop is ended\n" || stderr != "" {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	if code, _, _ := execute(t, released, "rollback", "--release", "--all"); code != exitUsage {
+		t.Errorf("exit code %d", code)
 	}
 }

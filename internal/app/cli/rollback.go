@@ -13,6 +13,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/internal/app/session"
 	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/removal"
@@ -25,7 +26,12 @@ type rollbackFlags struct {
 	expired    bool
 	dryRun     bool
 	timeout    time.Duration
+	hold       time.Duration
+	release    bool
 }
+
+// defaultHold is how long no run starts after --all.
+const defaultHold = 10 * time.Minute
 
 func newRollbackCommand(env Env) *cobra.Command {
 	flags := rollbackFlags{}
@@ -37,10 +43,17 @@ created in the cluster. It needs no journal, works from any machine and for the
 runs of all users, and can be repeated. It deletes only objects of Squall. 'squall
 status' lists the runs.
 
+With --all it first holds: for 10 minutes, or as long as --hold says, no run of any
+user starts in the cluster, and 'squall serve' pauses its schedules until a user
+resumes them. --release ends the hold early. With -n both apply to the runs that
+disturb calls from the namespace, or create objects in it.
+
 Exit codes: 0 no object of the runs is left, 2 bad usage, 3 the cluster could not
-be read or a RUN is not live, 5 objects are left.`,
+be read or a RUN is not live, 5 objects are left, or runs are not held.`,
 		Example: `  squall rollback --all
   squall rollback 20261122-193148-ratings-outage-1ffc37
+  squall rollback --all --hold 1h
+  squall rollback --release
   squall rollback --all -n shop --dry-run
   squall rollback --expired`,
 		RunE: func(cmd *cobra.Command, runs []string) error { return rollBack(cmd.Context(), env, flags, runs) },
@@ -49,6 +62,8 @@ be read or a RUN is not live, 5 objects are left.`,
 	f := command.Flags()
 	f.BoolVar(&flags.all, "all", false, "remove all runs")
 	f.BoolVar(&flags.expired, "expired", false, "remove only runs whose deadline has passed")
+	f.DurationVar(&flags.hold, "hold", defaultHold, "with --all, how long no run starts (0 for no hold)")
+	f.BoolVar(&flags.release, "release", false, "end the hold of an earlier --all, and remove nothing")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "print the objects instead of removing them")
 	f.DurationVar(&flags.timeout, "timeout", runner.DefaultTiming().Rollback, "how long to retry")
 	return command
@@ -57,6 +72,12 @@ be read or a RUN is not live, 5 objects are left.`,
 // check rejects flags and arguments that do not say which runs to remove.
 func (f rollbackFlags) check(runs []string) error {
 	switch {
+	case f.release && (len(runs) > 0 || f.all || f.expired || f.dryRun):
+		return hint.With(errors.New("--release removes nothing"), "use it with -n or alone")
+	case f.hold < 0:
+		return hint.With(fmt.Errorf("--hold must not be negative, got %s", f.hold), "use --hold 0 for no hold")
+	case f.release && f.timeout > 0:
+		return nil
 	case len(runs) > 0 && f.all:
 		return hint.With(errors.New("--all and names of runs exclude each other"), "leave out one of them")
 	case len(runs) == 0 && !f.all && !f.expired:
@@ -76,6 +97,14 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 	lister, cluster, err := flags.kubernetes.Lister()
 	if err != nil {
 		return err
+	}
+	holder := liveruns.Holder{Lister: lister, Holds: cluster, Owner: session.Owner(env.Getenv)}
+	if flags.release {
+		return release(ctx, env, holder, flags.timeout)
+	}
+	held := exitHeld
+	if flags.all && !flags.expired && !flags.dryRun && flags.hold > 0 {
+		held = hold(ctx, env, holder, flags.hold) // before the runs are listed, so that none is missed
 	}
 	bounded, cancel := context.WithTimeout(ctx, flags.timeout)
 	defer cancel()
@@ -100,7 +129,46 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 		return exit(code)
 	}
 	remover := liveruns.Remover{Lister: lister, Objects: cluster, Owner: session.Owner(env.Getenv)}
-	return exit(worstCode(code, remove(bounded, env, remover, chosen), doubt(env, listing)))
+	return exit(worstCode(held, code, remove(bounded, env, remover, chosen), doubt(env, listing)))
+}
+
+// holdTimeout limits how long the hold delays the removal of the faults.
+const holdTimeout = 5 * time.Second
+
+// hold holds runs, and prints until when.
+func hold(ctx context.Context, env Env, holder liveruns.Holder, length time.Duration) (code int) {
+	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
+	defer cancel()
+	holds, err := holder.Hold(ctx, length)
+	for _, one := range holds {
+		where := ""
+		if one.Namespace != kube.HoldEverywhere {
+			where = " of namespace " + one.Namespace
+		}
+		output.Line(env.Stdout, "no run%s starts until %s; release the hold: %s", where, one.Until.Format(time.RFC3339), one.Release())
+	}
+	if err != nil {
+		output.Error(env.Stderr, err)
+		return exitLeft
+	}
+	return exitHeld
+}
+
+// release ends holds, and prints which.
+func release(ctx context.Context, env Env, holder liveruns.Holder, timeout time.Duration) error {
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	released, err := holder.Release(bounded)
+	for _, namespace := range released {
+		output.Line(env.Stdout, "the hold in namespace %s is ended", namespace)
+	}
+	switch {
+	case err != nil:
+		return failed(ctx, err)
+	case len(released) == 0:
+		fmt.Fprintln(env.Stdout, "no hold")
+	}
+	return nil
 }
 
 // doubt reports that objects may be left where the user may not list them.

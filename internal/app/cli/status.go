@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"io"
 
@@ -47,7 +48,7 @@ Exit codes: 0 the cluster was read, 2 bad usage, 3 the cluster could not be read
 // showStatus reads the cluster and prints its live faults.
 func showStatus(ctx context.Context, env Env, flags statusFlags) error {
 	show := map[flag.Format]func(io.Writer, liveruns.Listing) error{flag.Text: liveruns.WriteText, flag.YAML: output.YAML[liveruns.Listing], flag.JSON: output.JSON[liveruns.Listing]}[flags.output]
-	lister, _, err := flags.kubernetes.Lister()
+	lister, cluster, err := flags.kubernetes.Lister()
 	if err != nil {
 		return err
 	}
@@ -56,6 +57,9 @@ func showStatus(ctx context.Context, env Env, flags statusFlags) error {
 		return failed(ctx, err)
 	}
 	liveruns.WriteUnread(env.Stderr, listing)
+	if listing.Hold, err = cluster.Hold(ctx, []string{cmp.Or(lister.Namespace, lister.Fallback)}); err != nil {
+		output.Line(env.Stderr, "squall: it is not known whether runs are held: %v", err)
+	}
 	if err := show(env.Stdout, listing); err != nil {
 		return failed(ctx, err)
 	}

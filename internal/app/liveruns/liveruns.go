@@ -44,6 +44,8 @@ type Listing struct {
 	// Namespace is the only namespace that was listed. Empty means all.
 	Namespace string              `json:"namespace,omitempty"`
 	Runs      []objects.ActiveRun `json:"runs"`
+	// Hold is why no run starts, if a user has stopped all. List does not set it.
+	Hold *objects.Hold `json:"hold,omitempty"`
 	// Unread are the permissions that were missing to list more.
 	Unread []objects.Unread `json:"unread,omitempty"`
 }

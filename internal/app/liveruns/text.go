@@ -16,6 +16,9 @@ import (
 
 // WriteText prints a line for each fault, and a line for a run without a fault.
 func WriteText(out io.Writer, listing Listing) error {
+	if hold := listing.Hold; hold != nil {
+		fmt.Fprintf(out, "%s (%s); release the hold: %s\n", oneline.Cell(hold.String()), until(hold.Until, listing.Time), hold.Release())
+	}
 	if len(listing.Runs) == 0 {
 		_, err := fmt.Fprintln(out, listing.None(Live))
 		return err

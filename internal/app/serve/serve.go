@@ -156,10 +156,24 @@ func (s *Server) Watch(ctx context.Context) {
 	loops.Go(func() {
 		for sleep.For(ctx, refreshEvery) {
 			_ = s.leadership.Refresh(ctx) // tried again
+			s.follow(ctx)
 		}
 	})
 	loops.Go(func() { every(ctx, reloadEvery, s.reload) })
 	loops.Wait()
+}
+
+// follow pauses the schedules when a user has stopped all runs of the cluster.
+func (s *Server) follow(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leadership.Timeout)
+	defer cancel()
+	hold, err := s.config.Runner.Cluster.Hold(ctx, nil)
+	if err == nil && hold != nil {
+		err = s.leadership.Held(ctx, hold.By+" until "+hold.Until.UTC().Format(time.RFC3339), hold.By+", with squall rollback --all")
+	}
+	if err != nil && ctx.Err() == nil {
+		s.config.Log.Warn("cannot follow whether runs are held", "error", err)
+	}
 }
 
 // reload reads the directory. Live runs go on as they are.

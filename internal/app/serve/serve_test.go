@@ -203,6 +203,34 @@ func TestPause(t *testing.T) {
 	})
 }
 
+// The kill switch pauses the schedules until a user lets them go on, also if the hold
+// ends before or lasts longer.
+func TestAHoldPausesOnce(t *testing.T) {
+	bubble(t, "", func(t *testing.T, w *world) {
+		w.write("a.yaml", written("outage"))
+		r := w.lead("a")
+		time.Sleep(90 * time.Second)
+		w.mesh.SetHold(&objects.Hold{By: "bob@desk", Until: time.Now().Add(10 * time.Minute), Namespace: "istio-system"})
+		time.Sleep(20 * time.Second)
+		if r.Status().Paused != "bob@desk, with squall rollback --all" {
+			t.Errorf("paused by %q", r.Status().Paused)
+		}
+		if err := r.Pause(t.Context(), false, "a user"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if r.Status().Paused != "" || len(w.injections("outage")) != 1 || w.ended("outage", event.StatusRefused) == 0 {
+			t.Errorf("paused by %q, %d injections, %v", r.Status().Paused, len(w.injections("outage")), w.counted().finished)
+		}
+		w.mesh.SetHold(nil)
+		time.Sleep(2 * time.Minute)
+		r.stop()
+		if len(w.injections("outage")) < 2 {
+			t.Errorf("%d injections", len(w.injections("outage")))
+		}
+	})
+}
+
 // A read that began before a pause and ends after it does not undo the pause.
 func TestPauseDuringARefresh(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {

@@ -299,7 +299,7 @@ func TestKilledRunsLeaveNothing(t *testing.T) {
 
 // rollbackAll removes every fault from a fresh process.
 func rollbackAll(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, bed.squallBinary(), "rollback", "--all")
+	cmd := exec.CommandContext(ctx, bed.squallBinary(), "rollback", "--all", "--hold", "0")
 	cmd.Env = bed.env
 	out, err := cmd.CombinedOutput()
 	if err != nil {

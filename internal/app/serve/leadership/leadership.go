@@ -58,6 +58,8 @@ type Leadership struct {
 	leader string
 	// trouble is why this process cannot take over the state, or nil.
 	trouble error
+	// hold is the last hold that is stored.
+	hold string
 	// handled are starts to be stored. They are handled in any case.
 	handled map[string]time.Time
 	// storing are starts that count as handled once they are stored, by calls of
@@ -262,6 +264,27 @@ func (l *Leadership) Refresh(ctx context.Context) error {
 // lets them go on.
 func (l *Leadership) Pause(ctx context.Context, by string) error {
 	_, err := l.change(ctx, func(state *State) { state.Paused = by })
+	return err
+}
+
+// Held pauses all starts by schedule on behalf of by, but only once for each hold.
+func (l *Leadership) Held(ctx context.Context, hold, by string) error {
+	l.mu.Lock()
+	known := l.hold == hold
+	l.mu.Unlock()
+	if known {
+		return nil
+	}
+	_, err := l.change(ctx, func(state *State) {
+		if state.Hold != hold {
+			state.Hold, state.Paused = hold, by
+		}
+	})
+	if err == nil {
+		l.mu.Lock()
+		l.hold = hold
+		l.mu.Unlock()
+	}
 	return err
 }
 

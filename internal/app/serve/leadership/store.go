@@ -22,6 +22,9 @@ type State struct {
 	Starts map[string]time.Time `json:"starts,omitempty"`
 	// Paused is who has paused all schedules; empty when they go on.
 	Paused string `json:"paused,omitempty"`
+	// Hold is the last hold on all runs that has paused the schedules. Each pauses them
+	// once, so that a user can let them go on.
+	Hold string `json:"hold,omitempty"`
 	// Leader is the process that may store starts. A process that takes over
 	// writes its identity here first, so that a former leader that was suspended
 	// starts nothing when it goes on.

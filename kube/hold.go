@@ -1,0 +1,99 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/mesh/objects"
+)
+
+// HoldEverywhere is the namespace of the Lease that holds all runs of a cluster. In any
+// other namespace the Lease holds the runs that disturb calls from that namespace, or
+// create objects in it.
+const HoldEverywhere = config.MeshConfigNamespace
+
+// Hold returns the hold on runs in some namespaces that ends last, by the time of the
+// API server; nil if there is none. A hold of the whole cluster counts in any case.
+func (c *Cluster) Hold(ctx context.Context, namespaces []string) (*objects.Hold, error) {
+	var leases []*unstructured.Unstructured
+	asked := slices.Concat([]string{HoldEverywhere}, namespaces)
+	slices.Sort(asked)
+	for _, namespace := range slices.Compact(asked) {
+		lease, err := c.leases(namespace).Get(ctx, objects.HoldName, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return nil, fmt.Errorf("get Lease %s/%s: %w", namespace, objects.HoldName, c.explain(err))
+		default:
+			leases = append(leases, lease)
+		}
+	}
+	if len(leases) == 0 {
+		return nil, nil //nolint:nilnil // no hold is not an error
+	}
+	server, err := c.Server(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var last *objects.Hold
+	for _, lease := range leases {
+		if hold, holds := objects.HoldOf(lease, server.Time); holds && (last == nil || hold.Until.After(last.Until)) {
+			last = &hold
+		}
+	}
+	return last, nil
+}
+
+// SetHold holds the runs of a namespace for a time from now. A hold that ends later
+// stays. It returns the hold. Of a missing permission apierrors.IsForbidden is true.
+func (c *Cluster) SetHold(ctx context.Context, namespace, by string, length time.Duration) (objects.Hold, error) {
+	hold, err := c.setHold(ctx, namespace, by, length)
+	for attempt := 1; attempt < attempts && (apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err)); attempt++ {
+		hold, err = c.setHold(ctx, namespace, by, length)
+	}
+	if err != nil {
+		return objects.Hold{}, fmt.Errorf("write Lease %s/%s: %w", namespace, objects.HoldName, c.explain(err))
+	}
+	return hold, nil
+}
+
+func (c *Cluster) setHold(ctx context.Context, namespace, by string, length time.Duration) (objects.Hold, error) {
+	server, err := c.Server(ctx)
+	if err != nil {
+		return objects.Hold{}, err
+	}
+	lease := objects.NewHold(namespace, by, server.Time, length)
+	next, _ := objects.HoldOf(lease, server.Time)
+	existing, err := c.leases(namespace).Get(ctx, objects.HoldName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		_, err = c.leases(namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
+	case err != nil:
+	default:
+		if hold, holds := objects.HoldOf(existing, server.Time); holds && hold.Until.After(next.Until) {
+			return hold, nil
+		}
+		existing.Object["spec"] = lease.Object["spec"]
+		_, err = c.leases(namespace).Update(ctx, existing, metav1.UpdateOptions{FieldManager: fieldManager})
+	}
+	return next, err
+}
+
+// EndHold ends the hold in a namespace, and reports whether there was a Lease.
+func (c *Cluster) EndHold(ctx context.Context, namespace string) (ended bool, err error) {
+	err = c.leases(namespace).Delete(ctx, objects.HoldName, metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("delete Lease %s/%s: %w", namespace, objects.HoldName, c.explain(err))
+	}
+	return true, nil
+}
