@@ -3,6 +3,8 @@ package runs
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -11,30 +13,53 @@ import (
 	"github.com/squall-chaos/squall/runner"
 )
 
-// sharedCluster is a cluster for many runs that start at the same moment. A read of the
-// configuration serves all runs that have asked for one before it began, so no
-// run gets a snapshot that is older than its call; they must not change it. The
-// other questions of a preflight are sent a few at a time: with HTTP/2 a client
-// opens one more connection whenever no stream is free.
+// sharedCluster is a cluster for many runs that start at the same moment. They share
+// the configuration and the answers about permissions. The other questions of a
+// preflight are sent a few at a time: with HTTP/2 a client opens one more connection
+// whenever no stream is free.
 type sharedCluster struct {
 	runner.Cluster
 
-	turns   chan struct{}
-	mu      sync.Mutex
-	next    *snapshotRead // not begun
-	reading bool
+	turns    chan struct{}
+	snapshot *joined[config.Snapshot]
+
+	mu        sync.Mutex
+	permitted map[string]*joined[struct{}] // by what is asked
 }
 
 // maxTurns is the maximum number of questions of preflights at a time.
 const maxTurns = 4
 
 func share(c runner.Cluster) *sharedCluster {
-	return &sharedCluster{Cluster: c, turns: make(chan struct{}, maxTurns)}
+	s := &sharedCluster{Cluster: c, turns: make(chan struct{}, maxTurns), permitted: map[string]*joined[struct{}]{}}
+	s.snapshot = &joined[config.Snapshot]{subject: "the mesh configuration", ask: func(ctx context.Context) (config.Snapshot, error) { return s.Cluster.Snapshot(ctx) }}
+	return s
+}
+
+// Snapshot implements runner.Cluster.
+func (s *sharedCluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
+	return s.snapshot.get(ctx)
 }
 
 // Permitted implements runner.Cluster.
 func (s *sharedCluster) Permitted(ctx context.Context, namespace string, kinds []string) error {
-	return s.inTurn(ctx, func() error { return s.Cluster.Permitted(ctx, namespace, kinds) })
+	_, err := s.permissions(namespace, kinds).get(ctx)
+	return err
+}
+
+// permissions returns the question whether objects of some kinds may be created in a
+// namespace.
+func (s *sharedCluster) permissions(namespace string, kinds []string) *joined[struct{}] {
+	kinds = slices.Clone(kinds)
+	key := namespace + " " + strings.Join(kinds, " ")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.permitted[key] == nil {
+		s.permitted[key] = &joined[struct{}]{subject: "the answer about permissions", ask: func(ctx context.Context) (none struct{}, err error) {
+			return none, s.inTurn(ctx, func() error { return s.Cluster.Permitted(ctx, namespace, kinds) })
+		}}
+	}
+	return s.permitted[key]
 }
 
 // Check implements runner.Cluster.
@@ -54,73 +79,4 @@ func (s *sharedCluster) inTurn(ctx context.Context, call func() error) error {
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for a turn to ask the cluster: %w", context.Cause(ctx))
 	}
-}
-
-// snapshotRead is one read of the configuration. It is canceled when no run waits
-// for it any more.
-type snapshotRead struct {
-	ctx      context.Context //nolint:containedctx // it outlives the call that begins it
-	cancel   context.CancelFunc
-	waiting  int
-	done     chan struct{}
-	snapshot config.Snapshot
-	err      error
-}
-
-// Snapshot implements runner.Cluster.
-func (s *sharedCluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
-	read := s.join(ctx)
-	defer s.leave(read)
-	select {
-	case <-read.done:
-		return read.snapshot, read.err
-	case <-ctx.Done():
-		return config.Snapshot{}, fmt.Errorf("waiting for the mesh configuration: %w", context.Cause(ctx))
-	}
-}
-
-// join returns the next read, and starts it unless another one is under way.
-func (s *sharedCluster) join(ctx context.Context) *snapshotRead {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.next == nil {
-		s.next = &snapshotRead{done: make(chan struct{})}
-		s.next.ctx, s.next.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	}
-	read := s.next
-	read.waiting++
-	if !s.reading {
-		s.reading = true
-		go s.readAll()
-	}
-	return read
-}
-
-// leave cancels a read when no other run waits for it.
-func (s *sharedCluster) leave(read *snapshotRead) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if read.waiting--; read.waiting > 0 {
-		return
-	}
-	read.cancel()
-	if s.next == read {
-		s.next = nil
-	}
-}
-
-// readAll reads until no run waits for a read that has not begun.
-func (s *sharedCluster) readAll() {
-	for read := s.take(); read != nil; read = s.take() {
-		read.snapshot, read.err = s.Cluster.Snapshot(read.ctx)
-		close(read.done)
-	}
-}
-
-func (s *sharedCluster) take() *snapshotRead {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	read := s.next
-	s.next, s.reading = nil, read != nil
-	return read
 }

@@ -3,6 +3,8 @@ package runs
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,6 +23,7 @@ type busyCluster struct {
 
 	mu          sync.Mutex
 	began       []time.Time // of the reads
+	permissions []string
 	asked, most int
 	err         error
 }
@@ -43,6 +46,38 @@ func (m *busyCluster) Check(context.Context, *unstructured.Unstructured) (*unstr
 	defer m.mu.Unlock()
 	m.asked--
 	return nil, m.err
+}
+
+func (m *busyCluster) Permitted(_ context.Context, namespace string, kinds []string) error {
+	m.mu.Lock()
+	m.permissions = append(m.permissions, namespace+" "+strings.Join(kinds, " "))
+	m.mu.Unlock()
+	time.Sleep(time.Second)
+	return m.err
+}
+
+// Runs that start together share the answers about permissions, each for its namespace
+// and kinds.
+func TestPermissionsAreShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		busy := &busyCluster{Unexpected: runnertest.Unexpected{T: t}, err: errors.New("no")}
+		shared := share(busy)
+		var all sync.WaitGroup
+		for i := range 200 {
+			all.Go(func() {
+				if err := shared.Permitted(t.Context(), []string{"shop", "cart"}[i%2], []string{"Job"}); !errors.Is(err, busy.err) {
+					t.Errorf("%v instead of %v", err, busy.err)
+				}
+			})
+		}
+		all.Wait()
+		slices.Sort(busy.permissions)
+		// The first question of each may have been sent before the others asked.
+		if asked := slices.Compact(slices.Clone(busy.permissions)); len(busy.permissions) > 4 || !slices.Equal(asked, []string{"cart Job", "shop Job"}) {
+			t.Errorf("asked %q", busy.permissions)
+		}
+	})
 }
 
 func TestSnapshotsAreShared(t *testing.T) {
