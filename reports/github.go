@@ -26,6 +26,17 @@ func Annotation(w io.Writer, run Run) error {
 	return err
 }
 
+// FileAnnotation writes the workflow command by which GitHub Actions shows an error at a
+// place in a file. A line of 0 is the file as a whole.
+func FileAnnotation(w io.Writer, file string, line, column int, message string) error {
+	place := "file=" + workflowProperty.Replace(file)
+	if line > 0 {
+		place += fmt.Sprintf(",line=%d,col=%d", line, column)
+	}
+	_, err := fmt.Fprintf(w, "::error %s,title=squall::%s\n", place, workflowText.Replace(message))
+	return err
+}
+
 // A workflow command ends at the end of the line, and its properties at a comma or
 // a colon. See toolkit/packages/core/src/command.ts of GitHub Actions.
 //

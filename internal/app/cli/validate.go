@@ -110,7 +110,7 @@ func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments 
 		return cmp.Or(printValidation(env, all, problems), ended)
 	}
 	if len(problems) > 0 {
-		fmt.Fprintln(env.Stderr, problems.Error())
+		printProblems(env, problems)
 		return ended
 	}
 	if flags.quiet {
