@@ -71,3 +71,24 @@ func BenchmarkDecide10000(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkDecideLargest derives a shadow from a VirtualService of about 1 MB, which is
+// nearly the largest object that an API server stores.
+func BenchmarkDecideLargest(b *testing.B) {
+	base := benchBase("prod/ratings", []any{propertyHost}, 0)
+	http := make([]any, 9000)
+	for i := range http {
+		http[i] = map[string]any{
+			"match": []any{map[string]any{"uri": map[string]any{"exact": fmt.Sprintf("/%d", i)}}},
+			"route": []any{map[string]any{"destination": map[string]any{"host": propertyHost}}},
+		}
+	}
+	base.Object["spec"].(map[string]any)["http"] = http //nolint:forcetypeassert // from benchBase
+	e, s := benchExperiment(b), propertySnapshot(base)
+	b.ReportAllocs()
+	for b.Loop() {
+		if refusal, refused := Decide(s, e, Options{}).Refusal(); refused {
+			b.Fatal(refusal.Reason)
+		}
+	}
+}
