@@ -99,7 +99,7 @@ func TestLibrary(t *testing.T) {
 }
 
 // shortened writes an experiment of the library with shorter times: a baseline,
-// 40 s of faults, and windows of 15 s.
+// 40 s of faults, windows of 15 s, and no schedule.
 func shortened(t *testing.T, file, before string) string {
 	t.Helper()
 	content, err := os.ReadFile(file)
@@ -112,6 +112,7 @@ func shortened(t *testing.T, file, before string) string {
 	}
 	spec, _ := document["spec"].(map[string]any)
 	spec["duration"] = "40s"
+	delete(spec, "schedule") // its windows are not now
 	faults, _ := spec["faults"].([]any)
 	for _, item := range faults {
 		fault, _ := item.(map[string]any)
@@ -157,6 +158,7 @@ func shortenWindows(value any) {
 // requests were hit.
 func (s sample) ends(t *testing.T, file string) (verdict string, hit float64) {
 	t.Helper()
+	quiet(t)
 	run := startFile(t, file)
 	select {
 	case <-run.done:
@@ -183,6 +185,30 @@ func (s sample) ends(t *testing.T, file string) (verdict string, hit float64) {
 	return report.Verdict, report.Effect.Requests
 }
 
+// quiet waits until the windows of the probes have nothing of an earlier run.
+func quiet(t *testing.T) {
+	t.Helper()
+	const pages = `reporter="source",destination_service="productpage.shop.svc.cluster.local"`
+	deadline := time.Now().Add(5 * time.Minute)
+	for {
+		slow, err := query(`histogram_quantile(0.99, sum by (le) (rate(istio_request_duration_milliseconds_bucket{` + pages + `}[15s])))`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed, err := query(`sum(rate(istio_requests_total{` + pages + `,response_code!="200"}[15s]))`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slow > 0 && slow < 500 && failed == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("pages are slow or fail without a fault: p99 %.0f ms, %.1f failures a second", slow, failed)
+		}
+		time.Sleep(time.Second)
+	}
+}
+
 // killed kills a run while its fault hits calls, and returns how long it took
 // until they were clean.
 func (s sample) killed(t *testing.T, file string) time.Duration {
@@ -191,6 +217,7 @@ func (s sample) killed(t *testing.T, file string) time.Duration {
 		return allAre(call(t, s.from, s.to, append([]string{"-n", "60", "--rate", "60"}, s.args...)...), "200")
 	}
 	eventually(t, calls)
+	quiet(t)
 	run := startFile(t, file)
 	eventually(t, func() error {
 		select {
