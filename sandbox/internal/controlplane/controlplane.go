@@ -5,18 +5,10 @@ package controlplane
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
-	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -28,12 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/client-go/tools/clientcmd/api"
 
-	"github.com/squall-chaos/squall/sandbox/internal/audit"
-	"github.com/squall-chaos/squall/sandbox/internal/httpshop"
 	"github.com/squall-chaos/squall/sandbox/internal/identity"
 	"github.com/squall-chaos/squall/sandbox/internal/kube"
 	"github.com/squall-chaos/squall/sandbox/internal/kubelet"
@@ -68,10 +55,7 @@ type Options struct {
 type Mesh struct {
 	Options
 
-	dir     layout.Dir
-	bin     string
-	group   *process.Group
-	admin   *rest.Config
+	parts   *parts
 	kube    *kube.Client
 	dead    net.Listener
 	node    *network.Node
@@ -84,7 +68,8 @@ func New(options Options) (*Mesh, error) {
 	if err != nil {
 		return nil, fmt.Errorf("path of the program: %w", err)
 	}
-	return &Mesh{Options: options, dir: options.Dir, bin: filepath.Dir(self), group: process.NewGroup(options.Dir, options.Sidecars == nil)}, nil
+	group := process.NewGroup(options.Dir, options.Sidecars == nil)
+	return &Mesh{Options: options, parts: &parts{Options: options, bin: filepath.Dir(self), group: group}}, nil
 }
 
 // Start starts everything and returns when all of it answers.
@@ -114,8 +99,8 @@ func (m *Mesh) proxylessSteps() []step {
 		{name: "addresses", do: m.checkFree},
 		{name: "files", do: m.writeFiles},
 		{name: "blackhole", do: m.startBlackhole},
-		{name: "etcd", do: m.startEtcd},
-		{name: "kube-apiserver", do: m.startAPIServer},
+		{name: "etcd", do: m.parts.startEtcd},
+		{name: "kube-apiserver", do: m.parts.startAPIServer},
 		{name: "Istio's CRDs", do: m.applyCRDs},
 		{name: "kube-controller-manager, istiod, Prometheus", do: m.startControllers},
 		{name: "the shop", do: m.startShop},
@@ -132,6 +117,13 @@ func (m *Mesh) checkFree(context.Context) error {
 	return layout.CheckFree(listeners)
 }
 
+// writeFiles writes the files of the parts.
+func (m *Mesh) writeFiles(context.Context) error {
+	admin, err := files{Options: m.Options}.writeAll()
+	m.parts.admin = admin
+	return err
+}
+
 // orDeath does one step, which fails as soon as a child has ended.
 func (m *Mesh) orDeath(ctx context.Context, step func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
@@ -143,7 +135,7 @@ func (m *Mesh) orDeath(ctx context.Context, step func(context.Context) error) er
 	go func() {
 		defer close(watching)
 		select {
-		case death := <-m.group.Died():
+		case death := <-m.parts.group.Died():
 			end(death)
 		case <-ctx.Done():
 		}
@@ -156,131 +148,16 @@ func (m *Mesh) orDeath(ctx context.Context, step func(context.Context) error) er
 }
 
 // Died returns a channel with the first part that has ended by itself.
-func (m *Mesh) Died() <-chan error { return m.group.Died() }
+func (m *Mesh) Died() <-chan error { return m.parts.group.Died() }
 
 // Stop stops everything that was started, in reverse order.
 func (m *Mesh) Stop() error {
-	errs := []error{m.group.Stop()}
+	errs := []error{m.parts.group.Stop()}
 	if m.dead != nil {
 		errs = append(errs, m.dead.Close())
 	}
 	return errors.Join(errs...)
 }
-
-// writeFiles writes a fresh directory: certificates, tokens, configuration.
-func (m *Mesh) writeFiles(context.Context) error {
-	for _, name := range []string{"etcd", "certs", "prometheus", "pods", "logs"} {
-		if err := errors.Join(os.RemoveAll(m.dir.Path(name)), os.MkdirAll(m.dir.Path(name), 0o750)); err != nil {
-			return err
-		}
-	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return err
-	}
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		return err
-	}
-	adminToken, restrictedToken := token(), token()
-	m.admin = &rest.Config{
-		Host:            "https://" + layout.APIServer,
-		BearerToken:     adminToken,
-		TLSClientConfig: rest.TLSClientConfig{CAFile: m.dir.Path("certs", "apiserver.crt")},
-	}
-	return errors.Join(
-		m.write("service-account.key", pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
-		m.write("service-account.pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
-		m.write("tokens.csv", []byte(adminToken+",admin,admin,system:masters\n"+restrictedToken+",restricted,restricted\n")),
-		m.write("mesh.yaml", m.meshConfig()),
-		m.write("audit.yaml", []byte(audit.Policy)),
-		m.write("prometheus.yaml", m.prometheusConfig()),
-		m.write("alerts.yaml", m.alerts()),
-		m.write("env", m.env()),
-		m.writeKubeconfig(m.dir.Kubeconfig(), m.publicAPIServer(), restrictedToken),
-		m.writeKubeconfig(m.dir.NodeKubeconfig(), layout.APIServer, restrictedToken),
-	)
-}
-
-func (m *Mesh) write(name string, content []byte) error {
-	return os.WriteFile(m.dir.Path(name), content, 0o600)
-}
-
-// publicAPIServer returns the address of the API server on the host.
-func (m *Mesh) publicAPIServer() string {
-	if m.Sidecars != nil {
-		return m.Sidecars.APIServer
-	}
-	return layout.APIServer
-}
-
-// env returns the shell script that points programs on the host at the sandbox.
-func (m *Mesh) env() []byte {
-	lines := []string{"KUBECONFIG=" + shellQuote(m.dir.Kubeconfig())}
-	if m.Sidecars != nil {
-		// The default address for blackholes answers nothing there either.
-		lines = append(lines, "SQUALL_PROMETHEUS=http://"+m.Sidecars.Prometheus)
-	} else {
-		lines = append(lines, "SQUALL_PROMETHEUS=http://"+layout.Prometheus, "SQUALL_BLACKHOLE_ADDRESS="+hostOf(layout.Blackhole))
-	}
-	var script []byte
-	for _, line := range lines {
-		script = fmt.Appendf(script, "export %s\n", line)
-	}
-	return script
-}
-
-// meshConfig returns Istio's mesh configuration.
-func (m *Mesh) meshConfig() []byte {
-	if m.Sidecars != nil {
-		return sidecarMeshConfig()
-	}
-	return []byte("rootNamespace: istio-system\ntrustDomain: cluster.local\n")
-}
-
-// alerts returns the alerting rules of the shop.
-func (m *Mesh) alerts() []byte {
-	if m.Sidecars != nil {
-		return httpshop.Alerts
-	}
-	return shop.Alerts
-}
-
-func (m *Mesh) writeKubeconfig(file, server, restrictedToken string) error {
-	config := api.NewConfig()
-	config.Clusters["sandbox"] = &api.Cluster{Server: "https://" + server, CertificateAuthority: m.admin.CAFile}
-	for context, token := range map[string]string{"sandbox": m.admin.BearerToken, "restricted": restrictedToken} {
-		config.AuthInfos[context] = &api.AuthInfo{Token: token}
-		config.Contexts[context] = &api.Context{Cluster: "sandbox", AuthInfo: context}
-	}
-	config.CurrentContext = "sandbox"
-	return clientcmd.WriteToFile(*config, file)
-}
-
-func (m *Mesh) prometheusConfig() []byte {
-	targets := []string{layout.IstiodMonitoring}
-	if m.Shop && m.Sidecars == nil {
-		for _, w := range shop.Workloads() {
-			targets = append(targets, layout.Metrics(w.IP))
-		}
-	}
-	encoded, _ := json.Marshal(targets) // strings always encode; JSON is YAML
-	config := fmt.Appendf(nil, "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nrule_files: [alerts.yaml]\nscrape_configs:\n- job_name: sandbox\n  static_configs:\n  - targets: %s\n", encoded)
-	if m.Sidecars != nil {
-		config = append(config, sidecarScrapes...)
-	}
-	return config
-}
-
-func token() string {
-	var random [16]byte
-	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
-	return hex.EncodeToString(random[:])
-}
-
-func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-func hostOf(address string) string { host, _, _ := net.SplitHostPort(address); return host }
 
 // startBlackhole listens where connections are accepted and nothing is ever
 // answered.
@@ -306,59 +183,8 @@ func (m *Mesh) startBlackhole(ctx context.Context) error {
 	return nil
 }
 
-// start starts a component of the multi-call binary.
-func (m *Mesh) start(component string, env []string, args ...string) error {
-	return m.run(process.Program{
-		Name: component, Path: filepath.Join(m.bin, "sandbox-controlplane"), Args: append([]string{component}, args...),
-		Env: append([]string{"HOME=" + string(m.dir), "PATH=/usr/bin:/bin"}, env...),
-	})
-}
-
-func (m *Mesh) run(p process.Program) error {
-	_, err := m.group.Start(p)
-	return err
-}
-
-func (m *Mesh) startEtcd(ctx context.Context) error {
-	client, peer := "http://"+layout.EtcdClient, "http://"+layout.EtcdPeer
-	err := m.start("etcd", nil,
-		"--name=sandbox", "--data-dir="+m.dir.Path("etcd"), "--unsafe-no-fsync",
-		"--listen-client-urls="+client, "--advertise-client-urls="+client,
-		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=sandbox="+peer)
-	if err != nil {
-		return err
-	}
-	return m.answers(ctx, client+"/health", nil)
-}
-
-func (m *Mesh) startAPIServer(ctx context.Context) error {
-	host, port, err := net.SplitHostPort(layout.APIServer)
-	if err != nil {
-		return err
-	}
-	var advertised []string
-	if m.Sidecars != nil {
-		// Without it the API server looks for a default route, which the node lacks.
-		advertised = []string{"--advertise-address=" + network.NodeAddress}
-	}
-	err = m.start("kube-apiserver", nil, append(advertised,
-		"--etcd-servers=http://"+layout.EtcdClient, "--cert-dir="+m.dir.Path("certs"),
-		"--bind-address="+host, "--secure-port="+port, "--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none",
-		"--token-auth-file="+m.dir.Path("tokens.csv"), "--authorization-mode=RBAC",
-		"--audit-policy-file="+m.dir.Path("audit.yaml"), "--audit-log-path="+m.dir.AuditLog(),
-		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file="+m.dir.Path("service-account.pub"), "--service-account-signing-key-file="+m.dir.Path("service-account.key"))...)
-	if err != nil {
-		return err
-	}
-	if err := poll.Until(ctx, func() error { _, err := os.Stat(m.admin.CAFile); return err }); err != nil {
-		return err
-	}
-	return m.answers(ctx, m.admin.Host+"/readyz", &m.admin.BearerToken)
-}
-
 func (m *Mesh) applyCRDs(ctx context.Context) error {
-	client, err := kube.New(m.admin)
+	client, err := kube.New(m.parts.admin)
 	if err != nil {
 		return err
 	}
@@ -379,59 +205,14 @@ func (m *Mesh) startControllers(ctx context.Context) error {
 	if err := m.kube.Apply(ctx, []byte("{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}")); err != nil {
 		return err
 	}
-	if err := errors.Join(m.startControllerManager(), m.startIstiod(), m.startPrometheus()); err != nil {
+	if err := errors.Join(m.parts.startControllerManager(), m.parts.startIstiod(), m.parts.startPrometheus()); err != nil {
 		return err
 	}
 	return errors.Join(
-		m.answers(ctx, "https://"+layout.ControllerManager+"/healthz", nil),
-		m.answers(ctx, "http://"+layout.IstiodHTTP+"/ready", nil),
-		m.answers(ctx, "http://"+layout.Prometheus+"/-/ready", nil),
+		m.parts.answers(ctx, "https://"+layout.ControllerManager+"/healthz", nil),
+		m.parts.answers(ctx, "http://"+layout.IstiodHTTP+"/ready", nil),
+		m.parts.answers(ctx, "http://"+layout.Prometheus+"/-/ready", nil),
 	)
-}
-
-func (m *Mesh) startControllerManager() error {
-	host, port, err := net.SplitHostPort(layout.ControllerManager)
-	if err != nil {
-		return err
-	}
-	names := controllers
-	if m.Sidecars != nil {
-		names += "," + podControllers
-	}
-	return m.start("kube-controller-manager", nil,
-		"--kubeconfig="+m.dir.NodeKubeconfig(), "--service-account-private-key-file="+m.dir.Path("service-account.key"),
-		"--leader-elect=false", "--bind-address="+host, "--secure-port="+port, "--cert-dir="+m.dir.Path("certs"), "--controllers="+names)
-}
-
-func (m *Mesh) startIstiod() error {
-	env := []string{
-		"POD_NAMESPACE=istio-system", "POD_NAME=istiod", "ENABLE_LEADER_ELECTION=false",
-		"INJECT_ENABLED=false", "VALIDATION_WEBHOOK_CONFIG_NAME=", "INJECTION_WEBHOOK_CONFIG_NAME=", "PILOT_ENABLE_GATEWAY_API=false",
-		// As every installation has it; istiod then ignores the objects of other revisions.
-		"REVISION=default",
-		// By default istiod takes 25 new connections a second on two cores.
-		"PILOT_MAX_REQUESTS_PER_SECOND=1000",
-	}
-	grpc, secure := layout.IstiodXDS, ""
-	if m.Sidecars != nil {
-		env = append(env, sidecarIstiod...)
-		grpc, secure = ":15010", layout.IstiodSecure
-	} else {
-		env = append(env, "ENABLE_CA_SERVER=false", "PILOT_CERT_PROVIDER=none")
-	}
-	return m.start("istiod", env, "discovery", "--kubeconfig="+m.dir.NodeKubeconfig(), "--meshConfig="+m.dir.Path("mesh.yaml"),
-		"--httpAddr="+layout.IstiodHTTP, "--grpcAddr="+grpc, "--monitoringAddr="+layout.IstiodMonitoring,
-		"--httpsAddr=", "--secureGRPCAddr="+secure, "--ctrlz_port=0")
-}
-
-func (m *Mesh) startPrometheus() error {
-	return m.run(process.Program{
-		Name: "prometheus", Path: filepath.Join(m.bin, "sandbox-prometheus"), Env: []string{"HOME=" + string(m.dir)},
-		Args: []string{
-			"--config.file=" + m.dir.Path("prometheus.yaml"), "--storage.tsdb.path=" + m.dir.Path("prometheus"), "--storage.tsdb.retention.time=2h",
-			"--web.listen-address=" + layout.Prometheus, "--log.level=warn",
-		},
-	})
 }
 
 // startShop applies the shop's objects, starts its workloads, and waits until
@@ -448,8 +229,8 @@ func (m *Mesh) startShop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = m.run(process.Program{
-			Name: w.Name, Path: filepath.Join(m.bin, "sandbox"), Args: []string{"workload", w.Name},
+		err = m.parts.run(process.Program{
+			Name: w.Name, Path: filepath.Join(m.parts.bin, "sandbox"), Args: []string{"workload", w.Name},
 			Env: []string{identity.BootstrapVariable + "=" + bootstrap},
 		})
 		if err != nil {
@@ -507,33 +288,4 @@ func (m *Mesh) proveHeartbeat(ctx context.Context) error {
 		}
 		return errors.Join(errors.New("the owned object is still there"), err)
 	})
-}
-
-// answers waits until a URL answers with success.
-func (m *Mesh) answers(ctx context.Context, url string, bearer *string) error {
-	return poll.Until(ctx, func() error { _, err := get(ctx, url, bearer); return err })
-}
-
-// get reads a URL of the sandbox; certificates on loopback are not checked.
-func get(ctx context.Context, url string, bearer *string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return "", err
-	}
-	if bearer != nil {
-		request.Header.Set("Authorization", "Bearer "+*bearer)
-	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true} //nolint:gosec // self-signed, on loopback
-	response, err := (&http.Client{Transport: transport}).Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer response.Body.Close() //nolint:errcheck // read to the end or dropped
-	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answers %s", url, response.Status)
-	}
-	return string(body), err
 }

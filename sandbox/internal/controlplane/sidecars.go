@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
@@ -72,8 +73,8 @@ func (m *Mesh) sidecarSteps() []step {
 	return []step{
 		{name: "network", do: m.startNetwork},
 		{name: "files", do: m.writeFiles},
-		{name: "etcd", do: m.startEtcd},
-		{name: "kube-apiserver", do: m.startAPIServer},
+		{name: "etcd", do: m.parts.startEtcd},
+		{name: "kube-apiserver", do: m.parts.startAPIServer},
 		{name: "Istio's CRDs", do: m.applyCRDs},
 		{name: "kube-controller-manager, istiod, Prometheus", do: m.startControllers},
 		{name: "the pods", do: m.startPods},
@@ -84,8 +85,8 @@ func (m *Mesh) sidecarSteps() []step {
 
 // startNetwork builds the network of the node and begins to take commands.
 func (m *Mesh) startNetwork(context.Context) error {
-	resolver := m.dir.Path("resolv.conf")
-	if err := errors.Join(m.write("resolv.conf", []byte(network.ResolvConf)), network.Isolate(resolver)); err != nil {
+	resolver := m.Dir.Path("resolv.conf")
+	if err := errors.Join(os.WriteFile(resolver, []byte(network.ResolvConf), 0o600), network.Isolate(resolver)); err != nil {
 		return err
 	}
 	var err error
@@ -97,11 +98,11 @@ func (m *Mesh) startNetwork(context.Context) error {
 // all pods are ready.
 func (m *Mesh) startPods(ctx context.Context) error {
 	programs := kubelet.Programs{
-		Sandbox: filepath.Join(m.bin, "sandbox"), ControlPlane: filepath.Join(m.bin, "sandbox-controlplane"),
-		Envoy: m.Sidecars.Envoy, Bootstrap: filepath.Join(m.bin, "envoy_bootstrap.json"),
+		Sandbox: filepath.Join(m.parts.bin, "sandbox"), ControlPlane: filepath.Join(m.parts.bin, "sandbox-controlplane"),
+		Envoy: m.Sidecars.Envoy, Bootstrap: filepath.Join(m.parts.bin, "envoy_bootstrap.json"),
 	}
 	var err error
-	m.kubelet, err = kubelet.New(m.admin, m.dir, programs, m.node, m.group, m.Log)
+	m.kubelet, err = kubelet.New(m.parts.admin, m.Dir, programs, m.node, m.parts.group, m.Log)
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (m *Mesh) startPods(ctx context.Context) error {
 	if err := m.kubelet.Run(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
-	listener, err := control.Listen(m.dir)
+	listener, err := control.Listen(m.Dir)
 	if err != nil {
 		return fmt.Errorf("take commands: %w", err)
 	}
@@ -124,7 +125,7 @@ func (m *Mesh) startPods(ctx context.Context) error {
 	if err := m.kube.Apply(ctx, manifests); err != nil {
 		return err
 	}
-	typed, err := kubernetes.NewForConfig(m.admin)
+	typed, err := kubernetes.NewForConfig(m.parts.admin)
 	if err != nil {
 		return err
 	}
