@@ -106,8 +106,8 @@ func upSidecars(ctx context.Context, dir layout.Dir, flags nodeFlags) error {
 	return nil
 }
 
-// removePods removes the files of pods. Outside of a user namespace they belong
-// to users whom nobody is.
+// removePods removes the files of pods. The user of a user namespace cannot remove
+// them outside of it.
 func removePods(dir layout.Dir) { _ = os.RemoveAll(dir.Path("pods")) } // removed by the next sandbox
 
 // listenOnHost listens on a free port of loopback.

@@ -113,8 +113,8 @@ func runAsRoot(ctx context.Context) error {
 	return err
 }
 
-// mapping returns the command, without the process, that makes a user root and
-// gives it its subordinate ids from a file.
+// mapping returns the command, without the process, that maps root to a user, and
+// the other ids to the subordinate ids that a file has for it.
 func mapping(program, file string, who *user.User, id string) ([]string, error) {
 	path, err := exec.LookPath(program)
 	if err != nil {

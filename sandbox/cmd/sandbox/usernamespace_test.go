@@ -26,7 +26,7 @@ func TestSubordinate(t *testing.T) {
 	}
 }
 
-// What is missing is said with the command that helps.
+// The error for a missing requirement has the command that helps.
 func TestMapping(t *testing.T) {
 	who := &user.User{Username: "jason", Uid: "1000"}
 	if _, err := mapping("no-such-program", "/dev/null", who, "1000"); err == nil || !strings.Contains(err.Error(), "no-such-program is missing; run: apt-get install uidmap, or use --proxyless") {

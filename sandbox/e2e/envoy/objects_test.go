@@ -50,7 +50,7 @@ func resourceOf(object *unstructured.Unstructured) dynamic.ResourceInterface {
 }
 
 // service creates a Service in prod with pods of the shop, so that a test has a
-// host of its own, and returns the host and the target of experiments.
+// separate host, and returns the host and the target of experiments.
 func service(t testing.TB, name, selector string) (address, target string) {
 	t.Helper()
 	return serviceIn(t, "prod", name, "selector: "+selector)
@@ -71,7 +71,7 @@ spec: {%s, ports: [{name: http, port: 9080}]}
 	return address, "{host: " + host + "}"
 }
 
-// routed gives a service of prod a VirtualService with the fields of a route.
+// routed creates a VirtualService for a service of prod, with the fields of a route.
 func routed(t testing.TB, name, fields string) {
 	t.Helper()
 	apply(t, fmt.Sprintf(`

@@ -71,7 +71,7 @@ type outcome struct {
 
 // MakeGRPC calls the health service, which every gRPC server of the sandbox has.
 func MakeGRPC(ctx context.Context, calls Calls) (Result, error) {
-	// They do what istiod says if the target has the scheme xds.
+	// They are istiod's choice for a target with the scheme xds.
 	credentials, err := xdscreds.NewClientCredentials(xdscreds.ClientOptions{FallbackCreds: insecure.NewCredentials()})
 	if err != nil {
 		return Result{}, fmt.Errorf("credentials of gRPC: %w", err)

@@ -80,14 +80,13 @@ func TestThreeAtOnce(t *testing.T) {
 	}
 }
 
-// nobody is the user and group that have nothing.
-const nobody = 65534
+// unprivilegedUser is the user and group without any rights.
+const unprivilegedUser = 65534
 
-// A user other than root needs subordinate ids, as nobody has them on some
-// machines only. Without them up says what to do; with them it starts, works, and
-// leaves nothing behind.
+// A user other than root needs subordinate ids. Without them up prints what to do;
+// with them it starts, works, and leaves nothing behind.
 func TestUnprivileged(t *testing.T) {
-	s, err := testbed.UpSidecarsAs(nobody, "--no-shop")
+	s, err := testbed.UpSidecarsAs(unprivilegedUser, "--no-shop")
 	if ids, _ := os.ReadFile("/etc/subuid"); !strings.Contains(string(ids), "nobody:") {
 		if err == nil {
 			t.Errorf("a sandbox without subordinate ids: %v", s.Down())
@@ -109,7 +108,7 @@ func TestUnprivileged(t *testing.T) {
 	}
 }
 
-// unprivileged runs a command of the sandbox as nobody.
+// unprivileged runs a command of the sandbox as the unprivileged user.
 func unprivileged(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	bin, err := testbed.BinDir("sandbox")
@@ -117,7 +116,7 @@ func unprivileged(t *testing.T, args ...string) (string, error) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "sandbox"), args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: unprivilegedUser, Gid: unprivilegedUser}}
 	cmd.Dir = "/"
 	out, err := cmd.CombinedOutput()
 	return string(out), err
