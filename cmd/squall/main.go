@@ -3,15 +3,28 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/squall-chaos/squall/internal/app/cli"
 )
 
+// exitBug is the exit code after a panic. It is not a code of a run: 2, the code of the
+// Go runtime, means that nothing was run.
+const exitBug = 70
+
 func main() {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	defer func() {
+		if bug := recover(); bug != nil {
+			fmt.Fprintf(os.Stderr, "squall: internal error: %v\n%s\nhint: the cluster removes a fault within 20 seconds; squall status lists the live faults\n", bug, debug.Stack())
+			os.Exit(exitBug)
+		}
+	}()
+	// SIGQUIT too: a dump of the goroutines would leave the fault to the cluster.
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
 	if !signal.Ignored(syscall.SIGHUP) { // ignored by nohup
 		signals = append(signals, syscall.SIGHUP)
 	}

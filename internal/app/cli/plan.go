@@ -95,12 +95,12 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 	if err != nil {
 		return err
 	}
-	chosen, err := selection.Select(env.Stdin, files, flags.selector)
+	chosen, err := env.source().Select(ctx, files, flags.selector)
 	if err == nil && len(chosen) == 0 {
 		err = selection.NoMatch(flags.selector)
 	}
 	if err != nil {
-		return invalid(env, err)
+		return unloadable(ctx, env, err)
 	}
 	traffic, err := flags.traffic(env)
 	if err != nil {

@@ -58,7 +58,7 @@ remaining experiments are not run.`,
 func runFiles(ctx context.Context, env Env, flags runFlags, files []string) error {
 	chosen, err := flags.load(ctx, env, files)
 	if err != nil {
-		return invalid(env, err)
+		return unloadable(ctx, env, err)
 	}
 	if len(chosen) == 0 {
 		fmt.Fprintf(env.Stderr, "squall: %s; nothing was run\n", flags.nothingInWords())
@@ -74,11 +74,11 @@ func runFiles(ctx context.Context, env Env, flags runFlags, files []string) erro
 // load returns the experiments to run. They may be none only with --only-changed.
 // The error is of type problem.List if the files are invalid.
 func (f *runFlags) load(ctx context.Context, env Env, arguments []string) ([]selection.Experiment, error) {
-	files, err := changedFiles(ctx, f.changed, arguments)
+	files, err := changedFiles(ctx, env, f.changed, arguments)
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := selection.Select(env.Stdin, files, f.selector)
+	chosen, err := env.source().Select(ctx, files, f.selector)
 	if err == nil && len(chosen) == 0 && !f.changed.Given {
 		err = selection.NoMatch(f.selector)
 	}
@@ -88,11 +88,25 @@ func (f *runFlags) load(ctx context.Context, env Env, arguments []string) ([]sel
 // changedFiles returns the changed files among the arguments and in their directories,
 // and all arguments without --only-changed. The error is of type problem.List if an
 // argument is invalid.
-func changedFiles(ctx context.Context, changed flag.Changed, arguments []string) ([]string, error) {
+func changedFiles(ctx context.Context, env Env, changed flag.Changed, arguments []string) ([]string, error) {
 	if !changed.Given {
 		return arguments, nil
 	}
-	return selection.Changed(ctx, changed.Base, arguments)
+	return env.source().Changed(ctx, changed.Base, arguments)
+}
+
+// source returns the source of experiments. It notes on stderr what is not read.
+func (e Env) source() selection.Source {
+	return selection.Source{Stdin: e.Stdin, Note: func(note string) { output.Line(e.Stderr, "squall: %s", note) }}
+}
+
+// unloadable returns the error that ends the program because experiments could not be
+// loaded.
+func unloadable(ctx context.Context, env Env, err error) error {
+	if ctx.Err() != nil {
+		return failed(ctx, err)
+	}
+	return invalid(env, err)
 }
 
 // nothingInWords says that no experiment is to be run.

@@ -71,7 +71,7 @@ A valid experiment may have warnings, such as a query that does not count the
 requests of a blackhole. They are printed to stderr too.
 
 With --only-changed BASE only changed files are checked, as for 'squall run'.
-Names that are also used in unchanged files are not found then.
+A name that an unchanged file uses too is then not reported.
 
 Exit codes: 0 all files are valid, 2 a file is not valid.`,
 		Example: `  squall validate experiments/
@@ -91,14 +91,14 @@ Exit codes: 0 all files are valid, 2 a file is not valid.`,
 
 // validateFiles checks files and prints the problems.
 func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments []string) error {
-	files, err := changedFiles(ctx, flags.changed, arguments)
+	files, err := changedFiles(ctx, env, flags.changed, arguments)
+	var all []selection.Experiment
+	if err == nil {
+		all, err = env.source().Load(ctx, files)
+	}
 	problems, bad := errors.AsType[problem.List](err)
 	if err != nil && !bad {
-		return err
-	}
-	var all []selection.Experiment
-	if !bad {
-		all, problems = selection.Load(env.Stdin, files)
+		return unloadable(ctx, env, err)
 	}
 	var ended error
 	if len(problems) > 0 {

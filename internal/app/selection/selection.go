@@ -31,15 +31,26 @@ type Experiment struct {
 	File string
 }
 
+// Source is where experiments are loaded from besides files.
+type Source struct {
+	Stdin io.Reader
+	// Note reports what was not read although a user may expect it.
+	Note func(note string)
+}
+
 // Load loads files, the experiment files of directories, and the standard input.
-// It returns the problems of all of them. Experiments must have different names.
-func Load(stdin io.Reader, arguments []string) (all []Experiment, problems problem.List) {
-	files, problems := expand(arguments)
+// Experiments must have different names. The error is of type problem.List if files are
+// invalid: it has the problems of all of them, and the other experiments are returned
+// too. Any other error is the cause of the end of ctx.
+func (s Source) Load(ctx context.Context, arguments []string) (all []Experiment, err error) {
+	files, problems := expand(arguments, s.Note)
 	first := map[string]string{}
 	for _, name := range distinct(files) {
-		found, err := load(stdin, name)
+		found, err := s.loadUntil(ctx, name)
 		if failures, ok := errors.AsType[problem.List](err); ok {
 			problems = append(problems, failures...)
+		} else if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		} else if err != nil {
 			problems = append(problems, unreadable(name, err))
 		}
@@ -51,15 +62,38 @@ func Load(stdin io.Reader, arguments []string) (all []Experiment, problems probl
 			all = append(all, Experiment{Experiment: e, File: name})
 		}
 	}
-	return all, problems
+	if len(problems) > 0 {
+		return all, problems
+	}
+	return all, nil
+}
+
+// loadUntil loads one file. It returns when ctx ends, even if the file is a pipe to
+// which nothing is written.
+func (s Source) loadUntil(ctx context.Context, name string) ([]experiments.Experiment, error) {
+	type loaded struct {
+		found []experiments.Experiment
+		err   error
+	}
+	done := make(chan loaded, 1)
+	go func() {
+		found, err := load(s.Stdin, name)
+		done <- loaded{found: found, err: err}
+	}()
+	select {
+	case file := <-done:
+		return file.found, file.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // Select loads files and returns the experiments that a selector matches, which may
-// be none. The error is of type problem.List if the files are invalid.
-func Select(stdin io.Reader, arguments []string, selector string) ([]Experiment, error) {
-	all, problems := Load(stdin, arguments)
-	if len(problems) > 0 {
-		return nil, problems
+// be none. The errors are the ones of Load, and one for an invalid selector.
+func (s Source) Select(ctx context.Context, arguments []string, selector string) ([]Experiment, error) {
+	all, err := s.Load(ctx, arguments)
+	if err != nil {
+		return nil, err
 	}
 	return matching(all, selector)
 }
@@ -82,6 +116,9 @@ func distinct(names []string) (once []string) {
 			if absolute, err := filepath.Abs(name); err == nil {
 				path = absolute
 			}
+			if target, err := filepath.EvalSymlinks(path); err == nil {
+				path = target
+			}
 		}
 		if !seen[path] {
 			seen[path] = true
@@ -96,8 +133,9 @@ func NoMatch(selector string) error {
 	return hint.With(fmt.Errorf("no experiment has labels that match %q", selector), "compare --selector with metadata.labels of the experiments")
 }
 
-// expand replaces each directory by the experiment files directly in it.
-func expand(arguments []string) (names []string, problems problem.List) {
+// expand replaces each directory by the experiment files directly in it. It notes the
+// subdirectories that have such files too.
+func expand(arguments []string, note func(string)) (names []string, problems problem.List) {
 	for _, name := range arguments {
 		info, err := os.Stat(name)
 		if name == Stdin || err != nil || !info.IsDir() {
@@ -114,11 +152,35 @@ func expand(arguments []string) (names []string, problems problem.List) {
 		case len(inside) == 0:
 			problems = append(problems, problem.Problem{File: name, Message: "is a directory without any .yaml or .yml file"})
 		}
+		if below := below(name); len(below) > 0 {
+			note(fmt.Sprintf("%s: subdirectories are not read; name them too: %s", name, strings.Join(below, ", ")))
+		}
 		for _, file := range inside {
-			names = append(names, filepath.Join(name, file))
+			path := filepath.Join(name, file)
+			// A pipe would be waited for, and a device never ends.
+			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+				problems = append(problems, problem.Problem{File: path, Message: "is not a regular file", Remedy: "rename it or move it out of the directory"})
+				continue
+			}
+			names = append(names, path)
 		}
 	}
 	return names, problems
+}
+
+// below returns the subdirectories of a directory that have experiment files.
+func below(directory string) (with []string) {
+	entries, err := os.ReadDir(directory)
+	if err != nil {
+		return nil
+	}
+	for _, entry := range entries {
+		path := filepath.Join(directory, entry.Name())
+		if inside, err := files.List(path); entry.IsDir() && !strings.HasPrefix(entry.Name(), ".") && err == nil && len(inside) > 0 {
+			with = append(with, path)
+		}
+	}
+	return with
 }
 
 func load(stdin io.Reader, name string) (found []experiments.Experiment, err error) {
@@ -148,7 +210,7 @@ func matching(all []Experiment, selector string) ([]Experiment, error) {
 // Changed returns the files among the arguments and in their directories that differ
 // from the merge base of base and HEAD. The error is of type problem.List if an
 // argument is invalid.
-func Changed(ctx context.Context, base string, arguments []string) ([]string, error) {
+func (s Source) Changed(ctx context.Context, base string, arguments []string) ([]string, error) {
 	const example = "name a branch, tag or commit, such as --only-changed origin/main"
 	switch {
 	case base == "":
@@ -158,7 +220,7 @@ func Changed(ctx context.Context, base string, arguments []string) ([]string, er
 	case slices.Contains(arguments, Stdin):
 		return nil, hint.With(errors.New("--only-changed cannot be used with the standard input (-)"), "name files, or leave out --only-changed")
 	}
-	names, problems := expand(arguments)
+	names, problems := expand(arguments, s.Note)
 	if len(problems) > 0 {
 		return nil, problems
 	}
