@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
+	"os"
 	"os/exec"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -41,4 +45,32 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// Every signal that ends a run ends the reading of files too, with the code of an
+// interruption.
+func TestSignals(t *testing.T) {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT} {
+		command := exec.Command("squall", "validate", "-")
+		var stderr strings.Builder
+		command.Stderr = &stderr
+		input, err := command.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// More than a pipe holds: when it is written, the program reads.
+		if _, err := input.Write(bytes.Repeat([]byte("#"), 1<<18)); err != nil {
+			t.Fatal(err)
+		}
+		if err := command.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		_ = command.Wait()
+		if code := command.ProcessState.ExitCode(); code != 4 || stderr.String() != "squall: interrupted\n" {
+			t.Errorf("%s: exit code %d, %s", signal, code, &stderr)
+		}
+	}
 }
