@@ -57,6 +57,9 @@ func (r Run) facts() []fact {
 			}
 		}
 	}
+	for _, warning := range r.Warnings {
+		add("warning", "%s", warning)
+	}
 	if r.WithoutHeartbeat {
 		add("heartbeat", "off, as configured: the fault would have stayed if Squall had died")
 	}

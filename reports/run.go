@@ -18,8 +18,10 @@ import (
 // Run is a run as recorded in its journal.
 type Run struct {
 	event.Started
-	Began        time.Time
-	Plan         mesh.Plan
+	Began time.Time
+	Plan  mesh.Plan
+	// Warnings are what may be wrong with the plan.
+	Warnings     []string
 	Phases       []Phase
 	Measurements []steadystate.Measurement
 	Changes      []Change
@@ -70,7 +72,7 @@ func (r *Run) add(at time.Time, e event.Event) {
 	case event.Started:
 		r.Began, r.Started = at, e
 	case event.Planned:
-		r.Plan = e.Plan
+		r.Plan, r.Warnings = e.Plan, e.Warnings
 	case event.Phase:
 		r.Phases = append(r.Phases, Phase{Phase: e, Began: at})
 	case event.Measured:

@@ -38,7 +38,7 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 			return planned, fail(ctx, event.StatusRefused, err)
 		}
 	}
-	s.record.Add(event.Planned{Plan: planned.Plan})
+	s.record.Add(event.Planned{Plan: planned.Plan, Warnings: s.warnings(ctx, planned.Plan)})
 	if end := permit(s.config.Permit, planned.Plan); end != nil {
 		return planned, end
 	}
@@ -55,6 +55,19 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 		return planned, fail(ctx, event.StatusRefused, hint.With(err, "a run that cannot be recorded does not start; choose another directory with --out"))
 	}
 	return planned, nil
+}
+
+// warnings returns what may be wrong with the callers of a plan. A query that fails is
+// no reason to refuse a run: the proof of its effect does not depend on it.
+func (s *session) warnings(ctx context.Context, plan mesh.Plan) []string {
+	if _, is := plan.Refusal(); is {
+		return nil
+	}
+	warnings, err := effect.Silent(ctx, s.query, plan.Decisions)
+	if err != nil {
+		return nil
+	}
+	return warnings
 }
 
 // permit returns the ending of a run whose plan is refused or not permitted, and

@@ -117,14 +117,44 @@ func allMatches(s experiments.Spec) []experiments.Match {
 // shareOfSubset warns that the percentage of a fault is a share of one subset.
 func (w *warnings) shareOfSubset() {
 	for _, d := range w.p.Decisions {
-		base := baseOf(w.s, d)
 		for _, i := range d.Injections {
-			if base != nil && i.Target.Subset != "" && i.Percentage < 100 && splits(base, i.Target.Subset) {
-				w.add("VirtualService %s splits requests by weight, so %g %% of subset %s is less than %g %% of all requests: raise the percentage, or leave out target.subset, if all requests were meant",
-					*d.Effective, i.Percentage, i.Target.Subset, i.Percentage)
+			if d.Effective == nil || i.Target.Subset == "" {
+				continue
+			}
+			if share := SubsetShare(d.Before, i.Target.Subset); share < 1 {
+				w.add("VirtualService %s sends at most %.3g %% of the requests to subset %s, so %g %% of them are at most %.3g %% of all requests: leave out target.subset if all requests were meant",
+					*d.Effective, 100*share, i.Target.Subset, i.Percentage, share*i.Percentage)
 			}
 		}
 	}
+}
+
+// SubsetShare returns the largest share of its requests, 0 to 1, that any of the HTTP
+// routes sends to a subset. Routes are tried in order, so the share of all requests is
+// at most this one. Without a route to the subset it is 1: nothing is known.
+func SubsetShare(routes []map[string]any, subset string) float64 {
+	largest, found := 0.0, false
+	for _, route := range routes {
+		weighted := fields.Maps(route, "route")
+		there, all := 0.0, 0.0
+		for _, w := range weighted {
+			weight, _ := fields.Int(w["weight"])
+			if len(weighted) == 1 {
+				weight = 100 // a single destination needs no weight
+			}
+			all += float64(weight)
+			if fields.Map(w, "destination")["subset"] == subset {
+				there, found = there+float64(weight), true
+			}
+		}
+		if all > 0 {
+			largest = max(largest, there/all)
+		}
+	}
+	if !found {
+		return 1
+	}
+	return largest
 }
 
 // baseOf returns the effective VirtualService of a decision, or nil if there is none.
@@ -138,18 +168,6 @@ func baseOf(s config.Snapshot, d mesh.Decision) *unstructured.Unstructured {
 		}
 	}
 	return nil
-}
-
-// splits reports whether a VirtualService has a route that sends only a part of its
-// requests to a subset.
-func splits(vs *unstructured.Unstructured, subset string) bool {
-	for _, route := range fields.Maps(fields.Map(vs.Object, "spec"), "http") {
-		weighted := fields.Maps(route, "route")
-		if len(weighted) > 1 && slices.ContainsFunc(weighted, func(w map[string]any) bool { return fields.Map(w, "destination")["subset"] == subset }) {
-			return true
-		}
-	}
-	return false
 }
 
 // notInjected warns of callers that may have no proxy to inject the fault. Of a

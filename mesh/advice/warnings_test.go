@@ -8,6 +8,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/advice"
 	"github.com/squall-chaos/squall/mesh/meshtest"
@@ -154,15 +155,37 @@ func TestWarningsOfBlackholes(t *testing.T) {
 		probeUp, probe(`istio_requests_total{reporter="destination"}`))
 	s := meshtest.Snapshot(t, meshtest.VirtualService("prod/ratings", "{hosts: [ratings], exportTo: [prod, shop], http: [{route: [{destination: {host: ratings, subset: v1}, weight: 50}, {destination: {host: ratings, subset: v2}, weight: 50}], timeout: 5s}]}"))
 	inForce := "prod/ratings"
+	routes := fields.Maps(fields.Map(s.VirtualServices[0].Object, "spec"), "http")
 	plan := mesh.Plan{
-		Decisions: []mesh.Decision{{Host: meshtest.Host, Callers: "shop", Effective: &inForce, Placement: mesh.Shadow, Namespace: "shop", Injections: e.Spec.Injections()}},
+		Decisions: []mesh.Decision{{Host: meshtest.Host, Callers: "shop", Effective: &inForce, Placement: mesh.Shadow, Namespace: "shop", Injections: e.Spec.Injections(), Before: routes}},
 		Objects:   []*unstructured.Unstructured{meshtest.Object(t, meshtest.VirtualService("shop/squall-ratings-a093b15a", "{hosts: [ratings], http: [{route: [{destination: {host: squall-nowhere}}], timeout: 5s}]}"))},
 	}
 	want := []string{
 		`probe "p" counts what the destination reports, where blackholed requests never arrive: select reporter=~"source|waypoint" instead`,
-		"VirtualService prod/ratings splits requests by weight, so 30 % of subset v1 is less than 30 % of all requests: raise the percentage, or leave out target.subset, if all requests were meant",
+		"VirtualService prod/ratings sends at most 50 % of the requests to subset v1, so 30 % of them are at most 15 % of all requests: leave out target.subset if all requests were meant",
 	}
 	if diff := cmp.Diff(want, advice.Warnings(s, e, plan)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestSubsetShare(t *testing.T) {
+	for name, test := range map[string]struct {
+		routes string
+		want   float64
+	}{
+		"no routes":          {routes: "[]", want: 1},
+		"another subset":     {routes: "[{route: [{destination: {subset: v1}}]}]", want: 1},
+		"all requests":       {routes: "[{route: [{destination: {subset: v2}}]}]", want: 1},
+		"half":               {routes: "[{route: [{destination: {subset: v1}, weight: 50}, {destination: {subset: v2}, weight: 50}]}]", want: 0.5},
+		"nothing":            {routes: "[{route: [{destination: {subset: v1}, weight: 100}, {destination: {subset: v2}, weight: 0}]}]", want: 0},
+		"any weights":        {routes: "[{route: [{destination: {subset: v1}, weight: 3}, {destination: {subset: v2}, weight: 1}]}]", want: 0.25},
+		"twice":              {routes: "[{route: [{destination: {subset: v2}, weight: 10}, {destination: {subset: v1}, weight: 80}, {destination: {subset: v2}, weight: 10}]}]", want: 0.2},
+		"the largest counts": {routes: "[{route: [{destination: {subset: v1}, weight: 90}, {destination: {subset: v2}, weight: 10}]}, {route: [{destination: {subset: v2}}]}]", want: 1},
+	} {
+		object := meshtest.Object(t, meshtest.VirtualService("prod/ratings", "{hosts: [ratings], http: "+test.routes+"}"))
+		if got := advice.SubsetShare(fields.Maps(fields.Map(object.Object, "spec"), "http"), "v2"); got != test.want {
+			t.Errorf("%s: %g instead of %g", name, got, test.want)
+		}
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/istio/telemetry"
@@ -13,8 +13,11 @@ import (
 )
 
 // Traffic is what a fault would do to the requests from one namespace to one host,
-// in requests per second, averaged over the last five minutes.
+// in requests per second, averaged over a window.
 type Traffic struct {
+	// Window is the time over which the rates are averaged. It is the longest one that
+	// was tried if there were no requests.
+	Window time.Duration
 	// Requests are all requests from the namespace to the host.
 	Requests float64
 	// Hit are those that the fault hits, and Failing those that fail because of it.
@@ -33,30 +36,48 @@ func ReadTraffic(ctx context.Context, q steadystate.Querier, injections experime
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	calls := []telemetry.Matcher{telemetry.BySource, telemetry.To(host), telemetry.From(callers)}
-	requests, known, err := rate(ctx, q, calls)
-	if err != nil || !known {
-		return nil, err
+	var requests float64
+	var window time.Duration
+	for _, window = range windows() {
+		measured, known, err := rate(ctx, q, calls, window)
+		if err != nil || !known && window == LongestWindow {
+			return nil, err
+		}
+		if requests = measured; requests > 0 {
+			break
+		}
 	}
 	peak := injections.Peak()
 	traffic := &Traffic{
-		Requests: requests, Hit: requests * peak.Hit, Failing: requests * peak.Failing,
+		Window: window, Requests: requests, Hit: requests * peak.Hit, Failing: requests * peak.Failing,
 		AtMost: slices.ContainsFunc(injections, limited),
 	}
 	if slices.ContainsFunc(injections, func(i experiments.Injection) bool { return i.Fault.Abort != nil && i.Fault.Abort.GRPCStatus != "" }) {
-		traffic.NotGRPC, _, err = rate(ctx, q, append(calls, telemetry.NotGRPC, telemetry.NotAborted))
+		var err error
+		if traffic.NotGRPC, _, err = rate(ctx, q, append(calls, telemetry.NotGRPC, telemetry.NotAborted), window); err != nil {
+			return nil, err
+		}
 	}
-	return traffic, err
+	return traffic, nil
 }
 
-// rate returns the requests per second of some calls, averaged over the last five
-// minutes; known is false when Prometheus has no such series.
-func rate(ctx context.Context, q steadystate.Querier, calls []telemetry.Matcher) (perSecond float64, known bool, err error) {
-	samples, err := q.Query(ctx, "sum(rate("+telemetry.Selector(telemetry.Requests, calls...)+"[5m]))")
+// rate returns the requests per second of some calls, averaged over a window; known is
+// false when Prometheus has no such series.
+func rate(ctx context.Context, q steadystate.Querier, calls []telemetry.Matcher, window time.Duration) (perSecond float64, known bool, err error) {
+	samples, err := q.Query(ctx, fmt.Sprintf("sum(rate(%s[%.0fm]))", telemetry.Selector(telemetry.Requests, calls...), window.Minutes()))
 	if err != nil || len(samples) == 0 || math.IsNaN(samples[0].Value) || math.IsInf(samples[0].Value, 0) {
 		return 0, false, err
 	}
 	return samples[0].Value, true, nil
 }
+
+// LongestWindow is the longest window of a rate.
+const LongestWindow = 5 * time.Minute
+
+// windows returns the windows of rates, in the order in which they are tried. A short one
+// is right soon after the traffic has changed, but has too few samples if Prometheus
+// scrapes every 30 seconds or less often, or if there are few requests.
+func windows() []time.Duration { return []time.Duration{time.Minute, LongestWindow} }
 
 // limited reports whether an injection is for a part of the requests that
 // istio_requests_total cannot tell from the rest, because it has neither the pods'
@@ -65,29 +86,4 @@ func limited(i experiments.Injection) bool {
 	return len(i.Match) > 0 || i.Target.Port != 0 || i.Target.Subset != "" ||
 		!slices.ContainsFunc(i.Callers, func(c experiments.Caller) bool { return len(c.Labels) == 0 }) ||
 		i.PartOfTheTime()
-}
-
-// Callers returns the namespaces that have called each host in the last hour, by
-// what their own proxies report. It returns an error when a host has none.
-func Callers(ctx context.Context, query Query, hosts []string) (map[string][]experiments.Caller, error) {
-	callers := map[string][]experiments.Caller{}
-	for _, host := range hosts {
-		selector := telemetry.Selector(telemetry.Requests, telemetry.BySource, telemetry.To(host))
-		samples, err := query(ctx, fmt.Sprintf("group by (%s) (last_over_time(%s[1h]))", telemetry.LabelSourceNamespace, selector))
-		if err != nil {
-			return nil, err
-		}
-		var found []experiments.Caller
-		for _, sample := range samples {
-			if namespace := sample.Labels[telemetry.LabelSourceNamespace]; namespace != "" && namespace != telemetry.Unknown {
-				found = append(found, experiments.Caller{Namespace: namespace})
-			}
-		}
-		if len(found) == 0 {
-			return nil, fmt.Errorf("%s has no calls to %s from any namespace in the last hour; name spec.callers", telemetry.Requests, host)
-		}
-		slices.SortFunc(found, func(a, b experiments.Caller) int { return strings.Compare(a.Namespace, b.Namespace) })
-		callers[host] = found
-	}
-	return callers, nil
 }

@@ -18,12 +18,17 @@ import (
 // answer is a Querier that knows one answer.
 type answer struct {
 	query   string
+	short   []steadystate.Sample // for the first query
 	samples []steadystate.Sample
 	err     error
 }
 
 func (a *answer) Query(_ context.Context, promql string) ([]steadystate.Sample, error) {
+	first := a.query == ""
 	a.query = promql
+	if first {
+		return a.short, a.err
+	}
 	return a.samples, a.err
 }
 
@@ -76,6 +81,9 @@ func TestReadTraffic(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if test.want != nil {
+				test.want.Window = effect.LongestWindow
+			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)
 			}
@@ -115,5 +123,14 @@ func TestReadTrafficOfCallersThatDoNotSpeakGRPC(t *testing.T) {
 		if err != nil || got.NotGRPC != test.want || got.Requests != 50 {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
+	}
+}
+
+// A window of a minute is used if it has requests.
+func TestReadTrafficOfTheLastMinute(t *testing.T) {
+	q := &answer{short: []steadystate.Sample{{Value: 50}}, samples: []steadystate.Sample{{Value: 12.6}}}
+	got, err := effect.ReadTraffic(t.Context(), q, nil, "ratings.prod.svc.cluster.local", "shop")
+	if diff := cmp.Diff(&effect.Traffic{Window: time.Minute, Requests: 50}, got); err != nil || diff != "" {
+		t.Errorf("%v%s", err, diff)
 	}
 }

@@ -45,7 +45,11 @@ type Started struct {
 
 // Planned is recorded in the preflight, and again when the run has rendered its
 // objects again because their bases have changed.
-type Planned struct{ mesh.Plan }
+type Planned struct {
+	mesh.Plan
+	// Warnings are what may be wrong with the plan although it is not refused.
+	Warnings []string `json:"warnings,omitempty"`
+}
 
 // PhaseName is the name of a phase of a run.
 type PhaseName string

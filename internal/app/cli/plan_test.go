@@ -80,12 +80,12 @@ func TestPlanGolden(t *testing.T) {
 
 func TestPlanPrintsTheRatesOfPrometheus(t *testing.T) {
 	for _, test := range []struct{ name, value, stdout string }{
-		{"calls", "50", "hit        about 50 of 50 requests/s (100%), none of which are expected to fail\n"},
-		{"many calls", "123456.789", "hit        about 123000 of 123000 requests/s (100%)"},
-		{"few calls", "0.0012345", "hit        about 0.00123 of 0.00123 requests/s (100%)"},
+		{"calls", "50", "hit        about 50 of 50 requests/s in the last minute (100 %), none of which are expected to fail\n"},
+		{"many calls", "123456.789", "hit        about 123000 of 123000 requests/s in the last minute (100 %)"},
+		{"few calls", "0.0012345", "hit        about 0.00123 of 0.00123 requests/s in the last minute (100 %)"},
 		{"no calls", "0", "hit        nothing: there were no such calls in the last 5 minutes\n"},
-		{"no series", "", "hit        100% of the requests; Prometheus has no such calls in the last 5 minutes\n"},
-		{"no number", "NaN", "hit        100% of the requests; Prometheus has no such calls in the last 5 minutes\n"},
+		{"no series", "", "hit        100 % of the requests; Prometheus has no such calls in the last 5 minutes\n"},
+		{"no number", "NaN", "hit        100 % of the requests; Prometheus has no such calls in the last 5 minutes\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := write(t, "metadata: {name: details-delay, labels: {a: b}}")

@@ -5,6 +5,7 @@ package preview
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -49,6 +50,8 @@ type Decision struct {
 	NotGRPCPerSecond *float64 `json:"notGRPCPerSecond,omitempty"`
 	// AtMost is whether the last two are upper bounds.
 	AtMost bool `json:"atMost,omitempty"`
+
+	window time.Duration // of the rates
 }
 
 // New plans an experiment and measures the rates of the calls that it would
@@ -59,6 +62,7 @@ func New(ctx context.Context, planner Planner, traffic *Traffic, e experiments.E
 		return Preview{}, err
 	}
 	p := Preview{Experiment: plan.Plan.Experiment, Objects: []*unstructured.Unstructured{}, Warnings: advice.Warnings(plan.Snapshot, plan.Experiment, plan.Plan)}
+	p.Warnings = append(p.Warnings, traffic.silent(ctx, plan.Decisions)...)
 	if p.Warnings == nil {
 		p.Warnings = []string{}
 	}
@@ -110,7 +114,7 @@ func (d *Decision) add(traffic *effect.Traffic) {
 		return
 	}
 	requests, hit, failing := rounded(traffic.Requests), rounded(traffic.Hit), rounded(traffic.Failing)
-	d.RequestsPerSecond, d.HitPerSecond, d.FailingPerSecond, d.AtMost = &requests, &hit, &failing, traffic.AtMost
+	d.RequestsPerSecond, d.HitPerSecond, d.FailingPerSecond, d.AtMost, d.window = &requests, &hit, &failing, traffic.AtMost, traffic.Window
 	if others := rounded(traffic.NotGRPC); advice.AbortsGRPC(d.Decision) {
 		d.NotGRPCPerSecond = &others
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
@@ -19,6 +20,7 @@ import (
 	"github.com/squall-chaos/squall/mesh/advice"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports/words"
+	"github.com/squall-chaos/squall/runner/effect"
 )
 
 // WriteYAML prints the objects as manifests, and everything else as comments.
@@ -183,23 +185,23 @@ func narrowingInWords(i experiments.Injection) string {
 
 // hitInWords returns the number of requests that the faults hit.
 func hitInWords(p Preview, d Decision) string {
-	percent := strconv.FormatFloat(rounded(100*d.Injections.Peak().Hit), 'f', -1, 64) + "%"
+	percent := strconv.FormatFloat(rounded(100*weighted(d.Decision).Peak().Hit), 'f', -1, 64) + " %"
 	switch {
 	case d.Connections:
 		return percent + " of the connections"
 	case d.RequestsPerSecond == nil && p.measured:
-		return fmt.Sprintf("%s of the requests; Prometheus has no such calls in the last 5 minutes", percent)
+		return fmt.Sprintf("%s of the requests; Prometheus has no such calls in %s", percent, lately(effect.LongestWindow))
 	case d.RequestsPerSecond == nil:
 		return percent + " of the requests"
 	case *d.RequestsPerSecond == 0:
-		return "nothing: there were no such calls in the last 5 minutes"
+		return "nothing: there were no such calls in " + lately(d.window)
 	}
 	number := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 	about, of := "about", percent
 	if d.AtMost {
 		about, of = "at most", percent+" of the matching requests"
 	}
-	text := fmt.Sprintf("%s %s of %s requests/s (%s)", about, number(*d.HitPerSecond), number(*d.RequestsPerSecond), of)
+	text := fmt.Sprintf("%s %s of %s requests/s in %s (%s)", about, number(*d.HitPerSecond), number(*d.RequestsPerSecond), lately(d.window), of)
 	if *d.FailingPerSecond == 0 {
 		return text + ", none of which are expected to fail"
 	}
@@ -208,6 +210,14 @@ func hitInWords(p Preview, d Decision) string {
 		text += fmt.Sprintf(" if they are gRPC; of all, %s/s are not, and those that are hit get 200 OK", number(*others))
 	}
 	return text
+}
+
+// lately describes a window of a rate.
+func lately(window time.Duration) string {
+	if window == time.Minute {
+		return "the last minute"
+	}
+	return fmt.Sprintf("the last %.0f minutes", window.Minutes())
 }
 
 // rounded returns a number with three significant digits.

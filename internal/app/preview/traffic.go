@@ -3,9 +3,12 @@ package preview
 import (
 	"context"
 	"errors"
+	"slices"
 
+	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/advice"
 	"github.com/squall-chaos/squall/runner/effect"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -41,15 +44,40 @@ func (t *Traffic) Query(ctx context.Context, promql string) ([]steadystate.Sampl
 	return t.querier.Query(ctx, promql)
 }
 
+// silent returns a sentence for each set of callers that has not called the target. It
+// returns none if that is unknown.
+func (t *Traffic) silent(ctx context.Context, decisions []mesh.Decision) []string {
+	if t.querier == nil {
+		return nil
+	}
+	found, err := effect.Silent(ctx, effect.QueryOf(t.querier), decisions)
+	if err != nil {
+		return nil // read reports a server that does not answer
+	}
+	return found
+}
+
 // read returns the rates of the calls that a decision is about, or nil if they are
 // unknown.
 func (t *Traffic) read(ctx context.Context, d mesh.Decision) (traffic *effect.Traffic) {
 	if t.querier != nil {
-		traffic, t.failure = effect.ReadTraffic(ctx, t.querier, d.Injections, d.Host, d.Callers)
+		traffic, t.failure = effect.ReadTraffic(ctx, t.querier, weighted(d), d.Host, d.Callers)
 	}
 	if t.failure != nil && ctx.Err() == nil {
 		t.report(t.failure)
 		t.querier, t.failure = nil, nil
 	}
 	return traffic
+}
+
+// weighted returns the injections of a decision with percentages of all calls: an
+// injection for a subset hits at most the share of the calls that a route sends there.
+func weighted(d mesh.Decision) experiments.Injections {
+	injections := slices.Clone(d.Injections)
+	for i, one := range injections {
+		if one.Target.Subset != "" {
+			injections[i].Percentage *= advice.SubsetShare(d.Before, one.Target.Subset)
+		}
+	}
+	return injections
 }

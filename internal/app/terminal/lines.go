@@ -25,6 +25,7 @@ type lines struct {
 	probes  map[string]string // the tolerance of each probe, in words
 	first   time.Duration     // time until the first fault starts
 	hitting bool              // whether the first hit has been printed
+	alone   bool              // whether no heartbeat would remove the fault
 }
 
 func (*lines) every() time.Duration { return 0 }
@@ -36,6 +37,8 @@ func (p *lines) paint(h happening) {
 		fmt.Fprintf(p.out, "%7.1fs  %s\n", h.at.Sub(p.began).Seconds(), oneline.Cell(fmt.Sprintf(format, args...)))
 	}
 	switch e := h.event.(type) {
+	case nil:
+		line("interrupted: rolling back; %s", againInWords(p.alone))
 	case event.Started:
 		p.start(e, line)
 	case event.Planned:
@@ -44,6 +47,9 @@ func (p *lines) paint(h happening) {
 			if decision.Closes != nil {
 				line("  %s", words.Closes(*decision.Closes))
 			}
+		}
+		for _, warning := range e.Warnings {
+			line("warning: %s", warning)
 		}
 	case event.Phase:
 		line("%s", phaseInWords(e, p.first))
@@ -84,9 +90,17 @@ func (p *lines) paint(h happening) {
 	}
 }
 
+// againInWords returns what a second signal does.
+func againInWords(withoutHeartbeat bool) string {
+	if withoutHeartbeat {
+		return "Ctrl-C again leaves the fault in the cluster"
+	}
+	return "Ctrl-C again leaves it to the cluster (20s)"
+}
+
 // start stores what later lines refer to.
 func (p *lines) start(e event.Started, line func(format string, args ...any)) {
-	p.probes, p.first = map[string]string{}, e.Experiment.Spec.FirstStart()
+	p.probes, p.first, p.alone = map[string]string{}, e.Experiment.Spec.FirstStart(), e.WithoutHeartbeat
 	for _, probe := range e.Experiment.Spec.Measured() {
 		p.probes[probe.Name] = words.Tolerance(probe)
 	}
