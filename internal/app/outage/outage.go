@@ -6,13 +6,18 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/internal/promql"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -95,10 +100,16 @@ func (o Outage) Experiment() (experiments.Experiment, error) {
 // fault returns the fault of an outage.
 func (o Outage) fault() (experiments.Fault, error) {
 	switch {
-	case o.For <= 0:
+	case o.For == 0:
 		return experiments.Fault{}, hint.With(errors.New("--for is missing"), "set the duration of the fault, such as --for 5m")
-	case o.Kind == Delay && o.Delay <= 0:
+	case o.For < 0:
+		return experiments.Fault{}, hint.With(fmt.Errorf("--for must be positive, got %s", o.For), "set the duration of the fault, such as --for 5m")
+	case math.IsNaN(o.Percentage):
+		return experiments.Fault{}, hint.With(errors.New("--percentage NaN is not a percentage of requests"), "use a number from 0.0001 to 100")
+	case o.Kind == Delay && o.Delay == 0:
 		return experiments.Fault{}, hint.With(errors.New("--delay is missing"), "set the delay of each request, such as --delay 2s")
+	case o.Kind == Delay && o.Delay < 0:
+		return experiments.Fault{}, hint.With(fmt.Errorf("--delay must be positive, got %s", o.Delay), "set the delay of each request, such as --delay 2s")
 	}
 	if err := o.checkKind(); err != nil {
 		return experiments.Fault{}, err
@@ -154,15 +165,17 @@ func (o Outage) match() ([]experiments.Match, error) {
 
 // stopConditions returns the stop conditions of --guard.
 func (o Outage) stopConditions() (conditions []experiments.StopCondition, err error) {
-	for i, guard := range o.Guards {
+	for _, guard := range o.Guards {
 		if err := checkGuard(guard); err != nil {
 			return nil, err
 		}
-		// A comparison that does not hold returns no series. The line break ends a
-		// comment of the guard.
+		name := "guard: number of series with " + oneline.Cell(guard)
+		if slices.ContainsFunc(conditions, func(c experiments.StopCondition) bool { return c.Name == name }) {
+			continue
+		}
 		conditions = append(conditions, experiments.StopCondition{
-			Name: fmt.Sprintf("guard %d", i+1), Min: experiments.Number(1), NoData: experiments.NoDataFail,
-			Measure: experiments.Measure{Query: fmt.Sprintf("count(%s\n) or vector(0)", guard)},
+			Name: name, Min: experiments.Number(1), NoData: experiments.NoDataFail,
+			Measure: experiments.Measure{Query: guardQuery(guard)},
 		})
 	}
 	return conditions, nil
@@ -172,6 +185,9 @@ func (o Outage) stopConditions() (conditions []experiments.StopCondition, err er
 func parseCaller(from string) (experiments.Caller, error) {
 	namespace, labels, narrowed := strings.Cut(from, "/")
 	caller := experiments.Caller{Namespace: namespace}
+	if namespace == "" {
+		return caller, hint.With(fmt.Errorf("--from %q has no namespace", from), "use NAMESPACE or NAMESPACE/LABEL=VALUE; leave out --from for all callers that Prometheus knows")
+	}
 	if !narrowed {
 		return caller, nil
 	}
@@ -217,6 +233,35 @@ func nameOf(kind Kind, host string) string {
 	label, _, _ := strings.Cut(host, ".")
 	name := string(kind) + "-" + label
 	return strings.TrimRight(name[:min(len(name), maxName)], "-")
+}
+
+// guardQuery returns a query for the number of series for which a guard, which checkGuard
+// accepts, holds. A comparison that does not hold returns no series; if the vector that
+// it compares has series, the number is 0, and otherwise there is no number.
+func guardQuery(guard string) string {
+	const format = "count(%s\n) or %s" // the line break ends a comment
+	expression, err := promql.Parse(guard)
+	comparison, is := unparenthesized(expression).(*parser.BinaryExpr)
+	if err != nil || !is || !comparison.Op.IsComparisonOperator() {
+		return fmt.Sprintf(format, guard, "vector(0)")
+	}
+	for _, side := range []parser.Expr{comparison.LHS, comparison.RHS} {
+		if side.Type() == parser.ValueTypeVector {
+			return fmt.Sprintf(format, guard, fmt.Sprintf("0 * count(%s)", side))
+		}
+	}
+	return fmt.Sprintf(format, guard, "vector(0)")
+}
+
+// unparenthesized returns an expression without the parentheses around it.
+func unparenthesized(e parser.Expr) parser.Expr {
+	for {
+		inner, is := e.(*parser.ParenExpr)
+		if !is {
+			return e
+		}
+		e = inner.Expr
+	}
 }
 
 // checkGuard rejects a condition that always returns a series: it would never end the

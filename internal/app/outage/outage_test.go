@@ -9,6 +9,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/files"
+	"github.com/squall-chaos/squall/internal/promql"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -86,6 +87,24 @@ func TestDoneInject(t *testing.T) {
 		test.change(&result)
 		if got := Done(result); got != test.done {
 			t.Errorf("%s: done is %t", name, got)
+		}
+	}
+}
+
+// A guard tells a condition that does not hold from one without data.
+func TestGuardQuery(t *testing.T) {
+	for guard, want := range map[string]string{
+		"sum(rate(errors_total[1m])) < 5":  "count(sum(rate(errors_total[1m])) < 5\n) or 0 * count(sum(rate(errors_total[1m])))",
+		"(5 > sum(up)) # a comment":        "count((5 > sum(up)) # a comment\n) or 0 * count(sum(up))",
+		"up unless on() down > 0":          "count(up unless on() down > 0\n) or vector(0)",
+		"up > 0 and on() sum(down) < 1":    "count(up > 0 and on() sum(down) < 1\n) or vector(0)",
+		`errors{a="b",c!~"d|e"} * 2 <= 10`: "count(errors{a=\"b\",c!~\"d|e\"} * 2 <= 10\n) or 0 * count(errors{a=\"b\",c!~\"d|e\"} * 2)",
+	} {
+		if got := guardQuery(guard); got != want {
+			t.Errorf("%s: %s", guard, got)
+		}
+		if _, err := promql.Parse(guardQuery(guard)); err != nil {
+			t.Errorf("%s: %v", guard, err)
 		}
 	}
 }
