@@ -31,6 +31,17 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	// SIGPIPE must not end the process before the rollback.
 	signal.Ignore(syscall.SIGPIPE)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(cli.Main(ctx, cli.Env{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}))
+	defer stop()
+	env := cli.Env{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}
+	received := make(chan os.Signal, 2)
+	signal.Notify(received, signals...)
+	go endAtSecond(received, env)
+	os.Exit(cli.Main(ctx, env))
+}
+
+// endAtSecond ends the process at the second signal, without waiting for the rollback.
+func endAtSecond(received <-chan os.Signal, env cli.Env) {
+	<-received
+	<-received
+	os.Exit(cli.Abandon(env))
 }

@@ -50,6 +50,14 @@ func Main(ctx context.Context, env Env) int {
 	return exitUsage
 }
 
+// Abandon reports what a second signal means, which ends the process before the rollback,
+// and returns the exit code.
+func Abandon(env Env) int {
+	fmt.Fprintln(env.Stderr, "\nsquall: ended by a second signal, without waiting for the rollback")
+	fmt.Fprintln(env.Stderr, "hint: the cluster removes the fault of a run with a heartbeat within 20 seconds; squall status shows it, squall rollback --all removes it now")
+	return exitLeft
+}
+
 // newRootCommand returns the command squall with its subcommands.
 func newRootCommand(env Env) *cobra.Command {
 	root := &cobra.Command{
@@ -74,6 +82,7 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 		Args:                       noCommand,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetUsageFunc(printUsage)
 	root.SetVersionTemplate("squall {{.Version}}\n")
 	root.SetArgs(env.Args)
 	root.SetIn(env.Stdin)

@@ -40,7 +40,7 @@ func TestDocumentedServeFlagsAreCurrent(t *testing.T) {
 // serveFlagsTable leaves out kubectl's flags.
 func serveFlagsTable() string {
 	kubectl := pflag.NewFlagSet("", pflag.ContinueOnError)
-	(&flag.Cluster{}).Add(kubectl, flag.UnusedNamespace)
+	(&flag.Cluster{}).Add(kubectl, "any")
 	var b strings.Builder
 	b.WriteString("| flag | what it is | default |\n|---|---|---|\n")
 	newServeCommand(Env{}).Flags().VisitAll(func(f *pflag.Flag) {

@@ -64,7 +64,7 @@ does not answer.`,
 		RunE: func(cmd *cobra.Command, files []string) error { return planFiles(cmd.Context(), env, flags, files) },
 	}
 	f := command.Flags()
-	flags.kubernetes.Add(f, flag.UnusedNamespace)
+	flags.kubernetes.Add(f, flag.NoNamespace)
 	flags.placement.Add(f)
 	flags.prometheus.Add(f)
 	flag.Selector(f, &flags.selector)

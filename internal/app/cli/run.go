@@ -3,14 +3,18 @@ package cli
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/squall-chaos/squall/internal/app/batch"
 	"github.com/squall-chaos/squall/internal/app/cli/args"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/internal/app/session"
+	"github.com/squall-chaos/squall/reports"
+	"github.com/squall-chaos/squall/runner"
 )
 
 // runFlags are the flags of squall run.
@@ -19,6 +23,8 @@ type runFlags struct {
 	session  session.Session
 	selector string
 	changed  flag.Changed
+	pauses   batch.Pauses
+	failFast bool
 }
 
 func newRunCommand(env Env) *cobra.Command {
@@ -32,14 +38,19 @@ to stderr. Arguments are files, directories with .yaml and .yml files, or - for
 the standard input. Ctrl-C rolls back. A second Ctrl-C ends Squall at once; the
 cluster then removes the fault within 20 seconds.
 
+After a run that has injected a fault, the next one starts when its own hypothesis
+holds: the windows of its probes may still include the end of the last run. It
+starts after --wait at the latest, and is then refused if the hypothesis does not
+hold.
+
 With --only-changed BASE only changed files are loaded and run: files that differ
 from the merge base of BASE and HEAD, including uncommitted changes and untracked
 files. If no file has changed, nothing is run and the exit code is 0.
 
 Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused, or
 held without a report that was asked for, 4 interrupted and clean, 5 rollback
-incomplete. With several experiments the first of 5, 1, 4, 3, 2 that occurs is
-used. If a run is ended by squall rollback or because its objects are deleted, the
+incomplete. With several experiments it is the worst one, in the order 5, 1, 4, 3,
+2. If a run is ended by squall rollback or because its objects are deleted, the
 remaining experiments are not run.`,
 		Example: `  squall run ratings-outage.yaml --prometheus http://localhost:9090
   SQUALL_PROMETHEUS=http://localhost:9090 squall run --context staging -l team=reviews experiments/
@@ -47,10 +58,14 @@ remaining experiments are not run.`,
 		Args: args.Files("squall run"),
 		RunE: func(cmd *cobra.Command, files []string) error { return runFiles(cmd.Context(), env, flags, files) },
 	}
-	flags.runner.Add(command.Flags(), flag.UnusedNamespace)
+	flags.runner.Add(command.Flags(), flag.NoNamespace)
 	flag.Session(command.Flags(), &flags.session)
 	flag.Selector(command.Flags(), &flags.selector)
 	flags.changed.Add(command.Flags())
+	f := command.Flags()
+	f.DurationVar(&flags.pauses.Fixed, "pause", 0, "pause between experiments")
+	f.DurationVar(&flags.pauses.Longest, "wait", 2*time.Minute, "longest wait until the hypothesis of the next experiment holds; 0 does not wait")
+	f.BoolVar(&flags.failFast, "fail-fast", false, "run no further experiment after one that did not hold")
 	return command
 }
 
@@ -64,17 +79,23 @@ func runFiles(ctx context.Context, env Env, flags runFlags, files []string) erro
 		fmt.Fprintf(env.Stderr, "squall: %s; nothing was run\n", flags.nothingInWords())
 		return nil
 	}
-	r, err := newRunner(env, flags.runner)
+	config, err := runnerConfig(env, flags.runner)
 	if err != nil {
 		return err
 	}
+	r, err := runner.New(config)
+	if err != nil {
+		return err
+	}
+	flags.session.Cluster = flags.runner.Cluster.InWords()
+	flags.pauses.Querier, flags.pauses.Alerts = config.Querier, config.Alerts
 	return exit(runAll(ctx, env, flags, r, chosen))
 }
 
 // load returns the experiments to run. They may be none only with --only-changed.
 // The error is of type problem.List if the files are invalid.
 func (f *runFlags) load(ctx context.Context, env Env, arguments []string) ([]selection.Experiment, error) {
-	files, err := changedFiles(ctx, env, f.changed, arguments)
+	files, err := changedFiles(ctx, f.changed, arguments)
 	if err != nil {
 		return nil, err
 	}
@@ -88,11 +109,11 @@ func (f *runFlags) load(ctx context.Context, env Env, arguments []string) ([]sel
 // changedFiles returns the changed files among the arguments and in their directories,
 // and all arguments without --only-changed. The error is of type problem.List if an
 // argument is invalid.
-func changedFiles(ctx context.Context, env Env, changed flag.Changed, arguments []string) ([]string, error) {
+func changedFiles(ctx context.Context, changed flag.Changed, arguments []string) ([]string, error) {
 	if !changed.Given {
 		return arguments, nil
 	}
-	return env.source().Changed(ctx, changed.Base, arguments)
+	return selection.Changed(ctx, changed.Base, arguments)
 }
 
 // source returns the source of experiments. It notes on stderr what is not read.
@@ -119,14 +140,28 @@ func (f *runFlags) nothingInWords() string {
 
 // runAll runs experiments one after another and returns the most severe exit code. It
 // starts no other one after ctx has ended, after a run that has left objects, and after
-// a run that was ended from outside: a user who stops a run does not expect the next.
+// a run that was ended from outside: a user who stops a run does not expect the next. With
+// --fail-fast it starts none after a run that did not hold.
 func runAll(ctx context.Context, env Env, flags runFlags, r session.Runner, chosen []selection.Experiment) (code int) {
+	var ended []reports.Summary
+	flags.session.Ended = func(s reports.Summary) { ended = append(ended, s) }
+	flags.pauses.Note = func(note string) {
+		if !flags.session.Quiet {
+			output.Line(env.Stderr, "squall: %s", note)
+		}
+	}
+	if len(chosen) > 1 {
+		defer func() { printBatch(env, ended) }()
+	}
+	disturbed := false
 	for i, e := range chosen {
 		if i > 0 {
+			flags.pauses.Before(ctx, e.Experiment, disturbed)
 			fmt.Fprintln(env.Stdout)
 		}
 		result, one := runOne(ctx, env, flags.session, r, e.Experiment, codeOf)
 		code = worstCode(code, one)
+		disturbed = disturbed || result.Injected.Duration > 0
 		switch left := len(chosen) - i - 1; {
 		case left == 0:
 		case one == exitLeft:
@@ -138,7 +173,18 @@ func runAll(ctx context.Context, env Env, flags runFlags, r session.Runner, chos
 		case ctx.Err() != nil:
 			fmt.Fprintf(env.Stderr, "squall: interrupted; %s not run\n", output.Counted(left, "experiment"))
 			return worstCode(code, exitInterrupted)
+		case flags.failFast && one != exitHeld:
+			fmt.Fprintf(env.Stderr, "squall: --fail-fast; %s not run\n", output.Counted(left, "experiment"))
+			return code
 		}
 	}
 	return code
+}
+
+// printBatch prints a table of all runs of a batch.
+func printBatch(env Env, ended []reports.Summary) {
+	fmt.Fprintln(env.Stdout)
+	if err := reports.WriteBatch(env.Stdout, ended); err != nil {
+		output.Error(env.Stderr, err)
+	}
 }

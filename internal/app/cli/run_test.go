@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -20,17 +21,17 @@ import (
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// batch is a runner whose runs have the same result.
-type batch struct {
+// scripted is a runner whose runs have the same result.
+type scripted struct {
 	result event.Result
 	ran    []string
 }
 
-func (b *batch) NewRun(e experiments.Experiment, _ time.Time) objects.Run {
+func (b *scripted) NewRun(e experiments.Experiment, _ time.Time) objects.Run {
 	return objects.Run{ID: e.Metadata.Name, Experiment: e.Metadata.Name}
 }
 
-func (b *batch) Run(_ context.Context, run objects.Run, e experiments.Experiment, recorder event.Recorder) event.Result {
+func (b *scripted) Run(_ context.Context, run objects.Run, e experiments.Experiment, recorder event.Recorder) event.Result {
 	b.ran = append(b.ran, run.ID)
 	_ = recorder.Record(time.Now(), event.Started{Run: run, Experiment: e})
 	_ = recorder.Record(time.Now(), event.Finished{Result: b.result})
@@ -59,7 +60,7 @@ func TestNothingFollowsARunThatWasEndedFromOutside(t *testing.T) {
 			for i, name := range []string{"one", "two", "three"} {
 				chosen[i].Experiment.Metadata.Name = name
 			}
-			runs := &batch{result: test.result}
+			runs := &scripted{result: test.result}
 			code := runAll(t.Context(), env, runFlags{session: session.Session{Directory: t.TempDir(), Quiet: true}}, runs, chosen)
 			if code != test.code || len(runs.ran) != test.ran || !strings.Contains(errors.String(), test.says) {
 				t.Errorf("exit code %d after %v: %s", code, runs.ran, &errors)
@@ -111,9 +112,39 @@ func TestWhatCannotBeWrittenIsNotASuccess(t *testing.T) {
 				test.codeOf = codeOf
 			}
 			e := experiments.Experiment{Metadata: experiments.Metadata{Name: "outage"}}
-			_, code := runOne(t.Context(), env, session.Session{Directory: directory, Quiet: true, Reports: test.reports}, &batch{result: test.result}, e, test.codeOf)
+			_, code := runOne(t.Context(), env, session.Session{Directory: directory, Quiet: true, Reports: test.reports}, &scripted{result: test.result}, e, test.codeOf)
 			if code != test.code || (errors.Len() > 0) != (name != "all written" && name != "simulation" && name != "simulation, untouched") {
 				t.Errorf("exit code %d: %s", code, &errors)
+			}
+		})
+	}
+}
+
+// The table shows all runs. --fail-fast runs no further one after one that did not hold.
+func TestBatch(t *testing.T) {
+	for name, test := range map[string]struct {
+		verdict  steadystate.Verdict
+		failFast bool
+		ran      int
+		says     string
+	}{
+		"held":              {verdict: steadystate.Held, failFast: true, ran: 2},
+		"deviated":          {verdict: steadystate.Deviated, ran: 2},
+		"deviated, at once": {verdict: steadystate.Deviated, failFast: true, ran: 1, says: "squall: --fail-fast; 1 experiment not run\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out, errors bytes.Buffer
+			env := Env{Stdout: &out, Stderr: &errors, Getenv: func(string) string { return "" }}
+			chosen := make([]selection.Experiment, 2)
+			chosen[0].Experiment.Metadata.Name, chosen[1].Experiment.Metadata.Name = "one", "two"
+			runs := &scripted{result: event.Result{Status: event.StatusCompleted, Verdict: test.verdict}}
+			runAll(t.Context(), env, runFlags{failFast: test.failFast, session: session.Session{Directory: t.TempDir(), Quiet: true}}, runs, chosen)
+			table := fmt.Sprintf("\n%d runs: %d %s\n", test.ran, test.ran, test.verdict)
+			if test.ran == 1 {
+				table = fmt.Sprintf("\n1 run: 1 %s\n", test.verdict)
+			}
+			if len(runs.ran) != test.ran || errors.String() != test.says || !strings.HasSuffix(out.String(), table) {
+				t.Errorf("ran %v: %s%s", runs.ran, &out, &errors)
 			}
 		})
 	}

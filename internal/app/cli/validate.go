@@ -91,7 +91,7 @@ Exit codes: 0 all files are valid, 2 a file is not valid.`,
 
 // validateFiles checks files and prints the problems.
 func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments []string) error {
-	files, err := changedFiles(ctx, env, flags.changed, arguments)
+	files, err := changedFiles(ctx, flags.changed, arguments)
 	var all []selection.Experiment
 	if err == nil {
 		all, err = env.source().Load(ctx, files)

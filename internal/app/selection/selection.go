@@ -210,7 +210,7 @@ func matching(all []Experiment, selector string) ([]Experiment, error) {
 // Changed returns the files among the arguments and in their directories that differ
 // from the merge base of base and HEAD. The error is of type problem.List if an
 // argument is invalid.
-func (s Source) Changed(ctx context.Context, base string, arguments []string) ([]string, error) {
+func Changed(ctx context.Context, base string, arguments []string) ([]string, error) {
 	const example = "name a branch, tag or commit, such as --only-changed origin/main"
 	switch {
 	case base == "":
@@ -220,7 +220,7 @@ func (s Source) Changed(ctx context.Context, base string, arguments []string) ([
 	case slices.Contains(arguments, Stdin):
 		return nil, hint.With(errors.New("--only-changed cannot be used with the standard input (-)"), "name files, or leave out --only-changed")
 	}
-	names, problems := expand(arguments, s.Note)
+	names, problems := expand(arguments, func(string) {})
 	if len(problems) > 0 {
 		return nil, problems
 	}

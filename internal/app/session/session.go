@@ -3,6 +3,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/app/terminal"
 	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports"
 	"github.com/squall-chaos/squall/runner/event"
@@ -39,6 +41,10 @@ type Session struct {
 	Verbose bool
 	// Format is the format of the progress.
 	Format terminal.Format
+	// Cluster is the cluster in words, for the first line of the progress.
+	Cluster string
+	// Ended is called with each run that has ended. It may be nil.
+	Ended func(reports.Summary)
 
 	// Stdout is for the summary, Stderr for the progress.
 	Stdout, Stderr io.Writer
@@ -60,10 +66,14 @@ func (s Session) Run(ctx context.Context, r Runner, e experiments.Experiment) (r
 	var progress *terminal.Progress
 	if !s.Quiet {
 		if s.Format == terminal.Text {
+			fmt.Fprintf(s.Stderr, "squall: %s: in %s\n", e.Metadata.Name, oneline.Cell(cmp.Or(s.Cluster, "the cluster of this pod")))
 			fmt.Fprintf(s.Stderr, "squall: %s: run %s, journal %s\n", e.Metadata.Name, run.ID, filepath.Join(directory, journal.FileName))
 		}
 		progress = terminal.NewProgress(s.Stderr, s.Getenv, s.Format, s.Verbose)
 		recorders = append(recorders, progress)
+	}
+	if progress != nil {
+		defer context.AfterFunc(ctx, progress.Interrupted)()
 	}
 	// The journal is last, so that an event that it cannot take is shown.
 	result = r.Run(ctx, run, e, event.Fanout(append(recorders, event.ToJournal(writer))...))
@@ -75,8 +85,25 @@ func (s Session) Run(ctx context.Context, r Runner, e experiments.Experiment) (r
 		// The last event may be the one that could not be recorded.
 		folded.Result = &result
 		err = errors.Join(reports.Text(s.Stdout, folded), s.write(directory, folded))
+		s.point(directory)
+		if s.Ended != nil {
+			s.Ended(reports.Summarize(folded))
+		}
 	}
 	return result, errors.Join(err, writer.Close())
+}
+
+// point prints where the reports of a run are, or the command that writes one.
+func (s Session) point(directory string) {
+	if s.Quiet || s.Format != terminal.Text {
+		return
+	}
+	if len(s.Reports) == 0 {
+		fmt.Fprintf(s.Stderr, "squall: for a page with plots: squall report -o html %s > report.html\n", directory)
+	}
+	for _, format := range s.Reports {
+		fmt.Fprintf(s.Stderr, "squall: report: %s\n", filepath.Join(directory, format.FileName()))
+	}
 }
 
 // write writes reports to the directory of a run, and the summary and the annotation

@@ -43,9 +43,11 @@ func TestRun(t *testing.T) {
 	out, summary := t.TempDir(), filepath.Join(t.TempDir(), "summary.md")
 	environment := map[string]string{"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": summary}
 	var stdout, stderr strings.Builder
+	var ended []reports.Summary
 	s := session.Session{
 		Directory: out, Reports: []reports.Format{reports.FormatJSON}, Format: terminal.Text,
 		Stdout: &stdout, Stderr: &stderr, Getenv: func(name string) string { return environment[name] },
+		Cluster: "context staging", Ended: func(s reports.Summary) { ended = append(ended, s) },
 	}
 	result, err := s.Run(t.Context(), &held{}, outage)
 	if err != nil || result.Verdict != steadystate.Held {
@@ -54,8 +56,12 @@ func TestRun(t *testing.T) {
 	if text := stdout.String(); !strings.HasPrefix(text, "outage: held\n") || !strings.Contains(text, "::notice title=squall outage::held\n") {
 		t.Errorf("stdout %q", text)
 	}
-	if text := stderr.String(); !strings.HasPrefix(text, "squall: outage: run run-1, journal "+filepath.Join(out, "run-1", "journal.jsonl")+"\n") || !strings.Contains(text, "preflight\n") {
+	if text := stderr.String(); !strings.HasPrefix(text, "squall: outage: in context staging\nsquall: outage: run run-1, journal "+filepath.Join(out, "run-1", "journal.jsonl")+"\n") || !strings.Contains(text, "preflight\n") ||
+		!strings.HasSuffix(text, "\nsquall: report: "+filepath.Join(out, "run-1", "report.json")+"\n") {
 		t.Errorf("stderr %q", text)
+	}
+	if len(ended) != 1 || ended[0].Run != "run-1" || ended[0].Verdict != steadystate.Held {
+		t.Errorf("ended %+v", ended)
 	}
 	if run, err := records.Read(filepath.Join(out, "run-1")); err != nil || run.Result == nil || run.Result.Verdict != steadystate.Held {
 		t.Errorf("the journal: %+v, %v", run.Result, err)

@@ -13,6 +13,9 @@ import (
 type jsonLines struct{ out io.Writer }
 
 func (j jsonLines) paint(h happening) {
+	if h.event == nil {
+		return // not in a journal
+	}
 	line, err := event.Encode(h.at, h.event)
 	if err != nil {
 		return // the journal reports it

@@ -214,3 +214,35 @@ func TestNoFaultIsActiveBeforeItStarts(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A signal is shown at once, not when the rollback has deleted objects.
+func TestInterrupted(t *testing.T) {
+	for withoutHeartbeat, want := range map[bool]string{
+		false: "Ctrl-C again leaves it to the cluster (20s)",
+		true:  "Ctrl-C again leaves the fault in the cluster",
+	} {
+		var out bytes.Buffer
+		text := &lines{out: &out, began: start}
+		var p panel
+		all := happened(event.Started{Experiment: watched(t), WithoutHeartbeat: withoutHeartbeat}, event.Phase{Name: event.PhaseObserve, Length: experiments.Duration{Duration: 2 * time.Minute}}, nil)
+		for _, h := range all {
+			text.paint(h)
+			p.add(h)
+		}
+		if line := "    2.0s  interrupted: rolling back; " + want + "\n"; !strings.HasSuffix(out.String(), line) {
+			t.Errorf("%q", &out)
+		}
+		if line := p.view(start.Add(3*time.Second), 80, 24)[1]; line != "  rollback  1s: "+want {
+			t.Errorf("%q", line)
+		}
+	}
+	jsonLines{out: failing{t}}.paint(happening{at: start})
+}
+
+// failing is a writer that is not to be used.
+type failing struct{ t *testing.T }
+
+func (f failing) Write(text []byte) (int, error) {
+	f.t.Errorf("wrote %q", text)
+	return len(text), nil
+}

@@ -21,6 +21,10 @@ type panel struct {
 	// counting is whether the run counts the requests that its fault hits.
 	counting bool
 	hit      *event.Counted
+	// alone is whether no heartbeat would remove the fault. interrupted is when a
+	// signal has ended the run.
+	alone       bool
+	interrupted time.Time
 }
 
 // gauge is one probe and its last measurements.
@@ -42,7 +46,10 @@ const maxPoints = 40
 // add adds an event.
 func (p *panel) add(h happening) {
 	switch e := h.event.(type) {
+	case nil:
+		p.interrupted = h.at
 	case event.Started:
+		p.alone = e.WithoutHeartbeat
 		p.counting = e.Experiment.Spec.Effect.MinRequests > 0
 		for _, probe := range e.Experiment.Spec.Measured() {
 			p.probes = append(p.probes, &gauge{name: oneline.Cell(probe.Name), tolerance: words.Tolerance(probe)})
@@ -120,6 +127,9 @@ const (
 
 // phaseLine returns the name of the phase and a bar with the time left.
 func (p *panel) phaseLine(now time.Time, width int) string {
+	if !p.interrupted.IsZero() {
+		return fmt.Sprintf("  %-9s %s: %s", event.PhaseRollback, seconds(max(0, now.Sub(p.interrupted))), againInWords(p.alone))
+	}
 	elapsed := max(0, now.Sub(p.began))
 	length := p.phase.Length.Duration
 	if length <= 0 {

@@ -10,7 +10,8 @@ import (
 // Progress is an event.Recorder that shows a run as it happens.
 type Progress struct{ queue *queue[happening] }
 
-// happening is an event and its time.
+// happening is an event and its time. Without an event it is the signal that ends the
+// run.
 type happening struct {
 	at    time.Time
 	event event.Event
@@ -36,6 +37,10 @@ func (p *Progress) Record(at time.Time, e event.Event) error {
 	p.queue.add(happening{at: at, event: e})
 	return nil
 }
+
+// Interrupted shows at once that a signal ends the run. The events of the rollback come
+// when objects are deleted.
+func (p *Progress) Interrupted() { p.queue.add(happening{at: time.Now()}) }
 
 // Flush waits up to a second until all events are printed.
 func (p *Progress) Flush() { p.queue.flush() }

@@ -1,8 +1,10 @@
 package flag
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
@@ -29,7 +31,34 @@ func (c *Cluster) Add(flags *pflag.FlagSet, meaning string) {
 	if meaning == "" {
 		names.ContextOverrideFlags.Namespace = clientcmd.FlagInfo{}
 	}
-	clientcmd.BindOverrideFlags(&c.overrides, flags, names)
+	added := pflag.NewFlagSet("", pflag.ContinueOnError)
+	clientcmd.BindOverrideFlags(&c.overrides, added, names)
+	added.VisitAll(func(f *pflag.Flag) {
+		f.Annotations = map[string][]string{ofKubectl: {"true"}}
+		flags.AddFlag(f)
+	})
+}
+
+// ofKubectl is the annotation of the flags that kubectl has too.
+const ofKubectl = "squall.dev/kubectl"
+
+// OfKubectl reports whether a flag chooses the cluster in a way that only kubectl
+// explains.
+func OfKubectl(f *pflag.Flag) bool { return f.Annotations[ofKubectl] != nil }
+
+// InWords returns the context and the address of the cluster, as far as the flags and the
+// kubeconfig name them: "context staging, https://10.0.0.1:6443".
+func (c *Cluster) InWords() string {
+	var parts []string
+	if raw, err := c.client().RawConfig(); err == nil {
+		if name := cmp.Or(c.overrides.CurrentContext, raw.CurrentContext); name != "" {
+			parts = append(parts, "context "+name)
+		}
+	}
+	if config, err := c.Config(); err == nil {
+		parts = append(parts, config.Host)
+	}
+	return strings.Join(parts, ", ")
 }
 
 // client returns the configuration of --kubeconfig, of KUBECONFIG, of

@@ -11,7 +11,12 @@ import (
 )
 
 // Prometheus chooses the Prometheus server.
-type Prometheus struct{ address, httpConfig string }
+type Prometheus struct {
+	// Purpose is what the command cannot do without a server, for the hint of its error.
+	Purpose string
+
+	address, httpConfig string
+}
 
 // Add adds the flags.
 func (p *Prometheus) Add(flags *pflag.FlagSet) {
@@ -28,7 +33,7 @@ var ErrNoPrometheus = errors.New("no Prometheus server is named")
 func (p *Prometheus) Client(getenv func(string) string) (*prom.Client, error) {
 	address := cmp.Or(p.address, getenv("SQUALL_PROMETHEUS"))
 	if address == "" {
-		return nil, hint.With(ErrNoPrometheus, "use --prometheus http://HOST:9090 or set SQUALL_PROMETHEUS; a run needs it to check the hypothesis")
+		return nil, hint.With(ErrNoPrometheus, "use --prometheus http://HOST:9090 or set SQUALL_PROMETHEUS; without it "+cmp.Or(p.Purpose, "the hypothesis cannot be checked"))
 	}
 	client, err := prom.New(address, p.httpConfig)
 	if err != nil {

@@ -23,8 +23,8 @@ func (r *Runner) Add(flags *pflag.FlagSet, namespace string) {
 	r.Prometheus.Add(flags)
 }
 
-// UnusedNamespace describes -n of commands that take files.
-const UnusedNamespace = "not used: experiment files name their namespaces"
+// NoNamespace leaves out -n: experiment files name their namespaces.
+const NoNamespace = ""
 
 // Config returns the configuration of a runner, without its version and its owner. It
 // sends nothing. The error is one of usage.

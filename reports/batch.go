@@ -1,0 +1,24 @@
+package reports
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/squall-chaos/squall/internal/oneline"
+)
+
+// WriteBatch writes a table of runs that followed one another, in their order, for a
+// terminal. Each of them has its own report above.
+func WriteBatch(w io.Writer, runs []Summary) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "EXPERIMENT\tVERDICT\tSTATUS\tACTIVE\tHIT")
+	for _, s := range runs {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", oneline.Cell(s.Experiment), s.State(), s.Status, s.Active(), s.Hit())
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("batch: %w", err)
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", countInWords(runs))
+	return err
+}
