@@ -14,7 +14,7 @@ import (
 // networking.istio.io, as far as its spec is concerned. It returns nil for a kind that
 // it does not know.
 func Check(o *unstructured.Unstructured) []Problem {
-	known, ok := schemas[o.GetKind()]
+	known, ok := schemas()[o.GetKind()]
 	if !ok {
 		return nil
 	}
