@@ -123,6 +123,9 @@ func (p *planner) decide(d *Decision, g *render.Group) (rendered, error) {
 	if err := p.checkNames(g, views, ports); err != nil {
 		return rendered{}, err
 	}
+	if err := p.checkAffinity(g, now.Base, ports); err != nil {
+		return rendered{}, err
+	}
 	place, err := p.choose(g, now.Base, views)
 	if err != nil {
 		return rendered{}, err

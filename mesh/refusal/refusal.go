@@ -31,6 +31,7 @@ const (
 	DifferentRoutes    Cause = "different-routes"    // the callers do not use the same routes
 	OtherServerNames   Cause = "other-server-names"  // a TLS port serves other server names too
 	OtherNames         Cause = "other-names"         // calls by another name of the target have other routes
+	Affinity           Cause = "affinity"            // a consistent hash of one port would be lost
 	NothingToCarry     Cause = "nothing-to-carry"    // no route both forwards the requests and meets the match
 	ExistingFault      Cause = "existing-fault"      // a route already has a fault of the same kind
 	Inexpressible      Cause = "inexpressible"       // no match of Istio selects exactly the requests
