@@ -329,8 +329,28 @@ func (c Objects) Delete(ctx context.Context, ref objects.Ref, run string) error 
 		// Usually the name now belongs to another object, and this one is gone. But an
 		// admission webhook may return the same error.
 		return nil
+	case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown: // the server has answered
+		return &objects.KeptError{Object: ref, Err: err}
 	}
 	return fmt.Errorf("delete %s: %w", ref, c.explain(err))
+}
+
+// Withdraw replaces the spec of a VirtualService of a run by one that applies to no
+// calls.
+func (c Objects) Withdraw(ctx context.Context, ref objects.Ref, run string) error {
+	tests := []map[string]any{{"op": "test", "path": "/metadata/labels/" + strings.ReplaceAll(objects.RunLabel, "/", "~1"), "value": run}}
+	if ref.UID != "" {
+		tests = append(tests, map[string]any{"op": "test", "path": "/metadata/uid", "value": ref.UID})
+	}
+	patch, err := json.Marshal(append(tests, map[string]any{"op": "replace", "path": "/spec", "value": objects.WithdrawnSpec(ref)}))
+	if err != nil {
+		return fmt.Errorf("patch of %s: %w", ref, err)
+	}
+	_, err = c.resource(ref).Patch(ctx, ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	if err != nil {
+		return fmt.Errorf("update %s: %w", ref, c.explain(err))
+	}
+	return nil
 }
 
 // gone returns an error if an object still exists: an object with a finalizer
@@ -342,10 +362,8 @@ func (c Objects) gone(ctx context.Context, ref objects.Ref) error {
 		return nil
 	case err != nil:
 		return err
-	case len(left.GetFinalizers()) > 0:
-		return fmt.Errorf("%s is kept by finalizers: %s", ref, strings.Join(left.GetFinalizers(), ", "))
 	default:
-		return fmt.Errorf("%s is still there", ref)
+		return &objects.KeptError{Object: ref, Finalizers: left.GetFinalizers()}
 	}
 }
 

@@ -140,6 +140,43 @@ func TestDeleteIsOfExactlyOurs(t *testing.T) {
 	}
 }
 
+// The answer of the server decides whether the fault is taken out of an object that
+// stays.
+func TestDeleteReportsWhatIsKept(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		script     []exchange
+		finalizers []string
+		kept       bool
+	}{
+		{"a finalizer", []exchange{
+			{"DELETE " + item, "", 200, object("run-1")},
+			{"GET " + item, "", 200, strings.Replace(object("run-1"), `"uid"`, `"finalizers":["example.com/stay"],"uid"`, 1)},
+		}, []string{"example.com/stay"}, true},
+		{"not permitted", []exchange{{"DELETE " + item, "", 403, status(403, "Forbidden", "no")}}, nil, true},
+		{"a webhook that does not answer", []exchange{{"DELETE " + item, "", 500, status(500, "InternalError", "failed calling webhook")}}, nil, true},
+		{"not known", []exchange{{"DELETE " + item, "", 200, "{}"}, {"GET " + item, "", 500, status(500, "InternalError", "etcd is away")}}, nil, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			err := serve(t, test.script...).Delete(t.Context(), ref, "run-1")
+			kept, is := errors.AsType[*objects.KeptError](err)
+			if err == nil || is != test.kept || is && !slices.Equal(kept.Finalizers, test.finalizers) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestWithdrawChangesOnlyAnObjectOfTheRun(t *testing.T) {
+	const patch = `[{"op":"test","path":"/metadata/labels/squall.dev~1run","value":"run-1"},{"op":"test","path":"/metadata/uid","value":"u-1"},{"op":"replace","path":"/spec",`
+	if err := serve(t, exchange{"PATCH " + item, patch, 200, object("run-1")}).Withdraw(t.Context(), ref, "run-1"); err != nil {
+		t.Error(err)
+	}
+	if err := serve(t, exchange{"PATCH " + item, `squall-ratings.withdrawn.squall.internal`, 422, status(422, "Invalid", "testing value failed")}).Withdraw(t.Context(), ref, "run-1"); err == nil {
+		t.Error("the object of another run was changed")
+	}
+}
+
 func TestCreateNamesTheWinner(t *testing.T) {
 	exists := exchange{"POST " + collection, `"name":"squall-ratings"`, 409, status(409, "AlreadyExists", "exists")}
 	for _, test := range []struct {

@@ -12,8 +12,9 @@ import (
 	"github.com/squall-chaos/squall/mesh/render"
 )
 
-// checkCalls refuses calls that a fault cannot be placed on, whatever routes them.
-func (p *planner) checkCalls(g *render.Group) error {
+// checkCalls refuses calls that a fault cannot be placed on, whatever routes them. It
+// sets the decision's Blocker.
+func (p *planner) checkCalls(d *Decision, g *render.Group) error {
 	switch {
 	case !g.Known:
 		for _, c := range routing.Unregistered(p.mesh, g.Host, g.Callers) {
@@ -30,8 +31,10 @@ func (p *planner) checkCalls(g *render.Group) error {
 	if err := p.checkTarget(g.Host); err != nil {
 		return err
 	}
-	if run, live := objects.LiveRun(p.runs, g.Host, g.Callers); live {
-		return refusal.New(refusal.LiveRun, objects.LiveRunHint(run), "run %s already disturbs the calls from %s to %s", run, g.Callers, g.Host)
+	if object := p.live(g); object != nil {
+		run := object.GetLabels()[objects.RunLabel]
+		d.Blocker = objects.Key{Run: run, Namespace: object.GetNamespace()}
+		return refusal.New(refusal.LiveRun, objects.LiveRunHint(run), "run %s already disturbs the calls from %s to %s, with %s", run, g.Callers, g.Host, objects.RefTo(object))
 	}
 	if !slices.ContainsFunc(p.mesh.Entries(g.Host), func(entry config.Entry) bool { return p.mesh.CanSee(entry, g.Callers) }) {
 		return refusal.New(refusal.NotVisible, "exportTo of the Service or ServiceEntry decides, and Istio's MeshConfig", "%s is not visible to namespace %s, so its proxies have no route for it", g.Host, g.Callers)

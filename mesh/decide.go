@@ -29,14 +29,18 @@ type planner struct {
 	options    Options
 }
 
-// Decide plans an experiment against a snapshot, for each host and namespace of
-// callers. A refusal is a decision, not an error.
-func Decide(s config.Snapshot, e experiments.Experiment, o Options) Plan {
-	p := &planner{
+func newPlanner(s config.Snapshot, e experiments.Experiment, o Options) *planner {
+	return &planner{
 		mesh:       s.Only(func(object *unstructured.Unstructured) bool { return !objects.IsOurs(object) }),
 		runs:       s.Only(func(object *unstructured.Unstructured) bool { return objects.IsOurs(object) }).VirtualServices,
 		experiment: e, options: o,
 	}
+}
+
+// Decide plans an experiment against a snapshot, for each host and namespace of
+// callers. A refusal is a decision, not an error.
+func Decide(s config.Snapshot, e experiments.Experiment, o Options) Plan {
+	p := newPlanner(s, e, o)
 	plan := Plan{Experiment: e.Metadata.Name}
 	groups, err := groupsOf(p.mesh, e.Spec)
 	for _, g := range groups {
@@ -72,7 +76,7 @@ func creationOrder(object *unstructured.Unstructured) int {
 
 // refused returns a decision that refuses with an error.
 func refused(d Decision, err error) Decision {
-	r := Decision{Host: d.Host, Callers: d.Callers, Injections: d.Injections, Effective: d.Effective, Placement: Refused, Reason: err.Error()}
+	r := Decision{Host: d.Host, Callers: d.Callers, Injections: d.Injections, Effective: d.Effective, Placement: Refused, Reason: err.Error(), Blocker: d.Blocker}
 	if known, ok := errors.AsType[*refusal.Error](err); ok {
 		r.Cause, r.Hint = known.Cause, known.NextStep
 	}
@@ -88,7 +92,7 @@ type rendered struct {
 // decide decides where the faults of a group are placed, and renders the objects
 // that carry them.
 func (p *planner) decide(d *Decision, g *render.Group) (rendered, error) {
-	if err := p.checkCalls(g); err != nil {
+	if err := p.checkCalls(d, g); err != nil {
 		return rendered{}, err
 	}
 	entries, err := p.entries(g)

@@ -59,6 +59,8 @@ type Decision struct {
 	Cause refusal.Cause `json:"cause,omitempty"`
 	// Hint is what would help against the refusal.
 	Hint string `json:"hint,omitempty"`
+	// Blocker is the live run that a refusal with the cause live-run is about.
+	Blocker objects.Key `json:"-"`
 	// Bases are the effective VirtualService and the ones that it delegates to, in
 	// the state that the plan was made from. A new object is a copy of them.
 	Bases []Version `json:"-"`

@@ -7,6 +7,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/mesh"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -76,8 +77,8 @@ func (r Run) facts() []fact {
 		if result.Recovery.Duration > 0 {
 			add("recovered", "%s after rollback", result.Recovery)
 		}
-		for _, ref := range result.Left {
-			add("LEFT BEHIND", "%s; remove it: %s", ref, ref.Removal())
+		for _, left := range result.Left {
+			add("LEFT BEHIND", "%s; remove it: %s", describeLeft(left), left.Removal())
 		}
 	}
 	add("run", "%s", r.Run.ID)
@@ -97,6 +98,14 @@ func (r Run) decisionFor(fault int) mesh.Decision {
 		}
 	}
 	return mesh.Decision{}
+}
+
+// describeLeft returns an object that was left, with what keeps it.
+func describeLeft(left objects.Left) string {
+	if why := left.Explanation(); why != "" {
+		return left.String() + ", " + why
+	}
+	return left.String()
 }
 
 // judgement is the result of one probe in one phase.

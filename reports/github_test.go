@@ -11,7 +11,7 @@ import (
 )
 
 func TestAnnotation(t *testing.T) {
-	left := []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "a"}}
+	left := []objects.Left{{Ref: objects.Ref{Kind: "VirtualService", Namespace: "shop", Name: "a"}}}
 	for _, test := range []struct {
 		result *event.Result
 		want   string

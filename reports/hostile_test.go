@@ -206,7 +206,7 @@ func hostile(t *testing.T) []journal.Line {
 	r.add(event.Finished{Result: event.Result{
 		Status: event.StatusStopped, Verdict: steadystate.Deviated, Reason: "checkout p99 in ms: 1000 is above 800 " + nasty, Hint: nasty, Findings: findings,
 		Injected: experiments.Duration{Duration: 90 * time.Second}, Rollback: experiments.Duration{Duration: 25 * time.Millisecond}, Recovery: experiments.Duration{Duration: 4 * time.Second},
-		Left: []objects.Ref{objects.RefTo(shadow)},
+		Left: []objects.Left{{Ref: objects.RefTo(shadow)}},
 	}})
 	return r.events
 }

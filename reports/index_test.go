@@ -42,7 +42,7 @@ func TestIndex(t *testing.T) {
 	deviated.Link = "javascript:alert(1)/journal.jsonl"
 	left := summaryOf(t, events(t, event.Finished{Result: event.Result{
 		Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Reason: "interrupt signal received",
-		Left: []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
+		Left: []objects.Left{{Ref: objects.Ref{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}}},
 	}}), 1)
 	for name, runs := range map[string][]reports.Summary{
 		"none": nil,

@@ -47,10 +47,10 @@ type document struct {
 	Effect    *event.Effect   `json:"effect,omitempty"`
 	Changes   []Change        `json:"changes"`
 
-	InjectedSeconds float64       `json:"injectedSeconds"`
-	RollbackSeconds float64       `json:"rollbackSeconds"`
-	RecoverySeconds float64       `json:"recoverySeconds,omitempty"`
-	Left            []objects.Ref `json:"left"`
+	InjectedSeconds float64        `json:"injectedSeconds"`
+	RollbackSeconds float64        `json:"rollbackSeconds"`
+	RecoverySeconds float64        `json:"recoverySeconds,omitempty"`
+	Left            []objects.Left `json:"left"`
 }
 
 type probeReport struct {
@@ -64,7 +64,7 @@ func JSON(w io.Writer, r Run) error {
 		Schema: JSONSchema, Run: r.Run.ID, Experiment: r.Experiment.Metadata.Name, Title: r.Experiment.Spec.Title, Labels: r.Experiment.Metadata.Labels,
 		Verdict: steadystate.Inconclusive, Began: r.Began,
 		Version: r.Version, Owner: r.Run.Owner, Cluster: r.Cluster, Prometheus: r.Prometheus, Heartbeat: !r.WithoutHeartbeat,
-		Faults: []string{}, Decisions: notNil(r.Plan.Decisions), Phases: notNil(r.Phases), Probes: []probeReport{}, Effect: r.Effect, Changes: notNil(r.Changes), Left: []objects.Ref{},
+		Faults: []string{}, Decisions: notNil(r.Plan.Decisions), Phases: notNil(r.Phases), Probes: []probeReport{}, Effect: r.Effect, Changes: notNil(r.Changes), Left: []objects.Left{},
 	}
 	for i, f := range r.Experiment.Spec.Faults {
 		d.Faults = append(d.Faults, words.FaultOf(r.decisionFor(i), f))

@@ -39,8 +39,8 @@ type Summary struct {
 	// Injected is the time for which the fault was active.
 	Injected experiments.Duration `json:"-"`
 	// Requests is the number of requests hit, or nil if they were not counted.
-	Requests *float64      `json:"requests,omitempty"`
-	Left     []objects.Ref `json:"left,omitempty"`
+	Requests *float64       `json:"requests,omitempty"`
+	Left     []objects.Left `json:"left,omitempty"`
 	// Link is the path of the report, relative to the list. The caller sets it.
 	Link string `json:"link,omitempty"`
 	// Error is why the journal could not be read.
@@ -108,7 +108,7 @@ func (r Run) news() string {
 	return news(r.Result.Verdict.String(), r.Result.Left)
 }
 
-func news(state string, left []objects.Ref) string {
+func news(state string, left []objects.Left) string {
 	if len(left) > 0 {
 		return steadystate.Deviated.String()
 	}

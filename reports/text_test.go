@@ -116,11 +116,11 @@ func TestReports(t *testing.T) {
 		),
 		"left": events(t, event.Finished{Result: event.Result{
 			Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Reason: "interrupt signal received", Injected: seconds(4), Rollback: seconds(30),
-			Left: []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
+			Left: []objects.Left{{Ref: objects.Ref{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}}},
 		}}),
 		"held-left": events(t, event.Finished{Result: event.Result{
 			Status: event.StatusCompleted, Verdict: steadystate.Held, Injected: seconds(120), Rollback: seconds(30),
-			Left: []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}},
+			Left: []objects.Left{{Ref: objects.Ref{Kind: "VirtualService", Namespace: "shop", Name: "squall-ratings-abcdef01"}}},
 		}}),
 		"refused":   events(t, event.Finished{Result: event.Result{Status: event.StatusRefused, Verdict: steadystate.Inconclusive, Reason: "the mesh knows no host", Hint: "check the spelling"}}),
 		"whole":     wholeRun(t),

@@ -10,7 +10,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/squall-chaos/squall/internal/clock"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
@@ -33,7 +32,7 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 	if err != nil {
 		return planned, fail(ctx, event.StatusRefused, hint.With(err, "check --kubeconfig, --context and the permissions; nothing was injected"))
 	}
-	if first, is := planned.Refusal(); is && first.Cause == refusal.LiveRun && s.sweep(ctx) {
+	if first, is := planned.Refusal(); is && first.Cause == refusal.LiveRun && s.sweep(ctx, planned) {
 		if planned, err = s.planner.Plan(ctx, s.experiment); err != nil {
 			return planned, fail(ctx, event.StatusRefused, err)
 		}
@@ -86,17 +85,27 @@ func permit(permitted func(mesh.Plan) error, plan mesh.Plan) *ending {
 	return nil
 }
 
-// sweep deletes the objects of earlier runs that have expired, and reports whether
-// any was deleted. Kubernetes deletes them by itself unless a run went without a
-// heartbeat.
-func (s *session) sweep(ctx context.Context) bool {
+// sweep deletes the objects of earlier runs that block the planned calls and are over,
+// and reports whether any was deleted. Kubernetes deletes them unless a run went without
+// a heartbeat, and only such a run is known to be over from one reading.
+func (s *session) sweep(ctx context.Context, planned Planned) bool {
 	snapshot, err := s.config.Cluster.Snapshot(ctx)
 	if err != nil {
 		return false
 	}
-	owned := objects.Owned{Objects: slices.Concat(snapshot.VirtualServices, snapshot.ServiceEntries)}
+	// A snapshot has no Jobs.
+	owned := objects.Owned{Unread: []objects.Unread{{Kind: objects.KindJob}}}
+	for _, object := range slices.Concat(snapshot.VirtualServices, snapshot.ServiceEntries) {
+		if slices.ContainsFunc(planned.Decisions, func(d mesh.Decision) bool {
+			return d.Blocker == objects.KeyOf(object) && objects.IsFor(object, d.Host, d.Callers)
+		}) {
+			owned.Objects = append(owned.Objects, object)
+		}
+	}
+	runs := objects.ActiveRuns(owned)
+	new(objects.Expiry).Mark(runs, objects.Reading{Server: time.Now()})
 	swept := false
-	for _, run := range objects.ActiveRuns(owned, time.Now().Add(-clock.Skew)) {
+	for _, run := range runs {
 		if !run.Expired {
 			continue
 		}

@@ -30,7 +30,7 @@ func (s *session) remove(ctx context.Context, in *injection, end *ending) {
 
 // rollback deletes the objects of the plan that may exist, the newest first:
 // VirtualServices, then the ServiceEntries that they route to.
-func (s *session) rollback(ctx context.Context, changes []objects.Ref, end *ending) (took time.Duration, left []objects.Ref) {
+func (s *session) rollback(ctx context.Context, changes []objects.Ref, end *ending) (took time.Duration, left []objects.Left) {
 	phase := event.Phase{Name: event.PhaseRollback}
 	if end != nil {
 		phase.Reason = end.Error()
@@ -43,38 +43,30 @@ func (s *session) rollback(ctx context.Context, changes []objects.Ref, end *endi
 // done, until a separate deadline. It calls tried after the first attempt: nothing may
 // delay the removal of the fault. It returns how long the last attempt was after the
 // first, and the objects that are left.
-func (s *session) delete(ctx context.Context, changes []objects.Ref, tried func()) (took time.Duration, left []objects.Ref) {
+func (s *session) delete(ctx context.Context, changes []objects.Ref, tried func()) (took time.Duration, left []objects.Left) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timing.Rollback)
 	defer cancel()
 	began := time.Now()
-	left = slices.Clone(changes)
-	slices.Reverse(left)
+	remaining := slices.Clone(changes)
+	slices.Reverse(remaining)
 	for pause := removal.FirstPause; ; pause = min(2*pause, removal.LongestPause) {
-		failed := removal.Delete(ctx, s.config.Cluster, s.run.ID, left, s.config.Timing.Settle)
+		failed := removal.Delete(ctx, s.config.Cluster, removal.Of(s.run.ID, remaining), s.config.Timing.Settle, func(removal.Item, removal.Deletion) {})
 		if pause == removal.FirstPause {
 			tried()
 		}
 		took = time.Since(began)
-		remaining := refsOf(failed)
-		for _, ref := range left {
-			if !slices.Contains(remaining, ref) {
+		for _, ref := range remaining {
+			if !slices.ContainsFunc(failed, func(d removal.Deletion) bool { return d.Object == ref }) {
 				s.record.Add(event.Deleted{Object: ref})
 			}
 		}
+		remaining, left = nil, nil
 		for _, deletion := range failed {
 			s.record.Add(event.Deleted(deletion))
+			remaining, left = append(remaining, deletion.Object), append(left, deletion.Left())
 		}
-		left = remaining
 		if len(left) == 0 || !sleep.For(ctx, pause) {
 			return took, left
 		}
 	}
-}
-
-func refsOf(deletions []removal.Deletion) []objects.Ref {
-	refs := make([]objects.Ref, len(deletions))
-	for i, d := range deletions {
-		refs[i] = d.Object
-	}
-	return refs
 }

@@ -58,6 +58,9 @@ func DefaultTiming() Timing {
 	return Timing{Beat: 5 * time.Second, Deadline: 15 * time.Second, Grace: 30 * time.Second, Rollback: 30 * time.Second, Settle: time.Second}
 }
 
+// Silence is how long a heartbeat does not move when its runner is dead.
+func (t Timing) Silence() time.Duration { return t.Deadline + t.Beat }
+
 // check returns an error for a timing with which a run could not be guarded.
 func (t Timing) check() error {
 	switch {

@@ -420,6 +420,41 @@ func TestRollbackThatCannotFinishSaysWhatIsLeft(t *testing.T) {
 	})
 }
 
+// A VirtualService that a finalizer keeps loses its fault at once. The result names the
+// finalizer.
+func TestRollbackTakesTheFaultOutOfWhatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		addBase(c)
+		c.FailAlways("delete VirtualService", &objects.KeptError{Finalizers: []string{"example.com/keep"}})
+		var began, withdrawn time.Time
+		var hosts []string
+		c.On("delete VirtualService", func() {
+			if began.IsZero() {
+				began = time.Now()
+			}
+			if object := c.Object(faultName); object != nil {
+				hosts, _, _ = unstructured.NestedStringSlice(object.Object, "spec", "hosts")
+			}
+		})
+		c.On("withdraw VirtualService", func() {
+			if withdrawn.IsZero() {
+				withdrawn = time.Now()
+			}
+		})
+		result := run(t, c, healthy(), nil, &record{}, forever)
+		if len(result.Left) != 1 || !result.Left[0].Withdrawn || !slices.Equal(result.Left[0].Finalizers, []string{"example.com/keep"}) {
+			t.Errorf("left %+v", result.Left)
+		}
+		if withdrawn.Sub(began) > time.Second {
+			t.Errorf("the fault was taken out after %s", withdrawn.Sub(began))
+		}
+		if len(hosts) != 1 || strings.HasPrefix(hosts[0], "ratings.") {
+			t.Errorf("hosts %v", hosts)
+		}
+	})
+}
+
 func TestRunIDsFitEverywhere(t *testing.T) {
 	e := experiment(t)
 	e.Metadata.Name = strings.Repeat("a", 63)

@@ -35,6 +35,9 @@ func Warnings(s config.Snapshot, e experiments.Experiment, p mesh.Plan) []string
 		w.notGRPC(d)
 		w.policies(d)
 	}
+	for _, object := range mesh.Idle(s, e) {
+		w.add("%s names the same calls as the object of a run, but is not effective for them: it does not disturb them, and squall status lists it", object)
+	}
 	for _, object := range slices.Concat(p.Objects, statesOf(p)) {
 		if object.GetKind() != objects.KindVirtualService {
 			continue

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -35,9 +36,13 @@ func (u Unread) String() string {
 // MarshalText returns the missing permission.
 func (u Unread) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
-// ActiveRun is a run as the cluster's objects record it.
+// ActiveRun is a run as its objects in one namespace record it. A run with objects in
+// several namespaces is one ActiveRun in each of them: a label makes any object a
+// part of any run, so no object says anything about objects in other namespaces,
+// where its author may have no permissions.
 type ActiveRun struct {
 	ID         string `json:"run"`
+	Namespace  string `json:"namespace"`
 	Experiment string `json:"experiment"`
 	// Owner is the user who started it.
 	Owner string `json:"owner"`
@@ -50,12 +55,22 @@ type ActiveRun struct {
 	// Expires is when its fault is gone at the latest, by the annotations of its
 	// objects; zero if they have none.
 	Expires time.Time `json:"expires,omitzero"`
-	// Expired reports whether Expires or the deadline of a heartbeat has passed.
+	// Expired reports that the run is over; Expiry sets it.
 	Expired bool          `json:"expired"`
 	Faults  []ActiveFault `json:"faults"`
 	// Objects are all objects of the run, in the order in which they are deleted.
 	Objects []Ref `json:"objects"`
+
+	beats []beat
+	// unguarded reports that no heartbeat ends the run.
+	unguarded bool
 }
+
+// Key returns what identifies an ActiveRun among all of a cluster.
+func (r ActiveRun) Key() Key { return Key{Run: r.ID, Namespace: r.Namespace} }
+
+// Key identifies an ActiveRun.
+type Key struct{ Run, Namespace string }
 
 // ActiveFault is one VirtualService of a run.
 type ActiveFault struct {
@@ -70,6 +85,11 @@ type ActiveFault struct {
 	// Orphaned reports that no Job owns the fault whose deadline counts, so nothing ends
 	// it if its run has died.
 	Orphaned bool `json:"orphaned"`
+	// Withdrawn reports that the object applies to no calls any longer, because it could
+	// not be deleted.
+	Withdrawn bool `json:"withdrawn,omitempty"`
+	// Finalizers keep the object.
+	Finalizers []string `json:"finalizers,omitempty"`
 }
 
 // Heartbeats returns the Jobs of the run.
@@ -83,50 +103,56 @@ func (r ActiveRun) Heartbeats() []Ref {
 	return jobs
 }
 
-// ActiveRuns groups the objects of Squall in a cluster by run, the oldest run
-// first. Whether a run has expired is decided for the given moment. By a clock
-// other than the cluster's, take off clock.Skew.
-func ActiveRuns(owned Owned, now time.Time) []ActiveRun {
-	objects := map[string][]*unstructured.Unstructured{}
+// KeyOf returns the key of the run that an object belongs to.
+func KeyOf(object *unstructured.Unstructured) Key {
+	return Key{Run: object.GetLabels()[RunLabel], Namespace: object.GetNamespace()}
+}
+
+// ActiveRuns groups the objects of Squall in a cluster by run and namespace, the
+// oldest run first.
+func ActiveRuns(owned Owned) []ActiveRun {
+	objects := map[Key][]*unstructured.Unstructured{}
 	for _, object := range owned.Objects {
 		if IsOurs(object) {
-			run := object.GetLabels()[RunLabel]
-			objects[run] = append(objects[run], object)
+			objects[KeyOf(object)] = append(objects[KeyOf(object)], object)
 		}
 	}
 	runs := make([]ActiveRun, 0, len(objects))
-	for id, objects := range objects {
-		runs = append(runs, newActiveRun(id, objects, owned.Unread, now))
+	for key, objects := range objects {
+		runs = append(runs, newActiveRun(key, objects, jobsUnread(owned.Unread, key.Namespace)))
 	}
 	slices.SortFunc(runs, func(a, b ActiveRun) int {
-		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID), strings.Compare(a.Namespace, b.Namespace))
 	})
 	return runs
 }
 
-func newActiveRun(id string, objects []*unstructured.Unstructured, unread []Unread, now time.Time) ActiveRun {
+func newActiveRun(key Key, objects []*unstructured.Unstructured, jobsUnread bool) ActiveRun {
 	slices.SortFunc(objects, inDeletionOrder)
-	run := ActiveRun{ID: id, Faults: []ActiveFault{}}
+	run := ActiveRun{ID: key.Run, Namespace: key.Namespace, Faults: []ActiveFault{}}
 	deadlines := map[types.UID]time.Time{}
 	for _, object := range objects {
 		run.Objects = append(run.Objects, RefTo(object))
 		run.add(object)
 		if object.GetKind() == KindJob {
-			deadline := heartbeatDeadline(object)
-			deadlines[object.GetUID()] = deadline
-			run.Expired = run.Expired || passed(deadline, now)
+			deadlines[object.GetUID()] = heartbeatDeadline(object)
+			run.beats = append(run.beats, beatOf(object))
 		}
 	}
-	run.Expired = run.Expired || passed(run.Expires, now)
+	run.unguarded = len(run.beats) == 0
 	for _, object := range objects {
+		run.unguarded = run.unguarded && !(jobsUnread && hasJob(object))
 		if object.GetKind() == KindVirtualService {
-			run.Faults = append(run.Faults, newActiveFault(object, deadlines, unread))
+			run.Faults = append(run.Faults, newActiveFault(object, deadlines, jobsUnread))
 		}
 	}
 	return run
 }
 
-func passed(deadline, now time.Time) bool { return !deadline.IsZero() && deadline.Before(now) }
+// hasJob reports whether an object names a Job as its owner.
+func hasJob(object *unstructured.Unstructured) bool {
+	return slices.ContainsFunc(object.GetOwnerReferences(), func(o metav1.OwnerReference) bool { return o.Kind == KindJob })
+}
 
 // add adds what an object records about its run.
 func (r *ActiveRun) add(object *unstructured.Unstructured) {
@@ -144,11 +170,12 @@ func (r *ActiveRun) add(object *unstructured.Unstructured) {
 	}
 }
 
-func newActiveFault(object *unstructured.Unstructured, deadlines map[types.UID]time.Time, unread []Unread) ActiveFault {
+func newActiveFault(object *unstructured.Unstructured, deadlines map[types.UID]time.Time, jobsUnread bool) ActiveFault {
 	annotations := object.GetAnnotations()
 	fault := ActiveFault{
 		Object: RefTo(object), Host: annotations[HostAnnotation], Callers: annotations[CallersAnnotation],
-		Created: object.GetCreationTimestamp().Time, Orphaned: !jobsUnread(unread, object.GetNamespace()),
+		Created: object.GetCreationTimestamp().Time, Orphaned: !jobsUnread || !hasJob(object),
+		Withdrawn: isWithdrawn(object), Finalizers: object.GetFinalizers(),
 	}
 	for _, owner := range object.GetOwnerReferences() {
 		if deadline, owned := deadlines[owner.UID]; owned {
@@ -158,6 +185,7 @@ func newActiveFault(object *unstructured.Unstructured, deadlines map[types.UID]t
 	return fault
 }
 
+// jobsUnread reports whether the Jobs of a namespace could not be listed.
 func jobsUnread(unread []Unread, namespace string) bool {
 	return slices.ContainsFunc(unread, func(u Unread) bool {
 		return u.Kind == KindJob && (u.Namespace == "" || u.Namespace == namespace)

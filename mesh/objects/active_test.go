@@ -42,7 +42,7 @@ func beating(run objects.Run, started string, deadline int64) *unstructured.Unst
 func TestActiveRunsSayWhenTheyEnd(t *testing.T) {
 	run := objects.Run{ID: "run-1", Experiment: "outage", Owner: "ann@laptop", Expires: noon.Add(time.Minute)}
 	late := run
-	late.Expires = noon.Add(-time.Second)
+	late.Expires = noon.Add(-time.Hour)
 	for _, test := range []struct {
 		name               string
 		owned              objects.Owned
@@ -57,12 +57,24 @@ func TestActiveRunsSayWhenTheyEnd(t *testing.T) {
 		{
 			"its expiry has passed",
 			objects.Owned{Objects: []*unstructured.Unstructured{beating(late, "2026-01-01T11:59:50Z", 25), found("VirtualService", "vs", late, "uid-of-job")}},
-			noon.Add(15 * time.Second), noon.Add(-time.Second), true, false,
+			noon.Add(15 * time.Second), noon.Add(-time.Hour), false, false,
 		},
 		{
-			"its heartbeat has stopped",
+			"its expiry has passed, and it has no heartbeat",
+			objects.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", late, "")}},
+			time.Time{},
+			noon.Add(-time.Hour), true, true,
+		},
+		{
+			"its expiry has passed, and its heartbeat may not be read",
+			objects.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", late, "uid-of-job")}, Unread: []objects.Unread{{Kind: "Job"}}},
+			time.Time{},
+			noon.Add(-time.Hour), false, false,
+		},
+		{
+			"the deadline of its heartbeat has passed",
 			objects.Owned{Objects: []*unstructured.Unstructured{beating(run, "2026-01-01T11:59:00Z", 25), found("VirtualService", "vs", run, "uid-of-job")}},
-			noon.Add(-35 * time.Second), noon.Add(time.Minute), true, false,
+			noon.Add(-35 * time.Second), noon.Add(time.Minute), false, false,
 		},
 		{
 			"its heartbeat has not started",
@@ -89,6 +101,12 @@ func TestActiveRunsSayWhenTheyEnd(t *testing.T) {
 			noon.Add(time.Minute), false, false,
 		},
 		{
+			"nobody may list Jobs, and it has none",
+			objects.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "")}, Unread: []objects.Unread{{Kind: "Job"}}},
+			time.Time{},
+			noon.Add(time.Minute), false, true,
+		},
+		{
 			"nobody may list Jobs elsewhere",
 			objects.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}, Unread: []objects.Unread{{Kind: "Job", Resource: "jobs.batch", Namespace: "prod"}}},
 			time.Time{},
@@ -96,7 +114,8 @@ func TestActiveRunsSayWhenTheyEnd(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			runs := objects.ActiveRuns(test.owned, noon)
+			runs := objects.ActiveRuns(test.owned)
+			new(objects.Expiry).Mark(runs, objects.Reading{Server: noon})
 			if len(runs) != 1 || len(runs[0].Faults) != 1 {
 				t.Fatalf("runs %+v", runs)
 			}
@@ -119,7 +138,7 @@ func TestActiveRunsInTheirOrder(t *testing.T) {
 	foreign := found("VirtualService", "foreign", objects.Run{}, "")
 	runs := objects.ActiveRuns(objects.Owned{Objects: []*unstructured.Unstructured{
 		found("ServiceEntry", "se", younger, ""), found("VirtualService", "vs-2", younger, ""), foreign, job, found("VirtualService", "vs-1", younger, ""),
-	}}, noon)
+	}})
 	var got []string
 	for _, run := range runs {
 		for _, ref := range run.Objects {
@@ -153,10 +172,44 @@ func TestAWeakenedHeartbeatGuardsNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			job := beating(run, "2026-01-01T11:59:50Z", 25)
 			change(job)
-			runs := objects.ActiveRuns(objects.Owned{Objects: []*unstructured.Unstructured{job, found("VirtualService", "vs", run, "uid-of-job")}}, noon)
+			runs := objects.ActiveRuns(objects.Owned{Objects: []*unstructured.Unstructured{job, found("VirtualService", "vs", run, "uid-of-job")}})
 			if fault := runs[0].Faults[0]; !fault.Orphaned || !fault.Heartbeat.IsZero() {
 				t.Errorf("fault %+v", fault)
 			}
 		})
+	}
+}
+
+// A Job says nothing about objects in other namespaces, whatever its labels are.
+func TestARunIsInOneNamespace(t *testing.T) {
+	run := objects.Run{ID: "run-1", Experiment: "outage", Owner: "ann@laptop", Expires: noon.Add(time.Minute)}
+	foreign := objects.Run{ID: "run-1", Experiment: "mine", Owner: "eve", Expires: noon.Add(-time.Hour)}
+	for _, also := range []string{"", "VirtualService"} {
+		shot := beating(foreign, "2026-01-01T11:00:00Z", 1)
+		shot.SetNamespace("tenant")
+		shot.SetUID("uid-of-shot")
+		shot.SetCreationTimestamp(metav1.NewTime(noon.Add(-time.Hour)))
+		all := []*unstructured.Unstructured{shot, beating(run, "2026-01-01T11:59:50Z", 25), found("VirtualService", "vs", run, "uid-of-job")}
+		if also != "" {
+			theirs := found(also, "theirs", foreign, "uid-of-shot")
+			theirs.SetNamespace("tenant")
+			all = append(all, theirs)
+		}
+		expiry := objects.NewExpiry(20 * time.Second)
+		for read := range 4 {
+			at := noon.Add(time.Duration(read) * 30 * time.Second)
+			_ = unstructured.SetNestedField(all[1].Object, int64(25+30*read), "spec", "activeDeadlineSeconds") // a new field always fits
+			runs := objects.ActiveRuns(objects.Owned{Objects: all})
+			expiry.Mark(runs, objects.Reading{Began: at, Ended: at, Server: at})
+			if len(runs) != 2 || runs[0].Namespace != "tenant" || runs[1].Namespace != "shop" {
+				t.Fatalf("runs %+v", runs)
+			}
+			if theirs := runs[0]; theirs.Expired != (read > 0) || theirs.Owner != "eve" {
+				t.Errorf("reading %d: the tenant's run %+v", read, theirs)
+			}
+			if ours := runs[1]; ours.Expired || ours.Owner != "ann@laptop" || ours.Experiment != "outage" || !ours.Expires.Equal(run.Expires) || len(ours.Faults) != 1 || len(ours.Objects) != 2 {
+				t.Errorf("reading %d: the run %+v", read, ours)
+			}
+		}
 	}
 }

@@ -1,6 +1,10 @@
 package objects
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
 
 // The errors of reads and writes of objects, alone or wrapped.
 var (
@@ -12,3 +16,26 @@ var (
 	// not permitted, or not valid.
 	ErrRejected = errors.New("rejected by the cluster")
 )
+
+// KeptError is the error for an object that the cluster does not delete.
+type KeptError struct {
+	Object Ref
+	// Finalizers are why, if the cluster has accepted the deletion.
+	Finalizers []string
+	// Err is why, if it has not.
+	Err error
+}
+
+func (e *KeptError) Error() string {
+	switch {
+	case len(e.Finalizers) > 0:
+		return fmt.Sprintf("%s is kept by finalizers: %s", e.Object, strings.Join(e.Finalizers, ", "))
+	case e.Err != nil:
+		return fmt.Sprintf("delete %s: %s", e.Object, e.Err)
+	default:
+		return fmt.Sprintf("%s is still there", e.Object)
+	}
+}
+
+// Unwrap returns why the deletion was not accepted.
+func (e *KeptError) Unwrap() error { return e.Err }

@@ -59,16 +59,10 @@ func IsOurs(object metav1.Object) bool {
 	return object.GetLabels()[ManagedByLabel] == ManagedByValue && object.GetLabels()[RunLabel] != ""
 }
 
-// LiveRun returns the run among whose objects there is one for the calls from a
-// namespace to a host; live is false if there is none.
-func LiveRun(all []*unstructured.Unstructured, host, callers string) (run string, live bool) {
-	for _, object := range all {
-		annotations := object.GetAnnotations()
-		if IsOurs(object) && annotations[HostAnnotation] == host && annotations[CallersAnnotation] == callers {
-			return object.GetLabels()[RunLabel], true
-		}
-	}
-	return "", false
+// IsFor reports whether an object names the calls from a namespace to a host.
+func IsFor(object metav1.Object, host, callers string) bool {
+	annotations := object.GetAnnotations()
+	return annotations[HostAnnotation] == host && annotations[CallersAnnotation] == callers
 }
 
 // LiveRunHint returns the next step for a user whose run meets a live run on the

@@ -109,6 +109,10 @@ type Deleted struct {
 	Object objects.Ref `json:"object"`
 	// Error is empty when the object is gone.
 	Error string `json:"error,omitempty"`
+	// Finalizers keep the object although the cluster has accepted its deletion.
+	Finalizers []string `json:"finalizers,omitempty"`
+	// Withdrawn reports that the object applies to no calls any longer.
+	Withdrawn bool `json:"withdrawn,omitempty"`
 }
 
 // HeartbeatFailed is an attempt to extend the deadline of a heartbeat Job that

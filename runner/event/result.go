@@ -42,7 +42,7 @@ type Result struct {
 	// Recovery is the time from the rollback until the hypothesis held again.
 	Recovery experiments.Duration `json:"recovery,omitzero"`
 	// Left are the objects that could not be deleted.
-	Left []objects.Ref `json:"left,omitempty"`
+	Left []objects.Left `json:"left,omitempty"`
 	// Finished is when the run ended.
 	Finished time.Time `json:"finished"`
 }

@@ -3,7 +3,6 @@ package removal
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,32 +25,29 @@ type KillSwitch struct {
 	Owner string
 	// Settle is the pause between a VirtualService and its ServiceEntries.
 	Settle time.Duration
+	// Whole extends the runs to what they have in other namespaces.
+	Whole bool
 	// Report is called with the result for each object. It is not called by two
 	// goroutines at a time.
 	Report func(run string, done Deletion)
 }
 
-// The limits of the kill switch.
-const (
-	// announceTimeout limits how long the rollback waits for annotations.
-	announceTimeout = 2 * time.Second
-	// runsAtOnce is how many runs are rolled back concurrently.
-	runsAtOnce = 16
-)
+// announceTimeout limits how long the rollback waits for annotations.
+const announceTimeout = 2 * time.Second
 
 // Pull deletes every object of the runs, and lists again, until nothing of them is
 // left or ctx is done. It goes on after errors. It returns the runs that are left. An
 // error means that they could not be listed; then it returns those listed last.
 func (k KillSwitch) Pull(ctx context.Context, runs []objects.ActiveRun) (left []objects.ActiveRun, err error) {
-	ids := make([]string, len(runs))
-	for i, run := range runs {
-		ids[i] = run.ID
+	wanted := map[objects.Key]bool{}
+	for _, run := range runs {
+		wanted[k.key(run)] = true
 	}
 	k.announce(ctx, runs)
 	left = runs
 	listed := false
 	for wait := FirstPause; ; wait = min(2*wait, LongestPause) {
-		k.deleteEach(ctx, left)
+		k.deleteOnce(ctx, left)
 		// A run that was just starting may have created more objects, and a finalizer
 		// may keep one that was deleted.
 		all, failure := k.List(ctx)
@@ -60,7 +56,7 @@ func (k KillSwitch) Pull(ctx context.Context, runs []objects.ActiveRun) (left []
 		}
 		if failure == nil {
 			listed = true
-			left = slices.DeleteFunc(all, func(run objects.ActiveRun) bool { return !slices.Contains(ids, run.ID) })
+			left = slices.DeleteFunc(all, func(run objects.ActiveRun) bool { return !wanted[k.key(run)] })
 			if len(left) == 0 {
 				return nil, nil
 			}
@@ -77,7 +73,7 @@ func (k KillSwitch) announce(ctx context.Context, runs []objects.ActiveRun) {
 	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
 	var group errgroup.Group
-	group.SetLimit(runsAtOnce)
+	group.SetLimit(atOnce)
 	for _, run := range runs {
 		for _, job := range run.Heartbeats() {
 			group.Go(func() error {
@@ -88,25 +84,19 @@ func (k KillSwitch) announce(ctx context.Context, runs []objects.ActiveRun) {
 	_ = group.Wait() // see above
 }
 
-// deleteEach tries to delete every object of the runs once.
-func (k KillSwitch) deleteEach(ctx context.Context, runs []objects.ActiveRun) {
-	var group errgroup.Group
-	group.SetLimit(runsAtOnce)
-	var reporting sync.Mutex
-	for _, run := range runs {
-		group.Go(func() error {
-			failed := Delete(ctx, k.Cluster, run.ID, run.Objects, k.Settle)
-			reporting.Lock()
-			defer reporting.Unlock()
-			for _, ref := range run.Objects {
-				done := Deletion{Object: ref}
-				if i := slices.IndexFunc(failed, func(d Deletion) bool { return d.Object == ref }); i >= 0 {
-					done = failed[i]
-				}
-				k.Report(run.ID, done)
-			}
-			return nil
-		})
+// key returns what a run is recognized by in later listings.
+func (k KillSwitch) key(run objects.ActiveRun) objects.Key {
+	if k.Whole {
+		return objects.Key{Run: run.ID}
 	}
-	_ = group.Wait() // Report has the failures
+	return run.Key()
+}
+
+// deleteOnce tries to delete every object of the runs once.
+func (k KillSwitch) deleteOnce(ctx context.Context, runs []objects.ActiveRun) {
+	var all []Item
+	for _, run := range runs {
+		all = append(all, Of(run.ID, run.Objects)...)
+	}
+	Delete(ctx, k.Cluster, all, k.Settle, func(item Item, done Deletion) { k.Report(item.Run, done) })
 }

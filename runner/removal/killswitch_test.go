@@ -3,9 +3,11 @@ package removal_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,8 +25,8 @@ type standing struct {
 	done []string
 	// refuse returns the error of a deletion; nil for none.
 	refuse func(objects.Ref) error
-	// blind is the error of a listing.
-	blind error
+	// blind is the error of a listing, and withdrawing the one of Withdraw.
+	blind, withdrawing error
 }
 
 var errRefused = errors.New("refused")
@@ -49,6 +51,13 @@ func (s *standing) Delete(_ context.Context, ref objects.Ref, _ string) error {
 	}
 	s.done = append(s.done, "delete "+ref.Name)
 	return nil
+}
+
+func (s *standing) Withdraw(_ context.Context, ref objects.Ref, run string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done = append(s.done, "withdraw "+ref.Name+" of "+run)
+	return s.withdrawing
 }
 
 func (s *standing) list(context.Context) ([]objects.ActiveRun, error) {
@@ -143,4 +152,108 @@ func TestKillSwitchLooksAgain(t *testing.T) {
 			t.Errorf("left %v, error %v", left, err)
 		}
 	})
+}
+
+// A VirtualService that the cluster keeps loses its fault, and its helpers are not
+// needed then.
+func TestAFaultIsTakenOutOfWhatStays(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		kept        objects.KeptError
+		withdrawing error
+		left        []string
+		reason      string
+	}{
+		{name: "finalizer", kept: objects.KeptError{Finalizers: []string{"example.com/keep"}}, left: []string{"vs-a"}, reason: "kept by finalizers: example.com/keep"},
+		{name: "refused delete", kept: objects.KeptError{Err: errRefused}, left: []string{"vs-a"}, reason: "refused"},
+		{name: "refused update", kept: objects.KeptError{Err: errRefused}, withdrawing: errors.New("no patch"), left: []string{"vs-a", "se-a"}, reason: "its fault could not be taken out: no patch"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &standing{runs: []objects.ActiveRun{blackholeRun("a")}, withdrawing: test.withdrawing, refuse: func(ref objects.Ref) error {
+					if ref.Kind != "VirtualService" {
+						return nil
+					}
+					kept := test.kept
+					kept.Object = ref
+					return &kept
+				}}
+				left, reported, err := s.pull(t, s.runs...)
+				if err != nil || len(left) != 1 {
+					t.Fatalf("left %v, error %v", left, err)
+				}
+				var names []string
+				for _, ref := range left[0].Objects {
+					names = append(names, ref.Name)
+				}
+				if diff := cmp.Diff(test.left, names); diff != "" {
+					t.Error(diff)
+				}
+				first := reported[0]
+				if !strings.Contains(first.Error, test.reason) || first.Withdrawn != (test.withdrawing == nil) || !slices.Equal(first.Finalizers, test.kept.Finalizers) {
+					t.Errorf("reported %+v", first)
+				}
+				if !slices.Contains(s.done, "withdraw vs-a of a") {
+					t.Errorf("done %v", s.done)
+				}
+			})
+		})
+	}
+}
+
+// Many runs with helpers do not keep the fault of another one: all VirtualServices are
+// deleted before the first pause and the first helper, a few at a time.
+func TestManyRunsAreRemovedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &standing{}
+		for i := range 1000 {
+			s.runs = append(s.runs, blackholeRun(fmt.Sprint(i)))
+		}
+		began := time.Now()
+		var atOnce, most atomic.Int64
+		s.refuse = func(ref objects.Ref) error {
+			most.Store(max(most.Load(), atOnce.Add(1)))
+			defer atOnce.Add(-1)
+			if early := time.Since(began) < time.Second; early != (ref.Kind == "VirtualService") {
+				t.Errorf("%s is deleted after %s", ref, time.Since(began))
+			}
+			return nil
+		}
+		left, reported, err := s.pull(t, s.runs...)
+		if err != nil || len(left) > 0 || len(reported) != 3000 {
+			t.Errorf("%d runs are left, %d reports, error %v", len(left), len(reported), err)
+		}
+		last := map[string]int{}
+		first := map[string]int{}
+		for i, done := range s.done[1000:] { // after the annotations
+			kind := strings.Split(done, "-")[0]
+			if _, seen := first[kind]; !seen {
+				first[kind] = i
+			}
+			last[kind] = i
+		}
+		if last["delete vs"] > first["delete se"] || last["delete se"] > first["delete job"] {
+			t.Errorf("first %v, last %v", first, last)
+		}
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+// What a sweep removes in one namespace does not extend to another one, whatever the
+// labels there are.
+func TestTheKillSwitchKeepsToTheNamespace(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			theirs := objects.ActiveRun{ID: "a", Namespace: "tenant", Objects: []objects.Ref{{Kind: "Job", Namespace: "tenant", Name: "shot"}}}
+			ours := blackholeRun("a")
+			ours.Namespace = "shop"
+			s := &standing{runs: []objects.ActiveRun{theirs, ours}}
+			left, err := removal.KillSwitch{Cluster: s, List: s.list, Settle: time.Second, Whole: whole, Report: func(string, removal.Deletion) {}}.Pull(t.Context(), []objects.ActiveRun{theirs})
+			if got := len(s.runs[1].Objects); err != nil || len(left) > 0 || (got == 0) != whole {
+				t.Errorf("whole %t: %d objects of the other namespace are left, error %v", whole, got, err)
+			}
+		})
+	}
 }

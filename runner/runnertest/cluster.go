@@ -330,6 +330,20 @@ func (c *Cluster) Delete(ctx context.Context, ref objects.Ref, run string) error
 	return nil
 }
 
+// Withdraw implements removal.Deleter.
+func (c *Cluster) Withdraw(ctx context.Context, ref objects.Ref, run string) error {
+	err := c.begin(ctx, "withdraw "+ref.Kind)
+	defer c.store.mu.Unlock()
+	stored := c.objects[ref.String()]
+	if err == nil && stored != nil && stored.GetLabels()[objects.RunLabel] == run {
+		stored.Object["spec"] = objects.WithdrawnSpec(ref)
+		stored.SetGeneration(stored.GetGeneration() + 1)
+		stored.SetResourceVersion(c.nextVersion())
+		c.notify()
+	}
+	return err
+}
+
 // wake returns a channel that fires when a watch has to look again although no
 // call has changed anything. The lock is held.
 func (c *Cluster) wake() <-chan time.Time {

@@ -106,3 +106,10 @@ func (g gated) Delete(ctx context.Context, object objects.Ref, run string) error
 	}
 	return g.cluster.Delete(ctx, object, run)
 }
+
+func (g gated) Withdraw(ctx context.Context, object objects.Ref, run string) error {
+	if err := g.gate(ctx); err != nil {
+		return err
+	}
+	return g.cluster.Withdraw(ctx, object, run)
+}

@@ -80,3 +80,6 @@ func (u Unexpected) Update(context.Context, *unstructured.Unstructured, objects.
 
 // Delete implements removal.Deleter.
 func (u Unexpected) Delete(context.Context, objects.Ref, string) error { return u.call("Delete") }
+
+// Withdraw implements removal.Deleter.
+func (u Unexpected) Withdraw(context.Context, objects.Ref, string) error { return u.call("Withdraw") }

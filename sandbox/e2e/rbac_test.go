@@ -250,7 +250,8 @@ func TestDocumentedPermissionsSuffice(t *testing.T) {
 	clean(t)
 }
 
-// People on call for one namespace need no permission in any other.
+// People on call for one namespace need no permission in any other to end the faults in
+// it. They are notified that they cannot see faults on its calls in other namespaces.
 func TestPermissionsInOneNamespaceSufficeToEndItsFaults(t *testing.T) {
 	documented(t)
 	bind(t, "ClusterRole", "squall-faults", "shop")
@@ -264,7 +265,10 @@ func TestPermissionsInOneNamespaceSufficeToEndItsFaults(t *testing.T) {
 	if code != 3 || !strings.Contains(stderr, "list virtualservices.networking.istio.io in the whole cluster") || !strings.Contains(stderr, "hint: use -n NAMESPACE") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
-	asked(t, 0, as("rollback", "--all", "-n", "shop")...)
+	code, _, stderr = ask(t, as("rollback", "--all", "-n", "shop")...)
+	if code != 5 || !strings.Contains(stderr, "other namespaces may have faults on the calls from it") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
 	asked(t, 0, as("rollback", "--release", "-n", "shop")...)
 	clean(t)
 }

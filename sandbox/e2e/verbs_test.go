@@ -217,13 +217,13 @@ func TestRollbackOfWhatHasExpired(t *testing.T) {
 	expires := func(after time.Duration) map[string]string {
 		return map[string]string{"squall.dev/expires": time.Now().Add(after).UTC().Format(time.RFC3339), "squall.dev/host": "a.example", "squall.dev/callers": "shop"}
 	}
-	stray(t, "expired", stamp("run-expired"), expires(-time.Minute))
+	stray(t, "expired", stamp("run-expired"), expires(-time.Hour))
 	stray(t, "current", stamp("run-current"), expires(time.Hour))
-	stray(t, "half-ours", map[string]string{"app.kubernetes.io/managed-by": "squall"}, expires(-time.Minute))
-	stray(t, "not-ours", map[string]string{"squall.dev/run": "run-expired"}, expires(-time.Minute))
+	stray(t, "half-ours", map[string]string{"app.kubernetes.io/managed-by": "squall"}, expires(-time.Hour))
+	stray(t, "not-ours", map[string]string{"squall.dev/run": "run-expired"}, expires(-time.Hour))
 
 	text := asked(t, 0, "status")
-	for _, want := range []string{`(?m)^run-expired .* \d+s ago .* EXPIRED, ORPHANED$`, `(?m)^run-current .* ORPHANED$`} {
+	for _, want := range []string{`(?m)^run-expired .* \d+m ago .* EXPIRED, ORPHANED$`, `(?m)^run-current .* ORPHANED$`} {
 		if !matches(t, want, text) {
 			t.Errorf("status does not match %s:\n%s", want, text)
 		}
@@ -245,7 +245,7 @@ func TestRollbackOfWhatHasExpired(t *testing.T) {
 func TestRollbackThatCannotEnd(t *testing.T) {
 	stray(t, "stuck", map[string]string{"app.kubernetes.io/managed-by": "squall", "squall.dev/run": "run-stuck"}, nil, "example.com/stuck")
 	code, _, stderr := ask(t, "rollback", "--all", "--hold", "0", "--timeout", "1s")
-	if code != 5 || !strings.Contains(stderr, "kubectl -n shop delete virtualservice stuck\n") {
+	if code != 5 || !strings.Contains(stderr, "kubectl -n shop patch virtualservice stuck --type merge -p '{\"metadata\":{\"finalizers\":null}}' && kubectl -n shop delete virtualservice stuck --ignore-not-found\n") || !strings.Contains(stderr, "is kept by finalizers: example.com/stuck") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	_, err := mesh.Kube.Resource(virtualServices).Namespace("shop").Patch(t.Context(), "stuck", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})

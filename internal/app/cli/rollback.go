@@ -58,10 +58,10 @@ be read or a RUN is not live, 5 objects are left, or runs are not held.`,
   squall rollback --expired`,
 		RunE: func(cmd *cobra.Command, runs []string) error { return rollBack(cmd.Context(), env, flags, runs) },
 	}
-	flags.kubernetes.Add(command.Flags(), "only namespace to remove faults in (default all)")
+	flags.kubernetes.Add(command.Flags(), "only faults on the calls from this namespace, and objects in it (default all)")
 	f := command.Flags()
 	f.BoolVar(&flags.all, "all", false, "remove all runs")
-	f.BoolVar(&flags.expired, "expired", false, "remove only runs whose deadline has passed")
+	f.BoolVar(&flags.expired, "expired", false, "remove only runs that are over")
 	f.DurationVar(&flags.hold, "hold", defaultHold, "with --all, how long no run starts (0 for no hold)")
 	f.BoolVar(&flags.release, "release", false, "end the hold of an earlier --all, and remove nothing")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "print the objects instead of removing them")
@@ -106,9 +106,9 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 	if flags.all && !flags.expired && !flags.dryRun && flags.hold > 0 {
 		held = hold(ctx, env, holder, flags.hold) // before the runs are listed, so that none is missed
 	}
+	listing, err := flags.list(ctx, env, lister)
 	bounded, cancel := context.WithTimeout(ctx, flags.timeout)
 	defer cancel()
-	listing, err := lister.ListRetrying(bounded, func(err error) { output.Line(env.Stderr, "squall: %v; trying again", err) })
 	if err != nil {
 		return failed(ctx, err)
 	}
@@ -128,7 +128,7 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 		printRemovals(env, chosen)
 		return exit(code)
 	}
-	remover := liveruns.Remover{Lister: lister, Objects: cluster, Owner: session.Owner(env.Getenv)}
+	remover := liveruns.Remover{Lister: lister, Objects: cluster, Owner: session.Owner(env.Getenv), Whole: !flags.expired}
 	return exit(worstCode(held, code, remove(bounded, env, remover, chosen), doubt(env, listing)))
 }
 
@@ -171,12 +171,27 @@ func release(ctx context.Context, env Env, holder liveruns.Holder, timeout time.
 	return nil
 }
 
+// list lists the runs that the flags are about.
+func (f rollbackFlags) list(ctx context.Context, env Env, lister liveruns.Lister) (liveruns.Listing, error) {
+	retrying := func(err error) { output.Line(env.Stderr, "squall: %v; trying again", err) }
+	if !f.expired {
+		bounded, cancel := context.WithTimeout(ctx, f.timeout)
+		defer cancel()
+		return lister.ListRetrying(bounded, retrying)
+	}
+	bounded, cancel := context.WithTimeout(ctx, f.timeout+runner.DefaultTiming().Silence())
+	defer cancel()
+	return lister.ListExpired(bounded, retrying, func(runs int, silence time.Duration) {
+		output.Line(env.Stderr, "squall: runs with a heartbeat: %d; watching for %s whether it moves", runs, silence)
+	})
+}
+
 // doubt reports that objects may be left where the user may not list them.
 func doubt(env Env, listing liveruns.Listing) (code int) {
 	if len(listing.Unread) == 0 {
 		return exitHeld
 	}
-	output.Error(env.Stderr, hint.With(errors.New("cannot tell whether objects are left where list is not permitted"), "use -n NAMESPACE for one namespace; the faults of dead runs expire by themselves"))
+	output.Error(env.Stderr, hint.With(errors.New("cannot tell whether objects are left where list is not permitted"), "the role squall-reader of deploy/rbac.yaml has the permission for faults; the faults of dead runs expire by themselves"))
 	return exitLeft
 }
 
@@ -208,9 +223,9 @@ func remove(ctx context.Context, env Env, remover liveruns.Remover, runs []objec
 }
 
 // printLeft prints the commands that delete what is left.
-func printLeft(env Env, objects []objects.Ref) {
+func printLeft(env Env, left []objects.Left) {
 	fmt.Fprintln(env.Stderr, "squall: objects are left; delete them with:")
-	for _, ref := range objects {
-		output.Line(env.Stderr, "  %s", ref.Removal())
+	for _, one := range left {
+		output.Line(env.Stderr, "  %s", one.Removal())
 	}
 }

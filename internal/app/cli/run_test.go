@@ -40,7 +40,7 @@ func (b *scripted) Run(_ context.Context, run objects.Run, e experiments.Experim
 
 // A user who ends a run does not expect the next one.
 func TestNothingFollowsARunThatWasEndedFromOutside(t *testing.T) {
-	left := []objects.Ref{{Kind: objects.KindVirtualService, Namespace: "shop", Name: "squall-ratings"}}
+	left := []objects.Left{{Ref: objects.Ref{Kind: objects.KindVirtualService, Namespace: "shop", Name: "squall-ratings"}}}
 	for name, test := range map[string]struct {
 		result event.Result
 		ran    int

@@ -40,7 +40,7 @@ Exit codes: 0 the cluster was read, 2 bad usage, 3 the cluster could not be read
 		Args: args.None,
 		RunE: func(cmd *cobra.Command, _ []string) error { return showStatus(cmd.Context(), env, flags) },
 	}
-	flags.kubernetes.Add(command.Flags(), "only namespace to list (default all)")
+	flags.kubernetes.Add(command.Flags(), "only faults on the calls from this namespace, and objects in it (default all)")
 	flag.Output(command.Flags(), &flags.output, flag.Text, flag.YAML, flag.JSON)
 	return command
 }

@@ -315,8 +315,10 @@ func (d Doctor) liveFaults(ctx context.Context) []Check {
 	if err != nil {
 		return []Check{failure(name, err.Error(), reachHint)}
 	}
+	runs := objects.ActiveRuns(owned)
+	new(objects.Expiry).Mark(runs, objects.Reading{Server: server.Time})
 	var live, overdue []string
-	for _, run := range objects.ActiveRuns(owned, server.Time) {
+	for _, run := range runs {
 		if run.Expired || slices.ContainsFunc(run.Faults, func(f objects.ActiveFault) bool { return f.Orphaned }) {
 			overdue = append(overdue, run.ID)
 		} else {

@@ -49,37 +49,53 @@ type Remover struct {
 	Objects Objects
 	// Owner is written to the objects before they are deleted.
 	Owner string
+	// Whole extends the runs to what they have in other namespaces.
+	Whole bool
 }
 
 // Remove deletes the objects of runs until none is left or ctx ends. It calls report
 // with the result for each object, but not with the same result again. The error says
 // that the remaining objects are unknown.
-func (r Remover) Remove(ctx context.Context, runs []objects.ActiveRun, report func(run string, done removal.Deletion)) (left []objects.Ref, err error) {
+func (r Remover) Remove(ctx context.Context, runs []objects.ActiveRun, report func(run string, done removal.Deletion)) (left []objects.Left, err error) {
 	if len(runs) == 0 {
 		return nil, nil
 	}
-	reported := map[removal.Deletion]bool{}
-	failed := map[objects.Ref]bool{}
+	type result struct {
+		object objects.Ref
+		err    string
+	}
+	reported := map[result]bool{}
+	failed := map[objects.Ref]removal.Deletion{}
 	killSwitch := removal.KillSwitch{
 		Cluster: r.Objects,
 		Owner:   r.Owner,
+		Whole:   r.Whole,
 		Settle:  runner.DefaultTiming().Settle,
 		List: func(ctx context.Context) ([]objects.ActiveRun, error) {
 			listing, err := r.Lister.List(ctx)
 			return listing.Runs, err
 		},
 		Report: func(run string, done removal.Deletion) {
-			ended := done.Error != "" && ctx.Err() != nil && failed[done.Object] // by ctx, which is not the reason
-			if !reported[done] && !ended {
-				report(run, done)
+			_, again := failed[done.Object]
+			if done.Error != "" && ctx.Err() != nil && again {
+				return // ended by ctx, which is not the reason
 			}
-			reported[done] = true
-			failed[done.Object] = failed[done.Object] || done.Error != ""
+			if now := (result{object: done.Object, err: done.Error}); !reported[now] {
+				report(run, done)
+				reported[now] = true
+			}
+			if done.Error != "" {
+				failed[done.Object] = done
+			}
 		},
 	}
 	remaining, err := killSwitch.Pull(ctx, runs)
 	for _, run := range remaining {
-		left = append(left, run.Objects...)
+		for _, ref := range run.Objects {
+			last := failed[ref]
+			last.Object = ref
+			left = append(left, last.Left())
+		}
 	}
 	return left, err
 }

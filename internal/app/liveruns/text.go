@@ -58,6 +58,12 @@ func stateInWords(run objects.ActiveRun, fault objects.ActiveFault) string {
 	if len(run.Faults) == 0 {
 		marks = append(marks, "no fault")
 	}
+	if fault.Withdrawn {
+		marks = append(marks, "no fault")
+	}
+	if len(fault.Finalizers) > 0 {
+		marks = append(marks, "kept by "+strings.Join(fault.Finalizers, ", "))
+	}
 	if run.Expired {
 		marks = append(marks, "EXPIRED")
 	}
@@ -78,7 +84,7 @@ func WriteUnread(w io.Writer, listing Listing) {
 	for _, u := range listing.Unread {
 		switch u.Kind {
 		case "VirtualService":
-			fmt.Fprintf(w, "squall: not permitted: %s; only namespace %s is listed (-n names another)\n", u, listing.Namespace)
+			fmt.Fprintf(w, "squall: not permitted: %s; only namespace %s is listed (-n names another), and other namespaces may have faults on the calls from it\n", u, listing.Namespace)
 		case "Job":
 			fmt.Fprintf(w, "squall: not permitted: %s; heartbeats there are unknown\n", u)
 		default:
@@ -96,10 +102,15 @@ const (
 	Expired Kind = "expired"
 )
 
-// None returns the text that there are no faults of a kind where the listing is from.
+// None returns the text for a listing without faults of a kind. It does not say that
+// there are none where they may not be listed.
 func (l Listing) None(kind Kind) string {
-	if l.Namespace == "" {
+	switch {
+	case l.Namespace == "":
 		return fmt.Sprintf("no %s faults", kind)
+	case l.Complete():
+		return fmt.Sprintf("no %s faults on the calls from namespace %s or in it", kind, l.Namespace)
+	default:
+		return fmt.Sprintf("nothing is %s in namespace %s; other namespaces, which may not be listed, may have faults on the calls from it", kind, l.Namespace)
 	}
-	return fmt.Sprintf("no %s faults in namespace %s", kind, l.Namespace)
 }

@@ -43,7 +43,7 @@ func eventful() *metrics.Metrics {
 	m.Live(2, 3)
 	m.Finished("outage", event.Result{Status: event.StatusCompleted}, 90*time.Second)
 	m.Finished("outage", event.Result{Status: event.StatusStopped, Verdict: steadystate.Deviated}, 20*time.Second)
-	m.Finished("removed", event.Result{Status: event.StatusFailed, Verdict: steadystate.Inconclusive, Left: make([]objects.Ref, 2)}, 3*time.Hour)
+	m.Finished("removed", event.Result{Status: event.StatusFailed, Verdict: steadystate.Inconclusive, Left: make([]objects.Left, 2)}, 3*time.Hour)
 	m.Started("outage", 2*time.Minute)
 	m.Skipped("outage", scheduler.Deadline)
 	m.Skipped("never started", scheduler.Host)

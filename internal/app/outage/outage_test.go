@@ -78,8 +78,10 @@ func TestDoneInject(t *testing.T) {
 		change func(*event.Result)
 		done   bool
 	}{
-		"as asked":    {func(*event.Result) {}, true},
-		"left":        {func(r *event.Result) { r.Left = []objects.Ref{{Kind: "VirtualService", Namespace: "shop", Name: "a"}} }, false},
+		"as asked": {func(*event.Result) {}, true},
+		"left": {func(r *event.Result) {
+			r.Left = []objects.Left{{Ref: objects.Ref{Kind: "VirtualService", Namespace: "shop", Name: "a"}}}
+		}, false},
 		"interrupted": {func(r *event.Result) { r.Status = event.StatusInterrupted }, false},
 		"no effect":   {func(r *event.Result) { r.Untested, r.Reason = false, "no request was hit" }, false},
 	} {

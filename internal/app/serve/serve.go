@@ -301,7 +301,7 @@ func (s *Server) Leader() web.Peer {
 
 // Left returns the objects that the last runs could not remove. It is for use
 // after Lead has returned.
-func (s *Server) Left() []objects.Ref { return s.runs.Left() }
+func (s *Server) Left() []objects.Left { return s.runs.Left() }
 
 // HTTPServer returns the server of the status page and the API, without a
 // listener. Metrics serves /metrics; the other arguments are as in web.Config.

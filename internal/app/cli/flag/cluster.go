@@ -13,6 +13,8 @@ import (
 	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/runner"
 )
 
 // Cluster chooses the cluster, with the flags of kubectl.
@@ -105,5 +107,6 @@ func (c *Cluster) Lister() (liveruns.Lister, *kube.Cluster, error) {
 		return liveruns.Lister{}, nil, err
 	}
 	cluster, err := kube.Connect(config)
-	return liveruns.Lister{Cluster: cluster, Namespace: c.GivenNamespace(), Fallback: fallback}, cluster, err
+	expiry := objects.NewExpiry(runner.DefaultTiming().Silence())
+	return liveruns.Lister{Cluster: cluster, Namespace: c.GivenNamespace(), Fallback: fallback, Expiry: expiry}, cluster, err
 }

@@ -82,7 +82,7 @@ type Live struct {
 
 	mu   sync.Mutex
 	runs map[string]*run // by id
-	left []objects.Ref
+	left []objects.Left
 }
 
 // New returns a Live without runs.
@@ -134,7 +134,7 @@ func (l *Live) carryOut(config runner.Config, one *run) {
 		result = event.Result{Status: event.StatusRefused, Verdict: steadystate.Inconclusive, Reason: err.Error(), Finished: time.Now()}
 	}
 	for _, ref := range result.Left {
-		log.Error("LEFT BEHIND", "object", ref.String(), "remove", ref.Removal())
+		log.Error("LEFT BEHIND", "object", ref.String(), "why", ref.Explanation(), "remove", ref.Removal())
 	}
 	l.config.Metrics.Finished(one.name(), result, time.Since(one.began))
 	log.Info("finished", "experiment", one.name(), "status", string(result.Status), "verdict", result.Verdict.String(), "reason", result.Reason)
@@ -164,7 +164,7 @@ func (l *Live) record(config runner.Config, one *run) (event.Result, error) {
 }
 
 // end removes a run from the live ones.
-func (l *Live) end(one *run, left []objects.Ref, err error) {
+func (l *Live) end(one *run, left []objects.Left, err error) {
 	l.mu.Lock()
 	delete(l.runs, one.id)
 	if one.deposed() {
@@ -254,7 +254,7 @@ func (l *Live) Wait() { l.tasks.Wait() }
 
 // Left returns the objects that runs could not remove after the leadership had
 // ended: this process does not sweep them.
-func (l *Live) Left() []objects.Ref {
+func (l *Live) Left() []objects.Left {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.left)
