@@ -2,7 +2,6 @@ package runs
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -20,18 +20,22 @@ import (
 type sharedCluster struct {
 	runner.Cluster
 
-	turns    chan struct{}
+	asking   *turns
+	deleting *turns
 	snapshot *joined[config.Snapshot]
 
 	mu        sync.Mutex
 	permitted map[string]*joined[struct{}] // by what is asked
 }
 
-// maxTurns is the maximum number of questions of preflights at a time.
-const maxTurns = 4
+// The maximum numbers of questions of preflights, and of deletions, at a time.
+const (
+	maxTurns     = 4
+	maxDeletions = 16
+)
 
 func share(c runner.Cluster) *sharedCluster {
-	s := &sharedCluster{Cluster: c, turns: make(chan struct{}, maxTurns), permitted: map[string]*joined[struct{}]{}}
+	s := &sharedCluster{Cluster: c, asking: newTurns(maxTurns), deleting: newTurns(maxDeletions), permitted: map[string]*joined[struct{}]{}}
 	s.snapshot = &joined[config.Snapshot]{subject: "the mesh configuration", ask: func(ctx context.Context) (config.Snapshot, error) { return s.Cluster.Snapshot(ctx) }}
 	return s
 }
@@ -56,7 +60,7 @@ func (s *sharedCluster) permissions(namespace string, kinds []string) *joined[st
 	defer s.mu.Unlock()
 	if s.permitted[key] == nil {
 		s.permitted[key] = &joined[struct{}]{subject: "the answer about permissions", ask: func(ctx context.Context) (none struct{}, err error) {
-			return none, s.inTurn(ctx, func() error { return s.Cluster.Permitted(ctx, namespace, kinds) })
+			return none, s.asking.do(ctx, false, func() error { return s.Cluster.Permitted(ctx, namespace, kinds) })
 		}}
 	}
 	return s.permitted[key]
@@ -64,19 +68,15 @@ func (s *sharedCluster) permissions(namespace string, kinds []string) *joined[st
 
 // Check implements runner.Cluster.
 func (s *sharedCluster) Check(ctx context.Context, object *unstructured.Unstructured) (checked *unstructured.Unstructured, err error) {
-	err = s.inTurn(ctx, func() (err error) {
+	err = s.asking.do(ctx, false, func() (err error) {
 		checked, err = s.Cluster.Check(ctx, object)
 		return err
 	})
 	return checked, err
 }
 
-func (s *sharedCluster) inTurn(ctx context.Context, call func() error) error {
-	select {
-	case s.turns <- struct{}{}:
-		defer func() { <-s.turns }()
-		return call()
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for a turn to ask the cluster: %w", context.Cause(ctx))
-	}
+// Delete implements runner.Cluster. When many runs roll back at the same moment, their
+// VirtualServices, which carry the faults, are deleted first.
+func (s *sharedCluster) Delete(ctx context.Context, object objects.Ref, run string) error {
+	return s.deleting.do(ctx, object.Kind == objects.KindVirtualService, func() error { return s.Cluster.Delete(ctx, object, run) })
 }

@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/runnertest"
 )
 
@@ -176,6 +178,79 @@ func TestChecksTakeTurns(t *testing.T) {
 		all.Wait()
 		if busy.most != maxTurns {
 			t.Errorf("%d at a time instead of %d", busy.most, maxTurns)
+		}
+	})
+}
+
+// deletions takes a second for each deletion, and keeps their order.
+type deletions struct {
+	runnertest.Unexpected
+
+	mu      sync.Mutex
+	kinds   []string
+	now, at int
+}
+
+func (d *deletions) Delete(_ context.Context, ref objects.Ref, _ string) error {
+	d.mu.Lock()
+	d.kinds = append(d.kinds, ref.Kind)
+	d.now++
+	d.at = max(d.at, d.now)
+	d.mu.Unlock()
+	time.Sleep(time.Second)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.now--
+	return nil
+}
+
+// All runs that roll back at the same moment delete their VirtualServices first, a few
+// at a time.
+func TestFaultsAreDeletedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := &deletions{Unexpected: runnertest.Unexpected{T: t}}
+		shared := share(cluster)
+		var all sync.WaitGroup
+		for i := range 200 {
+			all.Go(func() {
+				for _, kind := range []string{objects.KindVirtualService, objects.KindServiceEntry, objects.KindJob} {
+					if err := shared.Delete(t.Context(), objects.Ref{Kind: kind, Name: fmt.Sprint(i)}, "run"); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		if cluster.at != maxDeletions {
+			t.Errorf("%d deletions at a time", cluster.at)
+		}
+		last := 0
+		for i, kind := range cluster.kinds {
+			if kind == objects.KindVirtualService {
+				last = i
+			}
+		}
+		// Only deletions that were under way when the last ones came may be before them.
+		if early := last + 1 - 200; early > maxDeletions {
+			t.Errorf("%d other deletions were before the last VirtualService", early)
+		}
+	})
+}
+
+func TestATurnThatIsNotTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(1)
+		held, release := make(chan struct{}), make(chan struct{})
+		go func() { _ = turns.do(t.Context(), false, func() error { close(held); <-release; return nil }) }()
+		<-held
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := turns.do(ctx, true, func() error { t.Error("called without a turn"); return nil }); err == nil {
+			t.Error("no error")
+		}
+		close(release)
+		if err := turns.do(t.Context(), false, func() error { return nil }); err != nil {
+			t.Error(err)
 		}
 	})
 }
