@@ -159,6 +159,7 @@ func (s *Server) Watch(ctx context.Context) {
 			s.follow(ctx)
 		}
 	})
+	loops.Go(func() { every(ctx, refreshEvery, func() { s.runs.Look(ctx) }) })
 	loops.Go(func() { every(ctx, reloadEvery, s.reload) })
 	loops.Wait()
 }
@@ -249,7 +250,7 @@ func (s *Server) Status() web.Status {
 	now := time.Now()
 	status := web.Status{
 		Time: now.UTC(), Identity: s.config.Identity, Leader: s.leadership.Leader(), Leading: s.scheduler.Leading(), Paused: s.scheduler.PausedBy(),
-		Live: s.runs.Statuses(now), Experiments: s.scheduler.Statuses(now), Broken: s.broken,
+		Live: s.runs.Statuses(now), Others: s.runs.Others(), Experiments: s.scheduler.Statuses(now), Broken: s.broken,
 	}
 	if status.Leader == status.Identity && !status.Leading {
 		status.Leader = "" // it starts nothing yet

@@ -162,3 +162,18 @@ func TestManyAtOnce(t *testing.T) {
 		t.Error("it is not healthy")
 	}
 }
+
+// The page shows the faults of other processes, and stops them.
+func TestFaultsOfOthers(t *testing.T) {
+	server, handler := site(t)
+	server.runs.Look(t.Context())
+	page := request(t, handler, http.MethodGet, "/", "").Body.String()
+	for _, want := range []string{"Faults of others", "Not started by this squall serve", `data-post="/api/v1/runs/theirs/stop"`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	if status := request(t, handler, http.MethodGet, "/api/v1/status", "").Body.String(); !strings.Contains(status, `"run": "theirs"`) {
+		t.Error(status)
+	}
+}

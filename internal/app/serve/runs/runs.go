@@ -83,6 +83,8 @@ type Live struct {
 	mu   sync.Mutex
 	runs map[string]*run // by id
 	left []objects.Left
+	// others are of the last Look.
+	others Others
 }
 
 // New returns a Live without runs.

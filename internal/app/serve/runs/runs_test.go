@@ -146,3 +146,20 @@ func TestStopOfARunOfAnotherProcess(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestOthers(t *testing.T) {
+	l, cluster, _ := live(&strings.Builder{})
+	for i := range 150 {
+		cluster.active = append(cluster.active, objects.ActiveRun{ID: fmt.Sprint(i)})
+	}
+	l.runs["7"] = &run{}
+	l.Look(t.Context())
+	others := l.Others()
+	if len(others.Runs) != 100 || others.More != 49 || others.Problem != "" || others.Runs[7].ID != "8" {
+		t.Errorf("%d others, %d more, %s", len(others.Runs), others.More, others.Problem)
+	}
+	l.runs["8"] = &run{}
+	if others := l.Others(); len(others.Runs) != 99 || others.Runs[7].ID != "9" {
+		t.Errorf("%d others", len(others.Runs))
+	}
+}

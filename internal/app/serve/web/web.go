@@ -81,6 +81,7 @@ type Status struct {
 	Problem     string             `json:"problem,omitempty"`
 	Paused      string             `json:"paused,omitempty"`
 	Live        []runs.Status      `json:"live"`
+	Others      runs.Others        `json:"others,omitzero"`
 	Experiments []scheduler.Status `json:"experiments"`
 	Broken      []directory.Broken `json:"broken"`
 }
