@@ -21,6 +21,7 @@ const (
 	DefaultInterval         = 5 * time.Second
 	DefaultBaselineSamples  = 3
 	DefaultEffectMinimum    = 1
+	DefaultEffectShare      = Share(0.5)
 	DefaultRecoveryDeadline = 60 * time.Second
 	DefaultWindow           = time.Minute
 	DefaultQuantile         = 0.99
@@ -306,6 +307,8 @@ const (
 type Effect struct {
 	// How many requests must be hit; with fewer the run is inconclusive. 0 requires no proof.
 	MinRequests int `json:"minRequests" jsonschema:"minimum=0,default=1"`
+	// How much of the wanted share must be hit; with less the run is inconclusive.
+	MinShare *Share `json:"minShare,omitempty" jsonschema:"default=50%"`
 }
 
 // Recovery is how soon the hypothesis must hold again after rollback.

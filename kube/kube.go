@@ -305,13 +305,13 @@ func (c Objects) Delete(ctx context.Context, ref objects.Ref, run string) error 
 	if ref.UID == "" {
 		existing, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			return nil
+			return missing(ref)
 		}
 		if err != nil {
 			return fmt.Errorf("get %s: %w", ref, c.explain(err))
 		}
 		if existing.GetLabels()[objects.RunLabel] != run {
-			return nil
+			return missing(ref)
 		}
 		ref.UID = existing.GetUID()
 	}
@@ -322,18 +322,21 @@ func (c Objects) Delete(ctx context.Context, ref objects.Ref, run string) error 
 	})
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil
+		return missing(ref)
 	case err == nil:
 		return c.gone(ctx, ref)
 	case apierrors.IsConflict(err) && c.gone(ctx, ref) == nil:
 		// Usually the name now belongs to another object, and this one is gone. But an
 		// admission webhook may return the same error.
-		return nil
+		return missing(ref)
 	case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown: // the server has answered
 		return &objects.KeptError{Object: ref, Err: err}
 	}
 	return fmt.Errorf("delete %s: %w", ref, c.explain(err))
 }
+
+// missing returns the error of Delete for an object that does not exist.
+func missing(ref objects.Ref) error { return fmt.Errorf("%s %w", ref, objects.ErrGone) }
 
 // Withdraw replaces the spec of a VirtualService of a run by one that applies to no
 // calls.

@@ -116,25 +116,28 @@ func TestDeleteIsOfExactlyOurs(t *testing.T) {
 			{"GET " + item, "", 200, strings.Replace(object("run-1"), `"uid"`, `"finalizers":["example.com/stay"],"uid"`, 1)},
 		}, "is kept by finalizers: example.com/stay"},
 		{"nobody knows whether it is gone", ref, []exchange{{"DELETE " + item, precondition, 200, `{}`}, {"GET " + item, "", 500, status(500, "InternalError", "etcd is away")}}, "etcd is away"},
-		{"gone already", ref, []exchange{{"DELETE " + item, precondition, 404, status(404, "NotFound", "not found")}}, ""},
+		{"gone already", ref, []exchange{{"DELETE " + item, precondition, 404, status(404, "NotFound", "not found")}}, "no longer exists"},
 		{"another object of that name", ref, []exchange{
 			{"DELETE " + item, precondition, 409, status(409, "Conflict", "the UID in the precondition does not match")},
 			{"GET " + item, "", 200, strings.Replace(object("run-1"), "u-1", "u-7", 1)},
-		}, ""},
+		}, "no longer exists"},
 		{"a webhook that answers with a conflict", ref, []exchange{
 			{"DELETE " + item, precondition, 409, status(409, "Conflict", "not while frozen")},
 			{"GET " + item, "", 200, object("run-1")},
 		}, "not while frozen"},
 		{"not permitted", ref, []exchange{{"DELETE " + item, precondition, 403, status(403, "Forbidden", "no")}}, "delete VirtualService shop/squall-ratings: no"},
-		{"never created", unknown, []exchange{{"GET " + item, "", 404, status(404, "NotFound", "not found")}}, ""},
+		{"never created", unknown, []exchange{{"GET " + item, "", 404, status(404, "NotFound", "not found")}}, "no longer exists"},
 		{"created although the answer was lost", unknown, []exchange{{"GET " + item, "", 200, object("run-1")}, {"DELETE " + item, precondition, 200, `{}`}, notFound}, ""},
-		{"of another run", unknown, []exchange{{"GET " + item, "", 200, object("run-2")}}, ""},
-		{"of a user", unknown, []exchange{{"GET " + item, "", 200, strings.Replace(object(""), `,"labels":{"squall.dev/run":""}`, "", 1)}}, ""},
+		{"of another run", unknown, []exchange{{"GET " + item, "", 200, object("run-2")}}, "no longer exists"},
+		{"of a user", unknown, []exchange{{"GET " + item, "", 200, strings.Replace(object(""), `,"labels":{"squall.dev/run":""}`, "", 1)}}, "no longer exists"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			err := serve(t, test.script...).Delete(t.Context(), test.ref, "run-1")
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v", err)
+			}
+			if missing := errors.Is(err, objects.ErrGone); missing != (test.want == "no longer exists") {
+				t.Errorf("missing: %t", missing)
 			}
 		})
 	}

@@ -29,6 +29,9 @@ func (r Run) Outcome() string {
 	if len(r.Result.Left) > 0 {
 		words += ", objects left behind"
 	}
+	if r.Result.StillHit {
+		words += ", proxies still inject"
+	}
 	return words
 }
 
@@ -65,8 +68,11 @@ func (r Run) facts() []fact {
 		add("heartbeat", "off, as configured: the fault would have stayed if Squall had died")
 	}
 	if result := r.Result; result != nil {
-		if result.Injected.Duration > 0 {
-			add("active", "%s of %s, rolled back in %s", result.Injected, r.Experiment.Spec.Duration, result.Rollback)
+		if result.Injected.Duration > 0 || result.InjectedMost.Duration > 0 {
+			add("active", "%s of %s, rolled back in %s", words.Active(*result), r.Experiment.Spec.Duration, result.Rollback)
+		}
+		if r.Clean != nil {
+			add("proxies", "%s", words.Clean(*r.Clean))
 		}
 		if r.Effect != nil {
 			add("hit", "%s", words.Hit(*r.Effect))

@@ -16,7 +16,7 @@ func Annotation(w io.Writer, run Run) error {
 	if result := run.Result; result != nil {
 		reason = result.Reason
 		switch {
-		case len(result.Left) > 0 || result.Verdict == steadystate.Deviated:
+		case len(result.Left) > 0 || result.StillHit || result.Verdict == steadystate.Deviated:
 			level = "error"
 		case result.Verdict == steadystate.Held && result.Status == event.StatusCompleted:
 			level = "notice"

@@ -81,13 +81,14 @@ func textIndex(w io.Writer, runs []Summary) error {
 type indexEntry struct {
 	Schema int `json:"schema"`
 	Summary
-	InjectedSeconds float64 `json:"injectedSeconds"`
+	InjectedSeconds     float64 `json:"injectedSeconds"`
+	InjectedSecondsMost float64 `json:"injectedSecondsMost,omitempty"`
 }
 
 func jsonIndex(w io.Writer, runs []Summary) error {
 	entries := []indexEntry{}
 	for _, s := range runs {
-		entries = append(entries, indexEntry{Schema: JSONSchema, Summary: s, InjectedSeconds: s.Injected.Seconds()})
+		entries = append(entries, indexEntry{Schema: JSONSchema, Summary: s, InjectedSeconds: s.Injected.Seconds(), InjectedSecondsMost: s.InjectedMost.Seconds()})
 	}
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")

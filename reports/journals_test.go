@@ -48,6 +48,7 @@ var oldJournals = map[string]string{
 	"v1-held":        "3cf1a6eb2e6589943a9e38674f7a7807453f26e8f7fc424179c6debd5391adb7",
 	"v1-deviated":    "357bfae639ab503cbf9cecaa39917e143b8239ec4ee1b81d0100053e45414e8f",
 	"v1-every-event": "22b240af19dc06559a527d61b8153a09b8cd55dc28ccc0082d8f483b1b78d365",
+	"v1-clean":       "ec02bedc013431e9ef71e519fc351f73909436397d851428bfbf5fff86c5479f",
 }
 
 // TestJournalsOfEarlierVersions compares the reports of old journals with golden

@@ -45,12 +45,16 @@ type document struct {
 	Phases    []Phase         `json:"phases"`
 	Probes    []probeReport   `json:"probes"`
 	Effect    *event.Effect   `json:"effect,omitempty"`
+	Clean     *event.Clean    `json:"clean,omitempty"`
 	Changes   []Change        `json:"changes"`
 
-	InjectedSeconds float64        `json:"injectedSeconds"`
-	RollbackSeconds float64        `json:"rollbackSeconds"`
-	RecoverySeconds float64        `json:"recoverySeconds,omitempty"`
-	Left            []objects.Left `json:"left"`
+	// InjectedSecondsMost is the upper bound if the time is not known to a second, and
+	// InjectedSeconds is the lower one.
+	InjectedSeconds     float64        `json:"injectedSeconds"`
+	InjectedSecondsMost float64        `json:"injectedSecondsMost,omitempty"`
+	RollbackSeconds     float64        `json:"rollbackSeconds"`
+	RecoverySeconds     float64        `json:"recoverySeconds,omitempty"`
+	Left                []objects.Left `json:"left"`
 }
 
 type probeReport struct {
@@ -64,7 +68,7 @@ func JSON(w io.Writer, r Run) error {
 		Schema: JSONSchema, Run: r.Run.ID, Experiment: r.Experiment.Metadata.Name, Title: r.Experiment.Spec.Title, Labels: r.Experiment.Metadata.Labels,
 		Verdict: steadystate.Inconclusive, Began: r.Began,
 		Version: r.Version, Owner: r.Run.Owner, Cluster: r.Cluster, Prometheus: r.Prometheus, Heartbeat: !r.WithoutHeartbeat,
-		Faults: []string{}, Decisions: notNil(r.Plan.Decisions), Phases: notNil(r.Phases), Probes: []probeReport{}, Effect: r.Effect, Changes: notNil(r.Changes), Left: []objects.Left{},
+		Faults: []string{}, Decisions: notNil(r.Plan.Decisions), Phases: notNil(r.Phases), Probes: []probeReport{}, Effect: r.Effect, Clean: r.Clean, Changes: notNil(r.Changes), Left: []objects.Left{},
 	}
 	for i, f := range r.Experiment.Spec.Faults {
 		d.Faults = append(d.Faults, words.FaultOf(r.decisionFor(i), f))
@@ -75,6 +79,7 @@ func JSON(w io.Writer, r Run) error {
 	if result := r.Result; result != nil {
 		d.Status, d.Verdict, d.Reason, d.Hint, d.Finished = result.Status, result.Verdict, result.Reason, result.Hint, result.Finished
 		d.InjectedSeconds, d.RollbackSeconds, d.RecoverySeconds = result.Injected.Seconds(), result.Rollback.Seconds(), result.Recovery.Seconds()
+		d.InjectedSecondsMost = result.InjectedMost.Seconds()
 		d.Left = notNil(result.Left)
 	}
 	encoder := json.NewEncoder(w)

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -94,6 +95,17 @@ func (r Run) suite() junitSuite {
 		}
 		add(junitCase{Name: fmt.Sprintf("%s (%s)", j.Probe, j.Phase), Time: junitSeconds(r.lasted(j.Phase))}, j.Verdict, message, details)
 	}
+	if r.Clean != nil && r.Clean.State != event.CleanNotCounted {
+		verdict := steadystate.Held
+		switch r.Clean.State {
+		case event.CleanStillHit:
+			verdict = steadystate.Deviated
+		case event.CleanUnobserved:
+			verdict = steadystate.Inconclusive
+		case event.CleanSeen, event.CleanNoCalls, event.CleanNotCounted:
+		}
+		add(junitCase{Name: "the calls are clean after the rollback", Time: "0.000"}, &verdict, words.Clean(*r.Clean), "")
+	}
 	if r.Effect != nil {
 		add(junitCase{Name: "the fault hits requests", Time: "0.000"}, &r.Effect.Verdict, r.Effect.Reason, "query: "+r.Effect.Query)
 	}
@@ -177,7 +189,7 @@ func (r Run) wholeVerdict() (*steadystate.Verdict, string) {
 		return nil, r.Outcome()
 	}
 	verdict := r.Result.Verdict
-	if len(r.Result.Left) > 0 {
+	if len(r.Result.Left) > 0 || r.Result.StillHit {
 		verdict = steadystate.Deviated
 		return &verdict, "the rollback is incomplete"
 	}

@@ -26,6 +26,9 @@ type Run struct {
 	Measurements []steadystate.Measurement
 	Changes      []Change
 	Effect       *event.Effect
+	// Clean is what was seen after the rollback; nil if there was none, and in journals
+	// of earlier versions.
+	Clean *event.Clean
 	// Result is nil if the journal was cut short.
 	Result *event.Result
 	// Last is the time of the last event.
@@ -95,6 +98,8 @@ func (r *Run) add(at time.Time, e event.Event) {
 		changed(e.Object, e.Error)
 	case event.Effect:
 		r.Effect = &e
+	case event.Clean:
+		r.Clean = &e
 	case event.Finished:
 		r.Result = &e.Result
 	case event.Deleting, event.HeartbeatFailed, event.Counted:

@@ -9,6 +9,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -36,8 +37,12 @@ type Summary struct {
 	Reason   string              `json:"reason,omitempty"`
 	Began    time.Time           `json:"began,omitzero"`
 	Finished time.Time           `json:"finished,omitzero"`
-	// Injected is the time for which the fault was active.
-	Injected experiments.Duration `json:"-"`
+	// Injected is the time for which the fault was active, and InjectedMost the upper
+	// bound if it is not known to a second.
+	Injected     experiments.Duration `json:"-"`
+	InjectedMost experiments.Duration `json:"-"`
+	// StillHit reports that proxies still injected the fault after the rollback.
+	StillHit bool `json:"stillHit,omitempty"`
 	// Requests is the number of requests hit, or nil if they were not counted.
 	Requests *float64       `json:"requests,omitempty"`
 	Left     []objects.Left `json:"left,omitempty"`
@@ -61,7 +66,7 @@ func Summarize(r Run) Summary {
 	}
 	if result := r.Result; result != nil {
 		s.Status, s.Verdict, s.Reason, s.Finished = result.Status, result.Verdict, result.Reason, result.Finished
-		s.Injected, s.Left = result.Injected, result.Left
+		s.Injected, s.InjectedMost, s.StillHit, s.Left = result.Injected, result.InjectedMost, result.StillHit, result.Left
 	}
 	return s
 }
@@ -98,18 +103,18 @@ func (s Summary) State() string {
 }
 
 // News returns the state that decides how the run is shown: deviated if objects
-// are left behind, and otherwise State.
-func (s Summary) News() string { return news(s.State(), s.Left) }
+// are left behind or proxies still inject, and otherwise State.
+func (s Summary) News() string { return news(s.State(), len(s.Left) > 0 || s.StillHit) }
 
 func (r Run) news() string {
 	if r.Result == nil {
 		return stateUnfinished
 	}
-	return news(r.Result.Verdict.String(), r.Result.Left)
+	return news(r.Result.Verdict.String(), len(r.Result.Left) > 0 || r.Result.StillHit)
 }
 
-func news(state string, left []objects.Left) string {
-	if len(left) > 0 {
+func news(state string, leaves bool) string {
+	if leaves {
 		return steadystate.Deviated.String()
 	}
 	return state
@@ -125,10 +130,10 @@ func (s Summary) Hit() string {
 
 // Active returns the time for which the fault was active, for a cell of a table.
 func (s Summary) Active() string {
-	if s.Injected.Duration <= 0 {
+	if s.Injected.Duration <= 0 && s.InjectedMost.Duration <= 0 {
 		return "-"
 	}
-	return s.Injected.String()
+	return words.Active(event.Result{Injected: s.Injected, InjectedMost: s.InjectedMost})
 }
 
 // Start returns the start of the run, for a cell of a table.

@@ -9,7 +9,8 @@ import (
 )
 
 func TestNewRefusesAnIncompleteConfig(t *testing.T) {
-	complete := runner.Config{Cluster: newCluster(t), Querier: healthy(), Timing: runner.DefaultTiming()}
+	c := newCluster(t)
+	complete := runner.Config{Cluster: c, Querier: healthy(c), Timing: runner.DefaultTiming()}
 	if _, err := runner.New(complete); err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +27,7 @@ func TestNewRefusesAnIncompleteConfig(t *testing.T) {
 			t.Errorf("error %v, want %q", err, want)
 		}
 	}
-	if _, err := runner.NewPlanner(runner.PlannerConfig{Querier: healthy()}); err == nil || !strings.Contains(err.Error(), "no mesh") {
+	if _, err := runner.NewPlanner(runner.PlannerConfig{Querier: healthy(c)}); err == nil || !strings.Contains(err.Error(), "no mesh") {
 		t.Errorf("a planner without a mesh: error %v", err)
 	}
 }

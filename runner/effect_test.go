@@ -59,9 +59,16 @@ func steady(rate float64) func(float64) float64 {
 	return func(second float64) float64 { return rate * second }
 }
 
-// from is a counter that exists from a second on, and grows by rate every second.
-func from(first, rate float64) func(float64) float64 {
-	return func(second float64) float64 { return rate*(second-first) - boolean(second < first)*math.MaxFloat64 }
+// from is a counter that exists from a second on, and grows by rate every second until
+// the fault has ended.
+func from(first, rate float64) func(float64) float64 { return between(first, 23, rate) }
+
+// between is a counter that exists from a second on, and grows by rate every second
+// until another one.
+func between(first, last, rate float64) func(float64) float64 {
+	return func(second float64) float64 {
+		return rate*(min(second, last)-first) - boolean(second < first)*math.MaxFloat64
+	}
 }
 
 func boolean(b bool) float64 {
@@ -81,7 +88,7 @@ func TestShareOfTheRequestsHit(t *testing.T) {
 		noShare          string
 	}{
 		"as asked":                               {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, wanted: 0.5, achieved: 0.5},
-		"a tenth":                                {traffic: traffic{"-": steady(9), "FI": from(3, 1)}, wanted: 0.5, achieved: 0.1},
+		"a little more than half of it":          {traffic: traffic{"-": steady(7), "FI": from(3, 3)}, wanted: 0.5, achieved: 0.3},
 		"requests before the fault do not count": {traffic: traffic{"-": func(s float64) float64 { return 1000*min(s, 3) + 5*max(0, s-3) }, "FI": from(3, 5)}, wanted: 0.5, achieved: 0.5},
 		"a counter is reset":                     {traffic: traffic{"-": func(s float64) float64 { return 5*s - 45*boolean(s >= 10) }, "FI": from(3, 5)}, wanted: 0.5, achieved: 0.5},
 		"several flags":                          {traffic: traffic{"-": steady(5), "DI,FI": from(3, 5)}, wanted: 0.5, achieved: 0.5},
@@ -117,7 +124,7 @@ func TestShareOfTheRequestsHit(t *testing.T) {
 		},
 		"a port":           {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, noShare: "does not tell ports", edit: func(e *experiments.Experiment) { e.Spec.Target.Port = 80 }},
 		"for a part of it": {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, noShare: "for a part of the time", edit: func(e *experiments.Experiment) { e.Spec.Faults[0].Duration.Duration = 5 * time.Second }},
-		"too short a time": {traffic: traffic{"-": steady(5), "FI": from(3, 5)}, noShare: "has not read the counters twice", edit: func(e *experiments.Experiment) { e.Spec.Duration.Duration = 2 * time.Second }},
+		"too short a time": {traffic: traffic{"-": steady(5), "FI": between(3, 5, 5)}, noShare: "has not read the counters twice", edit: func(e *experiments.Experiment) { e.Spec.Duration.Duration = 2 * time.Second }},
 		"a waypoint too": {
 			traffic: traffic{"-//source": steady(5), "FI//source": from(3, 5), "-//waypoint": steady(5)}, noShare: "both proxies and waypoints report calls from shop",
 		},
@@ -145,26 +152,27 @@ func TestShareOfTheRequestsHit(t *testing.T) {
 // The growth of a counter stays counted when the counter disappears or is reset. The
 // fault is active for 20 seconds, with 5 requests hit and 5 spared a second.
 func TestCountersThatComeAndGo(t *testing.T) {
+	const begin = 9 // of the fault
 	for name, disturb := range map[string]func(second float64, asked int, traffic traffic) (float64, traffic){
 		"nothing": func(second float64, _ int, all traffic) (float64, traffic) { return second, all },
 		"a pod is replaced": func(second float64, _ int, all traffic) (float64, traffic) {
-			if second < 13 {
+			if second < 19 {
 				return second, traffic{"-/old": all["-"], "FI/old": all["FI"]}
 			}
-			return second, traffic{"-/new": from(13, 5), "FI/new": from(13, 5)}
+			return second, traffic{"-/new": between(19, 100, 5), "FI/new": between(19, begin+20, 5)}
 		},
 		"a proxy restarts": func(second float64, _ int, all traffic) (float64, traffic) {
-			if second < 18 {
+			if second < 24 {
 				return second, all
 			}
-			return second, traffic{"-": from(18, 5), "FI": from(18, 5)}
+			return second, traffic{"-": between(24, 100, 5), "FI": between(24, begin+20, 5)}
 		},
 		"replicas of Prometheus answer in turns": func(second float64, asked int, all traffic) (float64, traffic) {
 			return second - float64(asked%2)*3, all
 		},
 		"nothing was scraped for a while": func(second float64, _ int, all traffic) (float64, traffic) {
-			if second > 8 && second < 12 {
-				return 8, all
+			if second > 14 && second < 18 {
+				return 14, all
 			}
 			return second, all
 		},
@@ -178,9 +186,11 @@ func TestCountersThatComeAndGo(t *testing.T) {
 						return traffic{}.prometheus(start)(ctx, promql)
 					}
 					asked++
-					second, all := disturb(math.Floor(time.Since(start).Seconds()), asked, traffic{"-": func(s float64) float64 { return 1000 + 5*s }, "FI": from(3, 5)})
+					second, all := disturb(math.Floor(time.Since(start).Seconds()), asked, traffic{"-": func(s float64) float64 { return 1000 + 5*s }, "FI": between(begin, begin+20, 5)})
 					return all.at(start, second), nil
-				}, func(e *experiments.Experiment) { e.Spec.Effect.MinRequests = 80 }, rec, forever)
+				}, func(e *experiments.Experiment) {
+					e.Spec.Effect.MinRequests, e.Spec.SteadyState.Before.Duration = 80, begin*time.Second
+				}, rec, forever)
 				effect := effectOf(t, rec)
 				if result.Verdict != steadystate.Held || effect.Requests < 80 || effect.Requests > 100 {
 					t.Errorf("result %+v, effect %+v", result, effect)
@@ -202,53 +212,6 @@ func effectOf(t *testing.T, rec *record) event.Effect {
 	}
 	t.Fatal("no effect was recorded")
 	return event.Effect{}
-}
-
-// A count is complete only after a scrape later than the end of the fault.
-func TestWhatIsCountedIsComplete(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rec := &record{}
-		run(t, newCluster(t), traffic{"FI": from(3, 5)}.prometheus(time.Now()), nil, rec, forever)
-		if effect := effectOf(t, rec); effect.Complete || effect.Requests != 100 {
-			t.Errorf("right after the fault: %+v", effect)
-		}
-		rec = &record{}
-		start := time.Now()
-		recovering := traffic{"FI": from(3, 5)}.prometheus(start)
-		run(t, newCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
-			if since := time.Since(start); promql == "up" && since >= 23*time.Second && since < 28*time.Second {
-				return []steadystate.Sample{{Value: 0}}, nil
-			}
-			return recovering(ctx, promql)
-		}, func(e *experiments.Experiment) {
-			e.Spec.SteadyState.Probes[0].Phases = []experiments.Phase{experiments.Before, experiments.After}
-		}, rec, forever)
-		if effect := effectOf(t, rec); !effect.Complete || effect.Requests != 125 {
-			t.Errorf("five seconds later: %+v", effect)
-		}
-	})
-}
-
-// A request that is still delayed after the rollback is counted later.
-func TestRequestsThatAreHeldAreNotCompleteEither(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rec := &record{}
-		start := time.Now()
-		counters := traffic{"DI": from(3, 5)}.prometheus(start)
-		run(t, newCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
-			if since := time.Since(start); promql == "up" && since >= 23*time.Second && since < 28*time.Second {
-				return []steadystate.Sample{{Value: 0}}, nil
-			}
-			return counters(ctx, promql)
-		}, func(e *experiments.Experiment) {
-			e.Spec.Faults[0].Abort = nil
-			e.Spec.Faults[0].Delay = &experiments.Delay{FixedDelay: experiments.Duration{Duration: 10 * time.Second}}
-			e.Spec.SteadyState.Probes[0].Phases = []experiments.Phase{experiments.Before, experiments.After}
-		}, rec, forever)
-		if effect := effectOf(t, rec); effect.Complete {
-			t.Errorf("five seconds after the rollback: %+v", effect)
-		}
-	})
 }
 
 func TestWhyNoRequestWasHit(t *testing.T) {
@@ -338,17 +301,12 @@ func TestCountersMustBeNumbers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				counted := 0
+				start := time.Now()
 				lying := fakePrometheus(func(_ context.Context, promql string) ([]steadystate.Sample, error) {
-					switch {
-					case !strings.Contains(promql, "istio_requests_total"):
-						return []steadystate.Sample{{Value: 1}}, nil
-					case strings.HasPrefix(promql, "min("):
-						return nil, nil
+					if !strings.Contains(promql, "istio_requests_total") {
+						return now(), nil
 					}
-					count := test.counts[min(counted, len(test.counts)-1)]
-					counted++
-					return []steadystate.Sample{flagged("FI", count)}, nil
+					return scraped(now()[0].Value, flagged("FI", test.counts[int(boolean(time.Since(start) >= 5*time.Second))])), nil
 				})
 				result := run(t, newCluster(t), lying, nil, &record{}, forever)
 				if result.Status != test.status || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "cannot be counted: Prometheus returned") {
@@ -365,13 +323,10 @@ func TestOrdinaryFailuresAreNoEffect(t *testing.T) {
 		calls := 0.0
 		ordinary := fakePrometheus(func(_ context.Context, promql string) ([]steadystate.Sample, error) {
 			if !strings.Contains(promql, "istio_requests_total") {
-				return []steadystate.Sample{{Value: 1}}, nil
-			}
-			if strings.Contains(promql, "min(") || !strings.Contains(promql, "ratings.prod") {
-				return nil, nil
+				return now(), nil
 			}
 			calls++
-			return []steadystate.Sample{flagged("DC", calls)}, nil
+			return scraped(now()[0].Value, flagged("DC", calls)), nil
 		})
 		result := run(t, newCluster(t), ordinary, func(e *experiments.Experiment) {
 			all := experiments.Percentage(100)

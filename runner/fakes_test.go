@@ -3,8 +3,6 @@ package runner_test
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,9 +77,7 @@ func (f fakePrometheus) Query(ctx context.Context, promql string) ([]steadystate
 
 // flagged returns a counter of calls from shop to ratings.
 func flagged(flags string, value float64) steadystate.Sample {
-	return steadystate.Sample{Value: value, Labels: map[string]string{
-		"response_flags": flags, "destination_service": "ratings.prod.svc.cluster.local", "source_workload_namespace": "shop", "source_app": "reviews",
-	}}
+	return runnertest.Counter(flags, value)
 }
 
 // now is the result of time().
@@ -89,10 +85,8 @@ func now() []steadystate.Sample {
 	return []steadystate.Sample{{Value: float64(time.Now().UnixMilli()) / 1000}}
 }
 
-// healthy returns 1 for every probe, and a hundred more requests hit at each query.
-func healthy() fakePrometheus {
-	var mu sync.Mutex
-	hit := 0.0
+// healthy returns 1 for every probe, and the calls of a cluster.
+func healthy(c *runnertest.Cluster) fakePrometheus {
 	return func(_ context.Context, promql string) ([]steadystate.Sample, error) {
 		switch {
 		case promql == "time()":
@@ -100,22 +94,13 @@ func healthy() fakePrometheus {
 		case !strings.Contains(promql, "istio_requests_total"):
 			return []steadystate.Sample{{Value: 1}}, nil
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		hit += 100
-		return scraped(now()[0].Value, flagged("DI,FI", hit)), nil
+		return c.Calls(), nil
 	}
 }
 
 // scraped adds the times of their last scrape to counters.
 func scraped(at float64, counters ...steadystate.Sample) []steadystate.Sample {
-	all := slices.Clone(counters)
-	for _, counter := range counters {
-		labels := maps.Clone(counter.Labels)
-		labels["squall"] = "scraped"
-		all = append(all, steadystate.Sample{Labels: labels, Value: at})
-	}
-	return all
+	return runnertest.Scraped(at, counters...)
 }
 
 // record keeps events. It fails from the first event of a type on.
@@ -123,13 +108,20 @@ type record struct {
 	mu      sync.Mutex
 	types   []string
 	events  []event.Event
+	phases  map[event.PhaseName]time.Time // when each began
 	failsAt string
 	broken  bool
 }
 
-func (r *record) Record(_ time.Time, e event.Event) error {
+func (r *record) Record(at time.Time, e event.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if phase, is := e.(event.Phase); is {
+		if r.phases == nil {
+			r.phases = map[event.PhaseName]time.Time{}
+		}
+		r.phases[phase.Name] = at
+	}
 	if e.Type() == r.failsAt {
 		r.broken = true
 	}

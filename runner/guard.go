@@ -110,7 +110,7 @@ func (s *session) raiseGuard(ctx context.Context, planned Planned, end context.C
 // the result.
 func (s *session) lowerGuard(ctx context.Context) {
 	s.guard.beats.Stop()
-	_, left := s.delete(ctx, s.guard.changes, func() {})
-	s.result.Left = append(s.result.Left, left...)
+	done := s.delete(ctx, s.guard.changes, func() {})
+	s.result.Left = append(s.result.Left, done.left...)
 	s.guard.changes = nil
 }

@@ -39,9 +39,9 @@ func TestCountersThatHangDelayNoRollback(t *testing.T) {
 // does not keep a fault active.
 func TestProbesThatHangDelayNoRollback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
-		well := healthy()
-		result := run(t, newCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+		start, c := time.Now(), newCluster(t)
+		well := healthy(c)
+		result := run(t, c, func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 			if since := time.Since(start); promql == "up" && since > 8*time.Second && since < 10*time.Second {
 				time.Sleep(10 * time.Minute)
 			}
@@ -87,11 +87,11 @@ func TestADiskThatHangsDelaysNoRollback(t *testing.T) {
 	} {
 		t.Run(test.takes.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				start := time.Now()
-				well := healthy()
+				start, c := time.Now(), newCluster(t)
+				well := healthy(c)
 				e := experiment(t)
 				disk := &slowDisk{takes: test.takes}
-				r := newRunner(t, runner.Config{Cluster: newCluster(t), Querier: fakePrometheus(func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+				r := newRunner(t, runner.Config{Cluster: c, Querier: fakePrometheus(func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
 					if since := time.Since(start); promql == "up" && since > 8*time.Second && since < 12*time.Second {
 						return []steadystate.Sample{{Value: 0}}, nil
 					}
@@ -143,7 +143,7 @@ func TestADiskThatHangsEndsTheRun(t *testing.T) {
 				c, e := newCluster(t), experiment(t)
 				created := false
 				c.On("create VirtualService", func() { created = true })
-				r := newRunner(t, runner.Config{Cluster: c, Querier: healthy()})
+				r := newRunner(t, runner.Config{Cluster: c, Querier: healthy(c)})
 				result := r.Run(t.Context(), r.NewRun(e, time.Now()), e, &hungDisk{from: test.from})
 				if result.Status != test.status || !strings.Contains(result.Reason, "nothing could be recorded for 10s") || result.Injected.Duration > 15*time.Second || created != test.created || len(result.Left) > 0 {
 					t.Errorf("created %t, result %+v", created, result)

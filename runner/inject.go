@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/mesh/objects"
-	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/heartbeat"
 	"github.com/squall-chaos/squall/runner/keep"
@@ -35,12 +34,13 @@ type injection struct {
 	changes []objects.Ref
 	// owned are the created objects of the plan, in its order.
 	owned []*keep.Object
-	// since is when all of them existed; zero until then.
-	since time.Time
+	// begun is when the creation of the first VirtualService began, and since is when
+	// all objects existed; zero until then.
+	begun, since time.Time
 }
 
 // disturb injects the fault, observes, and rolls back in any case.
-func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Meter) (end *ending) {
+func (s *session) disturb(ctx context.Context, planned Planned) (end *ending) {
 	// observing is done when ctx is, and when the fault has to end early: an event
 	// cannot be recorded, or the keeper cannot follow a change.
 	observing, stop := context.WithCancelCause(ctx)
@@ -52,7 +52,9 @@ func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Me
 		// the rollback begins. The meter only reads.
 		stop(nil)
 		writers.Wait()
-		s.remove(ctx, in, end)
+		if err := s.remove(ctx, in, end); err != nil && end == nil {
+			end = &ending{status: event.StatusFailed, err: err}
+		}
 		counting.Wait()
 	}()
 	if end := s.inject(ctx, in); end != nil {
@@ -63,10 +65,17 @@ func (s *session) disturb(ctx context.Context, planned Planned, meter *effect.Me
 		Plan: plan{Planned: planned, session: s}, Since: in.since, Objects: in.owned, Ended: s.guard.beats.Ended,
 	}
 	writers.Go(func() { keeper.Keep(observing) })
-	if meter != nil {
-		counting.Go(func() { meter.Count(observing, in.since, func(c event.Counted) { s.record.Add(c) }) })
+	if s.meter != nil {
+		s.meter.Injected(in.since)
+		counting.Go(func() { s.meter.Count(observing, func(c event.Counted) { s.record.Add(c) }) })
 	}
-	return s.observe(ctx, observing)
+	if end := s.observe(ctx, observing); end != nil {
+		return end
+	}
+	if err := s.guard.beats.Check(); err != nil {
+		return &ending{status: event.StatusFailed, err: err}
+	}
+	return nil
 }
 
 // endingOf returns the ending for the cause with which an observation was stopped.
@@ -118,6 +127,12 @@ func (s *session) inject(ctx context.Context, in *injection) *ending {
 		stamped := objects.Stamp(object, s.run)
 		if job, has := s.guard.jobs[object.GetNamespace()]; has {
 			stamped = objects.Own(stamped, job)
+		}
+		if in.begun.IsZero() && object.GetKind() == objects.KindVirtualService {
+			in.begun = time.Now()
+			if s.meter != nil {
+				s.meter.Inject(in.begun)
+			}
 		}
 		created, err := s.create(ctx, stamped, &in.changes)
 		taken, isTaken := errors.AsType[*TakenError](err)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/hint"
-	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/heartbeat"
 	steadystate "github.com/squall-chaos/squall/steady-state"
@@ -26,9 +25,28 @@ func (s *session) watcher() steadystate.Watcher {
 	}
 }
 
-// baseline measures before the fault. It returns an ending if the hypothesis does
-// not hold.
-func (s *session) baseline(ctx context.Context) *ending {
+// baseline measures before the fault, and meanwhile checks that no call is hit yet. It
+// returns an ending if the hypothesis does not hold, or if a call is hit.
+func (s *session) baseline(ctx context.Context, planned Planned) *ending {
+	counting, stop := context.WithCancel(ctx)
+	defer stop()
+	clean := s.startMeter(counting, planned)
+	if end := s.measureBaseline(ctx); end != nil {
+		return end
+	}
+	err, done := await(ctx, clean, func() {
+		s.record.Add(event.Phase{Name: event.PhaseScrapes})
+		s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseScrapes, Fault: heartbeat.Pending, Rest: s.beforeFault()})
+	})
+	if !done || err != nil {
+		return fail(ctx, event.StatusRefused, err)
+	}
+	return nil
+}
+
+// measureBaseline measures before the fault. It returns an ending if the hypothesis
+// does not hold.
+func (s *session) measureBaseline(ctx context.Context) *ending {
 	length := s.experiment.Spec.SteadyState.Before
 	s.record.Add(event.Phase{Name: event.PhaseBaseline, Length: length})
 	watcher := s.watcher()
@@ -104,34 +122,5 @@ func (s *session) recover(ctx context.Context) *ending {
 	if steadystate.Worst(findings) == steadystate.Held {
 		s.result.Recovery.Duration = took.Round(time.Millisecond)
 	}
-	return nil
-}
-
-// startMeter reads the counters of the requests hit before the fault. It returns
-// nil if the experiment sets no minimum.
-func (s *session) startMeter(ctx context.Context, planned Planned) (*effect.Meter, *ending) {
-	if s.experiment.Spec.Effect.MinRequests == 0 {
-		return nil, nil //nolint:nilnil // nothing is counted
-	}
-	meter, err := effect.Start(ctx, s.query, s.clock, s.experiment.Spec, planned.Decisions)
-	if err != nil {
-		return nil, fail(ctx, event.StatusRefused, err)
-	}
-	return meter, nil
-}
-
-// proveEffect records how many requests were hit.
-func (s *session) proveEffect(ctx context.Context, meter *effect.Meter) *ending {
-	if meter == nil {
-		return nil
-	}
-	s.record.Add(event.Phase{Name: event.PhaseEffect})
-	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseEffect, Fault: heartbeat.Gone, Rest: s.config.Timing.Grace})
-	proof, err := meter.Prove(ctx, s.removed)
-	if err != nil {
-		return interrupted(ctx)
-	}
-	s.effect = &proof
-	s.record.Add(proof)
 	return nil
 }

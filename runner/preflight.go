@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -115,7 +116,7 @@ func (s *session) sweep(ctx context.Context, planned Planned) bool {
 			if s.record.Sync(ctx) != nil {
 				return swept // preflight returns the error
 			}
-			if err := s.config.Cluster.Delete(ctx, ref, run.ID); err != nil {
+			if err := s.config.Cluster.Delete(ctx, ref, run.ID); err != nil && !errors.Is(err, objects.ErrGone) {
 				deleted.Error = err.Error()
 			}
 			swept = swept || deleted.Error == ""

@@ -47,6 +47,8 @@ type Timing struct {
 	Grace time.Duration
 	// Rollback is the longest time that a rollback takes.
 	Rollback time.Duration
+	// Clean is how long after a rollback calls may still be hit.
+	Clean time.Duration
 	// Settle is the pause between deleting a VirtualService and deleting the
 	// ServiceEntries that it routes to: proxies apply the first only after a while.
 	Settle time.Duration
@@ -55,7 +57,7 @@ type Timing struct {
 // DefaultTiming returns a timing with which a fault is gone 20 seconds after the
 // runner has died.
 func DefaultTiming() Timing {
-	return Timing{Beat: 5 * time.Second, Deadline: 15 * time.Second, Grace: 30 * time.Second, Rollback: 30 * time.Second, Settle: time.Second}
+	return Timing{Beat: 5 * time.Second, Deadline: 15 * time.Second, Grace: 30 * time.Second, Rollback: 30 * time.Second, Clean: 30 * time.Second, Settle: time.Second}
 }
 
 // Silence is how long a heartbeat does not move when its runner is dead.
@@ -64,7 +66,7 @@ func (t Timing) Silence() time.Duration { return t.Deadline + t.Beat }
 // check returns an error for a timing with which a run could not be guarded.
 func (t Timing) check() error {
 	switch {
-	case t.Beat <= 0, t.Deadline <= 0, t.Grace <= 0, t.Rollback <= 0, t.Settle < 0:
+	case t.Beat <= 0, t.Deadline <= 0, t.Grace <= 0, t.Rollback <= 0, t.Clean <= 0, t.Settle < 0:
 		return errors.New("runner: the timing is incomplete")
 	case t.Beat >= t.Deadline:
 		return fmt.Errorf("runner: a heartbeat every %s comes too late for a deadline of %s", t.Beat, t.Deadline)

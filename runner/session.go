@@ -34,12 +34,17 @@ type session struct {
 	// evaluated maps a probe to the server time of its last answer.
 	evaluated map[string]time.Time
 	clock     effect.Clock
+	// meter counts the requests hit; nil if the experiment asks for no effect.
+	meter *effect.Meter
 
-	// removed is when the rollback had deleted the fault.
-	removed  time.Time
-	findings []steadystate.Finding
-	effect   *event.Effect
-	result   event.Result
+	// removed is when the rollback had deleted the fault; zero if nothing was
+	// injected. rolledBack reports that no VirtualService is left.
+	removed    time.Time
+	rolledBack bool
+	findings   []steadystate.Finding
+	effect     *event.Effect
+	clean      *event.Clean
+	result     event.Result
 }
 
 // ending is why a run ends early. The hint of its error is the hint of the result.
@@ -97,29 +102,22 @@ func (s *session) execute(ctx context.Context) *ending {
 
 // carryOut carries out what follows the preflight.
 func (s *session) carryOut(ctx context.Context, planned Planned) *ending {
-	if end := s.baseline(ctx); end != nil {
-		return end
-	}
-	meter, end := s.startMeter(ctx, planned)
-	if end != nil {
+	if end := s.baseline(ctx, planned); end != nil {
 		return end
 	}
 	if end := s.unchanged(ctx, &planned); end != nil {
 		return end
 	}
+	ended := s.disturb(ctx, planned)
+	clean := s.startProof(ctx, ended)
 	// After a deviation the run goes on to the recovery. After a signal it does not,
 	// because a user waits, nor after an error of the cluster.
-	ended := s.disturb(ctx, planned, meter)
-	if ended != nil && ended.status != event.StatusStopped {
-		return ended
+	if ended == nil || ended.status == event.StatusStopped {
+		if end := s.recover(ctx); end != nil {
+			ended = end
+		}
 	}
-	if end := s.recover(ctx); end != nil {
-		return end
-	}
-	if end := s.proveEffect(ctx, meter); end != nil {
-		return end
-	}
-	return ended
+	return s.proveClean(ctx, clean, ended)
 }
 
 func queries(probes []experiments.Probe) map[string]string {
@@ -142,6 +140,9 @@ func (s *session) conclude(end *ending) event.Result {
 	}
 	if s.effect != nil && s.effect.Verdict > result.Verdict {
 		result.Verdict, result.Reason = s.effect.Verdict, s.effect.Reason
+	}
+	if s.clean != nil && s.clean.State == event.CleanUnobserved && result.Verdict == steadystate.Held {
+		result.Verdict, result.Reason = steadystate.Inconclusive, "it was not observed that the proxies are clean: "+s.clean.Reason
 	}
 	if len(s.experiment.Spec.SteadyState.Probes) == 0 && result.Verdict == steadystate.Held {
 		result.Verdict, result.Reason, result.Untested = steadystate.Inconclusive, "no hypothesis was tested", true

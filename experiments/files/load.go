@@ -103,7 +103,7 @@ func (l *loader) document(root *yaml.Node) experiments.Experiment {
 	}
 	e := experiments.Experiment{Spec: experiments.Spec{
 		SteadyState: experiments.SteadyState{Interval: experiments.Duration{Duration: experiments.DefaultInterval}},
-		Effect:      experiments.Effect{MinRequests: experiments.DefaultEffectMinimum},
+		Effect:      experiments.Effect{MinRequests: experiments.DefaultEffectMinimum, MinShare: new(experiments.DefaultEffectShare)},
 		Recovery:    experiments.Recovery{Within: experiments.Duration{Duration: experiments.DefaultRecoveryDeadline}},
 	}}
 	before := len(l.Problems)

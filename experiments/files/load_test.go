@@ -59,7 +59,7 @@ func TestLoadFillsInDefaults(t *testing.T) {
 					Phases: []experiments.Phase{experiments.Before, experiments.During, experiments.After},
 				}},
 			},
-			Effect:   experiments.Effect{MinRequests: 1},
+			Effect:   experiments.Effect{MinRequests: 1, MinShare: new(experiments.DefaultEffectShare)},
 			Recovery: experiments.Recovery{Within: experiments.Duration{Duration: time.Minute}},
 		},
 	}}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -42,6 +43,9 @@ func (v validator) experiment(e experiments.Experiment) {
 	checkStopConditions(v, e.Spec)
 	if e.Spec.Effect.MinRequests < 0 {
 		v.report("spec.effect.minRequests", "must not be negative", "0 requires no proof that the fault hit")
+	}
+	if share := e.Spec.Effect.MinShare; share != nil && (*share < 0 || *share > 1) {
+		v.report("spec.effect.minShare", strconv.FormatFloat(float64(*share)*100, 'g', 10, 64)+"% cannot be", "0% to 100% of the wanted share; 0% does not check it")
 	}
 	v.positive("spec.recovery.within", e.Spec.Recovery.Within, "")
 	if e.Spec.Schedule != nil {

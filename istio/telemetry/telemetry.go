@@ -79,6 +79,11 @@ func From(namespace string) Matcher {
 	return Matcher(fmt.Sprintf("%s=%q", LabelSourceNamespace, namespace))
 }
 
+// FromAny matches calls of the workloads of any of some namespaces.
+func FromAny(namespaces []string) Matcher {
+	return Matcher(fmt.Sprintf("%s=~%q", LabelSourceNamespace, oneOf(namespaces)))
+}
+
 // Selector returns the PromQL that selects the series of a metric which all
 // matchers match.
 func Selector(metric string, matchers ...Matcher) string {

@@ -4,7 +4,6 @@ package words
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 
@@ -110,20 +109,14 @@ func Hit(e event.Effect) string {
 	return fmt.Sprintf("at least %.0f requests", e.Requests)
 }
 
-// doubt is the number of standard deviations that a share may differ by chance.
-const doubt = 4
-
 // Share compares the share of requests that was hit with the wanted share,
 // and reports a difference that chance does not explain.
 func Share(s event.Share) string {
-	text := fmt.Sprintf("%.1f %% of %.0f requests; expected %.1f %%", 100*s.Achieved, s.Requests, 100*s.Wanted)
-	// At shares of 0 and 1 there is no chance, but requests may be in flight while
-	// the counters are read.
-	chance := math.Sqrt(math.Max(s.Wanted*(1-s.Wanted), 1/s.Requests) / s.Requests)
-	switch off := s.Achieved - s.Wanted; {
-	case off < -doubt*chance:
+	text := fmt.Sprintf("%.1f %% of %.0f requests while all proxies had the fault; expected %.1f %%", 100*s.Achieved, s.Requests, 100*s.Wanted)
+	switch {
+	case s.IsSmaller():
 		text += ": fewer were hit than chance explains; some proxies may not have the fault"
-	case off > doubt*chance:
+	case s.IsLarger():
 		text += ": more were hit than chance explains; there may be another fault"
 	}
 	return text
@@ -169,4 +162,27 @@ func Closes(c impact.Closing) string {
 	}
 	return fmt.Sprintf("all open TCP and TLS connections of the callers to %s%s are closed %s after the fault starts, and again %s after it ends, whatever its percentage",
 		noun, strings.Join(ports, ", "), c.After, c.After)
+}
+
+// Clean describes what the metrics show after a rollback: "clean after 2.1s".
+func Clean(c event.Clean) string {
+	switch c.State {
+	case event.CleanSeen:
+		return fmt.Sprintf("clean after %s: %.0f calls without a hit", c.After, c.Calls)
+	case event.CleanNoCalls:
+		return "no calls since the rollback, so it was not observed that the proxies are clean"
+	case event.CleanStillHit:
+		return fmt.Sprintf("deleted, but proxies still inject: %.1f requests/s are hit; is istiod pushing?", c.Rate)
+	case event.CleanUnobserved, event.CleanNotCounted:
+	}
+	return "it was not observed that the proxies are clean: " + c.Reason
+}
+
+// Active describes for how long the fault was active: "20s", or "13s to 39s" if it is
+// not known to a second.
+func Active(r event.Result) string {
+	if r.InjectedMost.Duration == 0 {
+		return r.Injected.String()
+	}
+	return fmt.Sprintf("%s to %s", r.Injected, r.InjectedMost)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/istio/telemetry"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/runner/event"
@@ -19,8 +20,10 @@ type edge struct {
 	// hosts are the values of destination_service for the calls that no fault has
 	// diverted. blackholes are the values for those that one has.
 	hosts, blackholes []string
-	// flags are the response flags of the requests that the faults hit.
-	flags []string
+	// flags are the response flags of the requests that the faults hit. marks are
+	// those that any fault of Squall sets, without those that a fault of the user's
+	// own routes sets.
+	flags, marks []string
 	// wanted is the share of the calls that the faults should hit, 0 to 1. labels
 	// are the labels of the pods whose calls they should hit: a pod has all of one
 	// of the sets.
@@ -41,6 +44,11 @@ func newEdge(d mesh.Decision) edge {
 	if d.Signature.Delays {
 		e.flags = append(e.flags, telemetry.FlagDelayed)
 	}
+	e.marks = slices.DeleteFunc([]string{telemetry.FlagAborted, telemetry.FlagDelayed}, func(flag string) bool {
+		return !slices.Contains(e.flags, flag) && slices.ContainsFunc(d.Before, func(route map[string]any) bool {
+			return fields.Map(route, "fault")[kindOf(flag)] != nil
+		})
+	})
 	for _, i := range d.Injections {
 		for _, caller := range i.Callers {
 			e.labels = append(e.labels, caller.Labels)
@@ -149,6 +157,13 @@ func (e edge) signatures(labels map[string]string) []signature {
 	return all
 }
 
+// isHit reports whether a counter of the edge counts requests that a fault of any
+// run has hit.
+func (e edge) isHit(labels map[string]string) bool {
+	return telemetry.IsDiverted(labels[telemetry.LabelDestination]) && !telemetry.Answered(labels) ||
+		slices.ContainsFunc(e.marks, func(flag string) bool { return telemetry.HasFlag(labels[telemetry.LabelResponseFlags], flag) })
+}
+
 // edges are all edges of a plan.
 type edges []edge
 
@@ -170,6 +185,13 @@ func (all edges) signatures(labels map[string]string) []signature {
 		}
 	}
 	return found
+}
+
+// isHit reports whether a counter counts requests that a fault of any run has hit.
+func (all edges) isHit(labels map[string]string) bool {
+	return slices.ContainsFunc(all, func(e edge) bool {
+		return labels[telemetry.LabelSourceNamespace] == e.callers && e.isHit(labels)
+	})
 }
 
 // count returns what the growth of a counter means.
@@ -197,12 +219,12 @@ func (all edges) noShare() string {
 
 // lackFlags reports whether the plan needs response flags and there are counters,
 // but none with that label.
-func (all edges) lackFlags(now reading) bool {
+func (all edges) lackFlags(now Reading) bool {
 	needed := slices.ContainsFunc(all, func(e edge) bool { return len(e.flags) > 0 })
-	if !needed || len(now.counters) == 0 {
+	if !needed || len(now.Counters) == 0 {
 		return false
 	}
-	for _, c := range now.counters {
+	for _, c := range now.Counters {
 		if _, has := c.labels[telemetry.LabelResponseFlags]; has {
 			return false
 		}
@@ -212,26 +234,43 @@ func (all edges) lackFlags(now reading) bool {
 
 // The queries of a plan's counters.
 type queries struct {
-	// counters returns the counters, and times when Prometheus scraped each of them
-	// last. before returns the counters of the last hour, so that a caller whose
-	// scrape fails at the start of the run is not taken for a new one.
-	counters, before, times string
+	// counters returns the counters, times when Prometheus scraped each of them last,
+	// and targets when it scraped each proxy of the callers last. before returns the
+	// counters of the last hour, so that a caller whose scrape fails at the start of
+	// the run is not taken for a new one.
+	counters, before, times, targets string
 }
 
-// timeLabel marks the series that times returns.
-const timeLabel = "squall"
+// timeLabel marks series whose value is the time of a scrape.
+const (
+	timeLabel     = "squall"
+	timeOfCounter = "scraped"
+	timeOfTarget  = "target"
+)
+
+// or joins queries of which the results have different labels.
+const or = " or "
 
 func (all edges) queries() queries {
-	var counters, before, times []string
+	var counters, before, times, callers []string
 	for _, e := range all {
+		callers = append(callers, e.callers)
 		for _, selector := range e.selectors() {
 			// An instant query looks back five minutes too, but not past a failed
 			// scrape: a counter that seems new would count from zero.
 			counters = append(counters, "last_over_time("+selector+"[5m])")
 			before = append(before, "last_over_time("+selector+"[1h])")
-			times = append(times, fmt.Sprintf(`label_replace(timestamp(%s), %q, "scraped", "", ".*")`, selector, timeLabel))
+			times = append(times, marked("timestamp("+selector+")", timeOfCounter))
 		}
 	}
-	const or = " or "
-	return queries{counters: strings.Join(counters, or), before: strings.Join(before, or), times: strings.Join(times, or)}
+	proxies := telemetry.Selector(telemetry.Requests, telemetry.BySource, telemetry.FromAny(callers))
+	return queries{
+		counters: strings.Join(counters, or), before: strings.Join(before, or), times: strings.Join(times, or),
+		targets: marked(fmt.Sprintf("max by (%s, %s) (timestamp(%s))", labelJob, labelInstance, proxies), timeOfTarget),
+	}
+}
+
+// marked returns a query for the same series with a value of timeLabel.
+func marked(promql, value string) string {
+	return fmt.Sprintf(`label_replace(%s, %q, %q, "", ".*")`, promql, timeLabel, value)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -19,90 +20,121 @@ import (
 // after its object was created or deleted.
 const drainDelay = 2 * time.Second
 
-// scrapeTimeout is how long Start waits until the counters are scraped.
-const scrapeTimeout = time.Minute
-
 // minInterval is the shortest time between two readings. Prometheus rarely has
 // newer values any sooner.
 const minInterval = time.Second
 
-// Meter counts the requests that the faults of a run hit.
+// Meter counts the requests that the faults of a run hit. It is not safe for
+// concurrent use.
 type Meter struct {
 	query   Query
 	clock   Clock
 	spec    experiments.Spec
 	edges   edges
 	queries queries
+	ledger  *Ledger
 
-	// last has the counters as they were last read, also those that have gone with
-	// their pod.
-	last map[string]counter
-	// total is the growth since the first reading. hit are the signatures in it.
+	// begin and end are the times between which growth counts. gone is when the
+	// faults were removed.
+	begin, gone, end float64
+	// last is the last reading, and err the error of the last attempt.
+	last Reading
+	err  error
+	// total is the growth between begin and end. hit are the signatures in it.
 	total event.Counted
 	hit   map[signature]bool
-	// active is Prometheus' time from which on every proxy has the fault.
+	// active is the time from which on every proxy has the faults.
 	active float64
-	// counted is the growth since the first reading with the fault active, and
-	// readings the number of those readings.
+	// counted is the growth between active and gone, and readings the number of
+	// readings in that time.
 	counted  event.Counted
 	readings int
 	// reporters maps a namespace of callers to the reporters of its calls.
 	reporters map[string][]string
 }
 
-// Start reads the counters before the faults of a plan are injected. The hits of
-// an earlier fault are in them only after the next scrape, so it waits until each
-// counter was scraped after the clock was read. An error means that the requests
-// hit could not be counted.
-func Start(ctx context.Context, query Query, clock Clock, spec experiments.Spec, decisions []mesh.Decision) (*Meter, error) {
-	m := &Meter{query: query, clock: clock, spec: spec, edges: newEdges(decisions), hit: map[signature]bool{}, reporters: map[string][]string{}}
-	m.queries = m.edges.queries()
-	for deadline := time.Now().Add(scrapeTimeout); ; {
-		now, err := read(ctx, query, m.queries.before, m.queries.times)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("the requests hit cannot be counted: %w", err)
-		case m.edges.lackFlags(now):
-			return nil, hint.With(errors.New(noFlags), "nothing was injected; set effect.minRequests to 0 to judge by the probes alone")
-		case now.scraped >= clock.at(clock.local.Add(drainDelay)):
-			m.last = now.counters
-			return m, nil
-		case !time.Now().Before(deadline):
-			return nil, hint.With(
-				fmt.Errorf("Prometheus has not scraped the callers' %s for %s, so the requests hit could not be counted", telemetry.Requests, scrapeTimeout), //nolint:staticcheck // a name
-				"nothing was injected; check the scrape of the callers' proxies, or set effect.minRequests to 0",
-			)
-		}
-		if !sleep.For(ctx, min(spec.SteadyState.Interval.Duration, minInterval)) {
-			return nil, ctx.Err()
-		}
+// NewMeter returns a meter for the faults of a plan. The clock was read at the start
+// of the run: only what is between two scrapes since then counts.
+func NewMeter(query Query, clock Clock, spec experiments.Spec, decisions []mesh.Decision) *Meter {
+	m := &Meter{
+		query: query, clock: clock, spec: spec, edges: newEdges(decisions), ledger: NewLedger(clock.server),
+		begin: math.Inf(1), gone: math.Inf(1), end: math.Inf(1), active: math.Inf(1),
+		hit: map[signature]bool{}, reporters: map[string][]string{},
 	}
+	m.queries = m.edges.queries()
+	return m
 }
 
-// settleTime returns the time from the injection of the faults until they hit the
-// share that they should: every proxy has them, and the first delayed requests have
-// ended. From their end it takes as long until the last requests are counted.
-func settleTime(spec experiments.Spec) time.Duration {
+// Read reads the counters, and adds their growth.
+func (m *Meter) Read(ctx context.Context) (Reading, error) {
+	counters := m.queries.counters
+	if math.IsInf(m.begin, 1) {
+		counters = m.queries.before
+	}
+	now, err := m.edges.read(ctx, m.query, counters, m.queries)
+	m.err = err
+	if err != nil {
+		return now, fmt.Errorf("the requests hit cannot be counted: %w", err)
+	}
+	m.last = now
+	m.add(now)
+	return now, nil
+}
+
+// Check returns an error if the requests that the faults will hit cannot be told from
+// others in a reading.
+func (*Meter) Check(now Reading) error {
+	if now.lacksFlags {
+		return hint.With(errors.New(noFlags), "nothing was injected; set effect.minRequests to 0 to judge by the probes alone")
+	}
+	return nil
+}
+
+// Settled returns Prometheus' time from which scrapes have no hits of earlier faults:
+// a while after the start of the run.
+func (m *Meter) Settled() float64 { return m.clock.at(m.clock.local.Add(drainDelay)) }
+
+// Inject starts to count. Faults are created after now.
+func (m *Meter) Inject(now time.Time) { m.begin = m.clock.at(now) }
+
+// Injected sets the time at which all faults existed.
+func (m *Meter) Injected(at time.Time) { m.active = m.clock.at(at.Add(drainDelay + Held(m.spec))) }
+
+// Removed sets the time at which all faults were removed. It returns that time, and
+// the one from which scrapes have no hits, in Prometheus' time.
+func (m *Meter) Removed(at time.Time) (removed, clean float64) {
+	m.gone = m.clock.at(at)
+	m.end = m.clock.at(at.Add(drainDelay + Held(m.spec)))
+	return m.gone, m.end
+}
+
+// dropTimeout is how long a request waits for a connection that nothing answers, by
+// the default connect timeout of Istio (MeshConfig.connectTimeout).
+const dropTimeout = 10 * time.Second
+
+// Held returns how long after its start a request that the faults hit may end.
+// Proxies count a request when it ends.
+func Held(spec experiments.Spec) time.Duration {
 	longest := time.Duration(0)
 	for _, f := range spec.Faults {
 		if f.Delay != nil {
 			longest = max(longest, f.Delay.FixedDelay.Duration)
 		}
+		if f.Blackhole != nil && f.Blackhole.Mode == experiments.Drop {
+			longest = max(longest, dropTimeout)
+		}
 	}
-	return drainDelay + longest
+	return longest
 }
 
 // Count reads the counters until ctx is done, and calls changed whenever the number
-// of requests hit has changed. The faults were injected at a time.
-func (m *Meter) Count(ctx context.Context, injected time.Time, changed func(event.Counted)) {
-	m.active = m.clock.at(injected.Add(settleTime(m.spec)))
+// of requests hit has changed.
+func (m *Meter) Count(ctx context.Context, changed func(event.Counted)) {
 	reported := -1.0
 	for sleep.For(ctx, max(m.spec.SteadyState.Interval.Duration, minInterval)) {
-		now, err := read(ctx, m.query, m.queries.counters, m.queries.times)
-		if err != nil {
-			continue // Prove reports it if it lasts
+		if _, err := m.Read(ctx); err != nil {
+			continue // Effect reports it if it lasts
 		}
-		m.add(now)
 		if m.total.Hit != reported {
 			reported = m.total.Hit
 			changed(m.total)
@@ -110,45 +142,29 @@ func (m *Meter) Count(ctx context.Context, injected time.Time, changed func(even
 	}
 }
 
+// Total returns the requests since the injection, as far as Prometheus has scraped
+// them.
+func (m *Meter) Total() event.Counted { return m.total }
+
 // add adds the growth of each counter since it was last read.
-func (m *Meter) add(now reading) {
-	active := m.readings > 0
-	for key, c := range now.counters {
-		growth := m.growth(key, c)
-		if growth == 0 {
+func (m *Meter) add(now Reading) {
+	for _, g := range m.ledger.Add(now) {
+		if g.Scraped <= m.begin || g.From >= m.end {
 			continue
 		}
-		for _, s := range m.edges.signatures(c.labels) {
+		for _, s := range m.edges.signatures(g.labels) {
 			m.hit[s] = true
 		}
-		count := m.edges.count(c.labels, growth)
+		count := m.edges.count(g.labels, g.Amount)
 		m.total = sum(m.total, count)
-		if active {
+		if m.readings > 0 && g.Scraped <= m.gone {
 			m.counted = sum(m.counted, count)
-			m.addReporter(c.labels)
+			m.addReporter(g.labels)
 		}
 	}
-	if now.scrapedSince(m.active) {
+	if now.scrapedSince(m.active) && !now.scrapedSince(m.gone) {
 		m.readings++
 	}
-}
-
-// growth returns how much a counter has grown since it was last read. A counter
-// that is new started at 0, and one that shrank was reset to 0 in between. One with
-// an older scrape comes from a replica of Prometheus that is behind.
-func (m *Meter) growth(key string, now counter) float64 {
-	last, known := m.last[key]
-	switch {
-	case known && now.scraped == 0 && now.value <= last.value, known && now.scraped != 0 && now.scraped <= last.scraped:
-		return 0
-	case known && now.scraped == 0:
-		now.scraped = last.scraped
-	}
-	m.last[key] = now
-	if now.value >= last.value {
-		return now.value - last.value
-	}
-	return now.value
 }
 
 func (m *Meter) addReporter(labels map[string]string) {

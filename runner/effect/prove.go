@@ -1,43 +1,22 @@
 package effect
 
 import (
-	"context"
 	"fmt"
-	"time"
 
-	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
-// Prove compares the counters with those that Start has read, after the faults
-// were removed at a time. Prometheus reads them only once in a scrape interval, so
-// Prove reads them again while too few requests were hit, until the time for the
-// recovery has passed. It returns an error only when ctx is done.
-func (m *Meter) Prove(ctx context.Context, removed time.Time) (event.Effect, error) {
-	effect := event.Effect{Query: m.queries.counters}
+// Effect returns the number of requests hit, and the verdict on it.
+func (m *Meter) Effect() event.Effect {
+	effect := event.Effect{Query: m.queries.counters, Requests: m.total.Hit, Complete: m.last.scrapedSince(m.end)}
 	effect.Share, effect.NoShare = m.share()
-	deadline := time.Now().Add(m.spec.Recovery.Within.Duration)
-	for {
-		now, err := read(ctx, m.query, m.queries.counters, m.queries.times)
-		switch {
-		case ctx.Err() != nil:
-			return effect, ctx.Err()
-		case err != nil:
-			effect.Verdict, effect.Reason = steadystate.Inconclusive, "the requests hit cannot be counted: "+err.Error()
-		default:
-			m.add(now)
-			effect.Requests = m.total.Hit
-			effect.Verdict, effect.Reason = m.verdict(now)
-			effect.Complete = now.scrapedSince(m.clock.at(removed.Add(settleTime(m.spec))))
-		}
-		if effect.Verdict == steadystate.Held || !time.Now().Before(deadline) {
-			return effect, nil
-		}
-		if !sleep.For(ctx, m.spec.SteadyState.Interval.Duration) {
-			return effect, ctx.Err()
-		}
+	effect.Verdict, effect.Reason = m.verdict()
+	if least := m.spec.Effect.MinShare; effect.Verdict == steadystate.Held && effect.Share != nil && least != nil && effect.Share.MuchSmaller(float64(*least)) {
+		effect.Verdict = steadystate.Inconclusive
+		effect.Reason = fmt.Sprintf("the fault hit %.1f %% of the requests instead of %.1f %%; effect.minShare asks for %.0f %% of the wanted share", 100*effect.Share.Achieved, 100*effect.Share.Wanted, 100*float64(*least))
 	}
+	return effect
 }
 
 // share returns the share of the requests that was hit between the first and the
@@ -66,7 +45,7 @@ const (
 )
 
 // verdict returns Held when enough requests were hit, and each fault has hit one.
-func (m *Meter) verdict(now reading) (steadystate.Verdict, string) {
+func (m *Meter) verdict() (steadystate.Verdict, string) {
 	minimum := m.spec.Effect.MinRequests
 	missed, misses := m.missed()
 	reason := ""
@@ -75,11 +54,13 @@ func (m *Meter) verdict(now reading) (steadystate.Verdict, string) {
 		reason = fmt.Sprintf("the %s of calls to %s hit no request, as far as istio_requests_total can tell; other faults hit %.0f", missed.kind, missed.host, m.total.Hit)
 	case m.total.Hit >= float64(minimum):
 		return steadystate.Held, ""
+	case m.err != nil:
+		reason = "the requests hit cannot be counted: " + m.err.Error()
 	case m.total.Hit > 0:
 		reason = fmt.Sprintf("the fault hit %.0f requests; effect.minRequests asks for %d", m.total.Hit, minimum)
-	case len(now.counters) == 0:
+	case len(m.last.Counters) == 0:
 		reason = noHit + ": it has no such calls; there were none, or Prometheus does not scrape the callers"
-	case m.edges.lackFlags(now):
+	case m.last.lacksFlags:
 		reason = noFlags
 	case m.total.Requests == 0:
 		reason = noHit + ": there were none in that time"

@@ -58,10 +58,12 @@ type PhaseName string
 const (
 	PhasePreflight PhaseName = "preflight"
 	PhaseBaseline  PhaseName = "baseline"
+	PhaseScrapes   PhaseName = "scrapes" // only if the run waits for scrapes before the fault
 	PhaseInject    PhaseName = "inject"
 	PhaseObserve   PhaseName = "observe"
 	PhaseRollback  PhaseName = "rollback"
 	PhaseRecover   PhaseName = "recover"
+	PhaseClean     PhaseName = "clean" // only if the run waits for scrapes after the recovery
 	PhaseEffect    PhaseName = "effect"
 )
 

@@ -19,19 +19,26 @@ import (
 	"github.com/squall-chaos/squall/runner/journal"
 )
 
-// everyEvent is a journal of an earlier version with every type of event.
+// everyEvent returns the lines of journals of earlier versions, which have every type
+// of event.
 func everyEvent(t *testing.T) []journal.Line {
 	t.Helper()
-	file, err := os.Open(filepath.Join("..", "..", "reports", "testdata", "journals", "v1-every-event.jsonl"))
-	if err != nil {
-		t.Fatal(err)
+	var all []journal.Line
+	for _, name := range []string{"v1-every-event.jsonl", "v1-clean.jsonl"} {
+		file, err := os.Open(filepath.Join("..", "..", "reports", "testdata", "journals", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, err := journal.Read(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, lines...)
+		if err := file.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	defer file.Close() //nolint:errcheck // opened for reading
-	lines, err := journal.Read(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return lines
+	return all
 }
 
 func TestTheFormatDoesNotChange(t *testing.T) {

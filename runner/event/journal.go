@@ -23,6 +23,7 @@ var registry = []entry{ //nolint:gochecknoglobals // a constant table
 	entryOf[Deleted](),
 	entryOf[HeartbeatFailed](),
 	entryOf[Counted](),
+	entryOf[Clean](),
 	entryOf[Effect](),
 	entryOf[Finished](),
 }

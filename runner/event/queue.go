@@ -49,8 +49,11 @@ func NewQueue(recorder Recorder) *Queue {
 
 // Add records an event. It returns before that is done if it takes longer than
 // 100 ms, or if earlier events are not recorded yet.
-func (q *Queue) Add(e Event) {
-	next := &pending{at: time.Now(), event: e, done: make(chan struct{})}
+func (q *Queue) Add(e Event) { q.AddAt(time.Now(), e) }
+
+// AddAt is Add for an event that has happened at an earlier time.
+func (q *Queue) AddAt(at time.Time, e Event) {
+	next := &pending{at: at, event: e, done: make(chan struct{})}
 	q.mu.Lock()
 	q.queue, q.last = append(q.queue, next), next
 	if !q.writing {

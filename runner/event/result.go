@@ -1,6 +1,7 @@
 package event
 
 import (
+	"math"
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
@@ -35,14 +36,19 @@ type Result struct {
 	// experiment has no probe.
 	Untested bool                  `json:"untested,omitempty"`
 	Findings []steadystate.Finding `json:"findings,omitempty"`
-	// Injected is the time from the last create to the first delete.
-	Injected experiments.Duration `json:"injected,omitzero"`
+	// Injected is the time for which the fault was known to be active, and InjectedMost
+	// the longest time for which it may have been; zero if they differ by less than a
+	// second.
+	Injected     experiments.Duration `json:"injected,omitzero"`
+	InjectedMost experiments.Duration `json:"injectedMost,omitzero"`
 	// Rollback is the time that it took to delete every object.
 	Rollback experiments.Duration `json:"rollback,omitzero"`
 	// Recovery is the time from the rollback until the hypothesis held again.
 	Recovery experiments.Duration `json:"recovery,omitzero"`
 	// Left are the objects that could not be deleted.
 	Left []objects.Left `json:"left,omitempty"`
+	// StillHit reports that proxies still injected the fault after the rollback.
+	StillHit bool `json:"stillHit,omitempty"`
 	// Finished is when the run ended.
 	Finished time.Time `json:"finished"`
 }
@@ -71,4 +77,60 @@ type Share struct {
 	Achieved float64 `json:"achieved"`
 	// Requests is the number of requests that Achieved was computed from.
 	Requests float64 `json:"requests"`
+}
+
+// doubt is the number of standard deviations that a share may differ by chance.
+const doubt = 4
+
+// chance returns how much Achieved may differ from Wanted by chance. At shares of 0
+// and 1 there is no chance, but requests may be in flight while the counters are
+// read.
+func (s Share) chance() float64 {
+	return doubt * math.Sqrt(math.Max(s.Wanted*(1-s.Wanted), 1/s.Requests)/s.Requests)
+}
+
+// IsSmaller reports whether fewer requests were hit than wanted, and chance does not
+// explain it.
+func (s Share) IsSmaller() bool { return s.Achieved < s.Wanted-s.chance() }
+
+// IsLarger reports whether more requests were hit than wanted, and chance does not
+// explain it.
+func (s Share) IsLarger() bool { return s.Achieved > s.Wanted+s.chance() }
+
+// MuchSmaller reports whether less than a part of the wanted share was hit, and
+// chance does not explain it.
+func (s Share) MuchSmaller(part float64) bool {
+	return s.Achieved < part*s.Wanted && s.IsSmaller()
+}
+
+// CleanState is what the counters show after a rollback.
+type CleanState string
+
+// The states.
+const (
+	// CleanSeen: calls without a hit were seen.
+	CleanSeen CleanState = "clean"
+	// CleanNoCalls: no hit was seen, but there were no calls either.
+	CleanNoCalls CleanState = "no-calls"
+	// CleanUnobserved: the counters could not be read twice.
+	CleanUnobserved CleanState = "unobserved"
+	// CleanNotCounted: the run counts no requests.
+	CleanNotCounted CleanState = "not-counted"
+	// CleanStillHit: calls are still hit.
+	CleanStillHit CleanState = "still-hit"
+)
+
+// Clean is what the metrics of the callers' proxies show after a rollback. The
+// objects of the faults are gone from the API server; proxies that istiod has not
+// updated still inject.
+type Clean struct {
+	State CleanState `json:"state"`
+	// After is the time from the rollback until the calls were clean.
+	After experiments.Duration `json:"after,omitzero"`
+	// Calls is the number of calls without a hit that were seen.
+	Calls float64 `json:"calls,omitempty"`
+	// Rate is the number of requests hit per second, in the last scrape interval.
+	Rate float64 `json:"rate,omitempty"`
+	// Reason is why nothing was observed.
+	Reason string `json:"reason,omitempty"`
 }

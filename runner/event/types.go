@@ -57,5 +57,9 @@ func (Effect) Type() string { return "effect" }
 func (Effect) sealed()      {}
 
 // Type implements Event.
+func (Clean) Type() string { return "clean" }
+func (Clean) sealed()      {}
+
+// Type implements Event.
 func (Finished) Type() string { return "finished" }
 func (Finished) sealed()      {}

@@ -154,6 +154,20 @@ func (h *Heartbeat) Enter(phase Phase) {
 	}
 }
 
+// Answered returns when the oldest of the last heartbeats was sent that the cluster has
+// answered; zero if there are no Jobs.
+func (h *Heartbeat) Answered() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var oldest time.Time
+	for _, j := range h.jobs {
+		if oldest.IsZero() || j.answered.Before(oldest) {
+			oldest = j.answered
+		}
+	}
+	return oldest
+}
+
 // Check returns an error if the cluster may have deleted the objects of the run since
 // some time, because a heartbeat is older than the deadline.
 func (h *Heartbeat) Check() error {

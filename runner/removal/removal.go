@@ -17,7 +17,8 @@ import (
 
 // Deleter deletes the objects of a run.
 type Deleter interface {
-	// Delete deletes an object of a run, and returns nil if it no longer exists. For a
+	// Delete deletes an object of a run. The error wraps objects.ErrGone if there is no
+	// such object: it was deleted before, or another object has its name. For a
 	// reference without a UID it deletes the object of that name only if it belongs
 	// to the run. An error of type *objects.KeptError means that the cluster has
 	// answered and keeps the object.
@@ -60,6 +61,10 @@ type Deletion struct {
 	Finalizers []string
 	// Withdrawn reports that the object applies to no calls any longer.
 	Withdrawn bool
+	// Missed reports that the object was gone before the attempt.
+	Missed bool
+	// At is when the attempt was done.
+	At time.Time
 }
 
 // Left returns the object that could not be deleted.
@@ -84,7 +89,7 @@ func Delete(ctx context.Context, from Deleter, all []Item, settle time.Duration,
 	}
 	r.each(objects.IsDestination, func(item Item) Deletion {
 		if r.isRouted(item) {
-			return Deletion{Object: item.Object, Error: "kept until the VirtualService is deleted"}
+			return Deletion{Object: item.Object, Error: "kept until the VirtualService is deleted", At: time.Now()}
 		}
 		done, _ := r.delete(ctx, item)
 		return done
@@ -142,7 +147,8 @@ func (r *round) each(kinds func(string) bool, handle func(Item) Deletion) {
 func (r *round) delete(ctx context.Context, item Item) (done Deletion, kept bool) {
 	done = Deletion{Object: item.Object}
 	err := r.from.Delete(ctx, item.Object, item.Run)
-	if err != nil {
+	done.At, done.Missed = time.Now(), errors.Is(err, objects.ErrGone)
+	if err != nil && !done.Missed {
 		done.Error = err.Error()
 	}
 	why, kept := errors.AsType[*objects.KeptError](err)

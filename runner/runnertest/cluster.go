@@ -78,6 +78,7 @@ func (c *Cluster) Edit(change func(all map[string]*unstructured.Unstructured)) {
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
 	change(c.objects)
+	c.count(time.Now())
 	c.notify()
 }
 
@@ -206,6 +207,7 @@ func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured)
 		c.until[stored.GetUID()] = time.Now().Add(time.Duration(seconds) * time.Second)
 	}
 	c.objects[ref.String()] = stored
+	c.count(time.Now())
 	c.notify()
 	if c.Created != nil {
 		c.Created(stored)
@@ -324,9 +326,10 @@ func (c *Cluster) Delete(ctx context.Context, ref objects.Ref, run string) error
 		return err
 	}
 	stored := c.objects[ref.String()]
-	if stored != nil && (stored.GetUID() == ref.UID || ref.UID == "" && stored.GetLabels()[objects.RunLabel] == run) {
-		c.remove(ref.String(), time.Now())
+	if stored == nil || stored.GetUID() != ref.UID && (ref.UID != "" || stored.GetLabels()[objects.RunLabel] != run) {
+		return fmt.Errorf("%s %w", ref, objects.ErrGone)
 	}
+	c.remove(ref.String(), time.Now())
 	return nil
 }
 

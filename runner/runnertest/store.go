@@ -18,6 +18,7 @@ type store struct {
 	started map[types.UID]time.Time               // of each Job
 	until   map[types.UID]time.Time               // the deadline of each Job
 	version int
+	faults  faults
 	changed chan struct{} // closed at the next change
 	deleted func(object *unstructured.Unstructured, at time.Time)
 }
@@ -51,6 +52,7 @@ func (s *store) expire() {
 func (s *store) remove(name string, at time.Time) {
 	object := s.objects[name]
 	delete(s.objects, name)
+	s.count(at)
 	s.deleted(object, at)
 	s.notify()
 }

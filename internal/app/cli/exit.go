@@ -87,7 +87,7 @@ func codeOf(result event.Result) int {
 	switch {
 	case result.Status == "":
 		return exitInconclusive
-	case len(result.Left) > 0:
+	case len(result.Left) > 0, result.StillHit:
 		return exitLeft
 	case result.Verdict == steadystate.Deviated:
 		return exitDeviated

@@ -91,7 +91,7 @@ func (o Outage) Experiment() (experiments.Experiment, error) {
 			Duration:       experiments.Duration{Duration: o.For},
 			SteadyState:    experiments.SteadyState{Probes: []experiments.Probe{}, Interval: experiments.Duration{Duration: min(experiments.DefaultInterval, o.For)}},
 			StopConditions: stopConditions,
-			Effect:         experiments.Effect{MinRequests: experiments.DefaultEffectMinimum},
+			Effect:         experiments.Effect{MinRequests: experiments.DefaultEffectMinimum, MinShare: new(experiments.DefaultEffectShare)},
 			Recovery:       experiments.Recovery{Within: experiments.Duration{Duration: experiments.DefaultRecoveryDeadline}},
 		},
 	})
@@ -303,5 +303,5 @@ func checked(e experiments.Experiment) (experiments.Experiment, error) {
 // Done reports whether a simulation has completed and left no objects. It tests
 // no hypothesis, so it needs no verdict.
 func Done(result event.Result) bool {
-	return len(result.Left) == 0 && result.Status == event.StatusCompleted && result.Verdict == steadystate.Inconclusive && result.Untested
+	return len(result.Left) == 0 && !result.StillHit && result.Status == event.StatusCompleted && result.Verdict == steadystate.Inconclusive && result.Untested
 }

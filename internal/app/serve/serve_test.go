@@ -410,7 +410,7 @@ func TestReasonOfAHandover(t *testing.T) {
 		time.Sleep(66 * time.Second)
 		began := time.Now()
 		r.stop()
-		if took := time.Since(began); took > 2*time.Second || len(w.counted().reasons) != 1 || w.counted().reasons[0] != "another leads" {
+		if took := time.Since(began); took > 4*time.Second || len(w.counted().reasons) != 1 || w.counted().reasons[0] != "another leads" {
 			t.Errorf("%s, %q", took, w.counted().reasons)
 		}
 	})
@@ -558,7 +558,7 @@ func TestStartNowAndStop(t *testing.T) {
 		if stops.Load() == 0 {
 			t.Error("no user could stop it")
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(4 * time.Second) // until the calls are clean
 		if w.alive() != 0 || !strings.HasPrefix(w.counted().reasons[0], "stopped by user ") || w.ended("outage", event.StatusInterrupted) != 1 {
 			t.Errorf("%v %q", w.counted().finished, w.counted().reasons)
 		}
@@ -621,7 +621,8 @@ func TestSweep(t *testing.T) {
 }
 
 // Kubernetes Events that hang do not delay the end of a fault or the next start.
-// They delay the end of the process by their timeout at most.
+// They delay the end of the process by their timeout at most, after the proof that the
+// calls are clean.
 func TestEventsThatHang(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.emit = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
@@ -631,7 +632,7 @@ func TestEventsThatHang(t *testing.T) {
 		cutoff := time.Now()
 		r.stop()
 		all := w.injections("outage")
-		if len(all) != 2 || all[0].to.Sub(all[0].from).Round(time.Second) != 10*time.Second || all[1].to.Sub(cutoff) > 2*time.Second || time.Since(cutoff) > 6*time.Second {
+		if len(all) != 2 || all[0].to.Sub(all[0].from).Round(time.Second) != 10*time.Second || all[1].to.Sub(cutoff) > 2*time.Second || time.Since(cutoff) > 9*time.Second {
 			t.Errorf("%v", all)
 		}
 	})

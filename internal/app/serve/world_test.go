@@ -304,7 +304,7 @@ func (w *world) replica(identity string, changes ...func(*Config)) *process {
 			}
 			return w.fate(write)
 		}}},
-		Runner:  runner.Config{Cluster: w.mesh.Through(r.reach), Querier: healthy{}, Version: "test", Timing: runner.DefaultTiming()},
+		Runner:  runner.Config{Cluster: w.mesh.Through(r.reach), Querier: healthy{cluster: w.mesh.Cluster}, Version: "test", Timing: runner.DefaultTiming()},
 		Cluster: w,
 		Emit: func(ctx context.Context, event runs.Event) error {
 			if w.emit != nil {
@@ -428,10 +428,10 @@ func (y *tally) ended(experiment string, status event.Status) int {
 	return y.finished[experiment+" "+string(status)]
 }
 
-// healthy is a Prometheus by which every hypothesis holds.
-type healthy struct{}
+// healthy is a Prometheus by which every hypothesis holds, with the calls of a cluster.
+type healthy struct{ cluster *runnertest.Cluster }
 
-func (healthy) Query(_ context.Context, promql string) ([]steadystate.Sample, error) {
+func (h healthy) Query(_ context.Context, promql string) ([]steadystate.Sample, error) {
 	switch {
 	case promql == "time()", strings.HasPrefix(promql, "min(timestamp("):
 		return []steadystate.Sample{{Value: float64(time.Now().UnixMilli()) / 1000}}, nil
@@ -440,9 +440,7 @@ func (healthy) Query(_ context.Context, promql string) ([]steadystate.Sample, er
 	case !strings.Contains(promql, "istio_requests_total"):
 		return []steadystate.Sample{{Value: 1}}, nil
 	}
-	return []steadystate.Sample{{Value: float64(time.Now().Unix()), Labels: map[string]string{
-		"response_flags": "FI", "destination_service": "ratings.prod.svc.cluster.local", "source_workload_namespace": "shop", "source_app": "reviews",
-	}}}, nil
+	return h.cluster.Calls(), nil
 }
 
 // written returns an experiment file. Each pair of changes replaces text of it.

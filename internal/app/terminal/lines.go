@@ -85,6 +85,8 @@ func (p *lines) paint(h happening) {
 			line("  counted by %s", e.Query)
 		}
 		line("  hit: %s", words.Hit(e))
+	case event.Clean:
+		line("  proxies: %s", words.Clean(e))
 	case event.Finished:
 		// The summary on stdout shows it.
 	}
@@ -140,6 +142,10 @@ func phaseInWords(phase event.Phase, first time.Duration) string {
 		words += fmt.Sprintf(" for %s: the first fault starts after %s; Ctrl-C rolls back", phase.Length, first)
 	case phase.Name == event.PhaseObserve:
 		words += fmt.Sprintf(": the fault is active for %s; Ctrl-C rolls back", phase.Length)
+	case phase.Name == event.PhaseScrapes:
+		words += ": waiting until Prometheus has scraped the callers' proxies twice, which must not inject a fault yet"
+	case phase.Name == event.PhaseClean:
+		words += ": waiting until Prometheus has scraped calls without a hit; calls may be hit for " + phase.Length.String()
 	case phase.Name == event.PhaseRecover:
 		words += fmt.Sprintf(": the hypothesis must hold again within %s", phase.Length)
 	case phase.Length.Duration > 0:

@@ -65,7 +65,7 @@ func (p *panel) add(h happening) {
 			}
 		}
 	case event.Planned, event.Creating, event.Created, event.Updating, event.Updated, event.UpdateFailed, event.Deleting, event.Deleted,
-		event.HeartbeatFailed, event.Effect, event.Finished:
+		event.HeartbeatFailed, event.Clean, event.Effect, event.Finished:
 		// These scroll by above the panel.
 	}
 }
@@ -144,7 +144,7 @@ func (p *panel) phaseLine(now time.Time, width int) string {
 		words += ", Ctrl-C rolls back"
 	case event.PhaseRecover:
 		words = "at most " + words
-	case event.PhasePreflight, event.PhaseBaseline, event.PhaseInject, event.PhaseRollback, event.PhaseEffect:
+	case event.PhasePreflight, event.PhaseBaseline, event.PhaseScrapes, event.PhaseInject, event.PhaseRollback, event.PhaseClean, event.PhaseEffect:
 	}
 	return fmt.Sprintf("  %-9s %s%s %s", p.phase.Name, strings.Repeat(full, done), strings.Repeat(empty, size-done), words)
 }

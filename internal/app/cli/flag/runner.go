@@ -1,8 +1,12 @@
 package flag
 
 import (
+	"fmt"
+	"time"
+
 	"github.com/spf13/pflag"
 
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/runner"
 )
@@ -13,6 +17,8 @@ type Runner struct {
 	Placement  Placement
 	Heartbeat  Heartbeat
 	Prometheus Prometheus
+	// CleanWithin is how long after a rollback calls may still be hit.
+	CleanWithin time.Duration
 }
 
 // Add adds the flags. The namespace is the description of -n.
@@ -21,6 +27,7 @@ func (r *Runner) Add(flags *pflag.FlagSet, namespace string) {
 	r.Placement.Add(flags)
 	r.Heartbeat.Add(flags)
 	r.Prometheus.Add(flags)
+	flags.DurationVar(&r.CleanWithin, "clean-within", runner.DefaultTiming().Clean, "how long after a rollback calls may still be hit; a run fails if proxies then still inject")
 }
 
 // NoNamespace leaves out -n: experiment files name their namespaces.
@@ -29,6 +36,11 @@ const NoNamespace = ""
 // Config returns the configuration of a runner, without its version and its owner. It
 // sends nothing. The error is one of usage.
 func (r *Runner) Config(getenv func(string) string) (runner.Config, error) {
+	if r.CleanWithin <= 0 {
+		return runner.Config{}, hint.With(fmt.Errorf("--clean-within must be positive, got %s", r.CleanWithin), "use --clean-within 30s, for example")
+	}
+	timing := runner.DefaultTiming()
+	timing.Clean = r.CleanWithin
 	querier, err := r.Prometheus.Client(getenv)
 	if err != nil {
 		return runner.Config{}, err
@@ -46,7 +58,7 @@ func (r *Runner) Config(getenv func(string) string) (runner.Config, error) {
 		return runner.Config{}, err
 	}
 	return runner.Config{
-		Cluster: cluster, Querier: querier, Alerts: querier, Prometheus: querier.Address(), Timing: runner.DefaultTiming(), Options: options,
+		Cluster: cluster, Querier: querier, Alerts: querier, Prometheus: querier.Address(), Timing: timing, Options: options,
 		WithoutHeartbeat: r.Heartbeat.Off(), HeartbeatImage: r.Heartbeat.Image,
 	}, nil
 }

@@ -122,7 +122,7 @@ func (r *run) follow(at time.Time, e event.Event) {
 		r.hit = &e
 	case event.Started, event.Created, event.Updating, event.Updated, event.UpdateFailed, event.Deleting, event.HeartbeatFailed:
 		// Not shown while the run is live; the report has them.
-	case event.Effect, event.Finished:
+	case event.Clean, event.Effect, event.Finished:
 		// The run ends, and its report shows them.
 	}
 }
@@ -137,7 +137,7 @@ func (r *run) followPhase(at time.Time, phase event.Phase) {
 		}
 	case event.PhaseRollback:
 		r.to = at
-	case event.PhasePreflight, event.PhaseBaseline, event.PhaseInject, event.PhaseRecover, event.PhaseEffect:
+	case event.PhasePreflight, event.PhaseBaseline, event.PhaseScrapes, event.PhaseInject, event.PhaseRecover, event.PhaseClean, event.PhaseEffect:
 	}
 }
 

@@ -1,0 +1,104 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/runner/clean"
+	"github.com/squall-chaos/squall/runner/effect"
+	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/heartbeat"
+)
+
+// startMeter starts to count the requests hit. The channel gets nil when two scrapes
+// show that no call is hit yet, and otherwise an error with which the run is refused.
+func (s *session) startMeter(ctx context.Context, planned Planned) <-chan error {
+	done := make(chan error, 1)
+	if s.experiment.Spec.Effect.MinRequests == 0 {
+		done <- nil
+		return done
+	}
+	s.meter = effect.NewMeter(s.query, s.clock, s.experiment.Spec, planned.Decisions)
+	go func() { done <- clean.Before(ctx, s.meter, s.meter.Settled()) }()
+	return done
+}
+
+// startProof starts to watch the calls after the rollback of a run that has ended, and
+// returns the channel for the result; nil if there is nothing to watch.
+func (s *session) startProof(ctx context.Context, ended *ending) <-chan event.Clean {
+	done := make(chan event.Clean, 1)
+	switch {
+	case s.removed.IsZero() || !s.rolledBack:
+		return nil
+	case s.meter == nil:
+		done <- event.Clean{State: event.CleanNotCounted, Reason: "effect.minRequests is 0, so no requests are counted"}
+		return done
+	}
+	removed, since := s.meter.Removed(s.removed)
+	limits := clean.Limits{
+		Within: s.config.Timing.Clean, Held: effect.Held(s.experiment.Spec), Calls: s.meter.Total().Requests > 0,
+		Brief: ended != nil && ended.status == event.StatusInterrupted,
+	}
+	// An interruption ends the run, but not before it is known what it leaves.
+	go func() { done <- clean.After(context.WithoutCancel(ctx), s.meter, removed, since, limits) }()
+	return done
+}
+
+// proveClean records whether the calls are clean after the rollback, and how many
+// requests were hit. It returns the ending of the run, which failed if calls are
+// still hit.
+func (s *session) proveClean(ctx context.Context, proof <-chan event.Clean, ended *ending) *ending {
+	if proof == nil {
+		return ended
+	}
+	// The proof has limits, and goes on after an interruption.
+	found, _ := await(context.WithoutCancel(ctx), proof, func() {
+		s.record.Add(event.Phase{Name: event.PhaseClean, Length: experiments.Duration{Duration: s.config.Timing.Clean}})
+		s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseClean, Fault: heartbeat.Gone, Rest: s.config.Timing.Clean + s.config.Timing.Grace})
+	})
+	s.clean = &found
+	s.record.Add(found)
+	if s.meter != nil {
+		s.record.Add(event.Phase{Name: event.PhaseEffect})
+		s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseEffect, Fault: heartbeat.Gone, Rest: s.config.Timing.Grace})
+		counted := s.meter.Effect()
+		s.effect = &counted
+		s.record.Add(counted)
+	}
+	if ended == nil && ctx.Err() != nil {
+		ended = interrupted(ctx)
+	}
+	if found.State != event.CleanStillHit {
+		return ended
+	}
+	s.result.StillHit = true
+	failed := &ending{status: event.StatusFailed}
+	reason := fmt.Sprintf("deleted, but proxies still inject: %.1f requests/s are hit %s after the rollback: is istiod pushing?", found.Rate, s.config.Timing.Clean)
+	if ended != nil {
+		reason += "; before that: " + ended.Error()
+		failed.outside = ended.outside
+	}
+	failed.err = hint.With(fmt.Errorf("%s", reason), "no object is left to delete; check istiod, and the proxies of the callers that have lost it")
+	return failed
+}
+
+// noticeable is how long a run waits for scrapes before it shows that it does.
+const noticeable = time.Second
+
+// await returns what a channel gets, and false if ctx is done before. It calls slow
+// once if that takes longer than a second.
+func await[T any](ctx context.Context, from <-chan T, slow func()) (got T, ok bool) {
+	for wait := time.After(noticeable); ; wait = nil {
+		select {
+		case got = <-from:
+			return got, true
+		case <-wait:
+			slow()
+		case <-ctx.Done():
+			return got, false
+		}
+	}
+}
