@@ -298,6 +298,27 @@ func (c Objects) Extend(ctx context.Context, job objects.Ref, deadline time.Dura
 	return patched, nil
 }
 
+// Earlier returns the VirtualServices of runs, in all namespaces, that existed when an
+// object was created: the list at exactly its resource version, which etcd counts for
+// all objects together.
+func (c Objects) Earlier(ctx context.Context, created *unstructured.Unstructured) (found []*unstructured.Unstructured, err error) {
+	err = c.pages("virtualservices", func(options metav1.ListOptions) (string, error) {
+		options.LabelSelector = ours
+		if options.Continue == "" { // which has the version already
+			options.ResourceVersion, options.ResourceVersionMatch = created.GetResourceVersion(), metav1.ResourceVersionMatchExact
+		}
+		list, err := c.objects.Resource(gvr(objects.RefTo(created))).List(ctx, options)
+		if err != nil {
+			return "", err
+		}
+		for i := range list.Items {
+			found = append(found, &list.Items[i])
+		}
+		return list.GetContinue(), nil
+	})
+	return found, err
+}
+
 // Delete deletes an object of a run by its UID. Without a UID it deletes the
 // object only if it has the label of the run. The object is gone when Delete
 // returns nil.

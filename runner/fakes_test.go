@@ -13,6 +13,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/runnertest"
@@ -182,3 +183,5 @@ func run(t *testing.T, c *runnertest.Cluster, p fakePrometheus, edit func(*exper
 }
 
 const forever = 24 * time.Hour
+
+func refOf(c *runnertest.Cluster, name string) objects.Ref { return objects.RefTo(c.Object(name)) }

@@ -146,6 +146,11 @@ func (s *session) inject(ctx context.Context, in *injection) *ending {
 			return fail(ctx, event.StatusFailed, err)
 		}
 		in.owned = append(in.owned, keep.NewObject(created, stamped))
+		if object.GetKind() == objects.KindVirtualService {
+			if end := s.yield(ctx, in.planned, created); end != nil {
+				return end
+			}
+		}
 	}
 	in.since = time.Now()
 	return nil

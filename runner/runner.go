@@ -33,6 +33,7 @@ type Cluster interface {
 	Mesh
 	Holds
 	Creator
+	Rivals
 	heartbeat.Cluster
 	keep.Cluster
 	removal.Deleter

@@ -32,7 +32,7 @@ func TestARunThatHolds(t *testing.T) {
 			t.Errorf("took %s beside the 23s that the file asks for and the 3s until two scrapes show that the calls are clean", took)
 		}
 		want := []string{
-			"snapshot", "permitted in shop", "hold", "check Job", "check VirtualService", "create Job", "armed", "snapshot", "hold", "create VirtualService",
+			"snapshot", "permitted in shop", "hold", "check Job", "check VirtualService", "create Job", "armed", "snapshot", "hold", "create VirtualService", "earlier",
 			"delete VirtualService", "delete Job",
 		}
 		beats := map[string]bool{}

@@ -268,6 +268,14 @@ func (t *tally) add(m Measurement) {
 	}
 }
 
+// unwatched records that nothing was measured for some time.
+func (t *tally) unwatched(gap time.Duration) {
+	if t.finding.Verdict == Held {
+		t.finding.Verdict, t.finding.Time = Inconclusive, time.Now()
+		t.finding.Reason = fmt.Sprintf("nothing was measured for %s", gap.Round(time.Second))
+	}
+}
+
 // result returns the finding at the end of the phase. A failure limit tolerates
 // misses only if other measurements hold.
 func (t *tally) result() Finding {

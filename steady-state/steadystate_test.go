@@ -269,3 +269,34 @@ func TestInterruptedQueriesAreNotMeasurements(t *testing.T) {
 		}
 	})
 }
+
+// A process that does not run for some time has not watched the fault.
+func TestNothingWasMeasuredForSomeTime(t *testing.T) {
+	for name, test := range map[string]struct {
+		phase  experiments.Phase
+		stops  time.Duration
+		after  int
+		reason string
+	}{
+		"it goes on":               {experiments.During, 30 * time.Second, 3, "nothing was measured for 35s"},
+		"until the end":            {experiments.During, time.Minute, 3, "nothing was measured for 1m0s"},
+		"as long as a query takes": {experiments.During, 14 * time.Second, 3, ""},
+		"before the fault":         {experiments.Before, 30 * time.Second, 3, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &script{answers: map[string][]answer{"q": {{values: []float64{1}}}}}
+				recorded := 0
+				w := steadystate.Watcher{Querier: s, Interval: 5 * time.Second, Record: func(steadystate.Measurement) {
+					if recorded++; recorded == test.after {
+						time.Sleep(test.stops)
+					}
+				}}
+				findings := w.Watch(t.Context(), []experiments.Probe{probe(nil)}, test.phase, time.Minute)
+				if held := findings[0].Verdict == steadystate.Held; held != (test.reason == "") || findings[0].Reason != test.reason {
+					t.Errorf("%+v", findings)
+				}
+			})
+		})
+	}
+}

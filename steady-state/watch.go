@@ -47,13 +47,25 @@ func (w Watcher) Watch(ctx context.Context, all []experiments.Probe, phase exper
 	if phase == experiments.Before {
 		first = 0
 	}
+	last := time.Now()
 	w.every(ctx, first, length, func(elapsed time.Duration) (done bool) {
+		if gap := time.Since(last); phase == experiments.During && gap > w.longestGap() {
+			for i := range tallies {
+				tallies[i].unwatched(gap)
+			}
+		}
+		last = time.Now()
 		w.measure(ctx, probes, phase, elapsed, func(m measured) (done bool) {
 			tallies[m.probe].add(m.Measurement)
 			return tallies[m.probe].finding.Verdict == Deviated
 		})
 		return slices.ContainsFunc(tallies, func(t tally) bool { return t.finding.Verdict != Held })
 	})
+	if gap := time.Since(last); phase == experiments.During && ctx.Err() == nil && gap > w.longestGap() {
+		for i := range tallies {
+			tallies[i].unwatched(gap)
+		}
+	}
 	findings := make([]Finding, len(probes))
 	for i := range tallies {
 		findings[i] = tallies[i].result()
@@ -93,12 +105,20 @@ func (w Watcher) Recover(ctx context.Context, all []experiments.Probe, within ti
 	return findings, took
 }
 
+// longestGap is the longest time between two measurements while a fault is active: two
+// intervals and the timeout of a query. In a longer one the process did not run.
+func (w Watcher) longestGap() time.Duration { return 2*w.Interval + w.timeout() }
+
+// timeout limits one query.
+func (w Watcher) timeout() time.Duration {
+	return min(max(w.Interval, shortestTimeout), longestTimeout)
+}
+
 // measure takes one measurement of each probe, records it, and passes it to each,
 // which returns true if the other measurements do not matter any more: nothing is
 // worse than a deviation.
 func (w Watcher) measure(ctx context.Context, probes []experiments.Probe, phase experiments.Phase, elapsed time.Duration, each func(measured) (done bool)) {
-	timeout := min(max(w.Interval, shortestTimeout), longestTimeout)
-	w.measureAll(ctx, probes, phase, timeout, func(m measured) bool {
+	w.measureAll(ctx, probes, phase, w.timeout(), func(m measured) bool {
 		if ctx.Err() != nil {
 			// The measurement failed because the run is ending, which is not a
 			// result about the hypothesis.

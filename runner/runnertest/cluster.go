@@ -54,7 +54,7 @@ var _ runner.Cluster = (*Cluster)(nil)
 func New(t testing.TB, snapshot config.Snapshot) *Cluster {
 	c := &Cluster{Script: newScript(), t: t}
 	c.store = &store{
-		objects: map[string]*unstructured.Unstructured{}, started: map[types.UID]time.Time{}, until: map[types.UID]time.Time{}, changed: make(chan struct{}),
+		objects: map[string]*unstructured.Unstructured{}, started: map[types.UID]time.Time{}, born: map[types.UID]int{}, until: map[types.UID]time.Time{}, changed: make(chan struct{}),
 		deleted: func(object *unstructured.Unstructured, at time.Time) {
 			if c.Deleted != nil {
 				c.Deleted(object, at)
@@ -207,6 +207,7 @@ func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured)
 		c.until[stored.GetUID()] = time.Now().Add(time.Duration(seconds) * time.Second)
 	}
 	c.objects[ref.String()] = stored
+	c.born[stored.GetUID()] = c.version
 	c.count(time.Now())
 	c.notify()
 	if c.Created != nil {
@@ -316,6 +317,16 @@ func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured,
 		return nil, failure
 	}
 	return stored.DeepCopy(), nil
+}
+
+// Earlier implements runner.Rivals.
+func (c *Cluster) Earlier(ctx context.Context, created *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+	err := c.begin(ctx, "earlier")
+	defer c.store.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return c.at(created), nil
 }
 
 // Delete implements removal.Deleter.

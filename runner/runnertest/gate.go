@@ -75,6 +75,13 @@ func (g gated) Extend(ctx context.Context, job objects.Ref, deadline time.Durati
 	return g.cluster.Extend(ctx, job, deadline, annotations)
 }
 
+func (g gated) Earlier(ctx context.Context, created *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+	if err := g.gate(ctx); err != nil {
+		return nil, err
+	}
+	return g.cluster.Earlier(ctx, created)
+}
+
 func (g gated) Get(ctx context.Context, object objects.Ref) (*unstructured.Unstructured, error) {
 	if err := g.gate(ctx); err != nil {
 		return nil, err

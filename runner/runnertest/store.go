@@ -18,6 +18,8 @@ type store struct {
 	started map[types.UID]time.Time               // of each Job
 	until   map[types.UID]time.Time               // the deadline of each Job
 	version int
+	born    map[types.UID]int // the version at which each object was created
+	graves  []grave
 	faults  faults
 	changed chan struct{} // closed at the next change
 	deleted func(object *unstructured.Unstructured, at time.Time)
@@ -48,9 +50,37 @@ func (s *store) expire() {
 	}
 }
 
+// grave is an object that is gone, and the version at which it was deleted.
+type grave struct {
+	object *unstructured.Unstructured
+	at     int
+}
+
+// at returns the VirtualServices of runs that existed when an object was created. The
+// lock is held.
+func (s *store) at(created *unstructured.Unstructured) []*unstructured.Unstructured {
+	version := s.born[created.GetUID()]
+	var found []*unstructured.Unstructured
+	add := func(object *unstructured.Unstructured) {
+		if object.GetKind() == objects.KindVirtualService && objects.IsOurs(object) && s.born[object.GetUID()] <= version {
+			found = append(found, object.DeepCopy())
+		}
+	}
+	for _, object := range s.objects {
+		add(object)
+	}
+	for _, gone := range s.graves {
+		if gone.at >= version {
+			add(gone.object)
+		}
+	}
+	return found
+}
+
 // remove deletes an object. The lock is held.
 func (s *store) remove(name string, at time.Time) {
 	object := s.objects[name]
+	s.graves = append(s.graves, grave{object: object, at: s.version})
 	delete(s.objects, name)
 	s.count(at)
 	s.deleted(object, at)

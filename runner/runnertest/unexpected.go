@@ -78,6 +78,11 @@ func (u Unexpected) Update(context.Context, *unstructured.Unstructured, objects.
 	return nil, u.call("Update")
 }
 
+// Earlier implements runner.Rivals.
+func (u Unexpected) Earlier(context.Context, *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+	return nil, u.call("Earlier")
+}
+
 // Delete implements removal.Deleter.
 func (u Unexpected) Delete(context.Context, objects.Ref, string) error { return u.call("Delete") }
 
