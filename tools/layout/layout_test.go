@@ -168,3 +168,35 @@ func anchors(document string) []string {
 	}
 	return all
 }
+
+// The tests and the directories that docs/track-record.md names exist, so that a fix
+// does not lose its test.
+func TestTrackRecordNamesTests(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join(root, "docs", "track-record.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), "git", "grep", "-hoE", `^func Test\w+`, "--", "*_test.go")
+	command.Dir = root
+	out, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	functions := strings.Fields(string(out))
+	named := regexp.MustCompile("`(Test[A-Za-z]+|[a-z-]+/[a-z_/.-]+)`").FindAllStringSubmatch(string(content), -1)
+	if len(named) < 20 {
+		t.Errorf("only %d names of tests", len(named))
+	}
+	for _, one := range named {
+		switch name := one[1]; {
+		case strings.HasPrefix(name, "Test"):
+			if !slices.Contains(functions, name) {
+				t.Errorf("there is no test %s", name)
+			}
+		default:
+			if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(name))); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
