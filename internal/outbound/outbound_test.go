@@ -109,7 +109,7 @@ func TestForOrigin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		request := httptest.NewRequest(http.MethodGet, test.request, http.NoBody)
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, test.request, http.NoBody)
 		used := ""
 		_, _ = outbound.ForOrigin(server, use("trusted", &used), use("bare", &used)).RoundTrip(request) //nolint:bodyclose // there is no response
 		if (used == "trusted") != test.trusted {

@@ -58,7 +58,7 @@ func TestNothingFollowsARunThatWasEndedFromOutside(t *testing.T) {
 			env := Env{Stdout: &out, Stderr: &errors, Getenv: func(string) string { return "" }}
 			chosen := make([]selection.Experiment, 3)
 			for i, name := range []string{"one", "two", "three"} {
-				chosen[i].Experiment.Metadata.Name = name
+				chosen[i].Metadata.Name = name
 			}
 			runs := &scripted{result: test.result}
 			code := runAll(t.Context(), env, runFlags{session: session.Session{Directory: t.TempDir(), Quiet: true}}, runs, chosen)

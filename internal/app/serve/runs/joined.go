@@ -46,8 +46,8 @@ func (j *joined[T]) join(ctx context.Context) *question[T] {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.next == nil {
-		j.next = &question[T]{done: make(chan struct{})}
-		j.next.ctx, j.next.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		j.next = &question[T]{ctx: asking, cancel: cancel, done: make(chan struct{})}
 	}
 	q := j.next
 	q.waiting++
