@@ -46,7 +46,7 @@ func (j *joined[T]) join(ctx context.Context) *question[T] {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.next == nil {
-		asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		asking, cancel := context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // leave cancels it
 		j.next = &question[T]{ctx: asking, cancel: cancel, done: make(chan struct{})}
 	}
 	q := j.next
