@@ -11,6 +11,10 @@ PROSE    := $(BIN)/prose
 PAGES    := tools/pages/node_modules
 PROMTOOL := $(BIN)/sandbox-promtool
 IMAGE    ?= squall
+# The seeds of the simulator, and the processes that share them.
+SEEDS    ?= 1000000
+FIRST    ?= 1
+SHARDS   ?= $(shell nproc)
 # The packages that are not helpers of tests, whose names end in test.
 PRODUCTION := ^github.com/squall-chaos/squall/.*([^t]|[^s]t|[^e]st|[^t]est)$$
 # The programs that the sidecars of the sandbox need. ENVOY=PATH uses another
@@ -20,7 +24,7 @@ SIDECARS := $(if $(PROXYLESS),,$(if $(ENVOY),,$(BIN)/envoy) $(BIN)/envoy_bootstr
 # programs of other projects, and analysing those takes longer than the build.
 SANDBOX_PACKAGES := ./cmd/sandbox/... ./internal/... ./e2e/...
 
-.PHONY: help build image sandbox demo test unit e2e pages torture oracle library fuzz lint prose fmt bench clean
+.PHONY: help build image sandbox demo test unit sim e2e pages torture oracle library fuzz lint prose fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,9 +51,13 @@ test: unit e2e ## run all tests
 
 unit: ## run the tests that need no sandbox
 	$(GO) test -race ./...
+	$(GO) test -count=1 ./internal/app/sim -run 'Seeds$$' -args -seeds 10000 -shards 2
 	cd sandbox && $(GO) test -race ./internal/...
 	cd tools/helm && $(GO) test -race ./...
 	cd tools/shape && $(GO) test -race ./...
+
+sim: ## simulate 1,000,000 seeds (some hours; 10,000 are in unit). SEEDS and FIRST choose others
+	$(GO) test -count=1 -timeout 0 -v ./internal/app/sim -run 'Seeds$$' -args -seeds $(SEEDS) -seed $(FIRST) -shards $(SHARDS)
 
 e2e: sandbox $(HELM) $(PAGES) $(PROMTOOL) ## run the end-to-end tests on the sandbox
 	cd sandbox && $(GO) test -race -count=1 -p 1 -timeout 20m ./e2e/...
