@@ -72,7 +72,7 @@ torture: sandbox ## kill runs at every write, break their servers and their disk
 oracle: sandbox ## compare more generated plans with istiod and Envoy (about 20 minutes; a sample is in e2e)
 	cd sandbox && CI=1 $(GO) test -count=1 -timeout 60m -v ./e2e/oracle -run TestGenerated -args -first 1000 -seeds 3000 -proxied 3000
 
-library: sandbox ## run every experiment of the library on the sandbox, and kill a run of each (about 25 minutes)
+library: sandbox ## run every experiment of the library on an idle machine, and kill a run of each (about 25 minutes)
 	cd sandbox && CI=1 $(GO) test -count=1 -timeout 90m -v ./e2e/envoy -run TestLibrary -args -library
 
 fuzz: ## search for input that breaks the loader or the match algebra, for 80 seconds
