@@ -3,6 +3,7 @@ package mesh
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
@@ -106,4 +107,31 @@ func (p *planner) checkScopeRevision(scope config.Scope, namespace string) error
 	}
 	return refusal.New(refusal.OtherRevision, "label the namespace with the revision, or remove the label from the Sidecar",
 		"Sidecar %s is for the control-plane revision %s only, and namespace %s is not labelled with it", scope.Sidecar, scope.Revision, namespace)
+}
+
+// checkSharing refuses blackholes of connections that proxies cannot tell from those to
+// other hosts, or that they route by another host.
+func (p *planner) checkSharing(g *render.Group, views []view, ports []config.Port) error {
+	for _, one := range g.Injections {
+		if one.Fault.Blackhole == nil {
+			continue
+		}
+		for _, port := range ports {
+			if len(render.Requestless(one, port)) == 0 {
+				continue
+			}
+			for _, v := range views {
+				if others := routing.Sharers(p.mesh, g.Host, port, g.Callers, v.listener); len(others) > 0 {
+					return refusal.New(refusal.SharedListener, "give the ServiceEntries addresses, or name target.port if another port is meant",
+						"proxies of %s cannot tell connections to port %d of %s from those to %s: the ServiceEntries have no addresses, so all of them share one listener", g.Callers, port.Number, g.Host, strings.Join(others, ", "))
+				}
+				if taken, ok := routing.TakenServerName(p.mesh, g.Host, port, g.Callers, v.listener); ok {
+					return refusal.New(refusal.SharedListener, "write the tls routes of each host in a VirtualService for this host alone, or give the ServiceEntries addresses",
+						"proxies of %s use VirtualService %s/%s for connections with the server name %s on port %d because it is also for %s, which they handle before, so one for %s would come too late",
+						g.Callers, taken.By.GetNamespace(), taken.By.GetName(), g.Host, port.Number, taken.Host, g.Host)
+				}
+			}
+		}
+	}
+	return nil
 }

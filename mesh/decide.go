@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -130,6 +131,9 @@ func (p *planner) decide(d *Decision, g *render.Group) (rendered, error) {
 	if err := p.checkAffinity(g, now.Base, ports); err != nil {
 		return rendered{}, err
 	}
+	if err := p.checkSharing(g, views, ports); err != nil {
+		return rendered{}, err
+	}
 	place, err := p.choose(g, now.Base, views)
 	if err != nil {
 		return rendered{}, err
@@ -170,6 +174,32 @@ func (d *Decision) explain(now routing.Effective, p render.Place) {
 	}
 }
 
+// explainConnections adds the VirtualServices whose TCP and TLS routes the object has
+// narrowed copies of.
+func (d *Decision) explainConnections(bases []*unstructured.Unstructured) {
+	var names []string
+	for _, base := range bases {
+		names = append(names, base.GetNamespace()+"/"+base.GetName())
+		version := Version{Ref: objects.RefTo(base), Generation: base.GetGeneration()}
+		if !slices.Contains(d.Bases, version) {
+			d.Bases = append(d.Bases, version)
+		}
+	}
+	where := "in " + d.Namespace
+	switch {
+	case len(names) > 0 && d.Connections:
+		d.Effective = &names[0]
+		d.Reason = fmt.Sprintf("the new one %s precedes the tcp and tls routes of VirtualService %s", where, strings.Join(names, ", "))
+	case len(names) > 0:
+		d.Reason += "; for connections it precedes the tcp and tls routes of VirtualService " + strings.Join(names, ", ")
+	case d.Connections:
+		d.Reason = fmt.Sprintf("no VirtualService has tcp or tls routes for connections from %s to %s", d.Callers, d.Host)
+		if d.Namespace != d.Callers {
+			d.Reason += "; the new one is " + where
+		}
+	}
+}
+
 // render renders the objects of a group, and their later states if its faults have
 // different times.
 func (p *planner) render(d *Decision, g *render.Group, views []view, at render.Place, ports []config.Port) (rendered, error) {
@@ -189,6 +219,7 @@ func (p *planner) render(d *Decision, g *render.Group, views []view, at render.P
 	d.Connections = !slices.ContainsFunc(ports, func(port config.Port) bool {
 		return port.HasHTTPRoutes() && slices.ContainsFunc(g.Injections, func(i render.Injection) bool { return i.Target.Port == 0 || int64(i.Target.Port) == port.Number })
 	})
+	d.explainConnections(out.Connections)
 	d.Waits, d.Closes = impact.Of(p.mesh, slices.Concat(out.Helpers, out.States), ports)
 	made := rendered{objects: append(out.Helpers, out.States[0])}
 	for i, state := range out.States[1:] {

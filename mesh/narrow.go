@@ -22,6 +22,7 @@ func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
 			targets, hosts = append(targets, name), append(hosts, routing.Relatives(s, name)...)
 		}
 	}
+	ports := numbersOf(s, targets)
 	names := func(of func(name string) bool) bool { return slices.ContainsFunc(hosts, of) }
 	keep := func(objects []*unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) []*unstructured.Unstructured {
 		var kept []*unstructured.Unstructured
@@ -35,10 +36,10 @@ func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
 	s.VirtualServices = keep(s.VirtualServices, func(vs *unstructured.Unstructured) bool {
 		isDelegate := len(fields.Strings(vs.Object, "spec", "hosts")) == 0
 		return isDelegate || names(func(name string) bool { return routing.PatternFor(s, vs, name) != "" }) ||
-			slices.ContainsFunc(targets, func(name string) bool { return routing.Forwards(s, vs, name) })
+			slices.ContainsFunc(targets, func(name string) bool { return routing.Forwards(s, vs, name) || hasServerName(vs, name) })
 	})
 	s.ServiceEntries = keep(s.ServiceEntries, func(entry *unstructured.Unstructured) bool {
-		return names(func(name string) bool { return config.HasHost(entry, name) })
+		return names(func(name string) bool { return config.HasHost(entry, name) }) || sharesPort(entry, ports)
 	})
 	s.DestinationRules = keep(s.DestinationRules, policyOf(s, append(destinations(s.VirtualServices, s.ClusterDomain), hosts...)))
 	services := s.Services
@@ -49,6 +50,39 @@ func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
 		}
 	}
 	return s
+}
+
+// numbersOf returns the port numbers of hosts.
+func numbersOf(s config.Snapshot, hosts []string) []int64 {
+	var numbers []int64
+	for _, name := range hosts {
+		for _, port := range config.PortsOf(s.Entries(name)) {
+			numbers = append(numbers, port.Number)
+		}
+	}
+	return numbers
+}
+
+// sharesPort reports whether proxies may have one listener for connections to a
+// ServiceEntry and to others on some ports.
+func sharesPort(entry *unstructured.Unstructured, ports []int64) bool {
+	spec := fields.Map(entry.Object, "spec")
+	return len(fields.Strings(spec, "addresses")) == 0 && slices.ContainsFunc(fields.Maps(spec, "ports"), func(port map[string]any) bool {
+		number, _ := fields.Int(port["number"])
+		return slices.Contains(ports, number)
+	})
+}
+
+// hasServerName reports whether a VirtualService has a tls route for a server name.
+func hasServerName(vs *unstructured.Unstructured, name string) bool {
+	for _, route := range fields.Maps(fields.Map(vs.Object, "spec"), "tls") {
+		for _, match := range fields.Maps(route, "match") {
+			if slices.ContainsFunc(fields.Strings(match, "sniHosts"), func(sni string) bool { return strings.EqualFold(sni, name) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // policyOf returns a function that reports whether a DestinationRule is for any of

@@ -55,7 +55,8 @@ type meshConfig struct {
 		Mode string `yaml:"mode"`
 	} `yaml:"outboundTrafficPolicy"`
 	DefaultConfig struct {
-		DrainDuration string `yaml:"drainDuration"`
+		DrainDuration string            `yaml:"drainDuration"`
+		ProxyMetadata map[string]string `yaml:"proxyMetadata"`
 	} `yaml:"defaultConfig"`
 	DiscoverySelectors []struct {
 		MatchLabels      map[string]string `yaml:"matchLabels"`
@@ -93,6 +94,7 @@ func Apply(s *Snapshot, configMap *unstructured.Unstructured) error {
 		}
 	}
 	s.ConnectTimeout = durationOr(config.ConnectTimeout, s.ConnectTimeout)
+	s.CapturesDNS = config.DefaultConfig.ProxyMetadata["ISTIO_META_DNS_CAPTURE"] == "true"
 	s.DrainDuration = durationOr(config.DefaultConfig.DrainDuration, s.DrainDuration)
 	if policy := config.DefaultHTTPRetryPolicy; policy != nil {
 		s.Retries = policy.Attempts

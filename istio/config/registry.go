@@ -53,11 +53,20 @@ func (s Snapshot) Entries(name string) []Entry {
 			found = append(found, Entry{
 				Kind: "ServiceEntry", Namespace: entry.GetNamespace(), Name: entry.GetName(), Labels: entry.GetLabels(),
 				ExportTo: fields.Strings(entry.Object, "spec", "exportTo"), Ports: entryPorts(entry),
-				Addressed: len(fields.Strings(entry.Object, "spec", "addresses")) > 0, Created: entry.GetCreationTimestamp().Time,
+				Addressed: s.addressed(entry, name), Created: entry.GetCreationTimestamp().Time,
 			})
 		}
 	}
 	return found
+}
+
+// addressed reports whether a ServiceEntry has addresses of its own for a host, or
+// istiod allocates one for proxies that capture DNS
+// (https://istio.io/latest/docs/ops/configuration/traffic-management/dns-proxy/).
+func (s Snapshot) addressed(entry *unstructured.Unstructured, name string) bool {
+	resolution, _, _ := unstructured.NestedString(entry.Object, "spec", "resolution")
+	allocated := s.CapturesDNS && resolution != "" && resolution != "NONE" && !strings.HasPrefix(name, "*")
+	return allocated || len(fields.Strings(entry.Object, "spec", "addresses")) > 0
 }
 
 // HasHost reports whether a ServiceEntry names a host.

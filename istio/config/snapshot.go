@@ -49,6 +49,9 @@ type Snapshot struct {
 	// Retries is how often a proxy tries an HTTP request again unless its route says
 	// otherwise (MeshConfig, defaultHttpRetryPolicy).
 	Retries int64
+	// CapturesDNS reports whether proxies answer DNS queries, and so have an address for
+	// every ServiceEntry (MeshConfig, defaultConfig.proxyMetadata).
+	CapturesDNS bool
 	// DrainDuration is how long a proxy keeps the connections of a listener or a
 	// filter chain that is replaced (MeshConfig, defaultConfig.drainDuration).
 	DrainDuration time.Duration

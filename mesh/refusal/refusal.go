@@ -30,6 +30,7 @@ const (
 	WildcardForOthers  Cause = "wildcard-for-others" // an object for the exact host would replace a wildcard for other proxies
 	DifferentRoutes    Cause = "different-routes"    // the callers do not use the same routes
 	OtherServerNames   Cause = "other-server-names"  // a TLS port serves other server names too
+	SharedListener     Cause = "shared-listener"     // proxies cannot tell the target's connections from those to other hosts
 	OtherNames         Cause = "other-names"         // calls by another name of the target have other routes
 	Affinity           Cause = "affinity"            // a consistent hash of one port would be lost
 	NothingToCarry     Cause = "nothing-to-carry"    // no route both forwards the requests and meets the match

@@ -119,6 +119,9 @@ func (r *renderer) divertConnections(routes []any, protocol string, part segment
 				continue
 			}
 			route["match"] = narrowed
+			if !slices.Contains(r.connections, vs) {
+				r.connections = append(r.connections, vs)
+			}
 			if err := r.divertRoute(route, part.injections); err != nil {
 				return nil, err
 			}

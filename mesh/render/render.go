@@ -45,6 +45,8 @@ type Output struct {
 	// fault is active, with fully qualified hosts.
 	Before, During []map[string]any
 	Signature      Signature
+	// Connections are the VirtualServices whose TCP and TLS routes were narrowed.
+	Connections []*unstructured.Unstructured
 }
 
 // Render renders a group in its states at some times from the start of the
@@ -79,6 +81,7 @@ func Render(in Input, times []time.Duration) (Output, error) {
 	}
 	// The ports of the blackholes are known when all states are rendered.
 	out.Helpers = r.blackholes.objects()
+	out.Connections = r.connections
 	out.Signature = r.signature
 	out.Signature.Blackholes = r.blackholes.hosts()
 	return out, nil
@@ -95,6 +98,8 @@ type renderer struct {
 	experiment string
 	blackholes *blackholes
 	signature  Signature
+	// connections are the VirtualServices whose TCP and TLS routes were narrowed.
+	connections []*unstructured.Unstructured
 
 	// The fields below are about the state that is being rendered.
 	clones int    // the number of routes that were added
