@@ -24,7 +24,7 @@ const ours = objects.ManagedByLabel + "=" + objects.ManagedByValue + "," + objec
 
 // List returns the objects of runs in a namespace, or in all namespaces if it is
 // empty. If Jobs can be listed in some namespaces only, it lists them in the
-// namespaces of the other objects.
+// namespaces of the other objects, and runs without other objects are in Unread.
 func (c Objects) List(ctx context.Context, namespace string) (objects.Owned, error) {
 	version, err := c.istioVersion(ctx)
 	if err != nil {
@@ -42,7 +42,7 @@ func (c Objects) List(ctx context.Context, namespace string) (objects.Owned, err
 	if err != nil || denied < 0 {
 		return owned, err
 	}
-	owned.Unread = slices.Delete(owned.Unread, denied, denied+1)
+	owned.Unread[denied].Kind = objects.UnreadRuns
 	for _, namespace := range namespacesOf(owned.Objects) {
 		here, err := c.listOwned(ctx, []ownedKind{jobs}, namespace)
 		if err != nil {

@@ -64,13 +64,13 @@ func TestListGivesWhatMayBeRead(t *testing.T) {
 			"Jobs only where the fault is", "",
 			map[string]string{everywhere + "virtualservices": object("run-1"), everywhere + "serviceentries": "", everywhere + "destinationrules": "", jobs: heartbeat},
 			[]string{"VirtualService", "Job"},
-			nil,
+			[]string{"list jobs.batch in the whole cluster"},
 		},
 		{
 			"no Jobs", "",
 			map[string]string{everywhere + "virtualservices": object("run-1"), everywhere + "serviceentries": "", everywhere + "destinationrules": ""},
 			[]string{"VirtualService"},
-			[]string{"list jobs.batch in namespace shop"},
+			[]string{"list jobs.batch in the whole cluster", "list jobs.batch in namespace shop"},
 		},
 		{
 			"one namespace", "shop",
@@ -88,7 +88,7 @@ func TestListGivesWhatMayBeRead(t *testing.T) {
 			"nothing at all", "",
 			map[string]string{},
 			nil,
-			[]string{"list virtualservices.networking.istio.io in the whole cluster", "list serviceentries.networking.istio.io in the whole cluster", "list destinationrules.networking.istio.io in the whole cluster"},
+			[]string{"list virtualservices.networking.istio.io in the whole cluster", "list serviceentries.networking.istio.io in the whole cluster", "list destinationrules.networking.istio.io in the whole cluster", "list jobs.batch in the whole cluster"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

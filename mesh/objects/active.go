@@ -20,6 +20,10 @@ type Owned struct {
 	Unread []Unread
 }
 
+// UnreadRuns is the kind of an Unread for runs that have no fault, which are known by
+// their Jobs.
+const UnreadRuns = "Run"
+
 // Unread is a kind that the user may not list in a namespace, or in all namespaces
 // if it is empty.
 type Unread struct{ Kind, Resource, Namespace string }

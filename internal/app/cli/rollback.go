@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -187,8 +188,9 @@ func (f rollbackFlags) list(ctx context.Context, env Env, lister liveruns.Lister
 }
 
 // doubt reports that objects may be left where the user may not list them.
+// Runs that have no fault yet are the subject of the hold.
 func doubt(env Env, listing liveruns.Listing) (code int) {
-	if len(listing.Unread) == 0 {
+	if !slices.ContainsFunc(listing.Unread, func(u objects.Unread) bool { return u.Kind != objects.UnreadRuns }) {
 		return exitHeld
 	}
 	output.Error(env.Stderr, hint.With(errors.New("cannot tell whether objects are left where list is not permitted"), "the role squall-reader of deploy/rbac.yaml has the permission for faults; the faults of dead runs expire by themselves"))

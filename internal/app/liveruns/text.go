@@ -85,6 +85,8 @@ func WriteUnread(w io.Writer, listing Listing) {
 		switch u.Kind {
 		case "VirtualService":
 			fmt.Fprintf(w, "squall: not permitted: %s; only namespace %s is listed (-n names another), and other namespaces may have faults on the calls from it\n", u, listing.Namespace)
+		case objects.UnreadRuns:
+			fmt.Fprintf(w, "squall: not permitted: %s; runs that have no fault now are not listed\n", u)
 		case "Job":
 			fmt.Fprintf(w, "squall: not permitted: %s; heartbeats there are unknown\n", u)
 		default:
