@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -76,6 +77,8 @@ func (c *Cluster) setHold(ctx context.Context, namespace, by string, length time
 	case apierrors.IsNotFound(err):
 		_, err = c.leases(namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
 	case err != nil:
+	case existing.GetLabels()[objects.ManagedByLabel] != objects.ManagedByValue:
+		err = errForeignHold
 	default:
 		if hold, holds := objects.HoldOf(existing, server.Time); holds && hold.Until.After(next.Until) {
 			return hold, nil
@@ -88,7 +91,14 @@ func (c *Cluster) setHold(ctx context.Context, namespace, by string, length time
 
 // EndHold ends the hold in a namespace, and reports whether there was a Lease.
 func (c *Cluster) EndHold(ctx context.Context, namespace string) (ended bool, err error) {
-	err = c.leases(namespace).Delete(ctx, objects.HoldName, metav1.DeleteOptions{})
+	existing, err := c.leases(namespace).Get(ctx, objects.HoldName, metav1.GetOptions{})
+	if err == nil && existing.GetLabels()[objects.ManagedByLabel] != objects.ManagedByValue {
+		err = errForeignHold
+	}
+	if err == nil {
+		uid := existing.GetUID()
+		err = c.leases(namespace).Delete(ctx, objects.HoldName, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	}
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
@@ -97,3 +107,6 @@ func (c *Cluster) EndHold(ctx context.Context, namespace string) (ended bool, er
 	}
 	return true, nil
 }
+
+// errForeignHold is the error for a Lease that Squall does not write.
+var errForeignHold = errors.New("it does not have the label of Squall")

@@ -18,7 +18,7 @@ const (
 
 // heldBy returns a Lease that began some time ago.
 func heldBy(namespace, by string, ago time.Duration) string {
-	return fmt.Sprintf(`{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":%q,"name":"squall-hold"},"spec":{"holderIdentity":%q,"leaseDurationSeconds":600,"renewTime":%q}}`,
+	return fmt.Sprintf(`{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":%q,"name":"squall-hold","uid":"u-1","labels":{"app.kubernetes.io/managed-by":"squall"}},"spec":{"holderIdentity":%q,"leaseDurationSeconds":600,"renewTime":%q}}`,
 		namespace, by, time.Now().Add(-ago).UTC().Format(time.RFC3339))
 }
 
@@ -75,12 +75,20 @@ func TestSetHold(t *testing.T) {
 }
 
 func TestEndHold(t *testing.T) {
-	for answer, want := range map[exchange]bool{
-		{"DELETE " + holdOfAll, "", 200, "{}"}:                                 true,
-		{"DELETE " + holdOfAll, "", 404, status(404, "NotFound", "not found")}: false,
+	for _, test := range []struct {
+		name   string
+		script []exchange
+		ended  bool
+		fails  bool
+	}{
+		{"held", []exchange{{"GET " + holdOfAll, "", 200, heldBy("istio-system", "ann", 0)}, {"DELETE " + holdOfAll, `"uid":"u-1"`, 200, "{}"}}, true, false},
+		{"not held", []exchange{{"GET " + holdOfAll, "", 404, status(404, "NotFound", "not found")}}, false, false},
+		{"another program's", []exchange{{"GET " + holdOfAll, "", 200, `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"istio-system","name":"squall-hold"}}`}}, false, true},
 	} {
-		if ended, err := serve(t, answer).EndHold(t.Context(), kube.HoldEverywhere); ended != want || err != nil {
-			t.Errorf("ended %t, error %v", ended, err)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			if ended, err := serve(t, test.script...).EndHold(t.Context(), kube.HoldEverywhere); ended != test.ended || (err != nil) != test.fails {
+				t.Errorf("ended %t, error %v", ended, err)
+			}
+		})
 	}
 }

@@ -166,7 +166,12 @@ func TestRollbackHoldsRuns(t *testing.T) {
 			}
 		})
 	}
-	released := map[string]string{"DELETE " + fmt.Sprintf(leases, "istio-system") + "/squall-hold": "{}", "DELETE " + fmt.Sprintf(leases, "shop") + "/squall-hold": "{}"}
+	const held = `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"squall-hold","uid":"u-1","labels":{"app.kubernetes.io/managed-by":"squall"}}}`
+	released := map[string]string{}
+	for _, namespace := range []string{"istio-system", "shop"} {
+		item := fmt.Sprintf(leases, namespace) + "/squall-hold"
+		released["GET "+item], released["DELETE "+item] = held, "{}"
+	}
 	code, stdout, stderr := execute(t, released, "rollback", "--release")
 	if code != exitHeld || stdout != "the hold in namespace istio-system is ended\nthe hold in namespace shop is ended\n" || stderr != "" {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
