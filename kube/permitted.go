@@ -155,6 +155,7 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 		{Group: istioGroup, Resource: "serviceentries", Verbs: []string{"list"}},
 		{Group: istioGroup, Resource: "destinationrules", Verbs: []string{"list"}, Without: "blackholes do not have the connect timeouts and limits of their targets"},
 		{Group: istioGroup, Resource: "sidecars", Verbs: []string{"list"}},
+		{Group: istioGroup, Resource: "gateways", Verbs: []string{"list"}, Without: "gateways among the callers, which a fault does not reach, are not found"},
 		{Resource: "services", Verbs: []string{"list"}},
 		{Resource: "namespaces", Verbs: []string{"list"}},
 		{Group: leases.Group, Resource: leases.Resource, Name: objects.HoldName, Verbs: []string{"get"}},

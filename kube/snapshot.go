@@ -54,6 +54,14 @@ func (c Mesh) Snapshot(ctx context.Context) (config.Snapshot, error) {
 		}
 		return err
 	})
+	group.Go(func() (err error) {
+		s.Gateways, err = c.list(ctx, version.WithResource("gateways"))
+		if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+			// Roles of earlier versions do not have the permission.
+			err = nil
+		}
+		return err
+	})
 	group.Go(func() error {
 		return c.services(ctx, func(service config.Service) { s.Services = append(s.Services, service) })
 	})

@@ -302,6 +302,8 @@ func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
 		return into(&s.DestinationRules)
 	case schema.GroupKind{Group: config.IstioGroup, Kind: "Sidecar"}:
 		return into(&s.Sidecars)
+	case schema.GroupKind{Group: config.IstioGroup, Kind: "Gateway"}:
+		return into(&s.Gateways)
 	case schema.GroupKind{Group: gatewayGroup, Kind: "HTTPRoute"}, schema.GroupKind{Group: gatewayGroup, Kind: "GRPCRoute"}:
 		return into(&s.Routes)
 	case schema.GroupKind{Kind: "Service"}:

@@ -29,6 +29,9 @@ func (p *planner) checkCalls(d *Decision, g *render.Group) error {
 	if err := p.checkCallers(g.Callers); err != nil {
 		return err
 	}
+	if err := p.checkGateway(g); err != nil {
+		return err
+	}
 	if err := p.checkTarget(g.Host); err != nil {
 		return err
 	}
@@ -51,6 +54,22 @@ func (p *planner) checkCallers(namespace string) error {
 	}
 	if config.IsAmbient(labels) {
 		return refusal.New(refusal.Ambient, "move the callers to sidecars, or name callers that have sidecars", "namespace %s is ambient: ztunnel does not use VirtualServices, so a fault would have no effect", namespace)
+	}
+	return nil
+}
+
+// checkGateway refuses callers that are a gateway: it takes its routes only from
+// VirtualServices that are bound to a Gateway (istio.io/istio/pilot/pkg/model,
+// VirtualServicesForGateway).
+func (p *planner) checkGateway(g *render.Group) error {
+	for _, one := range g.Injections {
+		for _, caller := range one.Callers {
+			gateway, pods := p.mesh.GatewayOf(g.Callers, caller.Labels)
+			if caller.Namespace == g.Callers && pods == config.OnlyGateway {
+				return refusal.New(refusal.GatewayCallers, "name the workloads with sidecars that call the host",
+					"the callers in %s are the pods of Gateway %s/%s, and a gateway does not use the VirtualServices of sidecars", g.Callers, gateway.GetNamespace(), gateway.GetName())
+			}
+		}
 	}
 	return nil
 }

@@ -16,8 +16,9 @@ import (
 // Narrow returns the part of a snapshot that the plan of an experiment depends on, so
 // that a run does not hold a whole mesh in memory.
 func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
-	var targets, hosts []string
+	var targets, hosts, callers []string
 	for _, injection := range spec.Injections() {
+		callers = append(callers, callerNamespaces(injection.Callers)...)
 		if name := hostOf(s, injection); !slices.Contains(targets, name) {
 			targets, hosts = append(targets, name), append(hosts, routing.Relatives(s, name)...)
 		}
@@ -45,7 +46,8 @@ func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
 	services := s.Services
 	s.Services = nil
 	for _, service := range services {
-		if names(func(name string) bool { return strings.EqualFold(name, s.HostOf(service)) }) {
+		ofCallers := len(service.Selector) > 0 && slices.Contains(callers, service.Namespace) // see GatewayOf
+		if ofCallers || names(func(name string) bool { return strings.EqualFold(name, s.HostOf(service)) }) {
 			s.Services = append(s.Services, service)
 		}
 	}

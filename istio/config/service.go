@@ -15,8 +15,9 @@ type ServiceManifest struct {
 		Created     time.Time         `json:"creationTimestamp"`
 	} `json:"metadata"`
 	Spec struct {
-		Type         string `json:"type"`
-		ExternalName string `json:"externalName"`
+		Type         string            `json:"type"`
+		ExternalName string            `json:"externalName"`
+		Selector     map[string]string `json:"selector"`
 		Ports        []struct {
 			Name        string `json:"name"`
 			Port        int64  `json:"port"`
@@ -28,7 +29,7 @@ type ServiceManifest struct {
 
 // Service returns the parts of the manifest that a Snapshot holds.
 func (s ServiceManifest) Service() Service {
-	service := Service{Namespace: s.Metadata.Namespace, Name: s.Metadata.Name, Labels: s.Metadata.Labels, Created: s.Metadata.Created}
+	service := Service{Namespace: s.Metadata.Namespace, Name: s.Metadata.Name, Labels: s.Metadata.Labels, Created: s.Metadata.Created, Selector: s.Spec.Selector}
 	if exportTo := s.Metadata.Annotations[exportToAnnotation]; exportTo != "" {
 		for namespace := range strings.SplitSeq(exportTo, ",") {
 			service.ExportTo = append(service.ExportTo, strings.TrimSpace(namespace))

@@ -27,6 +27,8 @@ type Snapshot struct {
 	VirtualServices []*unstructured.Unstructured
 	ServiceEntries  []*unstructured.Unstructured
 	Sidecars        []*unstructured.Unstructured
+	// Gateways are Istio's, not those of the Gateway API.
+	Gateways []*unstructured.Unstructured
 	// DestinationRules are empty if the user may not read them, and then
 	// WithoutDestinationRules is true.
 	DestinationRules        []*unstructured.Unstructured
@@ -75,6 +77,8 @@ type Service struct {
 	ExternalName string
 	// Created is zero if it is not known, as in manifests.
 	Created time.Time
+	// Selector are the labels of the pods behind it; empty for others.
+	Selector map[string]string
 }
 
 // Watches reports whether istiod watches a namespace.

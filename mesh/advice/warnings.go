@@ -17,6 +17,7 @@ import (
 	"github.com/squall-chaos/squall/istio/host"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/mesh/refusal"
 )
 
 // Warnings returns what may be wrong with a plan that is not refused, one sentence
@@ -30,6 +31,7 @@ func Warnings(s config.Snapshot, e experiments.Experiment, p mesh.Plan) []string
 	w.shareOfSubset()
 	for _, d := range p.Decisions {
 		w.notInjected(d)
+		w.gateways(d)
 		w.otherSenders(d)
 		w.wrongHost(d)
 		w.notGRPC(d)
@@ -178,10 +180,21 @@ func baseOf(s config.Snapshot, d mesh.Decision) *unstructured.Unstructured {
 // every namespace.
 func (w *warnings) notInjected(d mesh.Decision) {
 	labels, exists := w.s.Namespaces[d.Callers]
-	if !exists || len(labels) == 0 || config.Injected(labels) || config.IsAmbient(labels) {
+	if !exists || len(labels) == 0 || config.Injected(labels) || config.IsAmbient(labels) || d.Cause == refusal.GatewayCallers {
 		return
 	}
 	w.add("namespace %s is not labelled for sidecar injection (istio-injection=enabled or istio.io/rev), and a caller without a proxy is not disturbed: check that its pods are injected one by one", d.Callers)
+}
+
+// gateways warns of callers of which some may be a gateway.
+func (w *warnings) gateways(d mesh.Decision) {
+	for _, i := range d.Injections {
+		for _, caller := range i.Callers {
+			if gateway, pods := w.s.GatewayOf(d.Callers, caller.Labels); pods == config.SomeGateway {
+				w.add("Gateway %s/%s selects pods in %s, and a gateway does not use the VirtualServices of sidecars: name the labels of the callers that are meant", gateway.GetNamespace(), gateway.GetName(), d.Callers)
+			}
+		}
+	}
 }
 
 // unexercised warns of routes with a timeout or retries, which abort and delay do

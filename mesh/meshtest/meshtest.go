@@ -46,6 +46,8 @@ func Snapshot(t testing.TB, manifests ...string) config.Snapshot {
 			s.DestinationRules = append(s.DestinationRules, object)
 		case "ServiceEntry":
 			s.ServiceEntries = append(s.ServiceEntries, object)
+		case "Gateway":
+			s.Gateways = append(s.Gateways, object)
 		case "Service":
 			s.Services = append(s.Services, service(t, object))
 		case "ConfigMap":

@@ -13,6 +13,7 @@ const (
 	NoCallers          Cause = "no-callers"          // the experiment names no callers, and none were found
 	NoNamespace        Cause = "no-namespace"        // the callers' namespace does not exist
 	Ambient            Cause = "ambient"             // the callers have no sidecars: their namespace is ambient
+	GatewayCallers     Cause = "gateway-callers"     // the callers are the pods of a gateway
 	GatewayAPIRoute    Cause = "gateway-api-route"   // a route of the Gateway API routes the calls
 	LiveRun            Cause = "live-run"            // a run already disturbs the same calls
 	NoSuchPort         Cause = "no-such-port"        // the target does not have the port

@@ -294,6 +294,7 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 		{access{"", istio, "serviceentries", "list"}, reader, abort, "no permission to list serviceentries", "failure in the whole cluster: not permitted: list serviceentries.networking.istio.io"},
 		{access{"", istio, "destinationrules", "list"}, reader, "", "", "warning in the whole cluster: not permitted: list destinationrules.networking.istio.io; blackholes do not have the connect timeouts and limits of their targets"},
 		{access{"", istio, "sidecars", "list"}, reader, abort, "no permission to list sidecars", "failure in the whole cluster: not permitted: list sidecars.networking.istio.io"},
+		{access{"", istio, "gateways", "list"}, reader, "", "", "warning in the whole cluster: not permitted: list gateways.networking.istio.io; gateways among the callers, which a fault does not reach, are not found"},
 		{access{"", "", "services", "list"}, reader, abort, "services is forbidden", "failure in the whole cluster: not permitted: list services"},
 		{access{"", "", "namespaces", "list"}, reader, abort, "no permission to list namespaces", "failure in the whole cluster: not permitted: list namespaces"},
 		{access{"", "coordination.k8s.io", "leases", "get"}, reader, abort, "not permitted in namespace shop: get leases.coordination.k8s.io in the whole cluster", "failure in the whole cluster: not permitted: get leases.coordination.k8s.io"},

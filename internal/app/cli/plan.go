@@ -58,7 +58,7 @@ does not answer.`,
   squall plan -o yaml ratings-outage.yaml | kubectl apply --dry-run=server -f -
   squall plan -o json experiments/ | jq '.decisions[] | select(.placement == "refused")'
 
-  kubectl get virtualservices,serviceentries,destinationrules,sidecars,services,namespaces -A -o yaml > mesh/all.yaml
+  kubectl get virtualservices,serviceentries,destinationrules,sidecars,gateways.networking.istio.io,services,namespaces -A -o yaml > mesh/all.yaml
   squall plan --mesh mesh/ ratings-outage.yaml`,
 		Args: args.Files("squall plan"),
 		RunE: func(cmd *cobra.Command, files []string) error { return planFiles(cmd.Context(), env, flags, files) },
