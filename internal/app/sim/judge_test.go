@@ -222,6 +222,22 @@ func (j *judge) finished(r *run) {
 	}
 }
 
+// clean checks the claim of a run that its calls are clean.
+func (j *judge) clean(r *run, claim event.Clean) {
+	if claim.State != event.CleanSeen {
+		return
+	}
+	for _, p := range j.world.proxies {
+		for i, routes := range p.routes {
+			for _, o := range routes {
+				if o.run() == r.id && o.aborted+o.delayed > 0 {
+					j.problem("C: %s claims that its calls are clean, and still disturbs calls from %s to %s", r.id, p.namespace, p.calls[i].host)
+				}
+			}
+		}
+	}
+}
+
 // sharesCalls reports whether another run has disturbed the calls of a run before or
 // after it: their hits cannot be told apart.
 func (j *judge) sharesCalls(r *run) bool {

@@ -88,6 +88,9 @@ func (r *run) Record(_ time.Time, e event.Event) error {
 	c := &call{key: "record", from: r.process, ctx: r.world.life, arrive: func(c *call) {
 		r.world.pass(c, "record", &r.world.diskWeather, func() any {
 			r.journal = append(r.journal, e)
+			if clean, is := e.(event.Clean); is {
+				r.world.judge.clean(r, clean)
+			}
 			return nil
 		}, func(fate) any { return fail{errNoSpace} })
 	}}
