@@ -16,7 +16,7 @@ func TestBlackholeAddress(t *testing.T) {
 		"2001:db8::1":      true,
 		"nowhere.example":  false,
 		"127.0.0.1":        false,
-		"127.8.8.8":        false,
+		"127.8.8.8":        true,
 		"::1":              false,
 		"::ffff:127.0.0.1": false,
 		"0.0.0.0":          false,
