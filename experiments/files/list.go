@@ -7,8 +7,8 @@ import (
 )
 
 // List returns the names of the experiment files directly in a directory, sorted: the
-// ones that end in .yaml or .yml, do not begin with a dot and are not directories. It
-// returns the error of os.ReadDir.
+// ones that end in .yaml or .yml and do not begin with a dot. Some may not be regular
+// files. It returns the error of os.ReadDir.
 func List(directory string) ([]string, error) {
 	entries, err := os.ReadDir(directory)
 	if err != nil {
@@ -18,7 +18,7 @@ func List(directory string) ([]string, error) {
 	for _, entry := range entries {
 		name := entry.Name()
 		extension := filepath.Ext(name)
-		if !entry.IsDir() && !strings.HasPrefix(name, ".") && (extension == ".yaml" || extension == ".yml") {
+		if !strings.HasPrefix(name, ".") && (extension == ".yaml" || extension == ".yml") {
 			names = append(names, name)
 		}
 	}

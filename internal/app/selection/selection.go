@@ -157,8 +157,12 @@ func expand(arguments []string, note func(string)) (names []string, problems pro
 		}
 		for _, file := range inside {
 			path := filepath.Join(name, file)
+			info, err := os.Stat(path)
+			if err == nil && info.IsDir() {
+				continue
+			}
 			// A pipe would be waited for, and a device never ends.
-			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			if err == nil && !info.Mode().IsRegular() {
 				problems = append(problems, problem.Problem{File: path, Message: "is not a regular file", Remedy: "rename it or move it out of the directory"})
 				continue
 			}
