@@ -10,7 +10,7 @@ import (
 	"github.com/squall-chaos/squall/kube"
 )
 
-// The list is at the version at which the object was created, so that of two runs
+// The list is at the version at which the object was created, so of two runs
 // exactly one sees the other.
 func TestEarlierIsAtTheCreation(t *testing.T) {
 	var asked []string

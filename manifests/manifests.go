@@ -141,7 +141,7 @@ type reader struct {
 	Mesh
 	strict   bool
 	problems problem.List
-	// objects are those of the kinds that a Snapshot holds.
+	// objects has the objects whose kinds a Snapshot holds.
 	objects map[identity]*object
 	order   []identity
 	// printed reports whether there is a list; kubectl prints an empty one for a mesh

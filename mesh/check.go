@@ -141,11 +141,11 @@ func (p *planner) checkSharing(g *render.Group, views []view, ports []config.Por
 			}
 			for _, v := range views {
 				if others := routing.Sharers(p.mesh, g.Host, port, g.Callers, v.listener); len(others) > 0 {
-					return refusal.New(refusal.SharedListener, "give the ServiceEntries addresses, or name target.port if another port is meant",
+					return refusal.New(refusal.SharedListener, "set addresses in the ServiceEntries, or name target.port if another port is meant",
 						"proxies of %s cannot tell connections to port %d of %s from those to %s: the ServiceEntries have no addresses, so all of them share one listener", g.Callers, port.Number, g.Host, strings.Join(others, ", "))
 				}
 				if taken, ok := routing.TakenServerName(p.mesh, g.Host, port, g.Callers, v.listener); ok {
-					return refusal.New(refusal.SharedListener, "write the tls routes of each host in a VirtualService for this host alone, or give the ServiceEntries addresses",
+					return refusal.New(refusal.SharedListener, "write the tls routes of each host in a VirtualService for this host alone, or set addresses in the ServiceEntries",
 						"proxies of %s use VirtualService %s/%s for connections with the server name %s on port %d because it is also for %s, which they handle before, so one for %s would come too late",
 						g.Callers, taken.By.GetNamespace(), taken.By.GetName(), g.Host, port.Number, taken.Host, g.Host)
 				}

@@ -11,7 +11,7 @@ import (
 )
 
 // entries returns the entries of the registry by which the callers of a group see the
-// target. All egress listeners must see those of one namespace, because one object
+// target. All egress listeners must see the entries of one namespace, because one object
 // is for all of them. There are none if no listener imports the host.
 func (p *planner) entries(g *render.Group) ([]config.Entry, error) {
 	var found []config.Entry
@@ -45,7 +45,7 @@ func unknownAge(err error) error {
 	return refusal.New(refusal.UnknownAge, "remove one of the two, or plan against the cluster; a manifest may have metadata.creationTimestamp", "%v", age)
 }
 
-// withHTTPRoutes returns proxies for those of their ports for which they may have
+// withHTTPRoutes returns proxies for the ports for which they may have
 // HTTP routes: a port for TLS or TCP has none, whatever a VirtualService has for it.
 // Proxies without such a port are returned as they are.
 func withHTTPRoutes(proxies routing.Proxies, ports []config.Port) routing.Proxies {

@@ -173,7 +173,7 @@ func editJob(c *runnertest.Cluster, do func(*unstructured.Unstructured)) {
 	})
 }
 
-// What every heartbeat writes again is put right.
+// A field that every heartbeat writes again is put right.
 func TestAChangeThatTheNextHeartbeatPutsRight(t *testing.T) {
 	for name, do := range map[string]func(*unstructured.Unstructured){
 		"deadline": setField(int64(86400), "spec", "activeDeadlineSeconds"),

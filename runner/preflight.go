@@ -57,8 +57,8 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 	return planned, nil
 }
 
-// warnings returns what may be wrong with the callers of a plan. A query that fails is
-// no reason to refuse a run: the proof of its effect does not depend on it.
+// warnings returns what may be wrong with the callers of a plan. A query that fails does
+// not refuse a run: the proof of its effect does not depend on it.
 func (s *session) warnings(ctx context.Context, plan mesh.Plan) []string {
 	if _, is := plan.Refusal(); is {
 		return nil

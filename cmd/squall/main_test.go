@@ -51,7 +51,7 @@ func TestScripts(t *testing.T) {
 // interruption.
 func TestSignals(t *testing.T) {
 	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT} {
-		command := exec.Command("squall", "validate", "-")
+		command := exec.CommandContext(t.Context(), "squall", "validate", "-")
 		var stderr strings.Builder
 		command.Stderr = &stderr
 		input, err := command.StdinPipe()

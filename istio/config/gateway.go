@@ -6,7 +6,7 @@ import (
 	"github.com/squall-chaos/squall/istio/fields"
 )
 
-// GatewayPods is whether pods are those of a gateway.
+// GatewayPods is whether pods belong to a gateway.
 type GatewayPods int
 
 // The answers.
@@ -16,8 +16,8 @@ const (
 	OnlyGateway                    // all of them
 )
 
-// GatewayOf reports whether the pods of a namespace that carry at least the labels are
-// those of a gateway: a Gateway selects pods by their labels, in any namespace
+// GatewayOf reports whether the pods of a namespace that carry at least the labels
+// belong to a gateway: a Gateway selects pods by their labels, in any namespace
 // (istio.io/istio/pilot/pkg/model, mergeGateways). Of pods whose labels are not known
 // the Services of the namespace tell. It returns the Gateway, nil if there is none.
 func (s Snapshot) GatewayOf(namespace string, labels map[string]string) (*unstructured.Unstructured, GatewayPods) {

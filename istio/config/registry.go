@@ -60,7 +60,7 @@ func (s Snapshot) Entries(name string) []Entry {
 	return found
 }
 
-// addressed reports whether a ServiceEntry has addresses of its own for a host, or
+// addressed reports whether a ServiceEntry has separate addresses for a host, or
 // istiod allocates one for proxies that capture DNS
 // (https://istio.io/latest/docs/ops/configuration/traffic-management/dns-proxy/).
 func (s Snapshot) addressed(entry *unstructured.Unstructured, name string) bool {

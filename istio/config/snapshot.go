@@ -27,7 +27,7 @@ type Snapshot struct {
 	VirtualServices []*unstructured.Unstructured
 	ServiceEntries  []*unstructured.Unstructured
 	Sidecars        []*unstructured.Unstructured
-	// Gateways are Istio's, not those of the Gateway API.
+	// Gateways are Istio's; the Gateway API has other ones.
 	Gateways []*unstructured.Unstructured
 	// DestinationRules are empty if the user may not read them, and then
 	// WithoutDestinationRules is true.

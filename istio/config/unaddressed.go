@@ -8,7 +8,7 @@ import (
 )
 
 // Unaddressed is a host of a ServiceEntry without addresses. Proxies listen for its
-// TCP and TLS connections at all addresses, together with those of others
+// TCP and TLS connections at all addresses, together with the ones of other entries
 // (https://istio.io/latest/docs/reference/config/networking/service-entry/, addresses).
 type Unaddressed struct {
 	Host  string

@@ -86,14 +86,14 @@ func workloadSelector(rule *unstructured.Unstructured) (labels map[string]string
 	return labels, true
 }
 
-// localTo reports whether proxies of its own namespace may use a DestinationRule.
+// localTo reports whether proxies of its namespace may use a DestinationRule.
 func localTo(rule *unstructured.Unstructured) bool {
 	to := fields.Strings(rule.Object, "spec", "exportTo")
 	_, selects := workloadSelector(rule)
 	return selects || len(to) == 0 || slices.Contains(to, "*") || slices.Contains(to, ".") || slices.Contains(to, rule.GetNamespace())
 }
 
-// isPrivate reports whether only proxies of its own namespace may use a
+// isPrivate reports whether only proxies of its namespace may use a
 // DestinationRule.
 func isPrivate(s config.Snapshot, rule *unstructured.Unstructured) bool {
 	if _, selects := workloadSelector(rule); selects {
@@ -165,7 +165,7 @@ func mayCover(labels, selector map[string]string) bool {
 	return true
 }
 
-// merged returns those of the rules for one host that istiod merges into the one
+// merged returns the rules for one host that istiod merges into the one
 // that it uses: it keeps rules with different exportTo apart, and uses the last
 // (istio.io/istio/pilot/pkg/model, mergeDestinationRule).
 func merged(rules []*unstructured.Unstructured) []*unstructured.Unstructured {

@@ -46,7 +46,7 @@ func Check(o *unstructured.Unstructured) []Problem {
 	return c.found
 }
 
-// checker collects the problems of one object. Its rules are those of
+// checker collects the problems of one object. Its rules come from
 // istio.io/istio/pkg/config/validation.
 type checker struct{ found []Problem }
 

@@ -1,7 +1,7 @@
 // Package validation finds what makes the API server or istiod refuse an object of
 // Istio: values of a wrong type, and the rules that decide how proxies route calls.
 //
-// It does not repeat all of Istio's validation. What it does not know it accepts.
+// It does not repeat all of Istio's validation. It accepts unknown fields.
 package validation
 
 import (
@@ -19,7 +19,7 @@ type Problem struct {
 	Message string
 }
 
-// schema is the type of a value. The types are those of the schemas of Istio's
+// schema is the type of a value. The types come from the schemas of Istio's
 // CustomResourceDefinitions (istio.io/api, customresourcedefinitions.gen.yaml).
 type schema struct {
 	kind   kind

@@ -12,7 +12,7 @@ import (
 
 const abort = "[{abort: {httpStatus: 503}, percentage: 50}]"
 
-// What a fault does beside its purpose is named where the base has it.
+// The side effects of a fault are named where the base has it.
 func TestWhatAFaultTakesAlong(t *testing.T) {
 	const (
 		object  = "http route 1 of VirtualService shop/squall-ratings-a093b15a "

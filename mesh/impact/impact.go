@@ -164,7 +164,7 @@ func (i *impact) connectTimeout(route map[string]any, relevant func(config.Port)
 
 // attempts returns how often a proxy tries a request of a route whose connections
 // fail, and the timeout of one try; 0 if there is none. A route without retries has
-// those of the mesh (istio.io/istio/pilot/pkg/networking/core/route/retry).
+// the default of the mesh (istio.io/istio/pilot/pkg/networking/core/route/retry).
 func (i *impact) attempts(route map[string]any) (attempts int64, try time.Duration) {
 	retries := fields.Map(route, "retries")
 	if retries == nil {

@@ -145,7 +145,7 @@ func newActiveRun(key Key, objects []*unstructured.Unstructured, jobsUnread bool
 	}
 	run.unguarded = len(run.beats) == 0
 	for _, object := range objects {
-		run.unguarded = run.unguarded && !(jobsUnread && hasJob(object))
+		run.unguarded = run.unguarded && (!jobsUnread || !hasJob(object))
 		if object.GetKind() == KindVirtualService {
 			run.Faults = append(run.Faults, newActiveFault(object, deadlines, jobsUnread))
 		}

@@ -41,8 +41,8 @@ type Reading struct {
 	Server time.Time
 }
 
-// beat is the state of a heartbeat Job. A runner that is alive changes it again and
-// again: the deadline, or the expiry while it deletes objects.
+// beat is the state of a heartbeat Job. A runner that is alive changes it
+// repeatedly: the deadline, or the expiry while it deletes objects.
 type beat struct {
 	job            types.UID
 	seconds        int64

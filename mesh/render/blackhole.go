@@ -24,7 +24,7 @@ import (
 //
 // They act in the router, so the mesh's own retries and timeouts apply. Connect
 // timeouts, pool limits and outlier detection are settings of a destination: the
-// temporary ones get those of the real ones.
+// temporary ones get the settings of the real ones.
 type blackholes struct {
 	mesh    config.Snapshot
 	group   *Group

@@ -107,7 +107,7 @@ func (p *policies) rule(name, of string, numbers []int64) *unstructured.Unstruct
 }
 
 // byPort returns the settings of a destination for each port. Settings for a port
-// inherit nothing, so those of the target do not apply to another host.
+// inherit nothing, so the settings of the target do not apply to another host.
 func (p *policies) byPort(key policyKey, numbers []int64) map[string]any {
 	var settings []any
 	for _, number := range numbers {

@@ -28,7 +28,7 @@ type proxies struct {
 func (p *proxies) Read(context.Context) (effect.Reading, error) {
 	now := time.Since(p.began).Seconds()
 	if p.fails != nil && p.fails(now) {
-		return effect.Reading{}, errors.New("Prometheus is down") //nolint:staticcheck // a name
+		return effect.Reading{}, errors.New("Prometheus is down")
 	}
 	interval := max(p.interval, 1)
 	at := float64(int(now/interval)) * interval

@@ -22,7 +22,7 @@ func NewLedger(since float64) *Ledger {
 type Growth struct {
 	Counter
 	Amount float64
-	// From is the time of the earlier scrape, and Scraped that of the later one.
+	// From is the time of the earlier scrape, and Scraped of the later one.
 	From float64
 }
 
@@ -59,7 +59,7 @@ func (l *Ledger) growth(key string, now Counter) Growth {
 		// Its target was scraped without it, so it began at 0 afterwards.
 		from, amount = l.targets[now.target()], now.Value
 	default:
-		// What it has counted may be older than the ledger.
+		// Its count may be older than the ledger.
 		return Growth{}
 	}
 	return Growth{Counter: now, Amount: amount, From: from}

@@ -81,7 +81,7 @@ func (m *Meter) Read(ctx context.Context) (Reading, error) {
 	return now, nil
 }
 
-// Check returns an error if the requests that the faults will hit cannot be told from
+// Check returns an error if the requests that the faults will hit cannot be distinguished from
 // others in a reading.
 func (*Meter) Check(now Reading) error {
 	if now.lacksFlags {

@@ -128,7 +128,7 @@ func (h *Heartbeat) Start(ctx context.Context, ref objects.Ref, sent *unstructur
 	h.mu.Lock()
 	h.jobs = append(h.jobs, j)
 	h.mu.Unlock()
-	h.tasks.Go(func() { h.beat(j) })
+	h.tasks.Go(func() { h.beat(j) }) //nolint:contextcheck // h.ctx ends with the run
 	h.tasks.Go(func() {
 		h.config.Cluster.Watch(h.ctx, ref, func(now *unstructured.Unstructured) { h.see(j, now) })
 	})

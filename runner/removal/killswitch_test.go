@@ -226,7 +226,7 @@ func TestManyRunsAreRemovedTogether(t *testing.T) {
 		last := map[string]int{}
 		first := map[string]int{}
 		for i, done := range s.done[1000:] { // after the annotations
-			kind := strings.Split(done, "-")[0]
+			kind, _, _ := strings.Cut(done, "-")
 			if _, seen := first[kind]; !seen {
 				first[kind] = i
 			}
@@ -241,7 +241,7 @@ func TestManyRunsAreRemovedTogether(t *testing.T) {
 	})
 }
 
-// What a sweep removes in one namespace does not extend to another one, whatever the
+// A sweep of one namespace does not extend to another one, whatever the
 // labels there are.
 func TestTheKillSwitchKeepsToTheNamespace(t *testing.T) {
 	for _, whole := range []bool{false, true} {

@@ -136,7 +136,7 @@ func TestBatch(t *testing.T) {
 			var out, errors bytes.Buffer
 			env := Env{Stdout: &out, Stderr: &errors, Getenv: func(string) string { return "" }}
 			chosen := make([]selection.Experiment, 2)
-			chosen[0].Experiment.Metadata.Name, chosen[1].Experiment.Metadata.Name = "one", "two"
+			chosen[0].Metadata.Name, chosen[1].Metadata.Name = "one", "two"
 			runs := &scripted{result: event.Result{Status: event.StatusCompleted, Verdict: test.verdict}}
 			runAll(t.Context(), env, runFlags{failFast: test.failFast, session: session.Session{Directory: t.TempDir(), Quiet: true}}, runs, chosen)
 			table := fmt.Sprintf("\n%d runs: %d %s\n", test.ran, test.ran, test.verdict)

@@ -93,7 +93,7 @@ func TestDoneInject(t *testing.T) {
 	}
 }
 
-// A guard tells a condition that does not hold from one without data.
+// A guard distinguishes a condition that does not hold from one without data.
 func TestGuardQuery(t *testing.T) {
 	for guard, want := range map[string]string{
 		"sum(rate(errors_total[1m])) < 5":  "count(sum(rate(errors_total[1m])) < 5\n) or 0 * count(sum(rate(errors_total[1m])))",

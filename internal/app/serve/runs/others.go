@@ -13,7 +13,7 @@ type Others struct {
 	Runs []objects.ActiveRun `json:"runs"`
 	// More is the number of runs that are not in Runs, because there are many.
 	More int `json:"more,omitempty"`
-	// Problem is why the runs are not known, or are those of an earlier time.
+	// Problem is why the runs are not known, or come from an earlier reading.
 	Problem string `json:"problem,omitempty"`
 }
 
