@@ -56,22 +56,15 @@ type Mesh struct {
 	Replaced []string
 }
 
-// Read returns the mesh that the .yaml, .yml and .json files below a directory
-// describe; root may also be a single file. Each must be a manifest. Objects of other
-// kinds are ignored, but their namespaces exist. Files and directories whose names
-// begin with a dot are skipped.
+// Read returns the mesh that the .yaml, .yml and .json files below some directories
+// describe together; a root may also be a single file. Objects of other kinds are
+// ignored, but their namespaces exist. Files and directories whose names begin with a
+// dot are skipped. An object of a later root replaces the one of the same name of an
+// earlier root. Patches of a kustomization are always skipped, because they are parts of
+// objects.
 //
 // If there are problems, the error is a problem.List with all of them.
-func Read(root string) (config.Snapshot, error) {
-	mesh, err := ReadAll([]string{root}, Options{Strict: true})
-	return mesh.Snapshot, err
-}
-
-// ReadAll returns the mesh that several roots describe together, as Read does for
-// one. An object of a later root replaces the one of the same name of an earlier
-// root. Patches of a kustomization are always skipped, because they are parts of
-// objects.
-func ReadAll(roots []string, o Options) (Mesh, error) {
+func Read(roots []string, o Options) (Mesh, error) {
 	r := &reader{Mesh: Mesh{Snapshot: config.Defaults()}, strict: o.Strict, objects: map[identity]*object{}, left: maxBytes}
 	for i, root := range roots {
 		r.root = i

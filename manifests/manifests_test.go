@@ -32,11 +32,11 @@ func write(t *testing.T, files ...string) (directory string) {
 
 func read(t *testing.T, files ...string) config.Snapshot {
 	t.Helper()
-	s, err := manifests.Read(write(t, files...))
+	s, err := manifests.Read([]string{write(t, files...)}, manifests.Options{Strict: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return s.Snapshot
 }
 
 func names(objects []*unstructured.Unstructured) string {
@@ -175,7 +175,7 @@ func TestPrintedLists(t *testing.T) {
 			}
 		})
 	}
-	_, err := manifests.Read(write(t, "list.yaml", head+printed("one")+printed("Two")+tail))
+	_, err := manifests.Read([]string{write(t, "list.yaml", head+printed("one")+printed("Two")+tail)}, manifests.Options{Strict: true})
 	if err == nil || !strings.Contains(err.Error(), "list.yaml:13:3: metadata.name") {
 		t.Errorf("%v", err)
 	}
@@ -183,7 +183,7 @@ func TestPrintedLists(t *testing.T) {
 
 func TestAFileInPlaceOfADirectory(t *testing.T) {
 	directory := write(t, "mesh.out", fmt.Sprintf(vs, "one"))
-	s, err := manifests.Read(filepath.Join(directory, "mesh.out"))
+	s, err := manifests.Read([]string{filepath.Join(directory, "mesh.out")}, manifests.Options{Strict: true})
 	if err != nil || names(s.VirtualServices) != "prod/one" {
 		t.Errorf("%s: %v", names(s.VirtualServices), err)
 	}
@@ -197,7 +197,7 @@ func TestLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := manifests.Read(directory)
+	s, err := manifests.Read([]string{directory}, manifests.Options{Strict: true})
 	if err != nil || names(s.VirtualServices) != "prod/one" {
 		t.Errorf("%s: %v", names(s.VirtualServices), err)
 	}
@@ -251,7 +251,7 @@ func TestProblems(t *testing.T) {
 		{"bomb.yaml", bomb(), "YAML aliases expand beyond the limit"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := manifests.Read(write(t, test.name, test.content))
+			_, err := manifests.Read([]string{write(t, test.name, test.content)}, manifests.Options{Strict: true})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v instead of %q", err, test.want)
 			}
@@ -270,7 +270,7 @@ func bomb() string {
 }
 
 func TestEveryProblemAtOnce(t *testing.T) {
-	_, err := manifests.Read(write(t, "a.yaml", "a: [", "b.json", "{", "c.yaml", fmt.Sprintf(vs, "fine")+"\n---\na: b\n---\nc: d\n"))
+	_, err := manifests.Read([]string{write(t, "a.yaml", "a: [", "b.json", "{", "c.yaml", fmt.Sprintf(vs, "fine")+"\n---\na: b\n---\nc: d\n")}, manifests.Options{Strict: true})
 	if err == nil || strings.Count(err.Error(), "\n") != 3 {
 		t.Errorf("%v", err)
 	}
@@ -281,7 +281,7 @@ func TestNothingToRead(t *testing.T) {
 		"is a directory without any .yaml, .yml or .json file": write(t, "notes.txt", "none"),
 		"cannot be read: ": filepath.Join(t.TempDir(), "nowhere"),
 	} {
-		if _, err := manifests.Read(root); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := manifests.Read([]string{root}, manifests.Options{Strict: true}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v instead of %q", err, want)
 		}
 	}
@@ -301,7 +301,7 @@ func TestRepository(t *testing.T) {
 		"package.json", `{"name": "a"}`,
 		"broken.json", `{"name": `,
 	)
-	mesh, err := manifests.ReadAll([]string{directory}, manifests.Options{})
+	mesh, err := manifests.Read([]string{directory}, manifests.Options{})
 	if err != nil || names(mesh.VirtualServices) != "prod/one" || mesh.VirtualServices[0].Object["spec"].(map[string]any)["hosts"].([]any)[0] != "a" {
 		t.Fatalf("%s: %v", names(mesh.VirtualServices), err)
 	}
@@ -317,7 +317,7 @@ func TestRepository(t *testing.T) {
 	if diff := cmp.Diff(want, skipped); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := manifests.ReadAll([]string{directory}, manifests.Options{Strict: true}); err == nil || strings.Count(err.Error(), "\n") != 5 {
+	if _, err := manifests.Read([]string{directory}, manifests.Options{Strict: true}); err == nil || strings.Count(err.Error(), "\n") != 5 {
 		t.Errorf("%v", err)
 	}
 }
@@ -325,7 +325,7 @@ func TestRepository(t *testing.T) {
 // A manifest with a syntax error is not skipped, because the mesh would lack it.
 func TestBrokenManifestIsNotSkipped(t *testing.T) {
 	for _, file := range []string{"a.yaml", "a.json"} {
-		_, err := manifests.ReadAll([]string{write(t, "b.yaml", fmt.Sprintf(vs, "b"), file, `{"apiVersion": "v1", "kind": [`)}, manifests.Options{})
+		_, err := manifests.Read([]string{write(t, "b.yaml", fmt.Sprintf(vs, "b"), file, `{"apiVersion": "v1", "kind": [`)}, manifests.Options{})
 		if err == nil || !strings.Contains(err.Error(), file+":1:") {
 			t.Errorf("%v", err)
 		}
@@ -335,7 +335,7 @@ func TestBrokenManifestIsNotSkipped(t *testing.T) {
 func TestALaterRootReplaces(t *testing.T) {
 	base := write(t, "a.yaml", fmt.Sprintf(vs, "one")+"\n---\n"+fmt.Sprintf(vs, "two"))
 	overlay := write(t, "a.yaml", strings.Replace(fmt.Sprintf(vs, "one"), `["a"]`, `["b"]`, 1))
-	mesh, err := manifests.ReadAll([]string{base, overlay}, manifests.Options{})
+	mesh, err := manifests.Read([]string{base, overlay}, manifests.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +352,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(bomb()))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		for _, name := range []string{"a.yaml", "a.json"} {
-			_, _ = manifests.Read(write(t, name, string(content)))
+			_, _ = manifests.Read([]string{write(t, name, string(content))}, manifests.Options{Strict: true})
 		}
 	})
 }
@@ -394,7 +394,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if s, err := manifests.Read(name); err != nil || len(s.VirtualServices) != 10_000 {
+		if s, err := manifests.Read([]string{name}, manifests.Options{Strict: true}); err != nil || len(s.VirtualServices) != 10_000 {
 			b.Fatal(len(s.VirtualServices), err)
 		}
 	}

@@ -38,7 +38,7 @@ metadata: {name: shop}
 	if err := os.WriteFile(filepath.Join(directory, "mesh.yaml"), []byte(objects), 0o600); err != nil {
 		log.Fatal(err)
 	}
-	snapshot, err := manifests.Read(directory)
+	snapshot, err := manifests.Read([]string{directory}, manifests.Options{Strict: true})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -56,7 +56,7 @@ spec:
 	if err != nil {
 		log.Fatal(err)
 	}
-	plan := mesh.Decide(snapshot, loaded[0], mesh.Options{})
+	plan := mesh.Decide(snapshot.Snapshot, loaded[0], mesh.Options{})
 	for _, d := range plan.Decisions {
 		fmt.Println(d.Callers, "->", d.Host)
 		fmt.Println(d.Placement, "in", d.Namespace, "with exportTo", d.ExportTo)

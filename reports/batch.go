@@ -16,9 +16,9 @@ func WriteBatch(w io.Writer, runs []Summary) error {
 	for _, s := range runs {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", oneline.Cell(s.Experiment), s.State(), s.Status, s.Active(), s.Hit())
 	}
+	fmt.Fprintf(table, "\n%s\n", countInWords(runs))
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("batch: %w", err)
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n", countInWords(runs))
-	return err
+	return nil
 }

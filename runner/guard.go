@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
@@ -62,19 +63,19 @@ func (c Config) heartbeatJob(namespace string, run objects.Run) *unstructured.Un
 
 // beforeFault is how long a run goes on at the latest until its fault is gone, if no
 // scrape is late.
-func (s *session) beforeFault() time.Duration {
-	return s.experiment.Spec.SteadyState.Before.Duration + s.duringFault()
+func (t Timing) beforeFault(spec experiments.Spec) time.Duration {
+	return spec.SteadyState.Before.Duration + t.duringFault(spec)
 }
 
 // duringFault is how long a fault stays at the latest.
-func (s *session) duringFault() time.Duration {
-	return s.experiment.Spec.Duration.Duration + s.config.Timing.Grace
+func (t Timing) duringFault(spec experiments.Spec) time.Duration {
+	return spec.Duration.Duration + t.Grace
 }
 
 // afterFault is how long a run goes on at the latest when its fault is gone, if no
 // scrape is late.
-func (s *session) afterFault() time.Duration {
-	return s.experiment.Spec.Recovery.Within.Duration + s.config.Timing.Grace
+func (t Timing) afterFault(spec experiments.Spec) time.Duration {
+	return spec.Recovery.Within.Duration + t.Grace
 }
 
 // raiseGuard creates a heartbeat Job in each namespace with planned objects, and moves
@@ -83,7 +84,7 @@ func (s *session) raiseGuard(ctx context.Context, planned Planned, end context.C
 	s.guard = guard{jobs: map[string]objects.Ref{}}
 	s.guard.beats = heartbeat.New(ctx, heartbeat.Config{
 		Cluster: s.config.Cluster, Record: s.record, Interval: s.config.Timing.Beat, Deadline: s.config.Timing.Deadline, End: end,
-	}, heartbeat.Phase{Name: event.PhaseBaseline, Fault: heartbeat.Pending, Rest: s.beforeFault()})
+	}, heartbeat.Phase{Name: event.PhaseBaseline, Fault: heartbeat.Pending, Rest: s.config.Timing.beforeFault(s.experiment.Spec)})
 	if s.config.WithoutHeartbeat {
 		return nil
 	}

@@ -52,7 +52,7 @@ func (s *session) disturb(ctx context.Context, planned Planned) (end *ending) {
 		// the rollback begins. The meter only reads.
 		stop(nil)
 		writers.Wait()
-		if err := s.remove(ctx, in, end); err != nil && end == nil {
+		if err := (rollback{s}).undo(ctx, in, end); err != nil && end == nil {
 			end = &ending{status: event.StatusFailed, err: err}
 		}
 		counting.Wait()
@@ -120,9 +120,9 @@ func (s *session) inject(ctx context.Context, in *injection) *ending {
 	if end := s.held(ctx, in.planned); end != nil {
 		return end
 	}
-	s.run.Expires = time.Now().Add(s.duringFault())
+	s.run.Expires = time.Now().Add(s.config.Timing.duringFault(s.experiment.Spec))
 	s.record.Add(event.Phase{Name: event.PhaseInject})
-	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseInject, Fault: heartbeat.Active, Rest: s.duringFault()})
+	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseInject, Fault: heartbeat.Active, Rest: s.config.Timing.duringFault(s.experiment.Spec)})
 	for _, object := range in.planned.At(0) {
 		stamped := objects.Stamp(object, s.run)
 		if job, has := s.guard.jobs[object.GetNamespace()]; has {

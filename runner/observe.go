@@ -30,13 +30,13 @@ func (s *session) watcher() steadystate.Watcher {
 func (s *session) baseline(ctx context.Context, planned Planned) *ending {
 	counting, stop := context.WithCancel(ctx)
 	defer stop()
-	clean := s.startMeter(counting, planned)
+	clean := proof{s}.startMeter(counting, planned)
 	if end := s.measureBaseline(ctx); end != nil {
 		return end
 	}
 	err, done := await(ctx, clean, func() {
 		s.record.Add(event.Phase{Name: event.PhaseScrapes})
-		s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseScrapes, Fault: heartbeat.Pending, Rest: s.beforeFault()})
+		s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseScrapes, Fault: heartbeat.Pending, Rest: s.config.Timing.beforeFault(s.experiment.Spec)})
 	})
 	if !done || err != nil {
 		return fail(ctx, event.StatusRefused, err)
@@ -108,7 +108,7 @@ func (s *session) observe(ctx, observing context.Context) *ending {
 func (s *session) recover(ctx context.Context) *ending {
 	within := s.experiment.Spec.Recovery.Within
 	s.record.Add(event.Phase{Name: event.PhaseRecover, Length: within})
-	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseRecover, Fault: heartbeat.Gone, Rest: s.afterFault()})
+	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseRecover, Fault: heartbeat.Gone, Rest: s.config.Timing.afterFault(s.experiment.Spec)})
 	findings, took := s.watcher().Recover(ctx, s.probes, within.Duration)
 	if ctx.Err() != nil {
 		return interrupted(ctx)

@@ -20,9 +20,13 @@ import (
 	"github.com/squall-chaos/squall/runner/heartbeat"
 )
 
-// preflight plans, and checks everything that the run will need. It changes nothing
+// preflight is the part of a session that plans, and checks everything before anything
+// is created.
+type preflight struct{ *session }
+
+// plan plans, and checks everything that the run will need. It changes nothing
 // but objects of earlier runs that have expired.
-func (s *session) preflight(ctx context.Context) (Planned, *ending) {
+func (s preflight) plan(ctx context.Context) (Planned, *ending) {
 	s.record.Add(event.Phase{Name: event.PhasePreflight})
 	if schedule := s.experiment.Spec.Schedule; schedule != nil {
 		if err := schedule.Permits(time.Now()); err != nil {
@@ -59,7 +63,7 @@ func (s *session) preflight(ctx context.Context) (Planned, *ending) {
 
 // warnings returns what may be wrong with the callers of a plan. A query that fails does
 // not refuse a run: the proof of its effect does not depend on it.
-func (s *session) warnings(ctx context.Context, plan mesh.Plan) []string {
+func (s preflight) warnings(ctx context.Context, plan mesh.Plan) []string {
 	if _, is := plan.Refusal(); is {
 		return nil
 	}
@@ -89,7 +93,7 @@ func permit(permitted func(mesh.Plan) error, plan mesh.Plan) *ending {
 // sweep deletes the objects of earlier runs that block the planned calls and are over,
 // and reports whether any was deleted. Kubernetes deletes them unless a run went without
 // a heartbeat, and only such a run is known to be over from one reading.
-func (s *session) sweep(ctx context.Context, planned Planned) bool {
+func (s preflight) sweep(ctx context.Context, planned Planned) bool {
 	snapshot, err := s.config.Cluster.Snapshot(ctx)
 	if err != nil {
 		return false
@@ -114,7 +118,7 @@ func (s *session) sweep(ctx context.Context, planned Planned) bool {
 			deleted := event.Deleted{Object: ref}
 			s.record.Add(event.Deleting{Ref: ref})
 			if s.record.Sync(ctx) != nil {
-				return swept // preflight returns the error
+				return swept // plan returns the error
 			}
 			if err := s.config.Cluster.Delete(ctx, ref, run.ID); err != nil && !errors.Is(err, objects.ErrGone) {
 				deleted.Error = err.Error()
@@ -128,7 +132,7 @@ func (s *session) sweep(ctx context.Context, planned Planned) bool {
 
 // check lets the cluster check every object that the run will create, in each of
 // its states.
-func (s *session) check(ctx context.Context, plan mesh.Plan) *ending {
+func (s preflight) check(ctx context.Context, plan mesh.Plan) *ending {
 	var all []*unstructured.Unstructured
 	if !s.config.WithoutHeartbeat {
 		for _, namespace := range slices.Sorted(maps.Keys(kindsIn(plan.Objects))) {

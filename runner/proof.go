@@ -13,9 +13,13 @@ import (
 	"github.com/squall-chaos/squall/runner/heartbeat"
 )
 
+// proof is the part of a session that counts the requests hit, and proves that the
+// calls are clean before the fault and after it.
+type proof struct{ *session }
+
 // startMeter starts to count the requests hit. The channel gets nil when two scrapes
 // show that no call is hit yet, and otherwise an error with which the run is refused.
-func (s *session) startMeter(ctx context.Context, planned Planned) <-chan error {
+func (s proof) startMeter(ctx context.Context, planned Planned) <-chan error {
 	done := make(chan error, 1)
 	if s.experiment.Spec.Effect.MinRequests == 0 {
 		done <- nil
@@ -26,9 +30,9 @@ func (s *session) startMeter(ctx context.Context, planned Planned) <-chan error 
 	return done
 }
 
-// startProof starts to watch the calls after the rollback of a run that has ended, and
+// start starts to watch the calls after the rollback of a run that has ended, and
 // returns the channel for the result; nil if there is nothing to watch.
-func (s *session) startProof(ctx context.Context, ended *ending) <-chan event.Clean {
+func (s proof) start(ctx context.Context, ended *ending) <-chan event.Clean {
 	done := make(chan event.Clean, 1)
 	switch {
 	case s.removed.IsZero() || !s.rolledBack:
@@ -47,15 +51,15 @@ func (s *session) startProof(ctx context.Context, ended *ending) <-chan event.Cl
 	return done
 }
 
-// proveClean records whether the calls are clean after the rollback, and how many
+// finish records whether the calls are clean after the rollback, and how many
 // requests were hit. It returns the ending of the run, which failed if calls are
 // still hit.
-func (s *session) proveClean(ctx context.Context, proof <-chan event.Clean, ended *ending) *ending {
-	if proof == nil {
+func (s proof) finish(ctx context.Context, watched <-chan event.Clean, ended *ending) *ending {
+	if watched == nil {
 		return ended
 	}
 	// The proof has limits, and goes on after an interruption.
-	found, _ := await(context.WithoutCancel(ctx), proof, func() {
+	found, _ := await(context.WithoutCancel(ctx), watched, func() {
 		s.record.Add(event.Phase{Name: event.PhaseClean, Length: experiments.Duration{Duration: s.config.Timing.Clean}})
 		s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseClean, Fault: heartbeat.Gone, Rest: s.config.Timing.Clean + s.config.Timing.Grace})
 	})

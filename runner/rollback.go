@@ -14,11 +14,14 @@ import (
 	"github.com/squall-chaos/squall/runner/removal"
 )
 
-// remove rolls the injection back, and adds to the result how that went. It returns
+// rollback is the part of a session that removes the fault, whatever has happened.
+type rollback struct{ *session }
+
+// undo rolls the injection back, and adds to the result how that went. It returns
 // an error if the fault may have ended before.
-func (s *session) remove(ctx context.Context, in *injection, end *ending) error {
+func (s rollback) undo(ctx context.Context, in *injection, end *ending) error {
 	began := time.Now()
-	done := s.rollback(ctx, in.changes, end)
+	done := s.remove(ctx, in.changes, end)
 	s.result.Rollback.Duration = done.took.Round(time.Millisecond)
 	s.result.Left = done.left
 	s.rolledBack = !slices.ContainsFunc(done.left, func(left objects.Left) bool { return isVirtualService(left.Ref) && !left.Withdrawn })
@@ -32,7 +35,7 @@ func (s *session) remove(ctx context.Context, in *injection, end *ending) error 
 
 // measureFault adds to the result for how long the fault was active until a rollback
 // that began at a time. It returns an error if the fault may have ended before.
-func (s *session) measureFault(in *injection, began time.Time, done rolledBack) error {
+func (s rollback) measureFault(in *injection, began time.Time, done rolledBack) error {
 	if !done.existed && !slices.ContainsFunc(in.owned, (*keep.Object).IsVirtualService) {
 		return nil
 	}
@@ -60,9 +63,9 @@ const boundsFrom = time.Second
 
 func isVirtualService(ref objects.Ref) bool { return ref.Kind == objects.KindVirtualService }
 
-// rollback deletes the objects of the plan that may exist, the newest first:
+// remove deletes the objects of the plan that may exist, the newest first:
 // VirtualServices, then the ServiceEntries that they route to.
-func (s *session) rollback(ctx context.Context, changes []objects.Ref, end *ending) rolledBack {
+func (s rollback) remove(ctx context.Context, changes []objects.Ref, end *ending) rolledBack {
 	phase := event.Phase{Name: event.PhaseRollback}
 	if end != nil {
 		phase.Reason = end.Error()

@@ -87,7 +87,7 @@ func (s *session) execute(ctx context.Context) *ending {
 		Run: s.run, Experiment: s.experiment, Version: s.config.Version, Cluster: s.config.Cluster.Name(), Queries: queries(s.probes), Prometheus: s.config.Prometheus,
 		WithoutHeartbeat: s.config.WithoutHeartbeat,
 	})
-	planned, end := s.preflight(ctx)
+	planned, end := preflight{s}.plan(ctx)
 	if end != nil {
 		return end
 	}
@@ -109,7 +109,7 @@ func (s *session) carryOut(ctx context.Context, planned Planned) *ending {
 		return end
 	}
 	ended := s.disturb(ctx, planned)
-	clean := s.startProof(ctx, ended)
+	clean := proof{session: s}.start(ctx, ended)
 	// After a deviation the run goes on to the recovery. After a signal it does not,
 	// because a user waits, nor after an error of the cluster.
 	if ended == nil || ended.status == event.StatusStopped {
@@ -117,7 +117,7 @@ func (s *session) carryOut(ctx context.Context, planned Planned) *ending {
 			ended = end
 		}
 	}
-	return s.proveClean(ctx, clean, ended)
+	return proof{s}.finish(ctx, clean, ended)
 }
 
 func queries(probes []experiments.Probe) map[string]string {

@@ -72,44 +72,6 @@ func New(t testing.TB, snapshot config.Snapshot) *Cluster {
 
 func nameOf(object *unstructured.Unstructured) string { return objects.RefTo(object).String() }
 
-// Edit changes the stored objects, by their kind, namespace and name, such as
-// "VirtualService shop/a".
-func (c *Cluster) Edit(change func(all map[string]*unstructured.Unstructured)) {
-	c.store.mu.Lock()
-	defer c.store.mu.Unlock()
-	change(c.objects)
-	c.count(time.Now())
-	c.notify()
-}
-
-// Touch sets a new resource version, as a write of the object's status does.
-func (c *Cluster) Touch(name string) {
-	c.Edit(func(all map[string]*unstructured.Unstructured) { all[name].SetResourceVersion(c.nextVersion()) })
-}
-
-// Object returns an object by its kind, namespace and name, or nil.
-func (c *Cluster) Object(name string) *unstructured.Unstructured {
-	c.store.mu.Lock()
-	defer c.store.mu.Unlock()
-	c.expire()
-	return c.objects[name].DeepCopy()
-}
-
-// Owned returns the names of the objects that belong to runs, in order.
-func (c *Cluster) Owned() []string {
-	c.store.mu.Lock()
-	defer c.store.mu.Unlock()
-	c.expire()
-	var owned []string
-	for name, object := range c.objects {
-		if objects.IsOurs(object) {
-			owned = append(owned, name)
-		}
-	}
-	slices.Sort(owned)
-	return owned
-}
-
 // begin records an operation and returns the error that it has to fail with. It
 // locks the cluster in any case.
 func (c *Cluster) begin(ctx context.Context, operation string) error {

@@ -2,6 +2,7 @@ package runnertest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,7 +12,8 @@ import (
 	"github.com/squall-chaos/squall/mesh/objects"
 )
 
-// store has the objects of a cluster in memory. Its methods need the lock.
+// store has the objects of a cluster in memory. Its exported methods take the lock, the
+// others need it.
 type store struct {
 	mu      sync.Mutex
 	objects map[string]*unstructured.Unstructured // by "KIND NAMESPACE/NAME"
@@ -94,4 +96,42 @@ func (s *store) get(ref objects.Ref) (*unstructured.Unstructured, error) {
 		return nil, fmt.Errorf("%s %w", ref, objects.ErrGone)
 	}
 	return stored.DeepCopy(), nil
+}
+
+// Edit changes the stored objects, by their kind, namespace and name, such as
+// "VirtualService shop/a".
+func (s *store) Edit(change func(all map[string]*unstructured.Unstructured)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(s.objects)
+	s.count(time.Now())
+	s.notify()
+}
+
+// Touch sets a new resource version, as a write of the object's status does.
+func (s *store) Touch(name string) {
+	s.Edit(func(all map[string]*unstructured.Unstructured) { all[name].SetResourceVersion(s.nextVersion()) })
+}
+
+// Object returns an object by its kind, namespace and name, or nil.
+func (s *store) Object(name string) *unstructured.Unstructured {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expire()
+	return s.objects[name].DeepCopy()
+}
+
+// Owned returns the names of the objects that belong to runs, in order.
+func (s *store) Owned() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expire()
+	var owned []string
+	for name, object := range s.objects {
+		if objects.IsOurs(object) {
+			owned = append(owned, name)
+		}
+	}
+	slices.Sort(owned)
+	return owned
 }

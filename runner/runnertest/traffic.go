@@ -45,21 +45,21 @@ func (s *store) count(now time.Time) {
 }
 
 // faultTime returns for how long a fault on the calls has existed until now.
-func (c *Cluster) faultTime() time.Duration {
-	c.store.mu.Lock()
-	defer c.store.mu.Unlock()
-	c.expire()
-	if !c.faults.active {
-		return c.faults.before
+func (s *store) faultTime() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expire()
+	if !s.faults.active {
+		return s.faults.before
 	}
-	return c.faults.before + time.Since(c.faults.since)
+	return s.faults.before + time.Since(s.faults.since)
 }
 
 // Calls returns the counters of 100 calls per second from shop to ratings, as
 // Prometheus has scraped them now: while a run has a fault on them, all of them have the
 // response flags DI and FI.
-func (c *Cluster) Calls() []steadystate.Sample {
-	hit := 100 * c.faultTime().Seconds()
+func (s *store) Calls() []steadystate.Sample {
+	hit := 100 * s.faultTime().Seconds()
 	now := float64(time.Now().UnixMilli()) / 1000
 	return Scraped(now, Counter("-", 100*now-hit), Counter("DI,FI", hit))
 }

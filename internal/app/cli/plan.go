@@ -144,7 +144,7 @@ func (f planFlags) liveMesh() (runner.Mesh, error) {
 // readMesh reads the mesh configuration from the cluster or from the files.
 func (f planFlags) readMesh(ctx context.Context, env Env, live runner.Mesh) (config.Snapshot, error) {
 	if live == nil {
-		mesh, err := manifests.ReadAll(f.mesh, manifests.Options{Strict: f.meshStrict})
+		mesh, err := manifests.Read(f.mesh, manifests.Options{Strict: f.meshStrict})
 		reportFiles(env.Stderr, mesh)
 		return mesh.Snapshot, err
 	}

@@ -26,12 +26,13 @@ func (s *Server) Lead(ctx context.Context) {
 	if err != nil {
 		return // ctx has ended
 	}
-	s.takeOver(ctx, handled)
+	during := term{s}
+	during.takeOver(ctx, handled)
 	s.config.Log.Info("leading", "identity", s.config.Identity)
 	var sweeping sync.WaitGroup
 	sweeping.Go(func() { every(ctx, sweepEvery, func() { s.runs.Sweep(ctx) }) })
 	for ctx.Err() == nil {
-		pause := s.tick(time.Now())
+		pause := during.tick(time.Now())
 		_ = s.leadership.Save(ctx) // tried again in the next turn
 		timer := time.NewTimer(pause)
 		select {
@@ -41,15 +42,18 @@ func (s *Server) Lead(ctx context.Context) {
 		}
 		timer.Stop()
 	}
-	s.standDown()
+	during.standDown()
 	s.runs.Wait()
 	sweeping.Wait()
 	_ = s.leadership.Save(context.WithoutCancel(ctx)) // the error is logged
 	s.config.Log.Info("no longer leading", "identity", s.config.Identity)
 }
 
+// term is the time in which a server leads and starts runs.
+type term struct{ *Server }
+
 // takeOver begins a term, which lasts as long as ctx.
-func (s *Server) takeOver(ctx context.Context, handled map[string]time.Time) {
+func (s term) takeOver(ctx context.Context, handled map[string]time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.term = ctx
@@ -65,7 +69,7 @@ func (s *Server) takeOver(ctx context.Context, handled map[string]time.Time) {
 }
 
 // standDown ends a term.
-func (s *Server) standDown() {
+func (s term) standDown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.term = nil
@@ -76,7 +80,7 @@ func (s *Server) standDown() {
 
 // tick carries out what the scheduler decides on the starts that are due. It
 // returns the pause until the next turn.
-func (s *Server) tick(now time.Time) time.Duration {
+func (s term) tick(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.term == nil {
@@ -93,7 +97,7 @@ func (s *Server) tick(now time.Time) time.Duration {
 	return min(maxPause, next.Sub(now))
 }
 
-func (s *Server) carryOut(decision scheduler.Decision) {
+func (s term) carryOut(decision scheduler.Decision) {
 	switch d := decision.(type) {
 	case scheduler.Start:
 		name := d.Experiment.Metadata.Name
@@ -114,7 +118,7 @@ func (s *Server) carryOut(decision scheduler.Decision) {
 }
 
 // overtaken counts starts that will not be made because a later one was due.
-func (s *Server) overtaken(experiment string, overtaken scheduler.Overtaken) {
+func (s term) overtaken(experiment string, overtaken scheduler.Overtaken) {
 	for range overtaken.Count {
 		s.config.Metrics.Skipped(experiment, overtaken.Reason)
 	}

@@ -53,13 +53,13 @@ func (r *refusal) write(out http.ResponseWriter) {
 func (s *Site) refusal(request *http.Request) *refusal {
 	token, err := s.token()
 	if err != nil {
-		return &refusal{http.StatusForbidden, problem{Error: "the API is read-only here", Hint: "squall serve --api-token-file FILE names the token that permits it"}}
+		return &refusal{code: http.StatusForbidden, problem: problem{Error: "the API is read-only here", Hint: "squall serve --api-token-file FILE names the token that permits it"}}
 	}
 	sent, is := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")
 	// Hashes have the same length.
 	wanted, got := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(sent))
 	if !is || subtle.ConstantTimeCompare(wanted[:], got[:]) != 1 {
-		return &refusal{http.StatusUnauthorized, problem{Error: "the token is missing or wrong", Hint: "Authorization: Bearer TOKEN"}}
+		return &refusal{code: http.StatusUnauthorized, problem: problem{Error: "the token is missing or wrong", Hint: "Authorization: Bearer TOKEN"}}
 	}
 	return nil
 }
