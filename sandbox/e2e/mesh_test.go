@@ -185,15 +185,16 @@ func TestRunEndsWhenItCannotFollow(t *testing.T) {
 func TestRunEndsWhenItsObjectIsTouched(t *testing.T) {
 	for name, test := range map[string]struct {
 		touch func(name string) error
+		code  int // a deletion ends the run from outside
 		want  string
 	}{
 		"deleted": {func(name string) error {
 			return mesh.Kube.Resource(virtualServices).Namespace("shop").Delete(t.Context(), name, metav1.DeleteOptions{})
-		}, "was deleted while the fault was active"},
+		}, 4, "was deleted while the fault was active"},
 		"edited": {func(name string) error {
 			_, err := mesh.Kube.Resource(virtualServices).Namespace("shop").Patch(t.Context(), name, types.JSONPatchType, []byte(`[{"op": "replace", "path": "/spec/http/0/fault/abort/percentage/value", "value": 1}]`), metav1.PatchOptions{})
 			return err
-		}, "was changed while the fault was active"},
+		}, 3, "was changed while the fault was active"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := runFile(t, spec{})
@@ -206,7 +207,7 @@ func TestRunEndsWhenItsObjectIsTouched(t *testing.T) {
 			if err := test.touch(list.Items[0].GetName()); err != nil {
 				t.Fatal(err)
 			}
-			s.exits(3)
+			s.exits(test.code)
 			if !strings.Contains(s.stdout.String(), test.want) {
 				t.Errorf("the summary does not say %q", test.want)
 			}

@@ -297,7 +297,7 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 		{access{"", istio, "gateways", "list"}, reader, "", "", "warning in the whole cluster: not permitted: list gateways.networking.istio.io; gateways among the callers, which a fault does not reach, are not found"},
 		{access{"", "", "services", "list"}, reader, abort, "services is forbidden", "failure in the whole cluster: not permitted: list services"},
 		{access{"", "", "namespaces", "list"}, reader, abort, "no permission to list namespaces", "failure in the whole cluster: not permitted: list namespaces"},
-		{access{"", "coordination.k8s.io", "leases", "get"}, reader, abort, "not permitted in namespace shop: get leases.coordination.k8s.io in the whole cluster", "failure in the whole cluster: not permitted: get leases.coordination.k8s.io"},
+		{access{"", "coordination.k8s.io", "leases", "get"}, reader, abort, "not permitted in namespace shop: get leases.coordination.k8s.io in the whole cluster", "failure in the whole cluster: not permitted: get leases.coordination.k8s.io squall-hold"},
 		{access{"shop", istio, "virtualservices", "create"}, faults, abort, "not permitted in namespace shop: create virtualservices.networking.istio.io", "failure in namespace shop: not permitted: create virtualservices.networking.istio.io"},
 		{access{"shop", istio, "virtualservices", "get"}, both, abort, "not permitted in namespace shop: get virtualservices.networking.istio.io, get", "failure in namespace shop: not permitted: get virtualservices.networking.istio.io"},
 		{access{"shop", istio, "virtualservices", "watch"}, both, abort, "not permitted in namespace shop: watch virtualservices.networking.istio.io, watch", "failure in namespace shop: not permitted: watch virtualservices.networking.istio.io"},

@@ -103,7 +103,7 @@ func TestKillSwitchEndsTheFaultOfADeadRun(t *testing.T) {
 			if text := asked(t, 0, "status", "-n", "shop"); !strings.Contains(text, run.Run) || !strings.Contains(text, ratings) {
 				t.Error(text)
 			}
-			if text := asked(t, 0, "status", "-n", "prod"); text != "no live faults in namespace prod\n" {
+			if text := asked(t, 0, "status", "-n", "prod"); text != "no live faults on the calls from namespace prod or in it\n" {
 				t.Error(text)
 			}
 

@@ -305,13 +305,38 @@ func listed(names []string) string {
 	return strings.Join(names, ", ")
 }
 
+// owned returns Squall's objects in the whole cluster. If the user may not list all of
+// them there, the Jobs of the namespaces in question suffice.
+func (d Doctor) owned(ctx context.Context) (objects.Owned, error) {
+	all, err := d.Contents.List(ctx, "")
+	if err != nil || slices.ContainsFunc(all.Unread, func(u objects.Unread) bool { return u.Kind != objects.KindJob }) {
+		return all, err
+	}
+	if len(all.Unread) == 0 || len(d.Namespaces) == 0 {
+		return all, nil
+	}
+	jobs := objects.Owned{Objects: all.Objects}
+	for _, namespace := range d.Namespaces {
+		here, err := d.Contents.List(ctx, namespace)
+		if err != nil || len(here.Unread) > 0 {
+			return all, err
+		}
+		for _, object := range here.Objects {
+			if object.GetKind() == objects.KindJob {
+				jobs.Objects = append(jobs.Objects, object)
+			}
+		}
+	}
+	return jobs, nil
+}
+
 func (d Doctor) liveFaults(ctx context.Context) []Check {
 	const name = "live faults"
 	server, err := d.APIServer.Server(ctx)
 	if err != nil {
 		return []Check{failure(name, err.Error(), reachHint)}
 	}
-	owned, err := d.Contents.List(ctx, "")
+	owned, err := d.owned(ctx)
 	if err != nil {
 		return []Check{failure(name, err.Error(), reachHint)}
 	}
