@@ -251,11 +251,15 @@ func (c Objects) Watch(ctx context.Context, ref objects.Ref, changed func(*unstr
 // follow calls changed for the states of an object after a resource version,
 // until the watch ends.
 func (c Objects) follow(ctx context.Context, ref objects.Ref, named, resourceVersion string, changed func(*unstructured.Unstructured)) {
-	// The server chooses a timeout of some minutes. The timeout of the normal
-	// client is shorter.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// The server chooses a timeout of some minutes for the watch. The timeout of the
+	// normal client is shorter, so only the answer to the request has one here.
+	unanswered := time.AfterFunc(requestTimeout, cancel)
 	watcher, err := c.watches.Resource(gvr(ref)).Namespace(ref.Namespace).Watch(ctx, metav1.ListOptions{
 		FieldSelector: named, ResourceVersion: resourceVersion,
 	})
+	unanswered.Stop()
 	if err != nil {
 		return
 	}
