@@ -264,7 +264,9 @@ func (a account) suffices(t *testing.T, where string, args ...string) {
 	args = a.as(args...)
 	asked(t, 0, append([]string{"plan", spec{}.write(t)}, args...)...)
 	for _, check := range examined(t, 0, a.as("-n", where)...).Checks {
-		if check.Status != "ok" && check.Check != "istiod" {
+		// squall serve sets no hold.
+		isHold := strings.HasSuffix(check.Detail, "; squall rollback --all does not keep all runs from starting")
+		if check.Status != "ok" && check.Check != "istiod" && !isHold {
 			t.Errorf("check %+v", check)
 		}
 	}

@@ -309,7 +309,7 @@ func listed(names []string) string {
 // them there, the Jobs of the namespaces in question suffice.
 func (d Doctor) owned(ctx context.Context) (objects.Owned, error) {
 	all, err := d.Contents.List(ctx, "")
-	if err != nil || slices.ContainsFunc(all.Unread, func(u objects.Unread) bool { return u.Kind != objects.KindJob }) {
+	if err != nil || slices.ContainsFunc(all.Unread, func(u objects.Unread) bool { return u.Kind != objects.UnreadRuns }) {
 		return all, err
 	}
 	if len(all.Unread) == 0 || len(d.Namespaces) == 0 {
