@@ -8,8 +8,7 @@ import (
 	"github.com/squall-chaos/squall/internal/oneline"
 )
 
-// WriteBatch writes a table of runs that followed one another, in their order, for a
-// terminal. Each of them has its own report above.
+// WriteBatch writes a table of runs that followed one another, for a terminal.
 func WriteBatch(w io.Writer, runs []Summary) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "EXPERIMENT\tVERDICT\tSTATUS\tACTIVE\tHIT")
@@ -17,8 +16,5 @@ func WriteBatch(w io.Writer, runs []Summary) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", oneline.Cell(s.Experiment), s.State(), s.Status, s.Active(), s.Hit())
 	}
 	fmt.Fprintf(table, "\n%s\n", countInWords(runs))
-	if err := table.Flush(); err != nil {
-		return fmt.Errorf("batch: %w", err)
-	}
-	return nil
+	return table.Flush()
 }

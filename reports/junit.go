@@ -65,7 +65,6 @@ type junitText struct {
 // JUnit writes a report for CI systems. A deviation is a failure, and an
 // inconclusive case is an error.
 func JUnit(w io.Writer, r Run) error { return writeSuites(w, r.suite()) }
-
 // suite returns the suite of the run.
 func (r Run) suite() junitSuite {
 	suite := r.suiteWithoutCases()
