@@ -65,6 +65,7 @@ type junitText struct {
 // JUnit writes a report for CI systems. A deviation is a failure, and an
 // inconclusive case is an error.
 func JUnit(w io.Writer, r Run) error { return writeSuites(w, r.suite()) }
+
 // suite returns the suite of the run.
 func (r Run) suite() junitSuite {
 	suite := r.suiteWithoutCases()
@@ -221,8 +222,7 @@ func (r Run) lasted(phase experiments.Phase) time.Duration {
 
 func junitSeconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }
 
-// junitToken returns a text as a token of XML Schema: without spaces at its ends,
-// and without consecutive spaces.
+// junitToken returns a text as a token of XML Schema: without outer and repeated spaces.
 func junitToken(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // junitChars replaces characters that XML 1.0 forbids even when escaped. The
