@@ -164,9 +164,9 @@ func (c connectionTrial) shortened(clusters map[string]uint32, host string) map[
 	for name, weight := range clusters {
 		direction, destination, _ := strings.Cut(name, "||squall-")
 		switch {
-		case strings.HasSuffix(destination, "-reject.squall.internal"):
+		case strings.HasSuffix(destination, "-reject."+host+".squall.internal"):
 			name = direction + "||REJECT"
-		case strings.HasSuffix(destination, "-drop.squall.internal"):
+		case strings.HasSuffix(destination, "-drop."+host+".squall.internal"):
 			name = direction + "||DROP"
 		}
 		short[strings.ReplaceAll(name, host, "HOST")] = weight
