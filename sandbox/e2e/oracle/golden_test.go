@@ -3,8 +3,8 @@ package oracle_test
 import (
 	"fmt"
 	"path/filepath"
-	"strings"
 	"regexp"
+	"strings"
 	"testing"
 
 	"golang.org/x/tools/txtar"
