@@ -16,8 +16,8 @@ import (
 	"github.com/squall-chaos/squall/istio/routing"
 )
 
-// Wait is how long the callers' proxies wait for an address that never answers, unless
-// the caller gives up before.
+// Wait is how long the callers' proxies wait for an address that never answers. A
+// caller may stop waiting earlier.
 type Wait struct {
 	// Protocol is http, or tcp for connections to TCP and TLS ports.
 	Protocol string `json:"protocol"`

@@ -105,8 +105,8 @@ type Due struct {
 	// Missed is the number of starts between the last one and this one, at most
 	// MaxMissed.
 	Missed int
-	// Skip is the reason why the start must be skipped; empty if it must happen.
-	Skip string
+	// Skip is why the start must be skipped; nil if it must happen.
+	Skip error
 }
 
 // Due returns the latest start that is due, given the nominal time of the last
@@ -127,15 +127,12 @@ func (s Schedule) Due(last, now time.Time) (Due, bool) {
 	return Due{Start: start, Missed: s.missed(last, nominal), Skip: s.skip(start, now)}, true
 }
 
-// skip returns the reason why a start must not happen at a time, or nothing.
-func (s Schedule) skip(start Start, now time.Time) string {
+// skip returns why a start must not happen at a time; nil if it must.
+func (s Schedule) skip(start Start, now time.Time) error {
 	if deadline := start.At.Add(s.spec.StartingDeadline.Duration); now.After(deadline) {
-		return fmt.Sprintf("its startingDeadline, %s, was over at %s", s.spec.StartingDeadline, deadline.Format("2006-01-02 15:04:05 MST"))
+		return fmt.Errorf("its startingDeadline, %s, was over at %s", s.spec.StartingDeadline, deadline.Format("2006-01-02 15:04:05 MST"))
 	}
-	if err := s.spec.Permits(now); err != nil {
-		return err.Error()
-	}
-	return ""
+	return s.spec.Permits(now)
 }
 
 // missed counts the nominal times between two times.

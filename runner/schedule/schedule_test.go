@@ -321,7 +321,7 @@ func judge(t *rapid.T, s experiments.Schedule, due schedule.Due, last, now time.
 		deadline = experiments.DefaultStartingDeadline
 	}
 	permitted := s.Permits(now) == nil
-	if mustSkip := now.Sub(due.At) > deadline || !permitted; mustSkip != (due.Skip != "") {
+	if mustSkip := now.Sub(due.At) > deadline || !permitted; mustSkip != (due.Skip != nil) {
 		t.Fatalf("at %s: %+v, want skipped %t", now, due, mustSkip)
 	}
 }
@@ -348,8 +348,12 @@ func TestDueSaysWhyNot(t *testing.T) {
 			now, err := time.Parse(time.RFC3339, test.now)
 			must(err)
 			due, ok := compile(t, "x", test.spec).Due(last, now)
-			if !ok || due.Skip != test.want || due.Missed != test.missed {
-				t.Errorf("due %t, missed %d, skip %q; want missed %d, skip %q", ok, due.Missed, due.Skip, test.missed, test.want)
+			skip := ""
+			if due.Skip != nil {
+				skip = due.Skip.Error()
+			}
+			if !ok || skip != test.want || due.Missed != test.missed {
+				t.Errorf("due %t, missed %d, skip %q; want missed %d, skip %q", ok, due.Missed, skip, test.missed, test.want)
 			}
 		})
 	}

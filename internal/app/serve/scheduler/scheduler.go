@@ -158,12 +158,12 @@ func (s *Scheduler) skips(name string, one *Entry, due schedule.Due, now time.Ti
 		return &BlockedError{Reason: Paused, Text: "paused by " + s.pausedBy}
 	case one.forbidden != nil:
 		return one.forbidden
-	case due.Skip != "" && one.waiting != nil:
-		return &BlockedError{Reason: ReasonOf(one.waiting), Text: due.Skip + ", after it has waited: " + one.waiting.Error()}
-	case due.Skip != "" && now.Sub(due.At) > planned.StartingDeadline.Duration:
-		return &BlockedError{Reason: Deadline, Text: due.Skip}
-	case due.Skip != "":
-		return &BlockedError{Reason: Window, Text: due.Skip}
+	case due.Skip != nil && one.waiting != nil:
+		return &BlockedError{Reason: ReasonOf(one.waiting), Text: due.Skip.Error() + ", after it has waited: " + one.waiting.Error()}
+	case due.Skip != nil && now.Sub(due.At) > planned.StartingDeadline.Duration:
+		return &BlockedError{Reason: Deadline, Text: due.Skip.Error()}
+	case due.Skip != nil:
+		return &BlockedError{Reason: Window, Text: due.Skip.Error()}
 	case s.isLive(name) && planned.ConcurrencyPolicy == experiments.Forbid:
 		return &BlockedError{Reason: Concurrency, Text: "its last run has not ended"}
 	default:
