@@ -93,7 +93,17 @@ func failingCalls(t *testing.T) []failingCall {
 		}
 	}
 	add(short, func(apiproxy.Call) bool { return false })
-	add(timed, func(call apiproxy.Call) bool { return !strings.HasPrefix(call.Name, "patch ") })
+	// How often the heartbeat is written depends on how long the run takes: the last of
+	// these calls may be missing in another run.
+	beats := 0
+	for _, call := range known[timed.name].calls {
+		if call.Name == "patch jobs" {
+			beats++
+		}
+	}
+	add(timed, func(call apiproxy.Call) bool {
+		return !strings.HasPrefix(call.Name, "patch ") || call.Name == "patch jobs" && call.Nth > beats-2
+	})
 	t.Logf("%d calls, %d faults", calls, len(apiFaults))
 	return chosen(all)
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // measured is a run that asks Prometheus in every phase.
-var measured = kind{name: "measured", faults: abort.faults, callers: 1, duration: "1s", before: "200ms", interval: "200ms", more: "effect: {minRequests: 1}"}
+var measured = kind{name: "measured", faults: abort.faults, callers: 1, duration: "1s", before: "200ms", interval: "200ms", more: "effect: {minRequests: 1}", counted: true}
 
 // prometheusPhases are the phases from which on Prometheus fails.
 var prometheusPhases = []struct {
@@ -30,7 +30,7 @@ var prometheusPhases = []struct {
 	{"baseline", false, "(refused)"},
 	{"observe", true, "torture: inconclusive"},
 	{"recover", true, "torture: inconclusive"},
-	{"effect", true, "cannot be counted"},
+	{"clean", true, "torture: inconclusive"},
 }
 
 var prometheusFaults = map[string]apiproxy.Fault{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,7 @@ type kind struct {
 	callers          int
 	duration, before string
 	interval, more   string
+	counted          bool // the requests hit
 }
 
 // The experiments that are killed last long enough for a heartbeat.
@@ -71,8 +73,9 @@ type squall struct {
 	folder         string
 	cmd            *exec.Cmd
 	stdout, stderr testbed.Output
-	api            *apiproxy.Proxy // nil when it talks to the API server itself
-	prometheus     *apiproxy.Proxy // nil when it talks to Prometheus itself
+	counters       *httptest.Server // nil if nothing is counted
+	api            *apiproxy.Proxy  // nil when it talks to the API server itself
+	prometheus     *apiproxy.Proxy  // nil when it talks to Prometheus itself
 	began, ended   time.Time
 	started, done  chan struct{}
 }
@@ -90,6 +93,10 @@ func newSquall(ctx context.Context, s *slot, k kind) (*squall, error) {
 	q := &squall{slot: s, kind: k, folder: folder, started: make(chan struct{}), done: make(chan struct{})}
 	q.cmd = exec.CommandContext(context.WithoutCancel(ctx), bed.squallBinary(), "run", file, "--out", q.out(), "--kubeconfig", layout.Dir(bed.sandbox.Dir).Kubeconfig())
 	q.cmd.Env, q.cmd.Dir, q.cmd.Stdout, q.cmd.Stderr = bed.env, folder, &q.stdout, &q.stderr
+	if k.counted {
+		q.counters = counters(s)
+		q.cmd.Args = append(q.cmd.Args, "--prometheus", q.counters.URL)
+	}
 	return q, os.Mkdir(q.out(), 0o750)
 }
 
@@ -108,7 +115,11 @@ func (q *squall) behind(hooks apiproxy.Hooks) error {
 
 // measuresBehind puts a proxy between the run and Prometheus.
 func (q *squall) measuresBehind(hooks apiproxy.Hooks) error {
-	proxy, err := apiproxy.ForHTTP("http://"+layout.Prometheus, hooks)
+	upstream := "http://" + layout.Prometheus
+	if q.counters != nil {
+		upstream = q.counters.URL
+	}
+	proxy, err := apiproxy.ForHTTP(upstream, hooks)
 	q.prometheus = proxy
 	q.cmd.Args = append(q.cmd.Args, "--prometheus", proxy.URL())
 	return err
@@ -156,6 +167,9 @@ func (q *squall) signal(signal os.Signal) {
 // close ends the run, if it has not ended, and all that was made for it. It
 // returns when nothing of it can reach the API server any more.
 func (q *squall) close() error {
+	if q.counters != nil {
+		defer q.counters.Close()
+	}
 	if q.cmd.Process != nil {
 		q.kill()
 	}
