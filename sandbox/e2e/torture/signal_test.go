@@ -171,7 +171,9 @@ func TestInterruptedRuns(t *testing.T) {
 	var all []job
 	for _, m := range moments {
 		for _, i := range interruptions() {
-			all = append(all, job{i.name + " in " + m.phase, func(ctx context.Context, s *slot) error { return i.hit(ctx, s, m, table) }})
+			all = append(all, job{i.name + " in " + m.phase, func(ctx context.Context, s *slot) error {
+				return notMissed(func() error { return i.hit(ctx, s, m, table) })
+			}})
 		}
 	}
 	inParallel(t, all)
@@ -198,7 +200,7 @@ func (i interruption) hit(ctx context.Context, s *slot, m moment, table *table) 
 	}
 	q.closeProxies()
 	if hit.IsZero() {
-		return fmt.Errorf("the run did not come by; exit code %d: %s%s", q.code(), &q.stdout, &q.stderr)
+		return fmt.Errorf("%w: the run did not come by; exit code %d: %s%s", errMissed, q.code(), &q.stdout, &q.stderr)
 	}
 	table.add(i.name, m.phase, q.killed(), false, q.ended.Sub(hit))
 	if i.hard && (q.killed() || q.code() == 5) { // the second signal ends it
