@@ -23,6 +23,8 @@ type proxies struct {
 	interval, from float64
 	calls, hits    func(second float64) float64
 	fails          func(second float64) bool
+	// cut is the second from which the scrapes of all proxies fail; 0 for none.
+	cut float64
 }
 
 func (p *proxies) Read(context.Context) (effect.Reading, error) {
@@ -36,6 +38,10 @@ func (p *proxies) Read(context.Context) (effect.Reading, error) {
 		return effect.Reading{}, nil
 	}
 	reading := effect.Reading{Targets: map[string]float64{"a": at}, Counters: map[string]effect.Counter{}}
+	if p.cut > 0 && now >= p.cut { // Prometheus has the old values only
+		reading.Counters["calls"] = effect.Counter{Value: p.calls(p.cut)}
+		return reading, nil
+	}
 	if p.calls != nil {
 		reading.Counters["calls"] = effect.Counter{Value: p.calls(at), Scraped: at}
 	}
@@ -73,6 +79,7 @@ func TestBefore(t *testing.T) {
 		"not scraped":                  {proxies{from: 1000}, "has not scraped the callers'", time.Minute},
 		"scraped late":                 {proxies{from: 20, calls: steady(5)}, "", 21 * time.Second},
 		"scraped once":                 {proxies{interval: 45, from: 45, calls: steady(5)}, "has not scraped the callers'", time.Minute},
+		"scrapes fail after the first": {proxies{calls: steady(5), cut: 3}, "has not scraped the callers'", time.Minute},
 		"down":                         {proxies{fails: func(float64) bool { return true }}, "Prometheus is down", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -112,6 +119,7 @@ func TestAfter(t *testing.T) {
 		"Prometheus dies":           {proxies: proxies{fails: func(float64) bool { return true }}, want: event.Clean{State: event.CleanUnobserved, Reason: "Prometheus is down"}, took: 30 * time.Second},
 		"Prometheus is back":        {proxies: proxies{calls: steady(5), fails: func(s float64) bool { return s < 10 }}, want: event.Clean{State: event.CleanSeen, Calls: 5, After: seconds(10)}, took: 11 * time.Second},
 		"the scrapes end":           {proxies: proxies{interval: 1000, calls: steady(5)}, want: event.Clean{State: event.CleanUnobserved, Reason: "Prometheus has not scraped the callers' istio_requests_total twice since"}, took: 150 * time.Second},
+		"the scrapes fail":          {proxies: proxies{calls: steady(5), cut: 3}, want: event.Clean{State: event.CleanUnobserved, Reason: "Prometheus has not scraped the callers' istio_requests_total twice since"}, took: 150 * time.Second},
 		"scrapes end, a user waits": {proxies: proxies{interval: 1000, calls: steady(5)}, limits: brief, want: event.Clean{State: event.CleanUnobserved, Reason: "Prometheus has not scraped the callers' istio_requests_total twice since"}, took: 30 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

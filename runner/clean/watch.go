@@ -57,15 +57,21 @@ func (w *Watch) hit(grown []effect.Growth) {
 }
 
 // scrapedAgain reports whether each counter of a reading was scraped later than in
-// base. If there are no counters, it reports whether a target was.
+// base. Counters whose last scrape failed do not count, but at least one must have been
+// scraped. If there are no counters, it reports whether a target was.
 func (w *Watch) scrapedAgain(now effect.Reading) bool {
+	again := false
 	for key, c := range now.Counters {
-		if c.Scraped > 0 && c.Scraped <= w.base.Counters[key].Scraped {
+		if c.Scraped == 0 {
+			continue
+		}
+		if c.Scraped <= w.base.Counters[key].Scraped {
 			return false
 		}
+		again = true
 	}
 	if len(now.Counters) > 0 {
-		return true
+		return again
 	}
 	before, _ := w.base.Oldest()
 	last, _ := now.Oldest()
