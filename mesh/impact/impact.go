@@ -100,10 +100,7 @@ func (i *impact) http(route map[string]any) {
 	if !drops {
 		return
 	}
-	attempts, try := i.attempts(route)
-	if try > 0 {
-		connect = min(connect, try)
-	}
+	attempts := i.attempts(route)
 	wait := Wait{Protocol: "http", Attempts: attempts, ConnectTimeout: experiments.Duration{Duration: connect}}
 	wait.Longest.Duration = time.Duration(attempts) * connect
 	if timeout := duration(route, "timeout"); timeout > 0 && timeout < wait.Longest.Duration {
@@ -163,19 +160,19 @@ func (i *impact) connectTimeout(route map[string]any, relevant func(config.Port)
 }
 
 // attempts returns how often a proxy tries a request of a route whose connections
-// fail, and the timeout of one try; 0 if there is none. A route without retries has
-// the default of the mesh (istio.io/istio/pilot/pkg/networking/core/route/retry).
-func (i *impact) attempts(route map[string]any) (attempts int64, try time.Duration) {
+// fail. A route without retries has the default of the mesh
+// (istio.io/istio/pilot/pkg/networking/core/route/retry). Its perTryTimeout does not
+// matter: Envoy starts it when an attempt has a connection.
+func (i *impact) attempts(route map[string]any) int64 {
 	retries := fields.Map(route, "retries")
 	if retries == nil {
-		return 1 + i.mesh.Retries, 0
+		return 1 + i.mesh.Retries
 	}
-	try = duration(retries, "perTryTimeout")
 	if on := fields.String(retries, "retryOn"); on != "" && !slices.ContainsFunc(strings.Split(on, ","), retriesConnections) {
-		return 1, try
+		return 1
 	}
 	more, _ := fields.Int(retries["attempts"])
-	return 1 + max(more, 0), try
+	return 1 + max(more, 0)
 }
 
 // retriesConnections reports whether a condition of retryOn holds for a connection

@@ -35,7 +35,7 @@ func TestWaits(t *testing.T) {
 		"a timeout":                 {routes: "http: [{route: [{destination: {host: hole}}], timeout: 2s}]", want: []impact.Wait{wait("http", 2*s, 3, 10*s, 2*s)}},
 		"a long timeout":            {routes: "http: [{route: [{destination: {host: hole}}], timeout: 60s}]", want: []impact.Wait{wait("http", 30*s, 3, 10*s, 0)}},
 		"no retries":                {routes: "http: [{route: [{destination: {host: hole}}], retries: {attempts: 0}}]", want: []impact.Wait{wait("http", 10*s, 1, 10*s, 0)}},
-		"retries":                   {routes: "http: [{route: [{destination: {host: hole}}], retries: {attempts: 4, perTryTimeout: 1s}}]", want: []impact.Wait{wait("http", 5*s, 5, s, 0)}},
+		"retries":                   {routes: "http: [{route: [{destination: {host: hole}}], retries: {attempts: 4, perTryTimeout: 1s}}]", want: []impact.Wait{wait("http", 50*s, 5, 10*s, 0)}},
 		"retries of other failures": {routes: "http: [{route: [{destination: {host: hole}}], retries: {attempts: 4, retryOn: 'retriable-4xx'}}]", want: []impact.Wait{wait("http", 10*s, 1, 10*s, 0)}},
 		"the target's timeout":      {routes: "http: [{route: [{destination: {host: hole}}]}]", policy: "{host: hole, trafficPolicy: {connectionPool: {tcp: {connectTimeout: 0.500s}}}}", want: []impact.Wait{wait("http", 1500*time.Millisecond, 3, 500*time.Millisecond, 0)}},
 		"a subset":                  {routes: "http: [{route: [{destination: {host: hole, subset: v2}}]}]", policy: "{host: hole, subsets: [{name: v2, trafficPolicy: {connectionPool: {tcp: {connectTimeout: 1s}}}}]}", want: []impact.Wait{wait("http", 3*s, 3, s, 0)}},
