@@ -18,9 +18,9 @@ import (
 func (p *planner) checkCalls(d *Decision, g *render.Group) error {
 	switch {
 	case !g.Known:
-		for _, c := range routing.Unregistered(p.mesh, g.Host, g.Callers) {
+		if named := routing.Unregistered(p.mesh, g.Host, g.Callers); len(named) > 0 {
 			return refusal.New(refusal.UnknownHost, "create a ServiceEntry for the host, or name the host that the VirtualService routes to",
-				"the mesh has no Service and no ServiceEntry for %s: only VirtualService %s names it, and proxies use that on port 80 alone", g.Host, c.Name())
+				"the mesh has no Service and no ServiceEntry for %s: only VirtualService %s names it, and proxies use that on port 80 alone", g.Host, named[0].Name())
 		}
 		return refusal.New(refusal.UnknownHost, "check the spelling; kubectl get services,serviceentries -A lists the hosts", "the mesh does not know the host %s: there is no Service and no ServiceEntry for it", g.Host)
 	case g.Callers == "":

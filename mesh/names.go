@@ -19,8 +19,8 @@ func (p *planner) checkNames(g *render.Group, views []view, ports []config.Port)
 	for _, v := range views {
 		for _, proxies := range g.Proxies(ports) {
 			for _, other := range routing.OtherNames(p.mesh, g.Host, withHTTPRoutes(proxies, ports), v.listener, v.Base) {
-				return refusal.New(refusal.OtherNames, "write "+g.Host+" in the hosts of VirtualService "+other.Candidate.Name()+", or name the host that it routes to",
-					"VirtualService %s routes calls to %s, another name of %s, and one for %s would replace its routes", other.Candidate.Name(), other.Name, g.Host, g.Host)
+				return refusal.New(refusal.OtherNames, "write "+g.Host+" in the hosts of VirtualService "+other.Name()+", or name the host that it routes to",
+					"VirtualService %s routes calls to %s, another name of %s, and one for %s would replace its routes", other.Name(), other.Pattern, g.Host, g.Host)
 			}
 		}
 	}
@@ -40,7 +40,7 @@ func (p *planner) checkAlias(g *render.Group, views []view, ports []config.Port)
 			return false
 		}
 		behind := routing.Candidates(p.mesh, concrete, g.Callers, v.listener)
-		return len(behind) == 0 || !routing.ComesBefore(behind[0], *v.Base)
+		return len(behind) == 0 || !routing.MayComeBefore(behind[0], *v.Base)
 	}
 	if slices.ContainsFunc(views, func(v view) bool { return !routed(v) }) || !slices.ContainsFunc(ports, config.Port.HasHTTPRoutes) {
 		return refusal.New(refusal.ExternalName, "name that host, if it is in the mesh",

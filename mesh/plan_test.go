@@ -413,6 +413,7 @@ func TestUnknownAges(t *testing.T) {
 		{"of different visibility", []string{meshtest.VirtualService("prod/a", older), meshtest.VirtualService("prod/b", strings.Replace(newer, "{", "{exportTo: [shop], ", 1))}, nil, ""},
 		{"a wildcard and the host", []string{meshtest.VirtualService("prod/a", older), meshtest.VirtualService("prod/b", strings.Replace(newer, "[ratings.prod.svc.cluster.local]", "['*.prod.svc.cluster.local']", 1))}, nil, ""},
 		{"one without routes for the callers", []string{meshtest.VirtualService("prod/a", older), meshtest.VirtualService("prod/b", strings.Replace(newer, "{route", "{match: [{sourceNamespace: other}], route", 1))}, nil, ""},
+		{"one for a short name", []string{meshtest.VirtualService("prod/b", newer), meshtest.VirtualService("prod/c", strings.Replace(older, "[ratings]", "[ratings.prod]", 1))}, nil, "VirtualService prod/c routes calls to ratings.prod, another name of"},
 		{"two ServiceEntries", []string{entry("prod", "HTTP"), entry("edge", "TCP")}, maps, "ServiceEntry edge/maps and ServiceEntry prod/maps are for the same host, the older one is effective"},
 		{"two ServiceEntries, one of the callers' namespace", []string{entry("prod", "TCP"), entry("shop", "HTTP")}, maps, ""},
 	} {

@@ -23,9 +23,10 @@ type view struct {
 // that it is about.
 func (p *planner) views(g *render.Group, ports []config.Port) ([]view, error) {
 	var views []view
-	var unreached []config.Scope
 	for _, proxies := range g.Proxies(ports) {
-		for _, scope := range p.mesh.ScopesFor(g.Callers, proxies.Labels) {
+		known := len(views)
+		scopes := p.mesh.ScopesFor(g.Callers, proxies.Labels)
+		for _, scope := range scopes {
 			if err := p.checkScopeRevision(scope, g.Callers); err != nil {
 				return views, err
 			}
@@ -45,16 +46,14 @@ func (p *planner) views(g *render.Group, ports []config.Port) ([]view, error) {
 					return views, undecided(err, g.Callers)
 				}
 			}
-			switch {
-			case reached:
-			case scope.RegistryOnly: // these proxies refuse the calls
-				unreached = append(unreached, scope)
-			default:
+			// Where a Sidecar permits only what it imports, the proxies refuse the calls, so
+			// the fault misses none.
+			if !reached && !scope.RegistryOnly {
 				return views, notImported(scope, g.Host)
 			}
 		}
-		if len(views) == 0 && len(unreached) > 0 {
-			return nil, notImported(unreached[0], g.Host)
+		if len(views) == known {
+			return views, notImported(scopes[0], g.Host)
 		}
 	}
 	for _, other := range views[1:] {

@@ -17,24 +17,18 @@ import (
 // in BuildSidecarOutboundVirtualHosts).
 const httpPort = 80
 
-// ByName is a VirtualService that routes calls to another name of a host.
-type ByName struct {
-	Candidate
-	// Name is the name, in the spelling of the VirtualService.
-	Name string
-}
-
 // OtherNames returns the VirtualServices that route calls of some proxies to a host
 // when they use another name for it: a short one such as service.namespace, or an
 // ExternalName Service. The virtual host of the VirtualService that comes first has
 // the name (istio.io/istio/pilot/pkg/networking/core, generateVirtualHostDomains and
-// dedupeDomains); base is the effective one for the host, nil if there is none.
-func OtherNames(s config.Snapshot, name string, p Proxies, l config.Listener, base *Candidate) []ByName {
+// dedupeDomains); base is the effective one for the host, nil if there is none. The
+// Pattern of a candidate is the other name.
+func OtherNames(s config.Snapshot, name string, p Proxies, l config.Listener, base *Candidate) []Candidate {
 	names := otherNames(s, name)
-	var found []ByName
+	var found []Candidate
 	for _, vs := range s.VirtualServices {
 		c := Candidate{Unstructured: vs, Visibility: s.VisibilityOf(vs, p.Namespace)}
-		if base != nil && (base.Unstructured == vs || !ComesBefore(c, *base)) {
+		if base != nil && (base.Unstructured == vs || !MayComeBefore(c, *base)) {
 			continue
 		}
 		if !AppliesToSidecars(vs) || c.Visibility == config.Hidden || !l.ImportsVirtualService(vs.GetNamespace(), hostsOf(s, vs)) {
@@ -46,7 +40,7 @@ func OtherNames(s config.Snapshot, name string, p Proxies, l config.Listener, ba
 			}
 			if routes, _ := httpRoutes(s, vs); p.CoveredBy(routes) != None {
 				c.Pattern = own
-				found = append(found, ByName{Candidate: c, Name: own})
+				found = append(found, c)
 				break
 			}
 		}
@@ -74,9 +68,14 @@ func (p Proxies) calls(s config.Snapshot, name string) bool {
 	return len(p.Ports) == 0 || slices.Contains(p.Ports, httpPort) || len(s.Entries(name)) > 0
 }
 
-// ComesBefore reports whether istiod goes through a VirtualService before another
-// one (istio.io/istio/pilot/pkg/model, SelectVirtualServices).
-func ComesBefore(a, b Candidate) bool {
+// MayComeBefore reports whether istiod may go through a VirtualService before another
+// one (istio.io/istio/pilot/pkg/model, SelectVirtualServices): also if their ages
+// decide and are not known.
+func MayComeBefore(a, b Candidate) bool {
+	created, other := a.GetCreationTimestamp(), b.GetCreationTimestamp()
+	if a.Visibility == b.Visibility && (created.IsZero() || other.IsZero()) {
+		return true
+	}
 	return cmp.Or(cmp.Compare(a.Visibility, b.Visibility), config.CompareAge(a.Unstructured, b.Unstructured)) < 0
 }
 
