@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
@@ -74,16 +75,16 @@ func inNamespace(s config.Snapshot, namespace string) []*unstructured.Unstructur
 
 // workloadSelector returns the labels of the proxies that a DestinationRule is for;
 // ok is false if it is for all.
-func workloadSelector(rule *unstructured.Unstructured) (labels map[string]string, ok bool) {
+func workloadSelector(rule *unstructured.Unstructured) (selected labels.Set, ok bool) {
 	selector := fields.Map(fields.Map(rule.Object, "spec"), "workloadSelector")
 	if selector == nil {
 		return nil, false
 	}
-	labels = map[string]string{}
+	selected = labels.Set{}
 	for key, value := range fields.Map(selector, "matchLabels") {
-		labels[key], _ = value.(string)
+		selected[key], _ = value.(string)
 	}
-	return labels, true
+	return selected, true
 }
 
 // localTo reports whether proxies of its namespace may use a DestinationRule.
@@ -137,32 +138,14 @@ func selectRules(rules []*unstructured.Unstructured, p Proxies) Policies {
 		switch {
 		case !selects:
 			all.Rules = append(all.Rules, rule)
-		case covers(p.Labels, selector):
+		case labels.SelectorFromSet(selector).Matches(labels.Set(p.Labels)):
 			return Policies{Rules: []*unstructured.Unstructured{rule}}
-		case p.Namespace != "" && mayCover(p.Labels, selector):
+		case p.Namespace != "" && !labels.Conflicts(selector, p.Labels):
 			all.Others = append(all.Others, rule)
 		}
 	}
 	all.Rules = merged(all.Rules)
 	return all
-}
-
-func covers(labels, selector map[string]string) bool {
-	for key, value := range selector {
-		if own, has := labels[key]; !has || own != value {
-			return false
-		}
-	}
-	return true
-}
-
-func mayCover(labels, selector map[string]string) bool {
-	for key, value := range selector {
-		if own, has := labels[key]; has && own != value {
-			return false
-		}
-	}
-	return true
 }
 
 // merged returns the rules for one host that istiod merges into the one
