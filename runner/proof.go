@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -85,7 +86,7 @@ func (s proof) finish(ctx context.Context, watched <-chan event.Clean, ended *en
 		reason += "; before that: " + ended.Error()
 		failed.outside = ended.outside
 	}
-	failed.err = hint.With(fmt.Errorf("%s", reason), "no object is left to delete; check istiod, and the proxies of the callers that have lost it")
+	failed.err = hint.With(errors.New(reason), "no object is left to delete; check istiod, and the proxies of the callers that have lost it")
 	return failed
 }
 

@@ -61,7 +61,7 @@ func (e *ending) Unwrap() error { return e.err }
 
 // refused returns the ending of a run that injects nothing.
 func refused(reason, next string) *ending {
-	return &ending{status: event.StatusRefused, err: hint.With(fmt.Errorf("%s", reason), next)}
+	return &ending{status: event.StatusRefused, err: hint.With(errors.New(reason), next)}
 }
 
 // interrupted returns the ending of a run whose context is done.
@@ -109,7 +109,7 @@ func (s *session) carryOut(ctx context.Context, planned Planned) *ending {
 		return end
 	}
 	ended := s.disturb(ctx, planned)
-	clean := proof{session: s}.start(ctx, ended)
+	watched := proof{s}.start(ctx, ended)
 	// After a deviation the run goes on to the recovery. After a signal it does not,
 	// because a user waits, nor after an error of the cluster.
 	if ended == nil || ended.status == event.StatusStopped {
@@ -117,7 +117,7 @@ func (s *session) carryOut(ctx context.Context, planned Planned) *ending {
 			ended = end
 		}
 	}
-	return proof{s}.finish(ctx, clean, ended)
+	return proof{s}.finish(ctx, watched, ended)
 }
 
 func queries(probes []experiments.Probe) map[string]string {

@@ -95,19 +95,19 @@ func TestActiveRunsSayWhenTheyEnd(t *testing.T) {
 			noon.Add(time.Minute), false, true,
 		},
 		{
-			"nobody may list its Job",
+			"its Job may not be listed",
 			objects.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}, Unread: []objects.Unread{{Kind: "Job", Resource: "jobs.batch", Namespace: "shop"}}},
 			time.Time{},
 			noon.Add(time.Minute), false, false,
 		},
 		{
-			"nobody may list Jobs, and it has none",
+			"Jobs may not be listed, and it has none",
 			objects.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "")}, Unread: []objects.Unread{{Kind: "Job"}}},
 			time.Time{},
 			noon.Add(time.Minute), false, true,
 		},
 		{
-			"nobody may list Jobs elsewhere",
+			"Jobs elsewhere may not be listed",
 			objects.Owned{Objects: []*unstructured.Unstructured{found("VirtualService", "vs", run, "uid-of-job")}, Unread: []objects.Unread{{Kind: "Job", Resource: "jobs.batch", Namespace: "prod"}}},
 			time.Time{},
 			noon.Add(time.Minute), false, true,

@@ -81,8 +81,8 @@ func (m *Meter) Read(ctx context.Context) (Reading, error) {
 	return now, nil
 }
 
-// Check returns an error if the requests that the faults will hit cannot be distinguished from
-// others in a reading.
+// Check returns an error if a reading cannot distinguish the requests that the faults
+// will hit from others.
 func (*Meter) Check(now Reading) error {
 	if now.lacksFlags {
 		return hint.With(errors.New(noFlags), "nothing was injected; set effect.minRequests to 0 to judge by the probes alone")

@@ -121,8 +121,8 @@ func (h *Heartbeat) Start(ctx context.Context, ref objects.Ref, sent *unstructur
 	if err != nil {
 		return err
 	}
-	// The cluster counts the deadline from a time before this one, so the runner never
-	// expects a later deadline than the cluster.
+	// The Job started before now, so the runner never expects a later deadline than the
+	// cluster's.
 	now := time.Now()
 	j := &job{Ref: ref, sent: sent, startTime: objects.StartTime(armed), started: now, answered: now, deadline: deadline, wake: make(chan struct{}, 1)}
 	h.mu.Lock()

@@ -29,8 +29,8 @@ type Cluster interface {
 	// changes, until ctx is done; nil means that the object no longer exists. It waits
 	// while the cluster does not answer.
 	Watch(ctx context.Context, object objects.Ref, changed func(*unstructured.Unstructured))
-	// Update replaces the spec of an object of the run by the spec of object, if it
-	// still has the resource version. The error wraps objects.ErrChanged if it has not,
+	// Update writes the spec of object to ref, unless the resource version of ref has
+	// changed. The error wraps objects.ErrChanged if it has not,
 	// objects.ErrGone if the object no longer exists, and objects.ErrRejected if the
 	// cluster will never accept it.
 	Update(ctx context.Context, object *unstructured.Unstructured, ref objects.Ref, resourceVersion string) (*unstructured.Unstructured, error)
@@ -135,7 +135,7 @@ func (k *Keeper) Keep(ctx context.Context) {
 	}
 	watching.Go(func() { k.readAgain(ctx, changes) })
 	for {
-		end := (*heartbeat.EndError)(nil)
+		var end *heartbeat.EndError
 		select {
 		case <-ctx.Done():
 			return
@@ -288,10 +288,10 @@ func (k *Keeper) deleted(ctx context.Context, ref objects.Ref) *heartbeat.EndErr
 	return end
 }
 
-// drifted returns the ending for an object that was changed or deleted. and is what
-// follows from that, if anything does.
-func drifted(ref objects.Ref, what, and string) *heartbeat.EndError {
-	err := fmt.Errorf("%s was %s while the fault was active%s", ref, what, and)
+// drifted returns the ending for an object that was changed or deleted. The consequence
+// is added to the reason; it may be empty.
+func drifted(ref objects.Ref, what, consequence string) *heartbeat.EndError {
+	err := fmt.Errorf("%s was %s while the fault was active%s", ref, what, consequence)
 	return &heartbeat.EndError{Status: event.StatusStopped, Err: hint.With(err, "start again when the change is done")}
 }
 

@@ -36,8 +36,8 @@ type KillSwitch struct {
 const announceTimeout = 2 * time.Second
 
 // Pull deletes every object of the runs, and lists again, until nothing of them is
-// left or ctx is done. It goes on after errors. It returns the runs that are left. An
-// error means that they could not be listed; then it returns those listed last.
+// left or ctx is done. It goes on after errors. It returns the runs that are left; if
+// they cannot be listed, the last list and the error.
 func (k KillSwitch) Pull(ctx context.Context, runs []objects.ActiveRun) (left []objects.ActiveRun, err error) {
 	wanted := map[objects.Key]bool{}
 	for _, run := range runs {
@@ -51,7 +51,7 @@ func (k KillSwitch) Pull(ctx context.Context, runs []objects.ActiveRun) (left []
 		// A run that was just starting may have created more objects, and a finalizer
 		// may keep one that was deleted.
 		all, failure := k.List(ctx)
-		if failure == nil || ctx.Err() == nil || !listed { // an error because ctx is done says nothing new
+		if failure == nil || ctx.Err() == nil || !listed { // keep the earlier error when ctx has ended
 			err = failure
 		}
 		if failure == nil {
