@@ -11,20 +11,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh/objects"
 )
-
-// HoldEverywhere is the namespace of the Lease that holds all runs of a cluster. In any
-// other namespace the Lease holds the runs that disturb calls from that namespace, or
-// create objects in it.
-const HoldEverywhere = config.MeshConfigNamespace
 
 // Hold returns the hold on runs in some namespaces that ends last, by the time of the
 // API server; nil if there is none. A hold of the whole cluster counts in any case.
 func (c *Cluster) Hold(ctx context.Context, namespaces []string) (*objects.Hold, error) {
 	var leases []*unstructured.Unstructured
-	asked := slices.Concat([]string{HoldEverywhere}, namespaces)
+	asked := slices.Concat([]string{objects.HoldEverywhere}, namespaces)
 	slices.Sort(asked)
 	for _, namespace := range slices.Compact(asked) {
 		lease, err := c.leases(namespace).Get(ctx, objects.HoldName, metav1.GetOptions{})

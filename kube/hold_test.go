@@ -7,7 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 const (
@@ -86,7 +86,7 @@ func TestEndHold(t *testing.T) {
 		{"another program's", []exchange{{"GET " + holdOfAll, "", 200, `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"istio-system","name":"squall-hold"}}`}}, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if ended, err := serve(t, test.script...).EndHold(t.Context(), kube.HoldEverywhere); ended != test.ended || (err != nil) != test.fails {
+			if ended, err := serve(t, test.script...).EndHold(t.Context(), objects.HoldEverywhere); ended != test.ended || (err != nil) != test.fails {
 				t.Errorf("ended %t, error %v", ended, err)
 			}
 		})

@@ -182,7 +182,7 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 		}
 		needs = append(needs, holding(namespace, "squall rollback --all -n "+namespace+" does not keep runs from starting")...)
 	}
-	return append(needs, holding(HoldEverywhere, "squall rollback --all does not keep all runs from starting")...)
+	return append(needs, holding(objects.HoldEverywhere, "squall rollback --all does not keep all runs from starting")...)
 }
 
 // holding returns the needs of holding the runs of a namespace.

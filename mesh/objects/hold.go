@@ -6,12 +6,20 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/squall-chaos/squall/istio/config"
 )
 
 // HoldName is the name of the Lease that holds runs.
 const HoldName = "squall-hold"
 
-// Hold is why no run starts: a user has stopped all runs with the kill switch.
+// HoldEverywhere is the namespace of the Lease that holds all runs of a cluster. In any
+// other namespace the Lease holds the runs that disturb calls from that namespace, or
+// create objects in it.
+const HoldEverywhere = config.MeshConfigNamespace
+
+// Hold is why no run starts: a user has stopped all runs, or the ones of a namespace,
+// with the kill switch.
 type Hold struct {
 	// By is the user.
 	By string `json:"by"`
@@ -22,7 +30,11 @@ type Hold struct {
 }
 
 func (h Hold) String() string {
-	return fmt.Sprintf("%s has stopped all runs until %s", h.By, h.Until.UTC().Format(time.RFC3339))
+	which := "all runs"
+	if h.Namespace != HoldEverywhere {
+		which = "the runs of namespace " + h.Namespace
+	}
+	return fmt.Sprintf("%s has stopped %s until %s", h.By, which, h.Until.UTC().Format(time.RFC3339))
 }
 
 // Release returns the command that ends the hold.

@@ -16,6 +16,10 @@ func TestHold(t *testing.T) {
 	if want := "ann@laptop has stopped all runs until 2026-01-01T12:10:00Z"; hold.String() != want {
 		t.Errorf("%s", hold)
 	}
+	hold.Namespace = "shop"
+	if want := "ann@laptop has stopped the runs of namespace shop until 2026-01-01T12:10:00Z"; hold.String() != want {
+		t.Errorf("%s", hold)
+	}
 	if _, holds := objects.HoldOf(lease, noon.Add(10*time.Minute)); holds {
 		t.Error("it does not end")
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/internal/app/session"
 	"github.com/squall-chaos/squall/internal/hint"
-	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/removal"
@@ -143,7 +142,7 @@ func hold(ctx context.Context, env Env, holder liveruns.Holder, length time.Dura
 	holds, err := holder.Hold(ctx, length)
 	for _, one := range holds {
 		where := ""
-		if one.Namespace != kube.HoldEverywhere {
+		if one.Namespace != objects.HoldEverywhere {
 			where = " of namespace " + one.Namespace
 		}
 		output.Line(env.Stdout, "no run%s starts until %s; release the hold: %s", where, one.Until.Format(time.RFC3339), one.Release())

@@ -30,7 +30,7 @@ reads only the objects in the cluster.
 EXPIRES is the latest end of the run. HEARTBEAT is when Kubernetes removes the
 fault unless the run extends this deadline. The state EXPIRED means that a run
 without a heartbeat is over, ORPHANED that no deadline counts for the fault any
-more. A run is listed from its baseline to its recovery; PHASE shows where it is. 'squall
+more. A run is listed from its baseline to its recovery, with its PHASE. 'squall
 rollback' ends it in every phase.
 
 Exit codes: 0 the cluster was read, 2 bad usage, 3 the cluster could not be read.`,

@@ -10,7 +10,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/squall-chaos/squall/internal/hint"
-	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh/objects"
 )
 
@@ -36,7 +35,7 @@ type Holder struct {
 func (h Holder) Hold(ctx context.Context, length time.Duration) (holds []objects.Hold, err error) {
 	first := h.Lister.Namespace
 	if first == "" {
-		first = kube.HoldEverywhere
+		first = objects.HoldEverywhere
 	}
 	hold, err := h.Holds.SetHold(ctx, first, h.Owner, length)
 	if err == nil {
@@ -77,7 +76,7 @@ func (h Holder) known(ctx context.Context) []string {
 // cluster and of the fallback. It returns the namespaces of the Leases that it has
 // deleted.
 func (h Holder) Release(ctx context.Context) (released []string, err error) {
-	namespaces := []string{kube.HoldEverywhere, h.Lister.Fallback}
+	namespaces := []string{objects.HoldEverywhere, h.Lister.Fallback}
 	if h.Lister.Namespace != "" {
 		namespaces = []string{h.Lister.Namespace}
 	}

@@ -33,7 +33,7 @@ var prometheusPhases = []prometheusPhase{
 	{name: "baseline", touched: false, want: "(refused)"},
 	{name: "observe", touched: true, want: "torture: inconclusive"},
 	{name: "recover", touched: true, want: "torture: inconclusive"},
-	{name: "clean", touched: true, want: "torture: inconclusive"},
+	{name: "clean", touched: true, want: "it was not observed that the proxies are clean: "},
 }
 
 var prometheusFaults = map[string]apiproxy.Fault{
