@@ -56,7 +56,7 @@ unit: ## run the tests that need no sandbox
 	cd tools/helm && $(GO) test -race ./...
 	cd tools/shape && $(GO) test -race ./...
 
-sim: ## simulate 1,000,000 seeds (some hours; 10,000 are in unit). SEEDS and FIRST choose others
+sim: ## simulate 1,000,000 seeds (about 4 hours; 10,000 are in unit). SEEDS and FIRST choose others
 	$(GO) test -count=1 -timeout 0 -v ./internal/app/sim -run 'Seeds$$' -args -seeds $(SEEDS) -seed $(FIRST) -shards $(SHARDS)
 
 e2e: sandbox $(HELM) $(PAGES) $(PROMTOOL) ## run the end-to-end tests on the sandbox

@@ -19,7 +19,7 @@ import (
 // measured is a run that asks Prometheus in every phase.
 var measured = kind{name: "measured", faults: abort.faults, callers: 1, duration: "1s", before: "200ms", interval: "200ms", more: "effect: {minRequests: 1}", counted: true}
 
-// prometheusPhase is a phase of a run, and what the run says if Prometheus fails in it.
+// prometheusPhase is a phase of a run, and the text of the summary when Prometheus fails in it.
 type prometheusPhase struct {
 	name string
 	// touched reports whether the fault was active by then.
