@@ -6,8 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
 	"gopkg.in/yaml.v3"
+
+	"github.com/squall-chaos/squall/internal/nearest"
 )
 
 // Number returns the value of a node that is a finite decimal number; ok is false for
@@ -35,16 +36,7 @@ func (l *Decoder) Text(node *yaml.Node, path string, into encoding.TextUnmarshal
 // Suggest returns a remedy for an unknown name: the known one that it resembles most,
 // or all of them if it resembles none.
 func Suggest(unknown string, names []string) string {
-	best, distance := "", len(unknown)/2+1
-	for _, name := range names {
-		if len(unknown) >= 3 && (strings.HasPrefix(unknown, name) || strings.HasPrefix(name, unknown)) {
-			return fmt.Sprintf("did you mean %s?", name)
-		}
-		if d := levenshtein.ComputeDistance(strings.ToLower(unknown), strings.ToLower(name)); d < distance {
-			best, distance = name, d
-		}
-	}
-	if best != "" {
+	if best := nearest.Of(unknown, names); best != "" {
 		return fmt.Sprintf("did you mean %s?", best)
 	}
 	return "known here: " + strings.Join(names, ", ")

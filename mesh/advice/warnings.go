@@ -213,7 +213,7 @@ func (w *warnings) unexercised(object *unstructured.Unstructured) {
 	}
 	if len(carriers) > 0 {
 		slices.Sort(unused)
-		w.add("%s: abort and delay act before the %s of %s, so the run does not exercise them: use a blackhole to do that",
+		w.add("%s: abort and delay act before the %s of %s, so the run does not test them; a blackhole does",
 			nameInWords(object), strings.Join(slices.Compact(unused), " and "), strings.Join(carriers, ", "))
 	}
 }

@@ -78,7 +78,7 @@ func TestWarnings(t *testing.T) {
 			name: "timeout and retries",
 			base: "{hosts: [ratings], http: [{name: v1, route: [{destination: {host: ratings}}], timeout: 5s, retries: {attempts: 2}}]}",
 			warnings: []string{
-				`VirtualService shop/squall-ratings-a093b15a: abort and delay act before the retries and timeout of http route 1 ("v1"), so the run does not exercise them: use a blackhole to do that`,
+				`VirtualService shop/squall-ratings-a093b15a: abort and delay act before the retries and timeout of http route 1 ("v1"), so the run does not test them; a blackhole does`,
 				analysis,
 			},
 		},

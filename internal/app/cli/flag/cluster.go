@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/internal/nearest"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
@@ -81,9 +84,24 @@ func (c *Cluster) Config() (*rest.Config, error) {
 		err = errors.New("no cluster is named")
 	}
 	if err != nil {
-		return nil, hint.With(fmt.Errorf("kubeconfig: %w", err), "choose a cluster with --kubeconfig, --context or KUBECONFIG")
+		return nil, hint.With(fmt.Errorf("kubeconfig: %w", err), c.similarContext()+"choose a cluster with --kubeconfig, --context or KUBECONFIG")
 	}
 	return config, nil
+}
+
+// similarContext returns a sentence that names the contexts of the kubeconfig, or the one
+// that --context resembles, if the kubeconfig does not have the context of the flag.
+func (c *Cluster) similarContext() string {
+	raw, err := c.client().RawConfig()
+	wanted := c.overrides.CurrentContext
+	if err != nil || wanted == "" || raw.Contexts[wanted] != nil || len(raw.Contexts) == 0 {
+		return ""
+	}
+	names := slices.Sorted(maps.Keys(raw.Contexts))
+	if best := nearest.Of(wanted, names); best != "" {
+		return fmt.Sprintf("did you mean --context %s? ", best)
+	}
+	return fmt.Sprintf("the contexts are %s; ", strings.Join(names, ", "))
 }
 
 // Namespace returns the namespace of -n, of the context, or of the pod.

@@ -1,6 +1,8 @@
 package flag
 
 import (
+	"errors"
+
 	"github.com/spf13/pflag"
 
 	"github.com/squall-chaos/squall/internal/app/session"
@@ -22,7 +24,8 @@ const DefaultOut = "squall-runs"
 
 // Out adds the flag --out.
 func Out(flags *pflag.FlagSet, directory *string) {
-	flags.StringVar(directory, "out", DefaultOut, "directory in which each run gets a directory with its journal and reports")
+	*directory = DefaultOut
+	flags.Var(path{directory}, "out", "directory in which each run gets a directory with its journal and reports")
 }
 
 // LogFormat adds the flag --log-format.
@@ -30,3 +33,26 @@ func LogFormat(flags *pflag.FlagSet, format *terminal.Format, description string
 	*format = terminal.Text
 	Choice(flags, format, "log-format", "", description, terminal.Text, terminal.JSON)
 }
+
+// path is a flag with the path of a file or directory.
+type path struct{ value *string }
+
+// Set implements pflag.Value. An empty path would be the working directory.
+func (p path) Set(text string) error {
+	if text == "" {
+		return errors.New("must not be empty")
+	}
+	*p.value = text
+	return nil
+}
+
+// String implements pflag.Value.
+func (p path) String() string {
+	if p.value == nil { // pflag calls it on the zero value
+		return ""
+	}
+	return *p.value
+}
+
+// Type implements pflag.Value.
+func (path) Type() string { return "string" }
