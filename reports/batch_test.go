@@ -30,3 +30,14 @@ details-delay   inconclusive  refused    -       -
 		t.Errorf("%v%s", err, diff)
 	}
 }
+
+// Two journals in one file are not a run.
+func TestFoldOfTwoJournals(t *testing.T) {
+	lines := events(t)
+	if _, err := reports.Fold(append(lines, lines...)); err == nil || !strings.Contains(err.Error(), "another run begins here") {
+		t.Errorf("two journals: %v", err)
+	}
+	if _, err := reports.Fold(lines); err != nil {
+		t.Error(err)
+	}
+}

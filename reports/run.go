@@ -3,6 +3,7 @@
 package reports
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -57,6 +58,9 @@ func Fold(lines []journal.Line) (Run, error) {
 		e, err := event.Decode(line)
 		if _, unknown := errors.AsType[*event.UnknownTypeError](err); err != nil && !unknown {
 			return Run{}, fmt.Errorf("journal event %d (%s): %w", i+1, line.Type, err)
+		}
+		if _, begins := e.(event.Started); begins && i > 0 {
+			return Run{}, fmt.Errorf("journal event %d: another run begins here; a journal has one run", i+1)
 		}
 		if e != nil {
 			run.add(line.Time, e)
@@ -118,7 +122,7 @@ func (r Run) calls() []string {
 		simple = simple && f.Target == nil && f.Callers == nil
 	}
 	if simple || len(r.Plan.Decisions) == 0 {
-		return []string{fmt.Sprintf("from %s to %s", words.Callers(callers), r.host())}
+		return []string{fmt.Sprintf("from %s to %s", cmp.Or(words.Callers(callers), "all callers"), r.host())}
 	}
 	var calls []string
 	for _, d := range r.Plan.Decisions {

@@ -1,9 +1,11 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
@@ -90,6 +92,7 @@ func (s *session) notHeld(f steadystate.Finding) *ending {
 func (s *session) observe(ctx, observing context.Context) *ending {
 	s.record.Add(event.Phase{Name: event.PhaseObserve, Length: s.experiment.Spec.Duration})
 	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseObserve, Fault: heartbeat.Active, Rest: time.Until(s.run.Expires)})
+	start := time.Now()
 	findings := s.watcher().Watch(observing, s.probes, experiments.During, s.experiment.Spec.Duration.Duration)
 	switch {
 	case ctx.Err() != nil:
@@ -99,9 +102,26 @@ func (s *session) observe(ctx, observing context.Context) *ending {
 	}
 	s.findings = append(s.findings, findings...)
 	if f, found := decisive(findings); found {
-		return &ending{status: event.StatusStopped, err: fmt.Errorf("%s: %s", f.Probe, f.Reason)}
+		return &ending{status: event.StatusStopped, err: fmt.Errorf("%s: %s%s", f.Probe, f.Reason, s.whileActive(time.Since(start)))}
 	}
 	return nil
+}
+
+// whileActive names the faults that are active at a time from the start of the
+// observation, if the experiment has several.
+func (s *session) whileActive(at time.Duration) string {
+	all := s.experiment.Spec.Injections()
+	if len(all) < 2 {
+		return ""
+	}
+	var names []string
+	for _, one := range all.At(at) {
+		names = append(names, cmp.Or(one.Fault.Name, fmt.Sprintf("fault %d", one.Number+1)))
+	}
+	if len(names) == 0 {
+		return " (while no fault was active)"
+	}
+	return fmt.Sprintf(" (while %s was active)", strings.Join(names, " and "))
 }
 
 // recover measures after the rollback until the hypothesis holds again.

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
@@ -74,12 +75,16 @@ type Planned struct {
 func (p *Planner) Plan(ctx context.Context, e experiments.Experiment) (Planned, error) {
 	snapshot, err := p.config.Mesh.Snapshot(ctx)
 	if err != nil {
-		return Planned{}, fmt.Errorf("the mesh configuration cannot be read: %w", err)
+		return Planned{}, hint.With(fmt.Errorf("the mesh configuration cannot be read: %w", err), clusterHint)
 	}
 	if hosts := mesh.Callerless(snapshot, e.Spec); len(hosts) > 0 {
 		callers, err := effect.Callers(ctx, p.query, hosts)
 		if err != nil {
-			return Planned{}, fmt.Errorf("the callers, which the experiment does not name, cannot be found: %w", err)
+			err = fmt.Errorf("the callers, which the experiment does not name, cannot be found: %w", err)
+			if hint.Of(err) == "" {
+				err = hint.With(err, "name the callers, or check --prometheus or SQUALL_PROMETHEUS; nothing was injected")
+			}
+			return Planned{}, err
 		}
 		e.Spec = mesh.WithCallers(snapshot, e.Spec, callers)
 	}
@@ -90,7 +95,7 @@ func (p *Planner) Plan(ctx context.Context, e experiments.Experiment) (Planned, 
 		planned.Plan = mesh.Decide(planned.Snapshot, e, planned.Options)
 		denied, err := p.denied(ctx, planned.Plan, checked)
 		if err != nil {
-			return planned, err
+			return planned, hint.With(err, clusterHint)
 		}
 		if len(denied) == 0 {
 			return planned, nil
@@ -101,6 +106,9 @@ func (p *Planner) Plan(ctx context.Context, e experiments.Experiment) (Planned, 
 		maps.Copy(planned.Options.Denied, denied)
 	}
 }
+
+// clusterHint is the hint of an error of the cluster.
+const clusterHint = "check --kubeconfig, --context and the permissions; nothing was injected"
 
 // denied checks the namespaces of a plan's objects that are not checked yet. It
 // returns those in which a run may not do what it does, and why.

@@ -35,7 +35,7 @@ func (s preflight) plan(ctx context.Context) (Planned, *ending) {
 	}
 	planned, err := s.planner.Plan(ctx, s.experiment)
 	if err != nil {
-		return planned, fail(ctx, event.StatusRefused, hint.With(err, "check --kubeconfig, --context and the permissions; nothing was injected"))
+		return planned, fail(ctx, event.StatusRefused, err)
 	}
 	if first, is := planned.Refusal(); is && first.Cause == refusal.LiveRun && s.sweep(ctx, planned) {
 		if planned, err = s.planner.Plan(ctx, s.experiment); err != nil {

@@ -549,3 +549,36 @@ func TestCallersThatDoNotCall(t *testing.T) {
 		t.Error("no plan is recorded")
 	})
 }
+
+// A reason names the fault that was active, if there are several.
+func TestReasonsNameTheFault(t *testing.T) {
+	for name, test := range map[string]struct {
+		edit func(*experiments.Experiment)
+		want string
+	}{
+		"one fault": {func(*experiments.Experiment) {}, "up: 0 is below 1"},
+		"two": {func(e *experiments.Experiment) {
+			second := e.Spec.Faults[0]
+			e.Spec.Faults[0].Duration.Duration = 5 * time.Second
+			second.Name, second.StartAfter.Duration = "slowness", 5*time.Second
+			e.Spec.Faults = append(e.Spec.Faults, second)
+		}, "up: 0 is below 1 (while slowness was active)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, start := newCluster(t), time.Now()
+				well := healthy(c)
+				prometheus := fakePrometheus(func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+					if promql == "up" && time.Since(start) > 10*time.Second && time.Since(start) < 12*time.Second {
+						return []steadystate.Sample{{Value: 0}}, nil
+					}
+					return well(ctx, promql)
+				})
+				result := run(t, c, prometheus, test.edit, &record{}, forever)
+				if result.Status != event.StatusStopped || result.Reason != test.want {
+					t.Errorf("%s: %s", result.Status, result.Reason)
+				}
+			})
+		})
+	}
+}

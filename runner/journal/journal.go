@@ -118,6 +118,9 @@ func Read(r io.Reader) ([]Line, error) {
 			broken = fmt.Errorf("journal line %d: %w", number, err)
 			continue
 		}
+		if number == 1 && line.Schema == 0 {
+			return nil, errors.New("journal: the beginning is missing")
+		}
 		if number == 1 && (line.Schema < 1 || line.Schema > Schema) {
 			return nil, fmt.Errorf("journal schema %d is not known to this version, which reads up to %d", line.Schema, Schema)
 		}

@@ -67,7 +67,7 @@ func TestReadRefuses(t *testing.T) {
 	for _, test := range []struct{ name, content, want string }{
 		{"nothing", "", "no event"},
 		{"a newer schema", `{"schema":2,"type":"started"}`, "schema 2"},
-		{"no schema", `{"type":"started"}`, "schema 0"},
+		{"no schema", `{"type":"started"}`, "the beginning is missing"},
 		{"junk in the middle", "{\"schema\":1}\njunk\n{}\n", "line 2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
