@@ -16,11 +16,14 @@ import (
 // Go runtime, means that nothing was run.
 const exitBug = 70
 
-func main() {
+func main() { os.Exit(run()) }
+
+// run runs the program and returns its exit code.
+func run() (code int) {
 	defer func() {
 		if bug := recover(); bug != nil {
 			fmt.Fprintf(os.Stderr, "squall: internal error: %v\n%s\nhint: the cluster removes a fault within 20 seconds; squall status lists the live faults\n", bug, debug.Stack())
-			os.Exit(exitBug)
+			code = exitBug
 		}
 	}()
 	// SIGQUIT too: a dump of the goroutines would leave the fault to the cluster.
@@ -36,7 +39,7 @@ func main() {
 	received := make(chan os.Signal, 2)
 	signal.Notify(received, signals...)
 	go endAtSecond(received, env)
-	os.Exit(cli.Main(ctx, env))
+	return cli.Main(ctx, env)
 }
 
 // endAtSecond ends the process at the second signal, without waiting for the rollback.
