@@ -68,7 +68,7 @@ type Spec struct {
 	Duration Duration `json:"duration" jsonschema:"required"`
 	// The hypothesis: what must stay true.
 	SteadyState SteadyState `json:"steadyState" jsonschema:"required"`
-	// Any of these that is missed ends the run at once.
+	// The run ends as soon as one of these conditions is missed.
 	StopConditions []StopCondition `json:"stopConditions,omitempty"`
 	// The proof of the fault that a verdict needs.
 	Effect Effect `json:"effect"`
@@ -324,7 +324,7 @@ type Schedule struct {
 	Cron string `json:"cron" jsonschema:"required,example=0 10 * * TUE"`
 	// The IANA name of the time zone that cron, windows and except are in.
 	TimeZone string `json:"timeZone,omitempty" jsonschema:"default=UTC,example=Europe/Paris"`
-	// The effect of a run that has not ended on the next start: Forbid skips the start, Replace ends the last run, Allow waits until no run disturbs the host.
+	// What happens at a start while the last run is live: Forbid skips the start, Replace ends the last run, Allow waits until no run disturbs the host.
 	ConcurrencyPolicy ConcurrencyPolicy `json:"concurrencyPolicy,omitempty" jsonschema:"enum=Allow,enum=Forbid,enum=Replace,default=Forbid"`
 	// How late a start may be, counted from its jittered time; a later start is skipped.
 	StartingDeadline Duration `json:"startingDeadline,omitzero" jsonschema:"default=1m"`

@@ -115,7 +115,7 @@ func (all Injections) At(at time.Duration) Injections {
 }
 
 // Steps returns the times after the start at which the set of active injections
-// changes, in order, but for the end of an experiment of the given duration.
+// changes, in order, except the end of an experiment of the given duration.
 func (all Injections) Steps(duration time.Duration) []time.Duration {
 	steps := map[time.Duration]bool{}
 	for _, i := range all {
@@ -171,7 +171,7 @@ func (all Injections) Shares() Shares {
 }
 
 // Peak returns the largest shares of the requests from one namespace to one host
-// that are hit at any moment, each for itself. Whether the matches of two
+// that are hit at any moment; the two may peak at different times. Whether the matches of two
 // injections overlap cannot always be decided, so they count as if they did.
 func (all Injections) Peak() Shares {
 	var peak Shares

@@ -130,6 +130,8 @@ type judgement struct {
 	Count   int    `json:"count"`
 
 	measurements []steadystate.Measurement
+	// missing is why the last measurement has no value; empty if it has one.
+	missing string
 }
 
 func (j judgement) verdict() string {
@@ -177,8 +179,9 @@ func (j *judgement) summarize(measurements []steadystate.Measurement) {
 	low, high := math.Inf(1), math.Inf(-1)
 	j.measurements, j.Count = measurements, len(measurements)
 	for _, m := range measurements {
+		j.missing = ""
 		if m.Value == nil {
-			j.Last = m.Reason
+			j.Last, j.missing = m.Reason, m.Reason
 			continue
 		}
 		low, high = math.Min(low, *m.Value), math.Max(high, *m.Value)

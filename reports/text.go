@@ -25,29 +25,32 @@ func Text(w io.Writer, run Run) error {
 	if err := facts.Flush(); err != nil {
 		return fmt.Errorf("text report: %w", err)
 	}
-	if err := probeTable(&b, run); err != nil {
-		return err
-	}
+	probeTable(&b, run)
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("text report: %w", err)
 	}
 	return nil
 }
 
-// probeTable writes a line for each probe and phase that was measured.
-func probeTable(b *strings.Builder, run Run) error {
+// probeTable writes a line for each probe and for each phase in which it was measured.
+// The numbers fit a terminal of 80 columns; why there is no number has another line.
+func probeTable(b *strings.Builder, run Run) {
+	const columns = "    %-6s  %-12s  %9s  %9s  %9s  %8v\n"
 	rows := run.judgements()
-	if len(rows) == 0 {
-		return nil
+	for i, row := range rows {
+		if i == 0 {
+			fmt.Fprintf(b, "\n"+columns, "PHASE", "VERDICT", "LOWEST", "HIGHEST", "LAST", "MEASURED")
+		}
+		if i == 0 || row.Probe != rows[i-1].Probe {
+			fmt.Fprintf(b, "  %s: %s\n", oneline.Cell(row.Probe), row.Tolerance)
+		}
+		last := row.Last
+		if row.missing != "" {
+			last = "-"
+		}
+		fmt.Fprintf(b, columns, row.Phase, row.verdict(), row.Lowest, row.Highest, last, row.Count)
+		if row.missing != "" {
+			fmt.Fprintf(b, "      last: %s\n", oneline.Cell(row.missing))
+		}
 	}
-	b.WriteString("\n")
-	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "  PROBE\tTOLERANCE\tPHASE\tVERDICT\tLOWEST\tHIGHEST\tLAST\tMEASURED")
-	for _, row := range rows {
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", oneline.Cell(row.Probe), row.Tolerance, row.Phase, row.verdict(), row.Lowest, row.Highest, oneline.Cell(row.Last), row.Count)
-	}
-	if err := table.Flush(); err != nil {
-		return fmt.Errorf("text report: %w", err)
-	}
-	return nil
 }

@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/oneline"
+	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
@@ -26,6 +28,16 @@ type lines struct {
 	first   time.Duration     // time until the first fault starts
 	hitting bool              // whether the first hit has been printed
 	alone   bool              // whether no heartbeat would remove the fault
+	after   bool              // whether a probe is judged after the fault
+	missed  map[string]missed // by probe; empty in verbose output
+}
+
+// missed is the last line about a probe that did not hold, and how many others were left
+// out since.
+type missed struct {
+	text  string
+	phase experiments.Phase
+	more  int
 }
 
 func (*lines) every() time.Duration { return 0 }
@@ -43,7 +55,7 @@ func (p *lines) paint(h happening) {
 		p.start(e, line)
 	case event.Planned:
 		for _, decision := range e.Decisions {
-			line("callers in %s: %s: %s", decision.Callers, decision.Placement, decision.Reason)
+			line("callers in %s: %s", decision.Callers, placementInWords(decision))
 			if decision.Closes != nil {
 				line("  %s", words.Closes(*decision.Closes))
 			}
@@ -52,7 +64,7 @@ func (p *lines) paint(h happening) {
 			line("warning: %s", warning)
 		}
 	case event.Phase:
-		line("%s", phaseInWords(e, p.first))
+		line("%s", p.phaseInWords(e))
 	case event.Measured:
 		p.measured(e.Measurement, line)
 	case event.Creating:
@@ -92,6 +104,15 @@ func (p *lines) paint(h happening) {
 	}
 }
 
+// placementInWords returns the reason of a placement; the reason of a shadow names the
+// placement.
+func placementInWords(d mesh.Decision) string {
+	if d.Placement == mesh.Shadow {
+		return d.Reason
+	}
+	return fmt.Sprintf("%s: %s", d.Placement, d.Reason)
+}
+
 // againInWords returns what a second signal does.
 func againInWords(withoutHeartbeat bool) string {
 	if withoutHeartbeat {
@@ -105,6 +126,7 @@ func (p *lines) start(e event.Started, line func(format string, args ...any)) {
 	p.probes, p.first, p.alone = map[string]string{}, e.Experiment.Spec.FirstStart(), e.WithoutHeartbeat
 	for _, probe := range e.Experiment.Spec.Measured() {
 		p.probes[probe.Name] = words.Tolerance(probe)
+		p.after = p.after || probe.In(experiments.After)
 	}
 	if !p.verbose {
 		return
@@ -119,9 +141,36 @@ func (p *lines) measured(m steadystate.Measurement, line func(format string, arg
 	if p.verbose {
 		line("  the query took %.0f ms", m.Seconds*1000)
 	}
-	if !p.summary || m.Verdict != steadystate.Held && !m.Settling {
-		line("  %s", p.measurement(m))
+	if text := p.folded(m); text != "" && (!p.summary || m.Verdict != steadystate.Held && !m.Settling) {
+		line("  %s", text)
 	}
+}
+
+// folded returns the line of a measurement. It is empty if the last line about the probe
+// says the same, or says during the recovery that the probe does not hold yet.
+func (p *lines) folded(m steadystate.Measurement) string {
+	text := p.measurement(m)
+	if p.verbose || m.Settling {
+		return text
+	}
+	last, was := p.missed[m.Probe]
+	if m.Verdict == steadystate.Held {
+		delete(p.missed, m.Probe)
+		if last.more > 0 {
+			text += fmt.Sprintf(", after %d more that did not hold", last.more)
+		}
+		return text
+	}
+	if was && last.phase == m.Phase && (last.text == text || m.Phase == experiments.After) {
+		last.more++
+		p.missed[m.Probe] = last
+		return ""
+	}
+	if p.missed == nil {
+		p.missed = map[string]missed{}
+	}
+	p.missed[m.Probe] = missed{text: text, phase: m.Phase}
+	return text
 }
 
 // done prints that a write to an object has succeeded.
@@ -131,10 +180,9 @@ func (p *lines) done(ref objects.Ref, line func(format string, args ...any)) {
 	}
 }
 
-// phaseInWords describes a phase. The first fault starts that long after the
-// observation.
-func phaseInWords(phase event.Phase, first time.Duration) string {
-	words := string(phase.Name)
+// phaseInWords describes a phase.
+func (p *lines) phaseInWords(phase event.Phase) string {
+	words, first := string(phase.Name), p.first
 	switch {
 	case phase.Reason != "":
 		words += ": " + phase.Reason
@@ -146,6 +194,10 @@ func phaseInWords(phase event.Phase, first time.Duration) string {
 		words += ": waiting until Prometheus has scraped the callers' proxies twice, which must not inject a fault yet"
 	case phase.Name == event.PhaseClean:
 		words += ": waiting until Prometheus has scraped calls without a hit; calls may be hit for " + phase.Length.String()
+	case phase.Name == event.PhaseEffect:
+		words += ": waiting until Prometheus has read the counters of the callers again"
+	case phase.Name == event.PhaseRecover && !p.after:
+		words += ": there is no probe to wait for"
 	case phase.Name == event.PhaseRecover:
 		words += fmt.Sprintf(": the hypothesis must hold again within %s", phase.Length)
 	case phase.Length.Duration > 0:

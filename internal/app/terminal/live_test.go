@@ -74,7 +74,8 @@ func TestPanel(t *testing.T) {
 		}
 	}
 	check("nothing measured yet", 80, 24,
-		"", "  observe   ██████░░░░░░░░░░░░░░░░░░ 1m30s left, Ctrl-C rolls back",
+		"", "  outage: abort with HTTP 503, 50 % of requests; from shop to ratings",
+		"  observe   ██████░░░░░░░░░░░░░░░░░░ 1m30s left, Ctrl-C rolls back",
 		"  page answers                           -  at least 0.99",
 		"  ninety-nine of a hundred …             -  at most 800",
 		"  注文が来る                             -  at least 1",
@@ -83,7 +84,8 @@ func TestPanel(t *testing.T) {
 		p.add(h)
 	}
 	check("a while later", 80, 24,
-		"", "  observe   ██████░░░░░░░░░░░░░░░░░░ 1m30s left, Ctrl-C rolls back",
+		"", "  outage: abort with HTTP 503, 50 % of requests; from shop to ratings",
+		"  observe   ██████░░░░░░░░░░░░░░░░░░ 1m30s left, Ctrl-C rolls back",
 		"  page answers                █▇▁      0.9  at least 0.99  deviated",
 		"  ninety-nine of a hundred …             -  at most 800",
 		"  注文が来る                    ·        -  at least 1  no series",
@@ -92,7 +94,7 @@ func TestPanel(t *testing.T) {
 		"", "  observe    1m30s left, Ctrl-C rolls back",
 		"  page answers        0.9  at least 0.99  deviated", "  and 2 more", "  512 requests hit")
 	p.add(happened(event.Phase{Name: event.PhaseRecover, Length: experiments.Duration{Duration: time.Minute}})[0])
-	if got := p.view(start.Add(time.Hour), 80, 24)[1]; !strings.Contains(got, "recover") || !strings.Contains(got, "at most 0s left") {
+	if got := p.view(start.Add(time.Hour), 80, 24)[2]; !strings.Contains(got, "recover") || !strings.Contains(got, "at most 0s left") {
 		t.Errorf("past its end: %q", got)
 	}
 }
@@ -207,10 +209,10 @@ func TestColourOfAVerdict(t *testing.T) {
 
 func TestNoFaultIsActiveBeforeItStarts(t *testing.T) {
 	observe := event.Phase{Name: event.PhaseObserve, Length: experiments.Duration{Duration: time.Minute}}
-	if got := phaseInWords(observe, 0); got != "observe: the fault is active for 1m; Ctrl-C rolls back" {
+	if got := (&lines{}).phaseInWords(observe); got != "observe: the fault is active for 1m; Ctrl-C rolls back" {
 		t.Error(got)
 	}
-	if got := phaseInWords(observe, 20*time.Second); got != "observe for 1m: the first fault starts after 20s; Ctrl-C rolls back" {
+	if got := (&lines{first: 20 * time.Second}).phaseInWords(observe); got != "observe for 1m: the first fault starts after 20s; Ctrl-C rolls back" {
 		t.Error(got)
 	}
 }
@@ -232,7 +234,7 @@ func TestInterrupted(t *testing.T) {
 		if line := "    2.0s  interrupted: rolling back; " + want + "\n"; !strings.HasSuffix(out.String(), line) {
 			t.Errorf("%q", &out)
 		}
-		if line := p.view(start.Add(3*time.Second), 80, 24)[1]; line != "  rollback  1s: "+want {
+		if line := p.view(start.Add(3*time.Second), 80, 24)[2]; line != "  rollback  1s: "+want {
 			t.Errorf("%q", line)
 		}
 	}
@@ -245,4 +247,28 @@ type failing struct{ t *testing.T }
 func (f failing) Write(text []byte) (int, error) {
 	f.t.Errorf("wrote %q", text)
 	return len(text), nil
+}
+
+// Equal lines are printed once, and during the recovery one line is enough.
+func TestMissesAreFolded(t *testing.T) {
+	var out bytes.Buffer
+	text := &lines{out: &out, began: start}
+	missed := func(phase experiments.Phase, reason string) event.Measured {
+		return event.Measured{Measurement: steadystate.Measurement{Probe: "page answers", Phase: phase, Verdict: steadystate.Inconclusive, Reason: reason}}
+	}
+	for _, h := range happened(
+		event.Started{Experiment: watched(t)},
+		missed(experiments.During, "no answer"), missed(experiments.During, "no answer"), missed(experiments.During, "no series"),
+		missed(experiments.After, "no series"), missed(experiments.After, "NaN"), missed(experiments.After, "no series"), measuredAs("page answers", 1, steadystate.Held),
+	) {
+		text.paint(h)
+	}
+	const want = `    1.0s    page answers: inconclusive: no answer
+    3.0s    page answers: inconclusive: no series
+    4.0s    page answers: inconclusive: no series
+    7.0s    page answers: 1 (at least 0.99), after 2 more that did not hold
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
 }

@@ -1,11 +1,13 @@
 package terminal
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strings"
 	"time"
 
+	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/oneline"
 	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
@@ -25,6 +27,7 @@ type panel struct {
 	// signal has ended the run.
 	alone       bool
 	interrupted time.Time
+	header      string
 }
 
 // gauge is one probe and its last measurements.
@@ -49,7 +52,7 @@ func (p *panel) add(h happening) {
 	case nil:
 		p.interrupted = h.at
 	case event.Started:
-		p.alone = e.WithoutHeartbeat
+		p.alone, p.header = e.WithoutHeartbeat, header(e.Experiment)
 		p.counting = e.Experiment.Spec.Effect.MinRequests > 0
 		for _, probe := range e.Experiment.Spec.Measured() {
 			p.probes = append(p.probes, &gauge{name: oneline.Cell(probe.Name), tolerance: words.Tolerance(probe)})
@@ -89,12 +92,32 @@ func (g *gauge) add(m steadystate.Measurement) {
 	g.points = g.points[max(0, len(g.points)-maxPoints):]
 }
 
+// headerHeight is the height of the smallest terminal with a header.
+const headerHeight = 24
+
+// header returns the name of an experiment, its faults, and the calls that they disturb.
+func header(e experiments.Experiment) string {
+	var faults []string
+	for _, f := range e.Spec.Faults {
+		faults = append(faults, words.Fault(f))
+	}
+	if len(faults) == 0 {
+		return ""
+	}
+	callers := cmp.Or(words.Callers(e.Spec.Callers), "all callers")
+	return "  " + oneline.Cell(fmt.Sprintf("%s: %s; from %s to %s", e.Metadata.Name, strings.Join(faults, "; "), callers, e.Spec.Target.Host))
+}
+
 // view returns the lines of the panel for a terminal of that size.
 func (p *panel) view(now time.Time, width, height int) []string {
 	if p.phase.Name == "" {
 		return nil
 	}
-	lines := []string{"", p.phaseLine(now, width)}
+	lines := []string{""}
+	if height >= headerHeight && p.header != "" {
+		lines = append(lines, p.header)
+	}
+	lines = append(lines, p.phaseLine(now, width))
 	names := 0
 	for _, g := range p.probes {
 		names = max(names, widthOf(g.name))
