@@ -65,7 +65,7 @@ var (
 // spec is the spec of an experiment; the zero value of a field takes the
 // default of write. Callers may be none.
 type spec struct {
-	target, callers, match, faults, duration, probes, more string
+	name, target, callers, match, faults, duration, probes, more string
 }
 
 // write writes an experiment file. By default it aborts every call from the
@@ -77,6 +77,7 @@ func (s spec) write(t testing.TB) string {
 			*value = fallback
 		}
 	}
+	fill(&s.name, "test")
 	fill(&s.target, "{host: "+ratings+"}")
 	fill(&s.callers, "[{namespace: shop, labels: {app: reviews}}]")
 	fill(&s.faults, "[{abort: {httpStatus: 503}, percentage: 100}]")
@@ -94,7 +95,7 @@ func (s spec) write(t testing.TB) string {
 	file := filepath.Join(t.TempDir(), "experiment.yaml")
 	content := fmt.Sprintf(`apiVersion: squall.dev/v1alpha1
 kind: Experiment
-metadata: {name: test}
+metadata: {name: %s}
 spec:
   target: %s%s%s
   faults: %s
@@ -104,7 +105,7 @@ spec:
     before: 200ms
     probes: %s
   %s
-`, s.target, callers, match, s.faults, s.duration, s.probes, s.more)
+`, s.name, s.target, callers, match, s.faults, s.duration, s.probes, s.more)
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -67,13 +67,15 @@ func TestARunInItsBaselineIsEnded(t *testing.T) {
 	clean(t)
 }
 
-// A policy that changes the heartbeat refuses the run.
+// A policy that changes the heartbeat refuses the run. The policy is for the Jobs of one
+// experiment only, because policies stay in force for a moment after they are deleted.
 func TestAHeartbeatThatAdmissionChanges(t *testing.T) {
 	admission := schema.GroupVersion{Group: "admissionregistration.k8s.io", Version: "v1"}
 	manifest(t, admission.WithResource("mutatingadmissionpolicies"), "", map[string]any{
 		"apiVersion": admission.String(), "kind": "MutatingAdmissionPolicy", "metadata": map[string]any{"name": "deadlines"},
 		"spec": map[string]any{
 			"failurePolicy": "Fail", "reinvocationPolicy": "Never",
+			"matchConditions": []any{map[string]any{"name": "experiment", "expression": "object.metadata.name.contains('-policed-')"}},
 			"matchConstraints": map[string]any{
 				"resourceRules": []any{map[string]any{"apiGroups": []any{"batch"}, "apiVersions": []any{"v1"}, "operations": []any{"CREATE"}, "resources": []any{"jobs"}}},
 			},
@@ -89,7 +91,7 @@ func TestAHeartbeatThatAdmissionChanges(t *testing.T) {
 	})
 	var refused *squall
 	eventually(t, func() error { // policies become effective after a moment
-		refused = runFile(t, spec{duration: "1s"})
+		refused = runFile(t, spec{name: "policed", duration: "1s"})
 		<-refused.done
 		if refused.cmd.ProcessState.ExitCode() != 3 {
 			return errNotInForce

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,7 +28,12 @@ func isClient() bool {
 	}
 	switch os.Args[1] {
 	case tlsClient:
-		fmt.Println(keepTLS(os.Args[2]))
+		seconds, err := keepTLS(os.Args[2], os.Args[3])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println(seconds)
 	case codeClient:
 		printCodes(os.Args[2])
 	default:
@@ -35,16 +42,27 @@ func isClient() bool {
 	return true
 }
 
-// keepTLS opens a TLS connection, exchanges a line each second, and returns after
-// how many seconds it was closed; 0 if it was not within keepFor.
-func keepTLS(address string) int {
+// keepTLS opens a TLS connection, makes the file ready, exchanges a line each second, and
+// returns after how many seconds it was closed; 0 if it was not within keepFor. It dials
+// until it is connected, because the proxy may not have heard of the host yet.
+func keepTLS(address, ready string) (int, error) {
 	name, _, _ := strings.Cut(address, ":")
 	dialer := tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true}} // the server's certificate is self-signed
-	conn, err := dialer.DialContext(context.Background(), "tcp", address)
-	if err != nil {
-		return -1
+	var conn net.Conn
+	for end := time.Now().Add(time.Minute); conn == nil; {
+		var err error
+		conn, err = dialer.DialContext(context.Background(), "tcp", address)
+		if err != nil && time.Now().After(end) {
+			return 0, err
+		}
+		if err != nil {
+			time.Sleep(100 * time.Millisecond)
+		}
 	}
 	defer conn.Close() //nolint:errcheck // the process ends
+	if err := os.WriteFile(ready, nil, 0o600); err != nil {
+		return 0, err
+	}
 	begun := time.Now()
 	lines := bufio.NewReader(conn)
 	for time.Since(begun) < keepFor {
@@ -54,29 +72,34 @@ func keepTLS(address string) int {
 			_, err = lines.ReadString('\n')
 		}
 		if err != nil {
-			return max(1, int(time.Since(begun).Seconds()))
+			return max(1, int(time.Since(begun).Seconds())), nil
 		}
 		time.Sleep(time.Second)
 	}
-	return 0
+	return 0, nil
 }
 
-// keptTLS keeps a TLS connection open from a pod.
+// keptTLS keeps a TLS connection open from a pod, and returns when it is open.
 func keptTLS(t *testing.T, pod, address string) <-chan int {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	ready := filepath.Join(t.TempDir(), "ready")
 	closed := make(chan int, 1)
 	go func() {
-		out, err := mesh.Exec(context.WithoutCancel(t.Context()), pod, self, tlsClient, address)
+		out, err := mesh.Exec(context.WithoutCancel(t.Context()), pod, self, tlsClient, address, ready)
 		seconds, parseErr := strconv.Atoi(strings.TrimSpace(out))
-		if err != nil || parseErr != nil || seconds < 0 {
+		if err != nil || parseErr != nil {
 			t.Errorf("%s keeps a connection: %v: %q", pod, err, out)
 		}
 		closed <- seconds
 	}()
+	eventually(t, func() error {
+		_, err := os.Stat(ready)
+		return err
+	})
 	return closed
 }
 

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"testing"
 
 	"github.com/squall-chaos/squall/sandbox/internal/audit"
@@ -21,7 +22,7 @@ var (
 	full  = flag.Bool("full", false, "everything, which takes a quarter of an hour; by default a sample of it")
 	seed  = flag.Uint64("seed", 1, "for the random moments")
 	only  = flag.String("only", "", "only kills and failing calls whose name contains this, such as \"create jobs\"")
-	slots = flag.Int("slots", 80, "how many runs go on at the same time")
+	slots = flag.Int("slots", 20*runtime.NumCPU(), "how many runs go on at the same time")
 )
 
 // bed is the one sandbox of all tests.

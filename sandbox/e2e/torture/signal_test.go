@@ -211,6 +211,9 @@ func (i interruption) hit(ctx context.Context, s *slot, m moment, table *table) 
 		return err
 	}
 	status, err := statusOf(journal)
+	if err == nil && status == "stopped" && q.code() == 3 { // the probe always holds
+		return fmt.Errorf("%w: Prometheus did not answer before the interruption: %s", errMissed, &q.stdout) // a busy machine
+	}
 	over := m.over && q.code() == 3 && status == "completed" // the fault hits nothing here
 	if err == nil && !over && (q.code() != 4 || status != "interrupted") {
 		err = fmt.Errorf("exit code %d, %s", q.code(), status)
