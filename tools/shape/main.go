@@ -25,10 +25,6 @@ const (
 	// maxLines is the largest number of lines that a package may have,
 	// comments included and tests excluded.
 	maxLines = 1600
-	// commands is the package with the verbs of the program, one file for each: mostly
-	// help texts and flags. It may have maxCommandLines.
-	commands        = module + "/internal/app/cli"
-	maxCommandLines = 2000
 )
 
 func main() { unitchecker.Main(keyed(), functions(), methods(), lines()) }
@@ -138,12 +134,8 @@ func lines() *analysis.Analyzer {
 			for _, file := range files {
 				total += pass.Fset.File(file.Pos()).LineCount()
 			}
-			limit := maxLines
-			if pass.Pkg.Path() == commands {
-				limit = maxCommandLines
-			}
-			if total > limit {
-				pass.Reportf(files[0].Name.Pos(), "package %s has %d lines; the limit is %d", pass.Pkg.Name(), total, limit)
+			if total > maxLines {
+				pass.Reportf(files[0].Name.Pos(), "package %s has %d lines; the limit is %d", pass.Pkg.Name(), total, maxLines)
 			}
 			return nil, nil
 		},

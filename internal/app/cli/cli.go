@@ -6,25 +6,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
 
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
+	"github.com/squall-chaos/squall/internal/app/cli/live"
 	"github.com/squall-chaos/squall/internal/app/cli/output"
+	"github.com/squall-chaos/squall/internal/app/cli/process"
+	"github.com/squall-chaos/squall/internal/app/cli/serving"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
 )
 
 // Env is the environment of the process.
-type Env struct {
-	Args   []string
-	Stdin  io.Reader
-	Stdout io.Writer
-	Stderr io.Writer
-	Getenv func(string) string
-}
+type Env = process.Env
 
 // Main runs one command and returns the exit code. When ctx ends, it rolls back the
 // run in progress.
@@ -35,19 +32,19 @@ func Main(ctx context.Context, env Env) int {
 	root := newRootCommand(env) //nolint:contextcheck // a command gets its context when it runs
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
-		return exitHeld
+		return exit.Held
 	}
-	if ended, ok := errors.AsType[*exitError](err); ok {
-		if ended.cause != nil {
-			output.Error(env.Stderr, ended.cause)
+	if ended, ok := errors.AsType[*exit.Error](err); ok {
+		if ended.Cause != nil {
+			output.Error(env.Stderr, ended.Cause)
 		}
-		return ended.code
+		return ended.Code
 	}
 	if hint.Of(err) == "" {
 		err = hint.With(err, command.CommandPath()+" --help")
 	}
 	output.Error(env.Stderr, err)
-	return exitUsage
+	return exit.Usage
 }
 
 // Abandon reports what a second signal means, which ends the process before the rollback,
@@ -55,7 +52,7 @@ func Main(ctx context.Context, env Env) int {
 func Abandon(env Env) int {
 	fmt.Fprintln(env.Stderr, "\nsquall: ended by a second signal, without waiting for the rollback")
 	fmt.Fprintln(env.Stderr, "hint: the cluster removes the fault of a run with a heartbeat within 20 seconds; squall status shows it, squall rollback --all removes it now")
-	return exitLeft
+	return exit.Left
 }
 
 // newRootCommand returns the command squall with its subcommands.
@@ -74,7 +71,7 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
   squall init experiment.yaml
   squall plan experiment.yaml --prometheus http://localhost:9090
   squall run experiment.yaml --prometheus http://localhost:9090`,
-		Version:       version(),
+		Version:       process.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		// The distance of cobra's own suggestions.
@@ -88,7 +85,7 @@ Exit codes: 0 held, 1 deviated, 2 bad usage or file, 3 inconclusive or refused,
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	root.AddCommand(newRunCommand(env), newInjectCommand(env), newPlanCommand(env), newServeCommand(env), newStatusCommand(env), newRollbackCommand(env),
+	root.AddCommand(newRunCommand(env), newInjectCommand(env), newPlanCommand(env), serving.New(env), live.NewStatus(env), live.NewRollback(env),
 		newDoctorCommand(env), newReportCommand(env), newValidateCommand(env), newInitCommand(env), newSchemaCommand(env), newVersionCommand(env))
 	return root
 }

@@ -6,24 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
-	"golang.org/x/term"
-
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/hint"
 )
-
-// onTerminal reports whether a person can be asked.
-func (e Env) onTerminal() bool {
-	for _, stream := range []any{e.Stdin, e.Stderr} {
-		if file, is := stream.(*os.File); !is || !term.IsTerminal(int(file.Fd())) {
-			return false
-		}
-	}
-	return true
-}
 
 // errDeclined is the error of a question that was not answered with yes.
 var errDeclined = errors.New("not confirmed; nothing was injected")
@@ -49,6 +37,6 @@ func confirm(ctx context.Context, env Env, question string) error {
 		return hint.With(errDeclined, "--yes answers the question, and --percentage chooses a smaller share")
 	case <-ctx.Done():
 		fmt.Fprintln(env.Stderr)
-		return failed(ctx, context.Cause(ctx))
+		return exit.Failed(ctx, context.Cause(ctx))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/hint"
 )
 
@@ -31,14 +32,14 @@ func TestConfirmEndsWithItsContext(t *testing.T) {
 	input, output := io.Pipe()
 	defer output.Close() //nolint:errcheck // never fails
 	err := confirm(ctx, Env{Stdin: input, Stderr: io.Discard}, "abort all calls?")
-	if ended, ok := errors.AsType[*exitError](err); !ok || ended.code != exitInterrupted {
+	if ended, ok := errors.AsType[*exit.Error](err); !ok || ended.Code != exit.Interrupted {
 		t.Errorf("error %v", err)
 	}
 }
 
 // A script is not asked.
 func TestOnTerminal(t *testing.T) {
-	if (Env{Stdin: strings.NewReader(""), Stderr: io.Discard}).onTerminal() {
+	if (Env{Stdin: strings.NewReader(""), Stderr: io.Discard}).OnTerminal() {
 		t.Error("a reader is taken for a terminal")
 	}
 }

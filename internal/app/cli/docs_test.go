@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
+	"github.com/squall-chaos/squall/internal/app/cli/serving"
 )
 
 const servePage = "../../../docs/serve.md"
@@ -43,7 +44,7 @@ func serveFlagsTable() string {
 	(&flag.Cluster{}).Add(kubectl, "any")
 	var b strings.Builder
 	b.WriteString("| flag | what it is | default |\n|---|---|---|\n")
-	newServeCommand(Env{}).Flags().VisitAll(func(f *pflag.Flag) {
+	serving.New(Env{}).Flags().VisitAll(func(f *pflag.Flag) {
 		if kubectl.Lookup(f.Name) != nil || f.Deprecated != "" {
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/internal/app/cli/args"
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/doctor"
@@ -81,9 +82,9 @@ func examine(ctx context.Context, env Env, flags doctorFlags) error {
 	}
 	switch {
 	case err != nil:
-		return failed(ctx, err)
+		return exit.Failed(ctx, err)
 	case !result.Healthy:
-		return exit(exitInconclusive)
+		return exit.With(exit.Inconclusive)
 	default:
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/app/cli/args"
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/outage"
 	"github.com/squall-chaos/squall/internal/app/session"
@@ -85,7 +86,7 @@ func inject(ctx context.Context, env Env, flags injectFlags) error {
 		return err
 	}
 	flags.session.Cluster = flags.runner.Cluster.InWords()
-	if flags.outage.Percentage >= 100 && !flags.asked && env.onTerminal() {
+	if flags.outage.Percentage >= 100 && !flags.asked && env.OnTerminal() {
 		callers := cmp.Or(words.Callers(e.Spec.Callers), "all callers")
 		question := fmt.Sprintf("%s of all requests from %s to %s for %s, in %s", flags.outage.Kind, callers, e.Spec.Target.Host, e.Spec.Duration, flags.session.Cluster)
 		if err := confirm(ctx, env, question); err != nil {
@@ -93,13 +94,13 @@ func inject(ctx context.Context, env Env, flags injectFlags) error {
 		}
 	}
 	_, code := runOne(ctx, env, flags.session, r, e, codeOfOutage)
-	return exit(code)
+	return exit.With(code)
 }
 
 // codeOfOutage returns the exit code of a simulation.
 func codeOfOutage(result event.Result) int {
 	if outage.Done(result) {
-		return exitHeld
+		return exit.Held
 	}
-	return codeOf(result)
+	return exit.Of(result)
 }

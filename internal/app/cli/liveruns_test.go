@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/mesh/objects"
 )
 
@@ -76,7 +77,7 @@ func TestStatusOfOneNamespace(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &seen); err != nil {
 		t.Fatal(err)
 	}
-	if code != exitHeld || seen.Namespace != "shop" || len(seen.Runs) != 1 || !seen.Runs[0].Expired || !seen.Runs[0].Faults[0].Orphaned || len(seen.Unread) != 1 {
+	if code != exit.Held || seen.Namespace != "shop" || len(seen.Runs) != 1 || !seen.Runs[0].Expired || !seen.Runs[0].Faults[0].Orphaned || len(seen.Unread) != 1 {
 		t.Errorf("exit code %d: %s", code, stdout)
 	}
 	const want = "squall: not permitted: list virtualservices.networking.istio.io in the whole cluster; only namespace shop is listed (-n names another), and other namespaces may have faults on the calls from it\n"
@@ -84,11 +85,11 @@ func TestStatusOfOneNamespace(t *testing.T) {
 		t.Errorf("stderr %q", stderr)
 	}
 	code, stdout, stderr = execute(t, inShop, "status", "-n", "shop", "-o", "yaml")
-	if code != exitHeld || !strings.Contains(stdout, "run: run-1\n") || stderr != want {
+	if code != exit.Held || !strings.Contains(stdout, "run: run-1\n") || stderr != want {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	code, stdout, stderr = execute(t, inShop, "status", "-n", "prod")
-	if code != exitInconclusive || stdout != "" || !strings.Contains(stderr, "live faults cannot be listed: not permitted: list virtualservices.networking.istio.io in namespace prod,") {
+	if code != exit.Inconclusive || stdout != "" || !strings.Contains(stderr, "live faults cannot be listed: not permitted: list virtualservices.networking.istio.io in namespace prod,") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 }
@@ -105,11 +106,11 @@ squall: objects are left; delete them with:
 squall: cannot tell whether objects are left where list is not permitted
 hint: the role squall-reader of deploy/rbac.yaml has the permission for faults; the faults of dead runs expire by themselves
 `
-	if diff := cmp.Diff(want, stderr); code != exitLeft || stdout != "" || diff != "" {
+	if diff := cmp.Diff(want, stderr); code != exit.Left || stdout != "" || diff != "" {
 		t.Errorf("exit code %d: %s%s", code, stdout, diff)
 	}
 	code, stdout, stderr = execute(t, stuck, "rollback", "--expired", "-n", "shop", "--dry-run")
-	if code != exitHeld || stdout != "run-1: would remove VirtualService shop/squall-ratings\n" {
+	if code != exit.Held || stdout != "run-1: would remove VirtualService shop/squall-ratings\n" {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 }
@@ -118,17 +119,17 @@ hint: the role squall-reader of deploy/rbac.yaml has the permission for faults; 
 func TestRollbackWithoutPermissions(t *testing.T) {
 	clean := map[string]string{"GET " + vsInShop: noItems, "GET " + seInShop: noItems, "GET " + drInShop: noItems}
 	code, stdout, stderr := execute(t, clean, "rollback", "--all", "--hold", "0", "-n", "shop")
-	if code != exitLeft || strings.Contains(stdout, "no live faults") || !strings.Contains(stdout, "other namespaces, which may not be listed, may have faults on the calls from it") || !strings.Contains(stderr, "list jobs.batch in namespace shop; heartbeats there are unknown") {
+	if code != exit.Left || strings.Contains(stdout, "no live faults") || !strings.Contains(stdout, "other namespaces, which may not be listed, may have faults on the calls from it") || !strings.Contains(stderr, "list jobs.batch in namespace shop; heartbeats there are unknown") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	clean["GET "+jobsInShop] = noItems
-	if code, _, _ = execute(t, clean, "rollback", "--all", "--hold", "0", "-n", "shop"); code != exitLeft {
+	if code, _, _ = execute(t, clean, "rollback", "--all", "--hold", "0", "-n", "shop"); code != exit.Left {
 		t.Errorf("exit code %d", code)
 	}
 	clean["GET "+allVS] = noItems
 	for _, which := range []string{"--all", "--expired"} {
 		code, stdout, stderr = execute(t, clean, "rollback", which, "--hold", "0", "-n", "shop")
-		if code != exitHeld || !strings.HasSuffix(stdout, " faults on the calls from namespace shop or in it\n") || stderr != "" {
+		if code != exit.Held || !strings.HasSuffix(stdout, " faults on the calls from namespace shop or in it\n") || stderr != "" {
 			t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 		}
 	}
@@ -150,10 +151,10 @@ func TestRollbackHoldsRuns(t *testing.T) {
 		code            int
 		stdout, stderr  string
 	}{
-		"everywhere":    {[]string{"istio-system"}, nil, exitHeld, "; release the hold: squall rollback --release -n istio-system\nno live faults\n", ""},
-		"what it knows": {[]string{"shop"}, nil, exitLeft, "no run of namespace shop starts until ", "squall: runs of other namespaces are not held: write Lease istio-system/squall-hold: no\n"},
-		"nothing":       {nil, nil, exitLeft, "no live faults\n", "squall: runs of other namespaces are not held: "},
-		"without":       {nil, []string{"--hold", "0"}, exitHeld, "no live faults\n", ""},
+		"everywhere":    {[]string{"istio-system"}, nil, exit.Held, "; release the hold: squall rollback --release -n istio-system\nno live faults\n", ""},
+		"what it knows": {[]string{"shop"}, nil, exit.Left, "no run of namespace shop starts until ", "squall: runs of other namespaces are not held: write Lease istio-system/squall-hold: no\n"},
+		"nothing":       {nil, nil, exit.Left, "no live faults\n", "squall: runs of other namespaces are not held: "},
+		"without":       {nil, []string{"--hold", "0"}, exit.Held, "no live faults\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			served := maps.Clone(listed)
@@ -173,10 +174,10 @@ func TestRollbackHoldsRuns(t *testing.T) {
 		released["GET "+item], released["DELETE "+item] = held, "{}"
 	}
 	code, stdout, stderr := execute(t, released, "rollback", "--release")
-	if code != exitHeld || stdout != "the hold in namespace istio-system is ended\nthe hold in namespace shop is ended\n" || stderr != "" {
+	if code != exit.Held || stdout != "the hold in namespace istio-system is ended\nthe hold in namespace shop is ended\n" || stderr != "" {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
-	if code, _, _ := execute(t, released, "rollback", "--release", "--all"); code != exitUsage {
+	if code, _, _ := execute(t, released, "rollback", "--release", "--all"); code != exit.Usage {
 		t.Errorf("exit code %d", code)
 	}
 }
@@ -190,15 +191,15 @@ func TestCallersInAnotherNamespace(t *testing.T) {
 		"GET /apis/batch/v1/jobs": noItems,
 	}
 	code, stdout, stderr := execute(t, served, "status", "-n", "shop")
-	if code != exitHeld || !strings.Contains(stdout, "run-1") || stderr != "" {
+	if code != exit.Held || !strings.Contains(stdout, "run-1") || stderr != "" {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	code, stdout, _ = execute(t, served, "rollback", "--all", "-n", "shop", "--dry-run")
-	if code != exitHeld || stdout != "run-1: would remove VirtualService prod/squall-ratings\n" {
+	if code != exit.Held || stdout != "run-1: would remove VirtualService prod/squall-ratings\n" {
 		t.Errorf("exit code %d: %s", code, stdout)
 	}
 	code, stdout, _ = execute(t, served, "status", "-n", "cart")
-	if code != exitInconclusive {
+	if code != exit.Inconclusive {
 		t.Errorf("exit code %d: %s", code, stdout)
 	}
 }

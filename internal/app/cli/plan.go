@@ -13,6 +13,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/internal/app/cli/args"
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/preview"
@@ -95,7 +96,7 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 	if err != nil {
 		return err
 	}
-	chosen, err := env.source().Select(ctx, files, flags.selector)
+	chosen, err := sourceOf(env).Select(ctx, files, flags.selector)
 	if err == nil && len(chosen) == 0 {
 		err = selection.NoMatch(flags.selector)
 	}
@@ -115,7 +116,7 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 		return invalid(env, err)
 	}
 	if err != nil {
-		return failed(ctx, err)
+		return exit.Failed(ctx, err)
 	}
 	still := preview.Mesh{State: snapshot}
 	if live != nil {
@@ -178,23 +179,23 @@ func reportFiles(stderr io.Writer, mesh manifests.Mesh) {
 
 // planAll plans and prints experiments one after another.
 func planAll(ctx context.Context, env Env, flags planFlags, planner preview.Planner, traffic *preview.Traffic, chosen []selection.Experiment) error {
-	code := exitHeld
+	code := exit.Held
 	for i, l := range chosen {
 		p, err := preview.New(ctx, planner, traffic, l.Experiment)
 		if err := cmp.Or(err, ctx.Err()); err != nil {
-			return failed(ctx, fmt.Errorf("%s: %w", l.Metadata.Name, err))
+			return exit.Failed(ctx, fmt.Errorf("%s: %w", l.Metadata.Name, err))
 		}
 		if i > 0 && flags.output == flag.Text {
 			fmt.Fprintln(env.Stdout)
 		}
 		if err := flags.write(env.Stdout, p); err != nil {
-			return failed(ctx, err)
+			return exit.Failed(ctx, err)
 		}
 		if p.Refused() {
-			code = exitInconclusive
+			code = exit.Inconclusive
 		}
 	}
-	return exit(code)
+	return exit.With(code)
 }
 
 // write prints a plan in the format of -o.

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 )
 
 var update = stdflag.Bool("update", false, "rewrite the golden files")
@@ -70,7 +72,7 @@ func TestPlanGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			arguments := append([]string{"plan", "--mesh", "testdata/plan/mesh.yaml", "testdata/plan/experiments.yaml"}, flags...)
 			code, stdout, stderr := squall(t, environment, arguments...)
-			if code != exitInconclusive || stderr != "" {
+			if code != exit.Inconclusive || stderr != "" {
 				t.Errorf("exit code %d: %s", code, stderr)
 			}
 			golden(t, name, stdout)
@@ -90,7 +92,7 @@ func TestPlanPrintsTheRatesOfPrometheus(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			file := write(t, "metadata: {name: details-delay, labels: {a: b}}")
 			code, stdout, stderr := squall(t, nil, "plan", "--mesh", "testdata/plan/mesh.yaml", "--prometheus", prometheus(t, test.value), file)
-			if code != exitHeld || stderr != "" || !strings.Contains(stdout, test.stdout) {
+			if code != exit.Held || stderr != "" || !strings.Contains(stdout, test.stdout) {
 				t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 			}
 		})

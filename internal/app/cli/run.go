@@ -9,6 +9,7 @@ import (
 
 	"github.com/squall-chaos/squall/internal/app/batch"
 	"github.com/squall-chaos/squall/internal/app/cli/args"
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/selection"
@@ -79,7 +80,7 @@ func runFiles(ctx context.Context, env Env, flags runFlags, files []string) erro
 		fmt.Fprintf(env.Stderr, "squall: %s; nothing was run\n", flags.nothingInWords())
 		return nil
 	}
-	config, err := runnerConfig(env, flags.runner)
+	config, err := flags.runner.Config(env)
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func runFiles(ctx context.Context, env Env, flags runFlags, files []string) erro
 	}
 	flags.session.Cluster = flags.runner.Cluster.InWords()
 	flags.pauses.Querier, flags.pauses.Alerts = config.Querier, config.Alerts
-	return exit(runAll(ctx, env, flags, r, chosen))
+	return exit.With(runAll(ctx, env, flags, r, chosen))
 }
 
 // load returns the experiments to run. They may be none only with --only-changed.
@@ -99,7 +100,7 @@ func (f *runFlags) load(ctx context.Context, env Env, arguments []string) ([]sel
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := env.source().Select(ctx, files, f.selector)
+	chosen, err := sourceOf(env).Select(ctx, files, f.selector)
 	if err == nil && len(chosen) == 0 && !f.changed.Given {
 		err = selection.NoMatch(f.selector)
 	}
@@ -116,16 +117,16 @@ func changedFiles(ctx context.Context, changed flag.Changed, arguments []string)
 	return selection.Changed(ctx, changed.Base, arguments)
 }
 
-// source returns the source of experiments. It notes on stderr what is not read.
-func (e Env) source() selection.Source {
-	return selection.Source{Stdin: e.Stdin, Note: func(note string) { output.Line(e.Stderr, "squall: %s", note) }}
+// sourceOf returns the source of experiments. It notes on stderr what is not read.
+func sourceOf(env Env) selection.Source {
+	return selection.Source{Stdin: env.Stdin, Note: func(note string) { output.Line(env.Stderr, "squall: %s", note) }}
 }
 
 // unloadable returns the error that ends the program because experiments could not be
 // loaded.
 func unloadable(ctx context.Context, env Env, err error) error {
 	if ctx.Err() != nil {
-		return failed(ctx, err)
+		return exit.Failed(ctx, err)
 	}
 	return invalid(env, err)
 }
@@ -159,21 +160,21 @@ func runAll(ctx context.Context, env Env, flags runFlags, r session.Runner, chos
 			flags.pauses.Before(ctx, e.Experiment, disturbed)
 			fmt.Fprintln(env.Stdout)
 		}
-		result, one := runOne(ctx, env, flags.session, r, e.Experiment, codeOf)
-		code = worstCode(code, one)
+		result, one := runOne(ctx, env, flags.session, r, e.Experiment, exit.Of)
+		code = exit.Worst(code, one)
 		disturbed = disturbed || result.Injected.Duration > 0
 		switch left := len(chosen) - i - 1; {
 		case left == 0:
-		case one == exitLeft:
+		case one == exit.Left:
 			fmt.Fprintf(env.Stderr, "squall: objects are left in the cluster; %s not run\n", output.Counted(left, "experiment"))
 			return code
 		case result.Outside:
 			fmt.Fprintf(env.Stderr, "squall: ended from outside; %s not run\n", output.Counted(left, "experiment"))
-			return worstCode(code, exitInterrupted)
+			return exit.Worst(code, exit.Interrupted)
 		case ctx.Err() != nil:
 			fmt.Fprintf(env.Stderr, "squall: interrupted; %s not run\n", output.Counted(left, "experiment"))
-			return worstCode(code, exitInterrupted)
-		case flags.failFast && one != exitHeld:
+			return exit.Worst(code, exit.Interrupted)
+		case flags.failFast && one != exit.Held:
 			fmt.Fprintf(env.Stderr, "squall: --fail-fast; %s not run\n", output.Counted(left, "experiment"))
 			return code
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/app/selection"
 	"github.com/squall-chaos/squall/internal/app/session"
 	"github.com/squall-chaos/squall/mesh/objects"
@@ -47,11 +48,11 @@ func TestNothingFollowsARunThatWasEndedFromOutside(t *testing.T) {
 		code   int
 		says   string
 	}{
-		"held":         {event.Result{Status: event.StatusCompleted, Verdict: steadystate.Held}, 3, exitHeld, ""},
-		"drifted":      {event.Result{Status: event.StatusStopped, Verdict: steadystate.Inconclusive}, 3, exitInconclusive, ""},
-		"rolled back":  {event.Result{Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Outside: true}, 1, exitInterrupted, "ended from outside; 2 experiments not run"},
-		"deleted":      {event.Result{Status: event.StatusStopped, Verdict: steadystate.Inconclusive, Outside: true}, 1, exitInterrupted, "ended from outside; 2 experiments not run"},
-		"left objects": {event.Result{Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Outside: true, Left: left}, 1, exitLeft, "2 experiments not run"},
+		"held":         {event.Result{Status: event.StatusCompleted, Verdict: steadystate.Held}, 3, exit.Held, ""},
+		"drifted":      {event.Result{Status: event.StatusStopped, Verdict: steadystate.Inconclusive}, 3, exit.Inconclusive, ""},
+		"rolled back":  {event.Result{Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Outside: true}, 1, exit.Interrupted, "ended from outside; 2 experiments not run"},
+		"deleted":      {event.Result{Status: event.StatusStopped, Verdict: steadystate.Inconclusive, Outside: true}, 1, exit.Interrupted, "ended from outside; 2 experiments not run"},
+		"left objects": {event.Result{Status: event.StatusInterrupted, Verdict: steadystate.Inconclusive, Outside: true, Left: left}, 1, exit.Left, "2 experiments not run"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out, errors bytes.Buffer
@@ -87,14 +88,14 @@ func TestWhatCannotBeWrittenIsNotASuccess(t *testing.T) {
 		codeOf  func(event.Result) int
 		code    int
 	}{
-		"all written":           {result: held, code: exitHeld},
-		"summary":               {result: held, stdout: full, code: exitInconclusive},
-		"GitHub's summary":      {result: held, getenv: func(name string) string { return environment[name] }, code: exitInconclusive},
-		"report":                {result: held, reports: []reports.Format{reports.FormatJUnit}, code: exitInconclusive},
-		"deviated":              {result: event.Result{Status: event.StatusCompleted, Verdict: steadystate.Deviated}, stdout: full, code: exitDeviated},
-		"simulation":            {result: event.Result{Status: event.StatusCompleted, Verdict: steadystate.Inconclusive, Untested: true}, codeOf: codeOfOutage, code: exitHeld},
-		"simulation, summary":   {result: event.Result{Status: event.StatusCompleted, Verdict: steadystate.Inconclusive, Untested: true}, stdout: full, codeOf: codeOfOutage, code: exitInconclusive},
-		"simulation, untouched": {result: held, codeOf: codeOfOutage, code: exitHeld},
+		"all written":           {result: held, code: exit.Held},
+		"summary":               {result: held, stdout: full, code: exit.Inconclusive},
+		"GitHub's summary":      {result: held, getenv: func(name string) string { return environment[name] }, code: exit.Inconclusive},
+		"report":                {result: held, reports: []reports.Format{reports.FormatJUnit}, code: exit.Inconclusive},
+		"deviated":              {result: event.Result{Status: event.StatusCompleted, Verdict: steadystate.Deviated}, stdout: full, code: exit.Deviated},
+		"simulation":            {result: event.Result{Status: event.StatusCompleted, Verdict: steadystate.Inconclusive, Untested: true}, codeOf: codeOfOutage, code: exit.Held},
+		"simulation, summary":   {result: event.Result{Status: event.StatusCompleted, Verdict: steadystate.Inconclusive, Untested: true}, stdout: full, codeOf: codeOfOutage, code: exit.Inconclusive},
+		"simulation, untouched": {result: held, codeOf: codeOfOutage, code: exit.Held},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var errors bytes.Buffer
@@ -109,7 +110,7 @@ func TestWhatCannotBeWrittenIsNotASuccess(t *testing.T) {
 				}
 			}
 			if test.codeOf == nil {
-				test.codeOf = codeOf
+				test.codeOf = exit.Of
 			}
 			e := experiments.Experiment{Metadata: experiments.Metadata{Name: "outage"}}
 			_, code := runOne(t.Context(), env, session.Session{Directory: directory, Quiet: true, Reports: test.reports}, &scripted{result: test.result}, e, test.codeOf)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/session"
@@ -14,19 +15,11 @@ import (
 // newRunner returns a runner for the cluster and the Prometheus that the flags name.
 // It sends nothing. The error is one of usage.
 func newRunner(env Env, flags flag.Runner) (*runner.Runner, error) {
-	config, err := runnerConfig(env, flags)
+	config, err := flags.Config(env)
 	if err != nil {
 		return nil, err
 	}
 	return runner.New(config)
-}
-
-// runnerConfig returns the configuration of a runner. It sends nothing. The error is
-// one of usage.
-func runnerConfig(env Env, flags flag.Runner) (runner.Config, error) {
-	config, err := flags.Config(env.Getenv)
-	config.Version, config.Owner = version(), session.Owner(env.Getenv)
-	return config, err
 }
 
 // runOne runs one experiment, prints its summary, and returns the exit code for its
@@ -37,7 +30,7 @@ func runOne(ctx context.Context, env Env, s session.Session, r session.Runner, e
 	result, err := s.Run(ctx, r, e)
 	if err != nil {
 		output.Error(env.Stderr, err)
-		return result, worstCode(codeOf(result), exitInconclusive)
+		return result, exit.Worst(codeOf(result), exit.Inconclusive)
 	}
 	return result, codeOf(result)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments/problem"
 	"github.com/squall-chaos/squall/internal/app/cli/args"
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/cli/output"
 	"github.com/squall-chaos/squall/internal/app/selection"
@@ -94,7 +95,7 @@ func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments 
 	files, err := changedFiles(ctx, flags.changed, arguments)
 	var all []selection.Experiment
 	if err == nil {
-		all, err = env.source().Load(ctx, files)
+		all, err = sourceOf(env).Load(ctx, files)
 	}
 	problems, bad := errors.AsType[problem.List](err)
 	if err != nil && !bad {
@@ -102,7 +103,7 @@ func validateFiles(ctx context.Context, env Env, flags validateFlags, arguments 
 	}
 	var ended error
 	if len(problems) > 0 {
-		ended = exit(exitUsage)
+		ended = exit.With(exit.Usage)
 	} else if len(files) == 0 {
 		fmt.Fprintf(env.Stderr, "squall: no experiment has changed since %s; nothing was checked\n", flags.changed.Base)
 	}

@@ -2,11 +2,11 @@ package cli
 
 import (
 	"fmt"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/internal/app/cli/args"
+	"github.com/squall-chaos/squall/internal/app/cli/process"
 )
 
 func newVersionCommand(env Env) *cobra.Command {
@@ -16,16 +16,8 @@ func newVersionCommand(env Env) *cobra.Command {
 		Example: "  squall version",
 		Args:    args.None,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(env.Stdout, "squall", version())
+			_, err := fmt.Fprintln(env.Stdout, "squall", process.Version())
 			return err
 		},
 	}
-}
-
-// version returns the version of the module, which Go takes from the repository.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/squall-chaos/squall/internal/app/cli/process"
+	"github.com/squall-chaos/squall/internal/app/session"
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/runner"
@@ -33,19 +35,18 @@ func (r *Runner) Add(flags *pflag.FlagSet, namespace string) {
 // NoNamespace leaves out -n: experiment files name their namespaces.
 const NoNamespace = ""
 
-// Config returns the configuration of a runner, without its version and its owner. It
-// sends nothing. The error is one of usage.
-func (r *Runner) Config(getenv func(string) string) (runner.Config, error) {
+// Config returns the configuration of a runner. It sends nothing. The error is one of usage.
+func (r *Runner) Config(env process.Env) (runner.Config, error) {
 	if r.CleanWithin <= 0 {
 		return runner.Config{}, hint.With(fmt.Errorf("--clean-within must be positive, got %s", r.CleanWithin), "use --clean-within 30s, for example")
 	}
 	timing := runner.DefaultTiming()
 	timing.Clean = r.CleanWithin
-	querier, err := r.Prometheus.Client(getenv)
+	querier, err := r.Prometheus.Client(env.Getenv)
 	if err != nil {
 		return runner.Config{}, err
 	}
-	options, err := r.Placement.Options(getenv)
+	options, err := r.Placement.Options(env.Getenv)
 	if err != nil {
 		return runner.Config{}, err
 	}
@@ -60,5 +61,6 @@ func (r *Runner) Config(getenv func(string) string) (runner.Config, error) {
 	return runner.Config{
 		Cluster: cluster, Querier: querier, Alerts: querier, Prometheus: querier.Address(), Timing: timing, Options: options,
 		WithoutHeartbeat: r.Heartbeat.Off(), HeartbeatImage: r.Heartbeat.Image,
+		Version: process.Version(), Owner: session.Owner(env.Getenv),
 	}, nil
 }

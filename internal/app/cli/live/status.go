@@ -1,4 +1,5 @@
-package cli
+// Package live has the commands that list the live runs of a cluster and remove them.
+package live
 
 import (
 	"cmp"
@@ -8,8 +9,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/squall-chaos/squall/internal/app/cli/args"
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/cli/output"
+	"github.com/squall-chaos/squall/internal/app/cli/process"
 	"github.com/squall-chaos/squall/internal/app/liveruns"
 )
 
@@ -19,7 +22,8 @@ type statusFlags struct {
 	output     flag.Format
 }
 
-func newStatusCommand(env Env) *cobra.Command {
+// NewStatus returns the command squall status.
+func NewStatus(env process.Env) *cobra.Command {
 	flags := statusFlags{}
 	command := &cobra.Command{
 		Use:   "status",
@@ -46,7 +50,7 @@ Exit codes: 0 the cluster was read, 2 bad usage, 3 the cluster could not be read
 }
 
 // showStatus reads the cluster and prints its live faults.
-func showStatus(ctx context.Context, env Env, flags statusFlags) error {
+func showStatus(ctx context.Context, env process.Env, flags statusFlags) error {
 	show := map[flag.Format]func(io.Writer, liveruns.Listing) error{flag.Text: liveruns.WriteText, flag.YAML: output.YAML[liveruns.Listing], flag.JSON: output.JSON[liveruns.Listing]}[flags.output]
 	lister, cluster, err := flags.kubernetes.Lister()
 	if err != nil {
@@ -54,14 +58,14 @@ func showStatus(ctx context.Context, env Env, flags statusFlags) error {
 	}
 	listing, err := lister.List(ctx)
 	if err != nil {
-		return failed(ctx, err)
+		return exit.Failed(ctx, err)
 	}
 	liveruns.WriteUnread(env.Stderr, listing)
 	if listing.Hold, err = cluster.Hold(ctx, []string{cmp.Or(lister.Namespace, lister.Fallback)}); err != nil {
 		output.Line(env.Stderr, "squall: it is not known whether runs are held: %v", err)
 	}
 	if err := show(env.Stdout, listing); err != nil {
-		return failed(ctx, err)
+		return exit.Failed(ctx, err)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package cli
+package live
 
 import (
 	"context"
@@ -9,8 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
 	"github.com/squall-chaos/squall/internal/app/cli/output"
+	"github.com/squall-chaos/squall/internal/app/cli/process"
 	"github.com/squall-chaos/squall/internal/app/liveruns"
 	"github.com/squall-chaos/squall/internal/app/session"
 	"github.com/squall-chaos/squall/internal/hint"
@@ -33,7 +35,8 @@ type rollbackFlags struct {
 // defaultHold is how long no run starts after --all.
 const defaultHold = 10 * time.Minute
 
-func newRollbackCommand(env Env) *cobra.Command {
+// NewRollback returns the command squall rollback.
+func NewRollback(env process.Env) *cobra.Command {
 	flags := rollbackFlags{}
 	command := &cobra.Command{
 		Use:   "rollback [RUN...]",
@@ -90,7 +93,7 @@ func (f rollbackFlags) check(runs []string) error {
 }
 
 // rollBack removes runs.
-func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string) error {
+func rollBack(ctx context.Context, env process.Env, flags rollbackFlags, names []string) error {
 	if err := flags.check(names); err != nil {
 		return err
 	}
@@ -102,7 +105,7 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 	if flags.release {
 		return release(ctx, env, holder, flags.timeout)
 	}
-	held := exitHeld
+	held := exit.Held
 	if flags.all && !flags.expired && !flags.dryRun && flags.hold > 0 {
 		held = hold(ctx, env, holder, flags.hold) // before the runs are listed, so that none is missed
 	}
@@ -110,15 +113,15 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 	bounded, cancel := context.WithTimeout(ctx, flags.timeout)
 	defer cancel()
 	if err != nil {
-		return failed(ctx, err)
+		return exit.Failed(ctx, err)
 	}
 	liveruns.WriteUnread(env.Stderr, listing)
-	code := exitHeld
+	code := exit.Held
 	chosen, err := listing.Choose(names, flags.expired)
 	switch {
 	case err != nil:
 		output.Error(env.Stderr, err)
-		code = exitInconclusive
+		code = exit.Inconclusive
 	case len(chosen) == 0 && flags.expired:
 		fmt.Fprintln(env.Stdout, listing.None(liveruns.Expired))
 	case len(chosen) == 0:
@@ -126,17 +129,17 @@ func rollBack(ctx context.Context, env Env, flags rollbackFlags, names []string)
 	}
 	if flags.dryRun {
 		printRemovals(env, chosen)
-		return exit(code)
+		return exit.With(code)
 	}
 	remover := liveruns.Remover{Lister: lister, Objects: cluster, Owner: session.Owner(env.Getenv), Whole: !flags.expired}
-	return exit(worstCode(held, code, remove(bounded, env, remover, chosen), doubt(env, listing)))
+	return exit.With(exit.Worst(held, code, remove(bounded, env, remover, chosen), doubt(env, listing)))
 }
 
 // holdTimeout limits how long the hold delays the removal of the faults.
 const holdTimeout = 5 * time.Second
 
 // hold holds runs, and prints until when.
-func hold(ctx context.Context, env Env, holder liveruns.Holder, length time.Duration) (code int) {
+func hold(ctx context.Context, env process.Env, holder liveruns.Holder, length time.Duration) (code int) {
 	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
 	defer cancel()
 	holds, err := holder.Hold(ctx, length)
@@ -149,13 +152,13 @@ func hold(ctx context.Context, env Env, holder liveruns.Holder, length time.Dura
 	}
 	if err != nil {
 		output.Error(env.Stderr, err)
-		return exitLeft
+		return exit.Left
 	}
-	return exitHeld
+	return exit.Held
 }
 
 // release ends holds, and prints which.
-func release(ctx context.Context, env Env, holder liveruns.Holder, timeout time.Duration) error {
+func release(ctx context.Context, env process.Env, holder liveruns.Holder, timeout time.Duration) error {
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	released, err := holder.Release(bounded)
@@ -164,7 +167,7 @@ func release(ctx context.Context, env Env, holder liveruns.Holder, timeout time.
 	}
 	switch {
 	case err != nil:
-		return failed(ctx, err)
+		return exit.Failed(ctx, err)
 	case len(released) == 0:
 		fmt.Fprintln(env.Stdout, "no hold")
 	}
@@ -172,7 +175,7 @@ func release(ctx context.Context, env Env, holder liveruns.Holder, timeout time.
 }
 
 // list lists the runs that the flags are about.
-func (f rollbackFlags) list(ctx context.Context, env Env, lister liveruns.Lister) (liveruns.Listing, error) {
+func (f rollbackFlags) list(ctx context.Context, env process.Env, lister liveruns.Lister) (liveruns.Listing, error) {
 	retrying := func(err error) { output.Line(env.Stderr, "squall: %v; trying again", err) }
 	if !f.expired {
 		bounded, cancel := context.WithTimeout(ctx, f.timeout)
@@ -188,15 +191,15 @@ func (f rollbackFlags) list(ctx context.Context, env Env, lister liveruns.Lister
 
 // doubt reports that objects may be left where the user may not list them.
 // Runs that have no fault yet are the subject of the hold.
-func doubt(env Env, listing liveruns.Listing) (code int) {
+func doubt(env process.Env, listing liveruns.Listing) (code int) {
 	if !slices.ContainsFunc(listing.Unread, func(u objects.Unread) bool { return u.Kind != objects.UnreadRuns }) {
-		return exitHeld
+		return exit.Held
 	}
 	output.Error(env.Stderr, hint.With(errors.New("cannot tell whether objects are left where list is not permitted"), "the role squall-reader of deploy/rbac.yaml has the permission for faults; the faults of dead runs expire by themselves"))
-	return exitLeft
+	return exit.Left
 }
 
-func printRemovals(env Env, runs []objects.ActiveRun) {
+func printRemovals(env process.Env, runs []objects.ActiveRun) {
 	for _, run := range runs {
 		for _, ref := range run.Objects {
 			output.Line(env.Stdout, "%s: would remove %s", run.ID, ref)
@@ -205,7 +208,7 @@ func printRemovals(env Env, runs []objects.ActiveRun) {
 }
 
 // remove removes runs, and prints the result for each object.
-func remove(ctx context.Context, env Env, remover liveruns.Remover, runs []objects.ActiveRun) (code int) {
+func remove(ctx context.Context, env process.Env, remover liveruns.Remover, runs []objects.ActiveRun) (code int) {
 	left, err := remover.Remove(ctx, runs, func(run string, done removal.Deletion) {
 		if done.Error == "" {
 			output.Line(env.Stdout, "%s: %s is gone", run, done.Object)
@@ -217,16 +220,8 @@ func remove(ctx context.Context, env Env, remover liveruns.Remover, runs []objec
 		output.Error(env.Stderr, hint.With(fmt.Errorf("cannot tell whether objects are left: %w", err), "squall status lists the live faults"))
 	}
 	if len(left) == 0 {
-		return exitHeld
+		return exit.Held
 	}
-	printLeft(env, left)
-	return exitLeft
-}
-
-// printLeft prints the commands that delete what is left.
-func printLeft(env Env, left []objects.Left) {
-	fmt.Fprintln(env.Stderr, "squall: objects are left; delete them with:")
-	for _, one := range left {
-		output.Line(env.Stderr, "  %s", one.Removal())
-	}
+	output.Left(env.Stderr, left)
+	return exit.Left
 }

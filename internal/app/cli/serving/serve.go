@@ -1,4 +1,5 @@
-package cli
+// Package serving has the command that runs experiments by their schedules.
+package serving
 
 import (
 	"cmp"
@@ -17,7 +18,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/squall-chaos/squall/internal/app/cli/args"
+	"github.com/squall-chaos/squall/internal/app/cli/exit"
 	"github.com/squall-chaos/squall/internal/app/cli/flag"
+	"github.com/squall-chaos/squall/internal/app/cli/output"
+	"github.com/squall-chaos/squall/internal/app/cli/process"
 	"github.com/squall-chaos/squall/internal/app/metrics"
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/internal/app/serve"
@@ -51,7 +55,8 @@ type serveFlags struct {
 	grafana      notify.Grafana
 }
 
-func newServeCommand(env Env) *cobra.Command {
+// New returns the command squall serve.
+func New(env process.Env) *cobra.Command {
 	flags := serveFlags{}
 	command := &cobra.Command{
 		Use:   "serve DIR",
@@ -106,7 +111,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 
 // serveDirectory serves until ctx ends. The error is one of usage, or the reason why
 // serving cannot start.
-func serveDirectory(ctx context.Context, env Env, flags serveFlags, directory string) error {
+func serveDirectory(ctx context.Context, env process.Env, flags serveFlags, directory string) error {
 	if info, err := os.Stat(directory); err != nil || !info.IsDir() {
 		return hint.With(fmt.Errorf("%s is not a directory", directory), "squall serve DIR, with the experiment files in it")
 	}
@@ -116,14 +121,14 @@ func serveDirectory(ctx context.Context, env Env, flags serveFlags, directory st
 	if err := os.MkdirAll(flags.out, 0o750); err != nil {
 		return hint.With(err, "choose a directory with --out that Squall can write to")
 	}
-	counters := metrics.New(version())
+	counters := metrics.New(process.Version())
 	log, flush := terminal.NewLog(env.Stderr, flags.logFormat, flags.verbose)
 	defer flush()
 	notifier, err := flags.notifier(counters, log) //nolint:contextcheck // queued notifications outlive ctx
 	if err != nil {
 		return err
 	}
-	r, err := runnerConfig(env, flags.runner)
+	r, err := flags.runner.Config(env)
 	if err != nil {
 		return err
 	}
@@ -135,7 +140,7 @@ func serveDirectory(ctx context.Context, env Env, flags serveFlags, directory st
 	if err != nil {
 		return hint.With(err, "choose a free address with --listen")
 	}
-	web := server.HTTPServer(counters.Handler(), flags.apiTokenFile, version())
+	web := server.HTTPServer(counters.Handler(), flags.apiTokenFile, process.Version())
 	log.Info("serving", "address", listener.Addr().String(), "directory", directory)
 	serving, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -155,8 +160,8 @@ func serveDirectory(ctx context.Context, env Env, flags serveFlags, directory st
 	notifier.Close(closing)
 	if left := server.Left(); len(left) > 0 {
 		flush()
-		printLeft(env, left)
-		return exit(exitLeft)
+		output.Left(env.Stderr, left)
+		return exit.With(exit.Left)
 	}
 	if cause := context.Cause(serving); ctx.Err() == nil && cause != nil {
 		return hint.With(cause, "see the log above")
@@ -194,7 +199,7 @@ func (f *serveFlags) notifier(counters *metrics.Metrics, log *slog.Logger) (*not
 
 // server returns a server for the cluster. Lead lets it lead until ctx ends: always, or
 // with --leader-elect while this replica is elected.
-func (f *serveFlags) server(ctx context.Context, env Env, directory string, r runner.Config, config serve.Config) (server *serve.Server, lead func(ctx context.Context), err error) {
+func (f *serveFlags) server(ctx context.Context, env process.Env, directory string, r runner.Config, config serve.Config) (server *serve.Server, lead func(ctx context.Context), err error) {
 	lister, cluster, err := f.runner.Cluster.Lister()
 	if err != nil {
 		return nil, nil, err
@@ -229,7 +234,7 @@ func (f *serveFlags) server(ctx context.Context, env Env, directory string, r ru
 
 // advertised returns the address at which other replicas reach this one: the pod's. It
 // is empty if there is none.
-func (f *serveFlags) advertised(env Env) string {
+func (f *serveFlags) advertised(env process.Env) string {
 	_, port, err := net.SplitHostPort(f.listen)
 	if address := env.Getenv("POD_IP"); f.elect && address != "" && err == nil {
 		return net.JoinHostPort(address, port)

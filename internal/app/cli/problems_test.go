@@ -9,20 +9,6 @@ import (
 	"github.com/squall-chaos/squall/experiments/problem"
 )
 
-func TestWorstCode(t *testing.T) {
-	order := []int{exitHeld, exitUsage, exitInconclusive, exitInterrupted, exitDeviated, exitLeft}
-	for i, worse := range order {
-		for _, better := range order[:i] {
-			if got := worstCode(better, worse); got != worse {
-				t.Errorf("%d and %d give %d", better, worse, got)
-			}
-			if got := worstCode(worse, better); got != worse {
-				t.Errorf("%d and %d give %d", worse, better, got)
-			}
-		}
-	}
-}
-
 // In a job of GitHub Actions a problem is shown in the file. No text of the file is a
 // workflow command.
 func TestProblemsAreAnnotations(t *testing.T) {
