@@ -5,9 +5,11 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 
 	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // The list is at the version at which the object was created, so of two runs
@@ -31,7 +33,7 @@ func TestEarlierIsAtTheCreation(t *testing.T) {
 	}
 	created := virtualService(t)
 	created.SetResourceVersion("42")
-	found, err := cluster.Earlier(t.Context(), created)
+	found, err := cluster.Earlier(t.Context(), created, func(object *unstructured.Unstructured) bool { return object.GetLabels()[objects.RunLabel] == "run-2" })
 	if err != nil || len(found) != 2 {
 		t.Fatalf("%v, %v", found, err)
 	}

@@ -303,11 +303,11 @@ func (c Objects) Extend(ctx context.Context, job objects.Ref, deadline time.Dura
 }
 
 // Earlier returns the VirtualServices of runs, in all namespaces, that existed when an
-// object was created: the list at exactly its resource version, which etcd counts for
-// all objects together.
-func (c Objects) Earlier(ctx context.Context, created *unstructured.Unstructured) (found []*unstructured.Unstructured, err error) {
+// object was created, and for which wanted returns true: of the list at exactly its
+// resource version, which etcd counts for all objects together.
+func (c Objects) Earlier(ctx context.Context, created *unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) (found []*unstructured.Unstructured, err error) {
 	err = c.pages("virtualservices", func(options metav1.ListOptions) (string, error) {
-		options.LabelSelector = ours
+		options.LabelSelector, options.Limit = ours, runsPageSize
 		if options.Continue == "" { // which has the version already
 			options.ResourceVersion, options.ResourceVersionMatch = created.GetResourceVersion(), metav1.ResourceVersionMatchExact
 		}
@@ -316,12 +316,18 @@ func (c Objects) Earlier(ctx context.Context, created *unstructured.Unstructured
 			return "", err
 		}
 		for i := range list.Items {
-			found = append(found, &list.Items[i])
+			if wanted(&list.Items[i]) {
+				found = append(found, list.Items[i].DeepCopy()) // which does not keep the page in memory
+			}
 		}
 		return list.GetContinue(), nil
 	})
 	return found, err
 }
+
+// runsPageSize is the maximum number of VirtualServices in one response of Earlier. Many
+// runs may list them at the same time.
+const runsPageSize = 50
 
 // Delete deletes an object of a run by its UID. Without a UID it deletes the
 // object only if it has the label of the run. The object is gone when Delete

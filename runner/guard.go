@@ -79,7 +79,8 @@ func (t Timing) afterFault(spec experiments.Spec) time.Duration {
 }
 
 // raiseGuard creates a heartbeat Job in each namespace with planned objects, and moves
-// its deadline until lowerGuard. It calls end when the run has to end.
+// its deadline until lowerGuard. It calls end when the run has to end. The cluster may
+// count the deadline later; no fault is injected before it does.
 func (s *session) raiseGuard(ctx context.Context, planned Planned, end context.CancelCauseFunc) *ending {
 	s.guard = guard{jobs: map[string]objects.Ref{}}
 	s.guard.beats = heartbeat.New(ctx, heartbeat.Config{
@@ -93,7 +94,7 @@ func (s *session) raiseGuard(ctx context.Context, planned Planned, end context.C
 		job, err := s.create(ctx, sent, &s.guard.changes)
 		if err == nil {
 			s.guard.jobs[namespace] = objects.RefTo(job)
-			err = s.guard.beats.Start(ctx, s.guard.jobs[namespace], sent, s.config.Timing.Deadline)
+			s.guard.beats.Start(s.guard.jobs[namespace], sent, s.config.Timing.Deadline)
 		}
 		switch {
 		case err != nil && s.record.Failed() != nil: // the error is not about the Job

@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
 	"github.com/squall-chaos/squall/runner/event"
@@ -15,8 +16,9 @@ import (
 // Rivals reads the faults of other runs.
 type Rivals interface {
 	// Earlier returns the VirtualServices of all runs, in all namespaces, that existed
-	// when an object was created. The object is as the cluster has returned it.
-	Earlier(ctx context.Context, created *unstructured.Unstructured) ([]*unstructured.Unstructured, error)
+	// when an object was created, and for which wanted returns true. The object is as the
+	// cluster has returned it.
+	Earlier(ctx context.Context, created *unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) ([]*unstructured.Unstructured, error)
 }
 
 // yield returns an ending if another run had a fault on the same calls when this run
@@ -26,14 +28,15 @@ type Rivals interface {
 func (s *session) yield(ctx context.Context, planned Planned, created *unstructured.Unstructured) *ending {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	all, err := s.config.Cluster.Earlier(ctx, created)
+	snapshot := planned.Snapshot
+	others, err := s.config.Cluster.Earlier(ctx, created, func(object *unstructured.Unstructured) bool {
+		alone := snapshot
+		alone.VirtualServices = []*unstructured.Unstructured{object}
+		return object.GetLabels()[objects.RunLabel] != s.run.ID && len(mesh.Narrow(alone, planned.Experiment.Spec).VirtualServices) > 0
+	})
 	if err != nil {
 		return fail(ctx, event.StatusFailed, fmt.Errorf("it cannot be checked whether another run disturbs the same calls: %w", err))
 	}
-	others := slices.DeleteFunc(all, func(object *unstructured.Unstructured) bool {
-		return object.GetLabels()[objects.RunLabel] == s.run.ID
-	})
-	snapshot := planned.Snapshot
 	snapshot.VirtualServices = slices.Concat(slices.DeleteFunc(slices.Clone(snapshot.VirtualServices), func(object *unstructured.Unstructured) bool { return objects.IsOurs(object) }), others)
 	if first, is := planned.again(snapshot).Refusal(); is && first.Cause == refusal.LiveRun {
 		return refused(first.Reason, first.Hint)

@@ -105,6 +105,10 @@ func (s *session) carryOut(ctx context.Context, planned Planned) *ending {
 	if end := s.baseline(ctx, planned); end != nil {
 		return end
 	}
+	s.guard.beats.Armed()
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
 	if end := s.unchanged(ctx, &planned); end != nil {
 		return end
 	}

@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 )
@@ -79,6 +80,8 @@ type Phase struct {
 type Heartbeat struct {
 	config Config
 	tasks  sync.WaitGroup
+	// arming has the Jobs whose deadline the cluster does not count yet.
+	arming sync.WaitGroup
 	ctx    context.Context //nolint:containedctx // of the tasks
 	stop   context.CancelFunc
 
@@ -112,28 +115,47 @@ func New(ctx context.Context, config Config, phase Phase) *Heartbeat {
 	return h
 }
 
-// Start waits until the cluster counts the deadline of a Job, for 10 seconds at most,
-// and then moves the deadline until Stop. sent is the Job as it was created.
-func (h *Heartbeat) Start(ctx context.Context, ref objects.Ref, sent *unstructured.Unstructured, deadline time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, armTimeout)
+// Start moves the deadline of a Job until Stop, as soon as the cluster counts it. It does
+// not wait. If the cluster does not count the deadline within 10 seconds, the run ends.
+// sent is the Job as it was created.
+func (h *Heartbeat) Start(ref objects.Ref, sent *unstructured.Unstructured, deadline time.Duration) {
+	h.arming.Add(1)
+	h.tasks.Go(func() {
+		j, err := h.arm(ref, sent, deadline)
+		if err != nil {
+			h.end(&EndError{Status: event.StatusFailed, Err: hint.With(fmt.Errorf("heartbeat in %s: %w", ref.Namespace, err), Hint)})
+			h.arming.Done()
+			return
+		}
+		h.tasks.Go(func() {
+			h.config.Cluster.Watch(h.ctx, ref, func(now *unstructured.Unstructured) { h.see(j, now) })
+		})
+		h.arming.Done()
+		h.beat(j)
+	})
+}
+
+// arm waits until the cluster counts the deadline of a Job, and returns the Job.
+func (h *Heartbeat) arm(ref objects.Ref, sent *unstructured.Unstructured, deadline time.Duration) (*job, error) {
+	ctx, cancel := context.WithTimeout(h.ctx, armTimeout)
 	defer cancel()
 	armed, err := h.config.Cluster.Armed(ctx, ref)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// The Job started before now, so the runner never expects a later deadline than the
 	// cluster's.
 	now := time.Now()
 	j := &job{Ref: ref, sent: sent, startTime: objects.StartTime(armed), started: now, answered: now, deadline: deadline, wake: make(chan struct{}, 1)}
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.jobs = append(h.jobs, j)
-	h.mu.Unlock()
-	h.tasks.Go(func() { h.beat(j) }) //nolint:contextcheck // h.ctx ends with the run
-	h.tasks.Go(func() {
-		h.config.Cluster.Watch(h.ctx, ref, func(now *unstructured.Unstructured) { h.see(j, now) })
-	})
-	return nil
+	return j, nil
 }
+
+// Armed waits until the cluster counts the deadlines of all Jobs that were started, or
+// until one has ended the run.
+func (h *Heartbeat) Armed() { h.arming.Wait() }
 
 // Stop ends the heartbeats. The Jobs stay.
 func (h *Heartbeat) Stop() {

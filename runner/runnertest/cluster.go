@@ -282,13 +282,13 @@ func (c *Cluster) Update(ctx context.Context, object *unstructured.Unstructured,
 }
 
 // Earlier implements runner.Rivals.
-func (c *Cluster) Earlier(ctx context.Context, created *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+func (c *Cluster) Earlier(ctx context.Context, created *unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) ([]*unstructured.Unstructured, error) {
 	err := c.begin(ctx, "earlier")
 	defer c.store.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	return c.at(created), nil
+	return slices.DeleteFunc(c.at(created), func(object *unstructured.Unstructured) bool { return !wanted(object) }), nil
 }
 
 // Delete implements removal.Deleter.

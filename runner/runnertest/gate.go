@@ -75,11 +75,11 @@ func (g gated) Extend(ctx context.Context, job objects.Ref, deadline time.Durati
 	return g.cluster.Extend(ctx, job, deadline, annotations)
 }
 
-func (g gated) Earlier(ctx context.Context, created *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+func (g gated) Earlier(ctx context.Context, created *unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) ([]*unstructured.Unstructured, error) {
 	if err := g.gate(ctx); err != nil {
 		return nil, err
 	}
-	return g.cluster.Earlier(ctx, created)
+	return g.cluster.Earlier(ctx, created, wanted)
 }
 
 func (g gated) Get(ctx context.Context, object objects.Ref) (*unstructured.Unstructured, error) {

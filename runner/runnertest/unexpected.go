@@ -79,7 +79,7 @@ func (u Unexpected) Update(context.Context, *unstructured.Unstructured, objects.
 }
 
 // Earlier implements runner.Rivals.
-func (u Unexpected) Earlier(context.Context, *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+func (u Unexpected) Earlier(context.Context, *unstructured.Unstructured, func(*unstructured.Unstructured) bool) ([]*unstructured.Unstructured, error) {
 	return nil, u.call("Earlier")
 }
 
