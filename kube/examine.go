@@ -5,10 +5,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/squall-chaos/squall/istio/config"
@@ -40,37 +38,16 @@ func (c *Cluster) APIs(ctx context.Context) (apis APIs, err error) {
 	return apis, nil
 }
 
-// Istiods returns the versions of the control planes in istio-system.
+// Istiods returns the versions of the control planes in their namespace, the user's or
+// istio-system.
 func (c *Cluster) Istiods(ctx context.Context) ([]string, error) {
-	var versions []string
-	err := c.pages("deployments", func(options metav1.ListOptions) (string, error) {
-		options.LabelSelector = "app=istiod"
-		list, err := c.objects.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace(config.MeshConfigNamespace).List(ctx, options)
-		if err != nil {
-			return "", err
-		}
-		for i := range list.Items {
-			versions = append(versions, istiodVersion(&list.Items[i]))
-		}
-		return list.GetContinue(), nil
-	})
+	deployments, err := c.istiods(ctx, cmp.Or(c.overrides.Namespace, config.DefaultNamespace))
+	versions := make([]string, len(deployments))
+	for i, deployment := range deployments {
+		versions[i] = cmp.Or(config.VersionOf(deployment), "of an unknown version")
+	}
 	slices.Sort(versions)
 	return slices.Compact(versions), err
-}
-
-// istiodVersion returns the tag of a Deployment's image, or else its version label.
-func istiodVersion(deployment *unstructured.Unstructured) string {
-	label := deployment.GetLabels()["app.kubernetes.io/version"]
-	containers, _, _ := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
-	for _, container := range containers {
-		c, _ := container.(map[string]any)
-		image, _ := c["image"].(string)
-		image, _, _ = strings.Cut(image, "@") // a digest is not a version
-		if _, tag, tagged := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":"); tagged {
-			return tag
-		}
-	}
-	return cmp.Or(label, "of an unknown version")
 }
 
 // Namespaces returns the labels of every namespace by its name.

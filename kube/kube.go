@@ -28,6 +28,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/squall-chaos/squall/internal/sleep"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 )
@@ -59,38 +60,40 @@ type connection struct {
 	watches  dynamic.Interface // without a timeout
 	metadata metadata.Interface
 	http     *http.Client
+	// overrides are what the user says about the control planes.
+	overrides config.Overrides
 }
 
 var _ runner.Cluster = (*Cluster)(nil)
 
 // Connect returns a client. It sends no request.
-func Connect(config *rest.Config) (*Cluster, error) {
-	config = rest.CopyConfig(config)
-	config.Timeout = cmp.Or(config.Timeout, requestTimeout)
+func Connect(given *rest.Config) (*Cluster, error) {
+	given = rest.CopyConfig(given)
+	given.Timeout = cmp.Or(given.Timeout, requestTimeout)
 	// The throttling of the client is disabled: the server has priority and
 	// fairness, and a rollback must not wait in a queue of the client.
-	config.QPS = -1
-	config.WarningHandler = rest.NoWarnings{}
-	config.UserAgent = rest.DefaultKubernetesUserAgent() // read when the client is created
-	client, err := rest.HTTPClientFor(config)
+	given.QPS = -1
+	given.WarningHandler = rest.NoWarnings{}
+	given.UserAgent = rest.DefaultKubernetesUserAgent() // read when the client is created
+	client, err := rest.HTTPClientFor(given)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	objects, err := dynamic.NewForConfigAndClient(config, client)
+	objects, err := dynamic.NewForConfigAndClient(given, client)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	partial, err := metadata.NewForConfigAndClient(config, client)
+	partial, err := metadata.NewForConfigAndClient(given, client)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	patient := rest.CopyConfig(config)
+	patient := rest.CopyConfig(given)
 	patient.Timeout = 0
 	watches, err := dynamic.NewForConfigAndClient(patient, &http.Client{Transport: client.Transport})
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	base, _, err := rest.DefaultServerUrlFor(config)
+	base, _, err := rest.DefaultServerUrlFor(given)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -148,8 +149,9 @@ func (n Need) Rule(verbs []string) string {
 }
 
 // Needs returns the permissions of Squall's commands for callers or a home in
-// some namespaces, as deploy/rbac.yaml grants them.
-func Needs(namespaces []string, gatewayAPI bool) []Need {
+// some namespaces, as deploy/rbac.yaml grants them. What the user says about the control
+// plane decides where its settings are.
+func Needs(namespaces []string, o config.Overrides, gatewayAPI bool) []Need {
 	needs := []Need{
 		{Group: istioGroup, Resource: "virtualservices", Verbs: following},
 		{Group: istioGroup, Resource: "serviceentries", Verbs: []string{"list"}},
@@ -158,6 +160,7 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 		{Group: istioGroup, Resource: "gateways", Verbs: []string{"list"}, Without: "gateways among the callers, which a fault does not reach, are not found"},
 		{Resource: "services", Verbs: []string{"list"}},
 		{Resource: "namespaces", Verbs: []string{"list"}},
+		{Group: webhooks.Group, Resource: webhooks.Resource, Verbs: []string{"list"}, Without: "tags of the control plane's revisions are not known"},
 		{Group: leases.Group, Resource: leases.Resource, Name: objects.HoldName, Verbs: []string{"get"}},
 	}
 	if gatewayAPI {
@@ -165,10 +168,11 @@ func Needs(namespaces []string, gatewayAPI bool) []Need {
 			needs = append(needs, Need{Group: gatewayGroup, Resource: resource, Verbs: []string{"list"}})
 		}
 	}
-	needs = append(needs, Need{
-		Namespace: config.MeshConfigNamespace, Resource: "configmaps", Name: config.MeshConfigName, Verbs: []string{"get"},
-		Without: "Istio's defaults are assumed",
-	})
+	plane := config.ControlPlane{Namespace: cmp.Or(o.Namespace, config.DefaultNamespace), Revision: cmp.Or(o.Revision, config.DefaultRevision)}
+	needs = append(needs,
+		Need{Namespace: plane.Namespace, Resource: configMaps.Resource, Name: plane.ConfigMap(), Verbs: []string{"get"}, Without: "Istio's defaults are assumed"},
+		Need{Namespace: plane.Namespace, Group: deployments.Group, Resource: deployments.Resource, Verbs: []string{"list"}, Without: "the cluster domain is assumed to be cluster.local unless --cluster-domain names it"},
+	)
 	for _, namespace := range namespaces {
 		for _, n := range needed {
 			need := Need{Namespace: namespace, Group: n.group, Resource: n.resource, Verbs: n.verbs}

@@ -34,7 +34,8 @@ func (c Mesh) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	}
 	s := config.Defaults()
 	s.APIVersion = version.String()
-	group, ctx := errgroup.WithContext(ctx)
+	parent := ctx
+	group, ctx := errgroup.WithContext(parent)
 	for resource, into := range map[string]*[]*unstructured.Unstructured{
 		"virtualservices": &s.VirtualServices,
 		"serviceentries":  &s.ServiceEntries,
@@ -69,7 +70,6 @@ func (c Mesh) Snapshot(ctx context.Context) (config.Snapshot, error) {
 		s.Routes, err = c.gatewayRoutes(ctx)
 		return err
 	})
-	group.Go(func() error { return c.meshConfig(ctx, &s) })
 	group.Go(func() error {
 		return c.names(ctx, "namespaces", func(item metav1.PartialObjectMetadata) {
 			s.Namespaces[item.Name] = item.Labels
@@ -78,7 +78,11 @@ func (c Mesh) Snapshot(ctx context.Context) (config.Snapshot, error) {
 	if err := group.Wait(); err != nil {
 		return config.Snapshot{}, err
 	}
-	return s, nil
+	found, err := c.controlPlanes(parent, s)
+	if err != nil {
+		return config.Snapshot{}, err
+	}
+	return s, s.Configure(found, c.overrides)
 }
 
 // gatewayResources are routes of the Gateway API that can apply to the calls
@@ -125,20 +129,6 @@ func (c *connection) list(ctx context.Context, resource schema.GroupVersionResou
 		return list.GetContinue(), nil
 	})
 	return objects, err
-}
-
-// meshConfig reads the parts of Istio's MeshConfig that affect which
-// VirtualService is effective. If the ConfigMap does not exist or may not be read,
-// Istio's defaults apply.
-func (c Mesh) meshConfig(ctx context.Context, s *config.Snapshot) error {
-	object, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(config.MeshConfigNamespace).Get(ctx, config.MeshConfigName, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("get Istio's MeshConfig: %w", c.explain(err))
-	}
-	return config.Apply(s, object)
 }
 
 // istioVersion returns the newest served version of Istio's API. It requests only

@@ -45,6 +45,8 @@ type Options struct {
 	// Strict makes a problem of each file, and each document, that is not a manifest of
 	// a Kubernetes object. Otherwise it is skipped.
 	Strict bool
+	// Overrides are what the user says about the control plane.
+	Overrides config.Overrides
 }
 
 // Mesh is a mesh from manifest files.
@@ -83,6 +85,9 @@ func Read(roots []string, o Options) (Mesh, error) {
 		}
 	}
 	r.finish(roots)
+	if err := r.Configure(r.found, o.Overrides); err != nil {
+		r.add(roots[0], 0, 0, "", "%v", err)
+	}
 	if len(r.problems) > 0 {
 		return Mesh{}, r.problems
 	}
@@ -146,6 +151,8 @@ type reader struct {
 	left int64
 	// versions are the versions of Istio's API in the manifests.
 	versions []string
+	// found are the objects that describe control planes.
+	found config.Found
 }
 
 // add reports a problem. If line is 0, it is about the whole file.
@@ -224,10 +231,7 @@ func (r *reader) manifest(o *object) {
 		}
 		r.namespace(namespace, nil)
 	}
-	if isOtherConfigMap(o) {
-		return
-	}
-	if r.takerOf(o.GroupVersionKind()) != nil && r.checkName(o, "metadata.name", o.GetName()) {
+	if r.takerOf(o.Unstructured) != nil && r.checkName(o, "metadata.name", o.GetName()) {
 		r.take(o)
 	}
 }
@@ -279,14 +283,14 @@ func (r *reader) take(o *object) {
 	r.objects[id] = o
 }
 
-// takerOf returns the function that adds objects of a kind to the snapshot, or nil
-// for other kinds.
-func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
+// takerOf returns the function that adds an object to the snapshot, or nil for objects
+// that a snapshot does not have.
+func (r *reader) takerOf(manifest *unstructured.Unstructured) func(*object) {
 	s := &r.Snapshot
 	into := func(list *[]*unstructured.Unstructured) func(*object) {
 		return func(o *object) { *list = append(*list, o.Unstructured) }
 	}
-	switch kind.GroupKind() {
+	switch manifest.GroupVersionKind().GroupKind() {
 	case schema.GroupKind{Group: config.IstioGroup, Kind: "VirtualService"}:
 		return into(&s.VirtualServices)
 	case schema.GroupKind{Group: config.IstioGroup, Kind: "ServiceEntry"}:
@@ -306,8 +310,21 @@ func (r *reader) takerOf(kind schema.GroupVersionKind) func(*object) {
 			r.namespace(o.GetName(), map[string]string{nameLabel: o.GetName()})
 			r.namespace(o.GetName(), o.GetLabels())
 		}
-	case schema.GroupKind{Kind: "ConfigMap"}:
+	default:
+		return r.controlPlane(manifest)
+	}
+}
+
+// controlPlane returns the function that keeps an object that describes a control
+// plane, or nil for all others.
+func (r *reader) controlPlane(manifest *unstructured.Unstructured) func(*object) {
+	switch kind := manifest.GroupVersionKind().GroupKind(); {
+	case kind == schema.GroupKind{Kind: "ConfigMap"} && config.HasMeshConfig(manifest):
 		return r.configMap
+	case kind == schema.GroupKind{Group: "apps", Kind: "Deployment"} && config.IsIstiod(manifest):
+		return func(o *object) { r.found.Deployments = append(r.found.Deployments, o.Unstructured) }
+	case kind == schema.GroupKind{Group: "admissionregistration.k8s.io", Kind: "MutatingWebhookConfiguration"} && config.IsTag(manifest):
+		return func(o *object) { r.found.Tags = append(r.found.Tags, o.Unstructured) }
 	default:
 		return nil
 	}
@@ -332,15 +349,13 @@ func (r *reader) namespace(name string, labels map[string]string) {
 	maps.Copy(r.Namespaces[name], labels)
 }
 
-// isOtherConfigMap reports whether an object is a ConfigMap without the MeshConfig.
-func isOtherConfigMap(o *object) bool {
-	return o.GroupVersionKind().GroupKind() == (schema.GroupKind{Kind: "ConfigMap"}) && (o.GetNamespace() != config.MeshConfigNamespace || o.GetName() != config.MeshConfigName)
-}
-
+// configMap keeps a ConfigMap with a MeshConfig.
 func (r *reader) configMap(o *object) {
-	if err := config.Apply(&r.Snapshot, o.Unstructured); err != nil {
+	if err := new(config.Settings).Apply(o.Unstructured); err != nil {
 		r.add(o.file, o.line, o.column, "", "%v", err)
+		return
 	}
+	r.found.ConfigMaps = append(r.found.ConfigMaps, o.Unstructured)
 }
 
 // finish fills the snapshot. It sets the version of new objects to the newest one in
@@ -356,7 +371,7 @@ func (r *reader) finish(roots []string) {
 		if kind := o.GroupVersionKind(); kind.Group == config.IstioGroup {
 			r.versions = append(r.versions, kind.Version)
 		}
-		r.takerOf(o.GroupVersionKind())(o)
+		r.takerOf(o.Unstructured)(o)
 	}
 	version := config.IstioVersions[0]
 	for _, known := range config.IstioVersions {

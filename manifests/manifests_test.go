@@ -137,6 +137,49 @@ func TestReadEveryKind(t *testing.T) {
 	}
 }
 
+// Manifests describe control planes: their MeshConfigs, Deployments and tags. Other objects
+// of these kinds are ignored.
+func TestControlPlanes(t *testing.T) {
+	const mesh = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio-b, namespace: mesh}
+data: {mesh: "rootNamespace: roots"}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: shop}
+data: {notes: "no MeshConfig"}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: istiod-b, namespace: mesh, labels: {app: istiod, istio.io/rev: b}}
+spec: {template: {spec: {containers: [{name: discovery, image: "pilot:1.30.2", args: [--domain, corp.internal]}]}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: reviews, namespace: shop}
+spec: {template: {metadata: {labels: {app: reviews}}, spec: {containers: [{name: reviews, image: "reviews:1", args: [--domain, example.com]}]}}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: tag, labels: {istio.io/tag: stable, istio.io/rev: b}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio.io/rev: stable}}
+`
+	s := read(t, "mesh.yaml", mesh)
+	seen, err := s.For("shop", nil)
+	if err != nil || seen.Plane.Name() != "b in mesh" || seen.Plane.Version != "1.30.2" || seen.RootNamespace != "roots" || seen.ClusterDomain != "corp.internal" || len(s.ControlPlanes) != 1 {
+		t.Errorf("%+v, %v", seen.Plane, err)
+	}
+	told, err := manifests.Read([]string{write(t, "mesh.yaml", mesh)}, manifests.Options{Overrides: config.Overrides{Namespace: "other", ClusterDomain: "example.com"}})
+	if err != nil || told.ControlPlanes[0].Name() != "default in other" || told.ClusterDomain != "example.com" {
+		t.Errorf("%+v, %v", told.ControlPlanes, err)
+	}
+}
+
 const vs = `{"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": %q, "namespace": "prod"}, "spec": {"hosts": ["a"]}}`
 
 func TestListsFilesAndDirectories(t *testing.T) {

@@ -121,7 +121,7 @@ func checkPorts(g *render.Group, ports []config.Port) error {
 // checkScopeRevision refuses a Sidecar that the callers' control plane may not
 // read.
 func (p *planner) checkScopeRevision(scope config.Scope, namespace string) error {
-	if scope.Revision == "" || scope.Revision == p.mesh.Namespaces[namespace][config.RevisionLabel] {
+	if scope.Revision == "" || p.mesh.Plane.Labelled || scope.Revision == p.mesh.Namespaces[namespace][config.RevisionLabel] {
 		return nil
 	}
 	return refusal.New(refusal.OtherRevision, "label the namespace with the revision, or remove the label from the Sidecar",

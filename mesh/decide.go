@@ -93,6 +93,10 @@ type rendered struct {
 // decide decides where the faults of a group are placed, and renders the objects
 // that carry them.
 func (p *planner) decide(d *Decision, g *render.Group) (rendered, error) {
+	p, err := p.forCallers(g)
+	if err != nil {
+		return rendered{}, err
+	}
 	if err := p.checkCalls(d, g); err != nil {
 		return rendered{}, err
 	}

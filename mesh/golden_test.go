@@ -72,8 +72,7 @@ func writeGolden(t *testing.T, file string, archive *txtar.Archive, got string) 
 }
 
 // goldenSnapshot is snapshot with the namespaces shop, prod, other and chaos,
-// and the Service prod/ratings with the ports 9080 (gRPC) and 3306 (TCP). A
-// document with a name alone is a namespace with labels.
+// and the Service prod/ratings with the ports 9080 (gRPC) and 3306 (TCP).
 func goldenSnapshot(t *testing.T, documents string) config.Snapshot {
 	t.Helper()
 	var manifests []string

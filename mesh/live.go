@@ -34,8 +34,12 @@ func Idle(s config.Snapshot, e experiments.Experiment) []objects.Ref {
 	groups, _ := groupsOf(p.mesh, e.Spec) // Decide refuses with the error
 	var idle []objects.Ref
 	for _, g := range groups {
+		seen, err := p.forCallers(g)
+		if err != nil {
+			continue // Decide refuses with the error
+		}
 		for _, object := range p.runs {
-			if objects.IsFor(object, g.Host, g.Callers) && !p.couldBeEffective(object, g) {
+			if objects.IsFor(object, g.Host, g.Callers) && !seen.couldBeEffective(object, g) {
 				idle = append(idle, objects.RefTo(object))
 			}
 		}

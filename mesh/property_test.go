@@ -50,7 +50,7 @@ func drawBase(t *rapid.T) *unstructured.Unstructured {
 
 func propertySnapshot(base *unstructured.Unstructured) config.Snapshot {
 	return config.Snapshot{
-		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
+		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", Settings: config.Settings{RootNamespace: "istio-system"},
 		VirtualServices: []*unstructured.Unstructured{base},
 		Services:        []config.Service{{Namespace: "prod", Name: "ratings", Ports: []config.Port{{Number: 80, Name: "http", OfService: true}, {Number: 90, Name: "grpc", OfService: true}}}},
 		Namespaces:      map[string]map[string]string{"shop": {}, "prod": {}},

@@ -24,7 +24,7 @@ import (
 func newCluster(t *testing.T) *runnertest.Cluster {
 	t.Helper()
 	return runnertest.New(t, config.Snapshot{
-		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
+		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", Settings: config.Settings{RootNamespace: "istio-system"},
 		Services:   []config.Service{{Namespace: "prod", Name: "ratings", Ports: []config.Port{{Number: 80, Name: "http", OfService: true}}}},
 		Namespaces: map[string]map[string]string{"shop": {}, "prod": {}},
 	})

@@ -11,6 +11,13 @@ import (
 	"github.com/squall-chaos/squall/istio/config"
 )
 
+// configMap returns the ConfigMap istio-system/istio with a MeshConfig.
+func configMap(text string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"metadata": map[string]any{"namespace": "istio-system", "name": "istio"}, "data": map[string]any{"mesh": text},
+	}}
+}
+
 func TestApply(t *testing.T) {
 	for _, test := range []struct {
 		name, text    string
@@ -25,7 +32,7 @@ func TestApply(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := config.Defaults()
-			err := config.Apply(&s, &unstructured.Unstructured{Object: map[string]any{"data": map[string]any{"mesh": test.text}}})
+			err := s.Apply(configMap(test.text))
 			if test.problem == "" && err != nil || test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)) {
 				t.Fatalf("%v instead of %q", err, test.problem)
 			}
@@ -43,7 +50,7 @@ func TestApply(t *testing.T) {
 func TestApplyDurations(t *testing.T) {
 	s := config.Defaults()
 	text := "connectTimeout: 5s\ndefaultConfig: {drainDuration: 5s}\ndefaultHttpRetryPolicy: {attempts: 0}\ndefaultDestinationRuleExportTo: ['.']\n"
-	if err := config.Apply(&s, &unstructured.Unstructured{Object: map[string]any{"data": map[string]any{"mesh": text}}}); err != nil {
+	if err := s.Apply(configMap(text)); err != nil {
 		t.Fatal(err)
 	}
 	if s.ConnectTimeout != 5*time.Second || s.DrainDuration != 5*time.Second || s.Retries != 0 || len(s.DefaultRuleExportTo) != 1 {

@@ -20,9 +20,24 @@ type Snapshot struct {
 	APIVersion string
 	// ClusterDomain ends the host name of every Kubernetes Service: cluster.local.
 	ClusterDomain string
-	// RootNamespace is the namespace whose Sidecar without a selector applies to
-	// the whole mesh: istio-system.
-	RootNamespace string
+	// Doubt is why the cluster domain may be another one; nil if it is known, or if
+	// nothing contradicts it.
+	Doubt *DomainError
+	// Settings are the settings of the control plane that configures the proxies. If
+	// there are several, For returns a snapshot with the ones of some proxies.
+	Settings
+	// ControlPlanes are the control planes of the cluster. It is empty in a snapshot
+	// whose only control plane has the Settings.
+	ControlPlanes []ControlPlane
+	// Plane is the control plane of the proxies, in a snapshot that For returns.
+	Plane ControlPlane
+	// Tags are the revisions that the values of istio.io/rev mean which are not
+	// revisions themselves.
+	Tags map[string]string
+	// TagsUnread is whether there may be other tags.
+	TagsUnread bool
+	// Overrides are what the user says about the control plane.
+	Overrides Overrides
 
 	VirtualServices []*unstructured.Unstructured
 	ServiceEntries  []*unstructured.Unstructured
@@ -38,31 +53,6 @@ type Snapshot struct {
 	Services []Service
 	// Namespaces has the labels of each namespace.
 	Namespaces map[string]map[string]string
-	// DefaultExportTo is the value of an omitted exportTo of a VirtualService;
-	// empty means every namespace (MeshConfig, defaultVirtualServiceExportTo).
-	DefaultExportTo []string
-	// DefaultServiceExportTo is the same for Services and ServiceEntries.
-	DefaultServiceExportTo []string
-	// DefaultRuleExportTo is the same for DestinationRules.
-	DefaultRuleExportTo []string
-	// ConnectTimeout is how long a proxy waits for a connection unless a
-	// DestinationRule says otherwise (MeshConfig, connectTimeout).
-	ConnectTimeout time.Duration
-	// Retries is how often a proxy tries an HTTP request again unless its route says
-	// otherwise (MeshConfig, defaultHttpRetryPolicy).
-	Retries int64
-	// CapturesDNS reports whether proxies answer DNS queries, and so have an address for
-	// every ServiceEntry (MeshConfig, defaultConfig.proxyMetadata).
-	CapturesDNS bool
-	// DrainDuration is how long a proxy keeps the connections of a listener or a
-	// filter chain that is replaced (MeshConfig, defaultConfig.drainDuration).
-	DrainDuration time.Duration
-	// RegistryOnly reports whether proxies refuse calls to hosts that they do not
-	// import, unless their Sidecar decides (MeshConfig, outboundTrafficPolicy).
-	RegistryOnly bool
-	// Discovered reports whether istiod watches a namespace with the given labels
-	// (MeshConfig, discoverySelectors); nil means that it watches all.
-	Discovered func(labels map[string]string) bool
 }
 
 // Service is a Kubernetes Service.

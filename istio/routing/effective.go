@@ -199,10 +199,11 @@ func rivalOfUnknownAge(s config.Snapshot, c Candidate, candidates []Candidate, p
 }
 
 // checkRevision returns an error for a VirtualService that istiod of another
-// revision reads, as far as the namespace's labels tell.
+// revision reads, as far as the namespace's labels tell. A snapshot for a control plane
+// whose revision is certain has none.
 func checkRevision(s config.Snapshot, c Candidate, namespace string) error {
 	revision := c.GetLabels()[config.RevisionLabel]
-	if revision == "" || revision == s.Namespaces[namespace][config.RevisionLabel] {
+	if revision == "" || s.Plane.Labelled || revision == s.Namespaces[namespace][config.RevisionLabel] {
 		return nil
 	}
 	return &UndecidedError{Why: OtherRevision, Candidate: c, Revision: revision}

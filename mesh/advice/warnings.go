@@ -25,11 +25,14 @@ import (
 // object for it.
 func Warnings(s config.Snapshot, e experiments.Experiment, p mesh.Plan) []string {
 	w := &warnings{s: s, e: e, p: p}
+	w.otherDomain()
 	w.blindQueries()
 	w.undivertedQueries()
 	w.unusualMatches()
 	w.shareOfSubset()
 	for _, d := range p.Decisions {
+		w.s = mesh.SeenBy(s, d)
+		w.settingsUnread(d)
 		w.notInjected(d)
 		w.gateways(d)
 		w.otherSenders(d)
@@ -44,9 +47,11 @@ func Warnings(s config.Snapshot, e experiments.Experiment, p mesh.Plan) []string
 		if object.GetKind() != objects.KindVirtualService {
 			continue
 		}
+		of := decisionOf(p, object)
+		w.s = mesh.SeenBy(s, of)
 		w.unexercised(object)
 		w.crossOrigin(object)
-		w.takenAlong(object, decisionOf(p, object))
+		w.takenAlong(object, of)
 		w.analysis(object)
 	}
 	return w.found

@@ -19,8 +19,8 @@ import (
 const Host = "ratings.prod.svc.cluster.local"
 
 // Snapshot returns a mesh with the namespaces shop and prod, the Service
-// prod/ratings, and the given objects, the first of which is the oldest. A ConfigMap is
-// the one with the MeshConfig.
+// prod/ratings, and the given objects, the first of which is the oldest. A ConfigMap has
+// a MeshConfig, and a Deployment istiod.
 func Snapshot(t testing.TB, manifests ...string) config.Snapshot {
 	t.Helper()
 	s := config.Defaults()
@@ -29,6 +29,7 @@ func Snapshot(t testing.TB, manifests ...string) config.Snapshot {
 		{Number: 80, Name: "http", Declared: "TCP", OfService: true}, {Number: 9080, Name: "grpc", Declared: "TCP", OfService: true},
 	}}}
 	s.Namespaces = map[string]map[string]string{"shop": {}, "prod": {}}
+	var found config.Found
 	for i, manifest := range manifests {
 		object := Object(t, manifest)
 		if created := object.GetCreationTimestamp(); created.IsZero() {
@@ -51,11 +52,18 @@ func Snapshot(t testing.TB, manifests ...string) config.Snapshot {
 		case "Service":
 			s.Services = append(s.Services, service(t, object))
 		case "ConfigMap":
-			if err := config.Apply(&s, object); err != nil {
-				t.Fatal(err)
-			}
+			found.ConfigMaps = append(found.ConfigMaps, object)
+		case "Deployment":
+			found.Deployments = append(found.Deployments, object)
+		case "Namespace":
+			s.Namespaces[object.GetName()] = object.GetLabels()
 		default:
 			t.Fatalf("a snapshot has no %s", object.GetKind())
+		}
+	}
+	if len(found.ConfigMaps)+len(found.Deployments) > 0 {
+		if err := s.Configure(found, config.Overrides{}); err != nil {
+			t.Fatal(err)
 		}
 	}
 	return s

@@ -16,7 +16,7 @@ const HoldName = "squall-hold"
 // HoldEverywhere is the namespace of the Lease that holds all runs of a cluster. In any
 // other namespace the Lease holds the runs that disturb calls from that namespace, or
 // create objects in it.
-const HoldEverywhere = config.MeshConfigNamespace
+const HoldEverywhere = config.DefaultNamespace
 
 // Hold is why no run starts: a user has stopped all runs, or the ones of a namespace,
 // with the kill switch.

@@ -22,6 +22,8 @@ const (
 	ExternalName       Cause = "external-name"       // the target is an alias of another host
 	NotVisible         Cause = "not-visible"         // the host is not exported to the callers
 	NotImported        Cause = "not-imported"        // the callers' Sidecar does not import the host
+	ControlPlane       Cause = "control-plane"       // it is not known which control plane configures the callers
+	ClusterDomain      Cause = "cluster-domain"      // the cluster domain is not known
 	OtherRevision      Cause = "other-revision"      // the effective VirtualService is for another revision of the control plane
 	PrivateBase        Cause = "private-base"        // the effective VirtualService is private to the callers' namespace
 	PrivateConnections Cause = "private-connections" // TCP or TLS routes are private to the callers' namespace

@@ -19,6 +19,7 @@ import (
 // doctorFlags are the flags of squall doctor.
 type doctorFlags struct {
 	kubernetes  flag.Cluster
+	istio       flag.Istio
 	namespaces  []string
 	prometheus  flag.Prometheus
 	noHeartbeat bool
@@ -50,6 +51,7 @@ Exit codes: 0 no check fails, 2 bad usage, 3 a check fails.`,
 	f := command.Flags()
 	flags.kubernetes.Add(f, "")
 	f.StringSliceVarP(&flags.namespaces, "namespace", "n", nil, "namespace of callers, or the one of --home-namespace; may be repeated (default the namespace of the context)")
+	flags.istio.Add(f)
 	flags.prometheus.Add(f)
 	f.BoolVar(&flags.noHeartbeat, "no-heartbeat", false, "skip the check of the heartbeat, which creates objects")
 	flag.HeartbeatImage(f, &flags.image)
@@ -94,6 +96,11 @@ func examine(ctx context.Context, env Env, flags doctorFlags) error {
 // It sends nothing.
 func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
 	d := doctor.Doctor{Namespaces: flags.namespaces, HeartbeatImage: flags.image, Owner: session.Owner(env.Getenv)}
+	overrides, err := flags.istio.Overrides()
+	if err != nil {
+		return d, err
+	}
+	d.Overrides = overrides
 	config, err := flags.kubernetes.Config()
 	if err != nil {
 		return d, err
@@ -109,6 +116,7 @@ func newDoctor(env Env, flags doctorFlags) (doctor.Doctor, error) {
 	if err != nil {
 		return d, err
 	}
+	cluster.Override(overrides)
 	d.APIServer, d.Contents = cluster, cluster
 	if !flags.noHeartbeat {
 		d.Objects = cluster

@@ -28,6 +28,7 @@ import (
 // planFlags are the flags of squall plan.
 type planFlags struct {
 	kubernetes flag.Cluster
+	istio      flag.Istio
 	placement  flag.Placement
 	prometheus flag.Prometheus
 	selector   string
@@ -66,6 +67,7 @@ does not answer.`,
 	}
 	f := command.Flags()
 	flags.kubernetes.Add(f, flag.NoNamespace)
+	flags.istio.Add(f)
 	flags.placement.Add(f)
 	flags.prometheus.Add(f)
 	flag.Selector(f, &flags.selector)
@@ -107,11 +109,15 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 	if err != nil {
 		return err
 	}
-	live, err := flags.liveMesh()
+	overrides, err := flags.istio.Overrides()
 	if err != nil {
 		return err
 	}
-	snapshot, err := flags.readMesh(ctx, env, live)
+	live, err := flags.liveMesh(overrides)
+	if err != nil {
+		return err
+	}
+	snapshot, err := flags.readMesh(ctx, env, live, overrides)
 	if _, bad := errors.AsType[problem.List](err); bad {
 		return invalid(env, err)
 	}
@@ -131,21 +137,26 @@ func planFiles(ctx context.Context, env Env, flags planFlags, files []string) er
 
 // liveMesh returns the cluster that the flags name, or nil with --mesh. It sends
 // nothing.
-func (f planFlags) liveMesh() (runner.Mesh, error) {
+func (f planFlags) liveMesh(overrides config.Overrides) (runner.Mesh, error) {
 	if len(f.mesh) > 0 {
 		return nil, nil //nolint:nilnil // the mesh is read from files
 	}
-	config, err := f.kubernetes.Config()
+	given, err := f.kubernetes.Config()
 	if err != nil {
 		return nil, err
 	}
-	return kube.Connect(config)
+	cluster, err := kube.Connect(given)
+	if err != nil {
+		return nil, err
+	}
+	cluster.Override(overrides)
+	return cluster, nil
 }
 
 // readMesh reads the mesh configuration from the cluster or from the files.
-func (f planFlags) readMesh(ctx context.Context, env Env, live runner.Mesh) (config.Snapshot, error) {
+func (f planFlags) readMesh(ctx context.Context, env Env, live runner.Mesh, overrides config.Overrides) (config.Snapshot, error) {
 	if live == nil {
-		mesh, err := manifests.Read(f.mesh, manifests.Options{Strict: f.meshStrict})
+		mesh, err := manifests.Read(f.mesh, manifests.Options{Strict: f.meshStrict, Overrides: overrides})
 		reportFiles(env.Stderr, mesh)
 		return mesh.Snapshot, err
 	}

@@ -97,6 +97,8 @@ type Doctor struct {
 	Objects Objects
 	// Prometheus is nil if no server is named.
 	Prometheus Prometheus
+	// Overrides are what the user says about Istio's control plane.
+	Overrides config.Overrides
 	// Namespaces are the namespaces of callers, and the one of --home-namespace.
 	Namespaces []string
 	// HeartbeatImage is the image in the Job of the proof.
@@ -198,7 +200,7 @@ func (d Doctor) istiod(ctx context.Context) []Check {
 	if err == nil && len(versions) > 0 {
 		return []Check{ok(name, "%s", strings.Join(versions, ", "))}
 	}
-	reason := "no Deployment in istio-system has the label app=istiod"
+	reason := "no Deployment in " + cmp.Or(d.Overrides.Namespace, config.DefaultNamespace) + " has the label app=istiod"
 	if err != nil {
 		reason = err.Error()
 	}
@@ -226,7 +228,7 @@ func (d Doctor) istiodsByMetrics(ctx context.Context) (versions []string) {
 
 // permissions returns a check for each resource.
 func (d Doctor) permissions(ctx context.Context, apis kube.APIs) (checks []Check) {
-	for _, need := range kube.Needs(d.Namespaces, len(apis.Gateway) > 0) {
+	for _, need := range kube.Needs(d.Namespaces, d.Overrides, len(apis.Gateway) > 0) {
 		checks = append(checks, d.permission(ctx, need))
 	}
 	return checks

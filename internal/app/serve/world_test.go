@@ -59,7 +59,7 @@ type injected struct {
 func newSharedMesh(t *testing.T) *sharedMesh {
 	t.Helper()
 	snapshot := config.Snapshot{
-		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", RootNamespace: "istio-system",
+		APIVersion: "networking.istio.io/v1", ClusterDomain: "cluster.local", Settings: config.Settings{RootNamespace: "istio-system"},
 		Namespaces: map[string]map[string]string{"shop": {}, "cart": {}, "prod": {}, "payments": {}},
 	}
 	for _, name := range []string{"ratings", "reviews", "details"} {

@@ -16,6 +16,7 @@ import (
 // Runner chooses the servers of a runner, and where it creates objects.
 type Runner struct {
 	Cluster    Cluster
+	Istio      Istio
 	Placement  Placement
 	Heartbeat  Heartbeat
 	Prometheus Prometheus
@@ -26,6 +27,7 @@ type Runner struct {
 // Add adds the flags. The namespace is the description of -n.
 func (r *Runner) Add(flags *pflag.FlagSet, namespace string) {
 	r.Cluster.Add(flags, namespace)
+	r.Istio.Add(flags)
 	r.Placement.Add(flags)
 	r.Heartbeat.Add(flags)
 	r.Prometheus.Add(flags)
@@ -50,6 +52,10 @@ func (r *Runner) Config(env process.Env) (runner.Config, error) {
 	if err != nil {
 		return runner.Config{}, err
 	}
+	overrides, err := r.Istio.Overrides()
+	if err != nil {
+		return runner.Config{}, err
+	}
 	config, err := r.Cluster.Config()
 	if err != nil {
 		return runner.Config{}, err
@@ -58,6 +64,7 @@ func (r *Runner) Config(env process.Env) (runner.Config, error) {
 	if err != nil {
 		return runner.Config{}, err
 	}
+	cluster.Override(overrides)
 	return runner.Config{
 		Cluster: cluster, Querier: querier, Alerts: querier, Prometheus: querier.Address(), Timing: timing, Options: options,
 		WithoutHeartbeat: r.Heartbeat.Off(), HeartbeatImage: r.Heartbeat.Image,
