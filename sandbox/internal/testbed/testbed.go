@@ -223,6 +223,20 @@ func (s *Sandbox) Wait() (exit, err error) {
 	return exit, errors.Join(s.Gone(0), s.hostIsClean(), os.RemoveAll(s.Dir))
 }
 
+// Part returns the process of a part of the control plane, such as istiod.
+func (s *Sandbox) Part(name string) (int, error) {
+	found, err := s.running()
+	if err != nil {
+		return 0, err
+	}
+	for pid, command := range found {
+		if words := strings.Fields(command); len(words) > 1 && filepath.Base(words[0]) == "sandbox-controlplane" && words[1] == name {
+			return pid, nil
+		}
+	}
+	return 0, fmt.Errorf("%s does not run", name)
+}
+
 // Pids returns the processes of the sandbox that run a program, such as envoy.
 func (s *Sandbox) Pids(program string) ([]int, error) {
 	found, err := s.running()
