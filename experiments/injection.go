@@ -74,6 +74,9 @@ func (s Spec) FirstStart() time.Duration {
 // Host returns the host of the target as the file names it.
 func (i Injection) Host() host.Host { return host.Parse(i.Target.Host, i.Target.Namespace) }
 
+// AbortsGRPC reports whether the fault aborts requests with a gRPC status.
+func (i Injection) AbortsGRPC() bool { return i.Fault.Abort != nil && i.Fault.Abort.GRPCStatus != "" }
+
 // ActiveAt reports whether the fault is active at a time from the start of the
 // experiment.
 func (i Injection) ActiveAt(at time.Duration) bool { return i.From <= at && at < i.Until }

@@ -76,6 +76,9 @@ func (r Run) facts() []fact {
 		}
 		if r.Effect != nil {
 			add("hit", "%s", words.Hit(*r.Effect))
+			if r.Effect.AnsweredOK > 0 {
+				add("200 OK", "%s", words.AnsweredOK(*r.Effect))
+			}
 			if r.Effect.Share != nil {
 				add("share", "%s", words.Share(*r.Effect.Share))
 			}

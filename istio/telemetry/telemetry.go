@@ -25,8 +25,10 @@ const (
 	LabelDestinationName      = "destination_service_name"
 	LabelDestinationNamespace = "destination_service_namespace"
 	LabelSourceNamespace      = "source_workload_namespace"
+	LabelSourceWorkload       = "source_workload"
 	LabelResponseFlags        = "response_flags"
 	LabelResponseCode         = "response_code"
+	LabelProtocol             = "request_protocol"
 )
 
 // The reporters: the proxy of the destination, the proxy of the source, and a
@@ -36,6 +38,9 @@ const (
 	ReporterSource      = "source"
 	ReporterWaypoint    = "waypoint"
 )
+
+// ProtocolGRPC is the value of request_protocol for gRPC.
+const ProtocolGRPC = "grpc"
 
 // Unknown is the value of a label that the proxy has no value for.
 const Unknown = "unknown"

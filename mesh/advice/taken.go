@@ -23,7 +23,7 @@ func NotGRPC(s config.Snapshot, d mesh.Decision) []int64 {
 	for _, i := range d.Injections {
 		for _, port := range config.PortsOf(seen) {
 			reached := i.Target.Port == 0 || int64(i.Target.Port) == port.Number
-			if abortsGRPC(i) && reached && port.IsHTTP1() && !slices.Contains(numbers, port.Number) {
+			if i.AbortsGRPC() && reached && port.IsHTTP1() && !slices.Contains(numbers, port.Number) {
 				numbers = append(numbers, port.Number)
 			}
 		}
@@ -31,12 +31,10 @@ func NotGRPC(s config.Snapshot, d mesh.Decision) []int64 {
 	return numbers
 }
 
-func abortsGRPC(i experiments.Injection) bool {
-	return i.Fault.Abort != nil && i.Fault.Abort.GRPCStatus != ""
-}
-
 // AbortsGRPC reports whether a decision has an abort with a gRPC status.
-func AbortsGRPC(d mesh.Decision) bool { return slices.ContainsFunc(d.Injections, abortsGRPC) }
+func AbortsGRPC(d mesh.Decision) bool {
+	return slices.ContainsFunc(d.Injections, experiments.Injection.AbortsGRPC)
+}
 
 // notGRPC warns of aborts with a gRPC status on ports that are not gRPC.
 func (w *warnings) notGRPC(d mesh.Decision) {

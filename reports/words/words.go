@@ -109,6 +109,11 @@ func Hit(e event.Effect) string {
 	return fmt.Sprintf("at least %.0f requests", e.Requests)
 }
 
+// AnsweredOK describes the requests hit whose callers did not see a failure.
+func AnsweredOK(e event.Effect) string {
+	return fmt.Sprintf("at least %.0f requests hit got 200 OK, because their callers do not speak gRPC: use httpStatus, which gRPC callers see as a status too", e.AnsweredOK)
+}
+
 // Share compares the share of requests that was hit with the wanted share,
 // and reports a difference that chance does not explain.
 func Share(s event.Share) string {

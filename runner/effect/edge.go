@@ -31,12 +31,15 @@ type edge struct {
 	labels []map[string]string
 	// noShare is why the share that was hit cannot be computed; empty if it can.
 	noShare string
+	// abortsGRPC reports that a fault aborts with a gRPC status.
+	abortsGRPC bool
 }
 
 func newEdge(d mesh.Decision) edge {
 	e := edge{
 		host: d.Host, callers: d.Callers, hosts: append([]string{d.Host}, d.Signature.Destinations...), blackholes: d.Signature.Blackholes,
 		wanted: d.Injections.Peak().Hit, noShare: noShare(d),
+		abortsGRPC: slices.ContainsFunc(d.Injections, experiments.Injection.AbortsGRPC),
 	}
 	if d.Signature.Aborts {
 		e.flags = append(e.flags, telemetry.FlagAborted)
@@ -185,6 +188,12 @@ func (all edges) signatures(labels map[string]string) []signature {
 		}
 	}
 	return found
+}
+
+// abortsGRPC reports whether a counter counts calls of an edge with a fault that aborts
+// with a gRPC status.
+func (all edges) abortsGRPC(labels map[string]string) bool {
+	return slices.ContainsFunc(all, func(e edge) bool { return e.abortsGRPC && e.has(labels) })
 }
 
 // isHit reports whether a counter counts requests that a fault of any run has hit.

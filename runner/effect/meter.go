@@ -49,6 +49,8 @@ type Meter struct {
 	// readings in that time.
 	counted  event.Counted
 	readings int
+	// protocols are the protocols of the callers.
+	protocols protocols
 	// reporters maps a namespace of callers to the reporters of its calls.
 	reporters map[string][]string
 }
@@ -59,7 +61,7 @@ func NewMeter(query Query, clock Clock, spec experiments.Spec, decisions []mesh.
 	m := &Meter{
 		query: query, clock: clock, spec: spec, edges: newEdges(decisions), ledger: NewLedger(clock.server),
 		begin: math.Inf(1), gone: math.Inf(1), end: math.Inf(1), active: math.Inf(1),
-		hit: map[signature]bool{}, reporters: map[string][]string{},
+		hit: map[signature]bool{}, protocols: newProtocols(), reporters: map[string][]string{},
 	}
 	m.queries = m.edges.queries()
 	return m
@@ -148,12 +150,16 @@ func (m *Meter) Total() event.Counted { return m.total }
 
 // add adds the growth of each counter since it was last read.
 func (m *Meter) add(now Reading) {
+	m.protocols.see(now)
 	for _, g := range m.ledger.Add(now) {
 		if g.Scraped <= m.begin || g.From >= m.end {
 			continue
 		}
 		for _, s := range m.edges.signatures(g.labels) {
 			m.hit[s] = true
+		}
+		if m.edges.abortsGRPC(g.labels) {
+			m.protocols.add(g)
 		}
 		count := m.edges.count(g.labels, g.Amount)
 		m.total = sum(m.total, count)

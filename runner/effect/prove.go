@@ -9,7 +9,7 @@ import (
 
 // Effect returns the number of requests hit, and the verdict on it.
 func (m *Meter) Effect() event.Effect {
-	effect := event.Effect{Query: m.queries.counters, Requests: m.total.Hit, Complete: m.last.scrapedSince(m.end)}
+	effect := event.Effect{Query: m.queries.counters, Requests: m.total.Hit, Complete: m.last.scrapedSince(m.end), AnsweredOK: m.protocols.answeredOK()}
 	effect.Share, effect.NoShare = m.share()
 	effect.Verdict, effect.Reason = m.verdict()
 	if least := m.spec.Effect.MinShare; effect.Verdict == steadystate.Held && effect.Share != nil && least != nil && effect.Share.MuchSmaller(float64(*least)) {

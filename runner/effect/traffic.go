@@ -52,7 +52,7 @@ func ReadTraffic(ctx context.Context, q steadystate.Querier, injections experime
 		Window: window, Requests: requests, Hit: requests * peak.Hit, Failing: requests * peak.Failing,
 		AtMost: slices.ContainsFunc(injections, limited),
 	}
-	if slices.ContainsFunc(injections, func(i experiments.Injection) bool { return i.Fault.Abort != nil && i.Fault.Abort.GRPCStatus != "" }) {
+	if slices.ContainsFunc(injections, experiments.Injection.AbortsGRPC) {
 		var err error
 		if traffic.NotGRPC, _, err = rate(ctx, q, append(calls, telemetry.NotGRPC, telemetry.NotAborted), window); err != nil {
 			return nil, err

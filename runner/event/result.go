@@ -68,6 +68,10 @@ type Effect struct {
 	// it is nil.
 	Share   *Share `json:"share,omitempty"`
 	NoShare string `json:"untold,omitempty"`
+	// AnsweredOK is the number of the requests hit that got 200 OK for an abort with a
+	// gRPC status, because their callers do not speak gRPC. Callers whose protocol is
+	// not known are not counted.
+	AnsweredOK float64 `json:"answeredOK,omitempty"`
 }
 
 // Share is the part of the requests that was hit while the fault was active.
