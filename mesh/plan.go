@@ -122,6 +122,18 @@ func (p Plan) Refusal() (d Decision, ok bool) {
 	return p.Decisions[i], true
 }
 
+// Closing returns how long after a rollback the callers' proxies close the connections
+// that are open then; zero if they close none.
+func (p Plan) Closing() time.Duration {
+	longest := time.Duration(0)
+	for _, d := range p.Decisions {
+		if d.Closes != nil {
+			longest = max(longest, d.Closes.After.Duration)
+		}
+	}
+	return longest
+}
+
 // At returns the objects in their states at a time from the start of the
 // experiment.
 func (p Plan) At(after time.Duration) []*unstructured.Unstructured {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/internal/hint"
+	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/runner/clean"
 	"github.com/squall-chaos/squall/runner/effect"
 	"github.com/squall-chaos/squall/runner/event"
@@ -53,9 +54,9 @@ func (s proof) start(ctx context.Context, ended *ending) <-chan event.Clean {
 }
 
 // finish records whether the calls are clean after the rollback, and how many
-// requests were hit. It returns the ending of the run, which failed if calls are
-// still hit.
-func (s proof) finish(ctx context.Context, watched <-chan event.Clean, ended *ending) *ending {
+// requests were hit. closing is how long after the rollback proxies close open
+// connections. It returns the ending of the run, which failed if calls are still hit.
+func (s proof) finish(ctx context.Context, closing time.Duration, watched <-chan event.Clean, ended *ending) *ending {
 	if watched == nil {
 		return ended
 	}
@@ -64,6 +65,10 @@ func (s proof) finish(ctx context.Context, watched <-chan event.Clean, ended *en
 		s.record.Add(event.Phase{Name: event.PhaseClean, Length: experiments.Duration{Duration: s.config.Timing.Clean}})
 		s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseClean, Fault: heartbeat.Gone, Rest: s.config.Timing.Clean + s.config.Timing.Grace})
 	})
+	if closing > 0 && found.State != event.CleanStillHit {
+		found.Closes.Duration = closing
+		found.Awaited = s.awaitClosing(ctx, s.removed.Add(max(found.After.Duration, effect.PushDelay)+closing), ended)
+	}
 	s.clean = &found
 	s.record.Add(found)
 	if s.meter != nil {
@@ -88,6 +93,18 @@ func (s proof) finish(ctx context.Context, watched <-chan event.Clean, ended *en
 	}
 	failed.err = hint.With(errors.New(reason), "no object is left to delete; check istiod, and the proxies of the callers that have lost it")
 	return failed
+}
+
+// awaitClosing waits until proxies have closed the connections that were open at the
+// rollback, and reports whether it did. A run that was ended early does not wait.
+func (s proof) awaitClosing(ctx context.Context, until time.Time, ended *ending) bool {
+	if ended != nil && ended.status != event.StatusStopped {
+		return false
+	}
+	rest := max(time.Until(until), 0)
+	s.record.Add(event.Phase{Name: event.PhaseClose, Length: experiments.Duration{Duration: rest.Round(time.Millisecond)}})
+	s.guard.beats.Enter(heartbeat.Phase{Name: event.PhaseClose, Fault: heartbeat.Gone, Rest: rest + s.config.Timing.Grace})
+	return sleep.For(ctx, rest)
 }
 
 // noticeable is how long a run waits for scrapes before it shows that it does.

@@ -121,7 +121,7 @@ func (s *session) carryOut(ctx context.Context, planned Planned) *ending {
 			ended = end
 		}
 	}
-	return proof{s}.finish(ctx, watched, ended)
+	return proof{s}.finish(ctx, planned.Closing(), watched, ended)
 }
 
 func queries(probes []experiments.Probe) map[string]string {

@@ -169,8 +169,21 @@ func Closes(c impact.Closing) string {
 		noun, strings.Join(ports, ", "), c.After, c.After)
 }
 
-// Clean describes what the metrics show after a rollback: "clean after 2.1s".
+// Clean describes what the metrics show after a rollback: "clean after 2.1s", and when
+// proxies close the connections that were open then.
 func Clean(c event.Clean) string {
+	switch {
+	case c.Closes.Duration == 0:
+		return observed(c)
+	case c.Awaited:
+		return fmt.Sprintf("%s; the TCP and TLS connections that were open at the rollback were closed %s after it", observed(c), c.Closes)
+	default:
+		return fmt.Sprintf("%s; the TCP and TLS connections that were open at the rollback are closed %s after it, and the run has not waited for that", observed(c), c.Closes)
+	}
+}
+
+// observed describes what the metrics show after a rollback.
+func observed(c event.Clean) string {
 	switch c.State {
 	case event.CleanSeen:
 		return fmt.Sprintf("clean after %s: %.0f calls without a hit", c.After, c.Calls)

@@ -26,3 +26,23 @@ func TestShare(t *testing.T) {
 		}
 	}
 }
+
+// What proxies do to open connections after the rollback is a part of the claim that the
+// calls are clean.
+func TestClean(t *testing.T) {
+	seen := event.Clean{State: event.CleanSeen, Calls: 12, After: seconds(2)}
+	awaited, ahead := seen, seen
+	awaited.Closes, awaited.Awaited = seconds(45), true
+	ahead.Closes = seconds(45)
+	for want, c := range map[string]event.Clean{
+		"clean after 2s: 12 calls without a hit": seen,
+		"clean after 2s: 12 calls without a hit; the TCP and TLS connections that were open at the rollback were closed 45s after it":                                     awaited,
+		"clean after 2s: 12 calls without a hit; the TCP and TLS connections that were open at the rollback are closed 45s after it, and the run has not waited for that": ahead,
+		"no calls since the rollback, so it was not observed that the proxies are clean":                                                                                  {State: event.CleanNoCalls},
+		"it was not observed that the proxies are clean: Prometheus is down":                                                                                              {State: event.CleanUnobserved, Reason: "Prometheus is down"},
+	} {
+		if got := words.Clean(c); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

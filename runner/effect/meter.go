@@ -16,9 +16,9 @@ import (
 	"github.com/squall-chaos/squall/runner/event"
 )
 
-// drainDelay is the time that the proxies may take to apply or remove a fault
-// after its object was created or deleted.
-const drainDelay = 2 * time.Second
+// PushDelay is the time that the proxies may take to apply or remove a fault after its
+// object was created or deleted.
+const PushDelay = 2 * time.Second
 
 // minInterval is the shortest time between two readings. Prometheus rarely has
 // newer values any sooner.
@@ -94,19 +94,19 @@ func (*Meter) Check(now Reading) error {
 
 // Settled returns Prometheus' time from which scrapes have no hits of earlier faults:
 // a while after the start of the run.
-func (m *Meter) Settled() float64 { return m.clock.at(m.clock.local.Add(drainDelay)) }
+func (m *Meter) Settled() float64 { return m.clock.at(m.clock.local.Add(PushDelay)) }
 
 // Inject starts to count. Faults are created after now.
 func (m *Meter) Inject(now time.Time) { m.begin = m.clock.at(now) }
 
 // Injected sets the time at which all faults existed.
-func (m *Meter) Injected(at time.Time) { m.active = m.clock.at(at.Add(drainDelay + Held(m.spec))) }
+func (m *Meter) Injected(at time.Time) { m.active = m.clock.at(at.Add(PushDelay + Held(m.spec))) }
 
 // Removed sets the time at which all faults were removed. It returns that time, and
 // the one from which scrapes have no hits, in Prometheus' time.
 func (m *Meter) Removed(at time.Time) (removed, clean float64) {
 	m.gone = m.clock.at(at)
-	m.end = m.clock.at(at.Add(drainDelay + Held(m.spec)))
+	m.end = m.clock.at(at.Add(PushDelay + Held(m.spec)))
 	return m.gone, m.end
 }
 

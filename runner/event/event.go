@@ -64,6 +64,7 @@ const (
 	PhaseRollback  PhaseName = "rollback"
 	PhaseRecover   PhaseName = "recover"
 	PhaseClean     PhaseName = "clean" // only if the run waits for scrapes after the recovery
+	PhaseClose     PhaseName = "close" // only if proxies close connections after the rollback
 	PhaseEffect    PhaseName = "effect"
 )
 

@@ -137,4 +137,9 @@ type Clean struct {
 	Rate float64 `json:"rate,omitempty"`
 	// Reason is why nothing was observed.
 	Reason string `json:"reason,omitempty"`
+	// Closes is the time from the rollback until proxies close the TCP and TLS
+	// connections that were open then; zero if they close none. Awaited reports that
+	// the run has waited for it.
+	Closes  experiments.Duration `json:"closes,omitzero"`
+	Awaited bool                 `json:"awaited,omitempty"`
 }

@@ -167,7 +167,7 @@ func (p *panel) phaseLine(now time.Time, width int) string {
 		words += ", Ctrl-C rolls back"
 	case event.PhaseRecover:
 		words = "at most " + words
-	case event.PhasePreflight, event.PhaseBaseline, event.PhaseScrapes, event.PhaseInject, event.PhaseRollback, event.PhaseClean, event.PhaseEffect:
+	case event.PhasePreflight, event.PhaseBaseline, event.PhaseScrapes, event.PhaseInject, event.PhaseRollback, event.PhaseClean, event.PhaseClose, event.PhaseEffect:
 	}
 	return fmt.Sprintf("  %-9s %s%s %s", p.phase.Name, strings.Repeat(full, done), strings.Repeat(empty, size-done), words)
 }

@@ -137,7 +137,7 @@ func (r *run) followPhase(at time.Time, phase event.Phase) {
 		}
 	case event.PhaseRollback:
 		r.to = at
-	case event.PhasePreflight, event.PhaseBaseline, event.PhaseScrapes, event.PhaseInject, event.PhaseRecover, event.PhaseClean, event.PhaseEffect:
+	case event.PhasePreflight, event.PhaseBaseline, event.PhaseScrapes, event.PhaseInject, event.PhaseRecover, event.PhaseClean, event.PhaseClose, event.PhaseEffect:
 	}
 }
 
