@@ -1,7 +1,6 @@
 package oracle_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -177,13 +176,19 @@ func (c connectionTrial) shortened(clusters map[string]uint32, host string) map[
 // withHost puts the target in the place of HOST.
 func withHost(t *testing.T, value m, host string) m {
 	t.Helper()
+	return withNames(t, value, strings.NewReplacer("HOST", host))
+}
+
+// withNames replaces names in a value.
+func withNames(t *testing.T, value m, names *strings.Replacer) m {
+	t.Helper()
 	encoded, err := json.Marshal(value)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out m
 	// Integers stay integers, as in a manifest.
-	if err := utiljson.Unmarshal(bytes.ReplaceAll(encoded, []byte("HOST"), []byte(host)), &out); err != nil {
+	if err := utiljson.Unmarshal([]byte(names.Replace(string(encoded))), &out); err != nil {
 		t.Fatal(err)
 	}
 	return out
