@@ -298,6 +298,31 @@ func TestGRPC(t *testing.T) {
 	eventually(t, func() error { return allAre(call(t, other, stock, "--grpc"), "OK") })
 }
 
+// A gRPC status is a success for callers that do not speak gRPC. The plan warns of it,
+// and the summary counts them.
+func TestGRPCStatusForOtherCallers(t *testing.T) {
+	t.Parallel()
+	e := experiment{
+		callers: "[{namespace: shop, labels: {app: other}}]", faults: "[{abort: {grpcStatus: UNAVAILABLE}, percentage: 100}]",
+		duration: "15s", more: "effect: {minRequests: 1}\n  recovery: {within: 60s}",
+	}
+	reserve(t, ratingsTarget)
+	want(t, "before", call(t, other, ratings), "200")
+	planned(t, e).warns(t, "port 9080 of ratings.prod.svc.cluster.local is not gRPC")
+	s := start(t, e)
+	eventually(t, func() error {
+		if got := call(t, other, ratings, "-n", "1"); got.Codes["200"] != 1 || got.Injected != 1 {
+			return fmt.Errorf("not aborted with 200: %+v", got)
+		}
+		return nil
+	})
+	s.exits(0)
+	if out := s.stdout.String(); !strings.Contains(out, "requests hit got 200 OK, because their callers do not speak gRPC") {
+		t.Errorf("the summary does not say that callers got 200:\n%s", out)
+	}
+	isClean(t, other, ratings)
+}
+
 // An external host is one that only a ServiceEntry knows.
 func TestExternalHost(t *testing.T) {
 	t.Parallel()

@@ -42,12 +42,26 @@ func TestMirror(t *testing.T) {
 	begun := mirrored()
 	want(t, "before", call(t, other, address), "200")
 	reaches(begun + 20)
-	s := start(t, experiment{target: target, callers: others, match: isJason})
+	e := experiment{target: target, callers: others, match: isJason}
+	planned(t, e).warns(t, "mirrors requests, but not those that the fault hits")
+	s := start(t, e)
 	s.hits(other, address, "555", "--header", jason)
 	want(t, "the selected requests", call(t, other, address, "--header", jason), "555")
 	want(t, "other requests", call(t, other, address), "200")
 	reached := mirrored()
 	want(t, "the selected requests", call(t, other, address, "--header", jason), "555")
+	want(t, "other requests", call(t, other, address), "200")
+	reaches(reached + 20)
+	s.ends()
+	isClean(t, other, address, "--header", jason)
+
+	// Without an endpoint there is nothing to mirror either.
+	e.faults = "[{blackhole: {mode: reject}}]"
+	planned(t, e).warns(t, "mirrors requests, but not those that the fault hits")
+	s = start(t, e)
+	s.hits(other, address, "503", "--header", jason)
+	reached = mirrored()
+	want(t, "rejected requests", call(t, other, address, "--header", jason), "503")
 	want(t, "other requests", call(t, other, address), "200")
 	reaches(reached + 20)
 	s.ends()
@@ -116,7 +130,9 @@ func TestCORS(t *testing.T) {
 	isClean(t, other, address)
 	unchanged("after the run")
 
-	s = start(t, experiment{target: target, callers: others})
+	all := experiment{target: target, callers: others}
+	planned(t, all).warns(t, "has a corsPolicy, which does not apply to aborted requests")
+	s = start(t, all)
 	s.hits(other, address, "555")
 	if got := preflight(); got.code != "555" {
 		t.Errorf("a preflight that is hit: %+v", got)
@@ -124,6 +140,36 @@ func TestCORS(t *testing.T) {
 	s.ends()
 	isClean(t, other, address)
 	unchanged("after the second run")
+}
+
+// A blackhole is behind the filter of CORS, which answers preflights. They are counted
+// under the temporary host, and are not hit.
+func TestPreflightsOfABlackhole(t *testing.T) {
+	t.Parallel()
+	address, target := service(t, "preflights", "{app: details}")
+	routed(t, "preflights", "corsPolicy: {allowOrigins: [{exact: https://shop.example.com}], allowMethods: [GET, POST]}")
+	s := start(t, experiment{target: target, callers: others, faults: "[{blackhole: {mode: reject}}]", duration: "15s", more: "effect: {minRequests: 1}\n  recovery: {within: 60s}"})
+	diverted := func() (float64, error) {
+		return query(`sum(istio_requests_total{reporter="source",source_workload="other",destination_service=~"squall-.*\\.preflights\\..*",response_code="200"})`)
+	}
+	for running := true; running; {
+		select {
+		case <-s.done:
+			running = false
+		default:
+			if got := curl(t, other, "-X", "OPTIONS", "-H", "Access-Control-Request-Method: POST", "-H", "Origin: https://shop.example.com", "http://"+address+"/"); got.code != "200" {
+				t.Errorf("a preflight is answered with %s", got.code)
+			}
+		}
+	}
+	s.exits(3)
+	if out := s.stdout.String(); !strings.Contains(out, "hit no request") {
+		t.Errorf("stdout %q", out)
+	}
+	if count, err := diverted(); err != nil || count == 0 {
+		t.Errorf("%g preflights were diverted: %v", count, err)
+	}
+	isClean(t, other, address)
 }
 
 // cors returns the headers that a browser reads.
@@ -171,6 +217,7 @@ func TestPodAddresses(t *testing.T) {
 	s.hits(other, address, "555")
 	want(t, "calls to the pod", call(t, other, ip+":9080"), "200")
 	want(t, "calls to the pod by the service's name", call(t, other, ip+":9080", "--header", "host="+address), "555")
+	want(t, "calls to the pod by a name that the mesh does not know", call(t, other, ip+":9080", "--header", "host=unknown.example.com"), "200")
 	s.ends()
 	isClean(t, other, address)
 	want(t, "calls to the pod", call(t, other, ip+":9080"), "200")

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
 
 var wholeLibrary = flag.Bool("library", false, "run every experiment of the library, and kill a second run of each (about 25 minutes)")
@@ -25,13 +27,15 @@ type sample struct {
 	// from and to are a call that the fault may hit; args are its arguments.
 	from, to string
 	args     []string
+	// bystander makes the same calls, and is not hit.
+	bystander string
 }
 
 // samples returns what each experiment of the library shows in the shop.
 func samples() map[string]sample {
 	const quick = "--timeout=500ms" // a delayed call is not answered in time
 	fromReviews := func(args ...string) sample {
-		return sample{verdict: "held", from: reviews, to: ratings, args: args}
+		return sample{verdict: "held", from: reviews, to: ratings, args: args, bystander: other}
 	}
 	return map[string]sample{
 		// Reviews wait 250 ms for ratings, and answer without stars.
@@ -44,21 +48,21 @@ func samples() map[string]sample {
 		"gray-failure":         fromReviews(),
 		"one-user":             fromReviews("--header", jason),
 		"ratings-outage":       fromReviews(),
-		"regional-caller-loss": fromReviews(),
+		"regional-caller-loss": {verdict: "held", from: reviews, to: ratings, bystander: "shop/reviews-v2"},
 		"retry-storm":          fromReviews(),
 		"slow-dependency":      fromReviews(quick),
 		// The product page waits for details without a deadline.
-		"details-delay": {verdict: "deviated", from: productpage, to: details, args: []string{quick}},
+		"details-delay": {verdict: "deviated", from: productpage, to: details, args: []string{quick}, bystander: other},
 		// Nothing takes the canary out of service: the share of the subset without
 		// endpoints is answered with 503, and the mesh does not try again elsewhere.
-		"one-bad-version": {verdict: "deviated", from: productpage, to: "reviews.shop.svc.cluster.local:9080", args: []string{"--path", "/reviews/0"}},
+		"one-bad-version": {verdict: "deviated", from: productpage, to: "reviews.shop.svc.cluster.local:9080", args: []string{"--path", "/reviews/0"}, bystander: other},
 		// The page does not need payments.
-		"third-party-outage": {verdict: "held", from: "shop/checkout-v1", to: payments},
+		"third-party-outage": {verdict: "held", from: "shop/checkout-v1", to: payments, bystander: "prod/stock-v1"},
 	}
 }
 
-// Every experiment of the library meets requests of the shop, has the verdict that
-// it is meant to have there, and ends when its runner is killed.
+// Every experiment of the library hits requests of the shop, and none of other callers.
+// It has the verdict that it is meant to have there, and ends when its runner is killed.
 func TestLibrary(t *testing.T) {
 	if !*wholeLibrary {
 		t.Skip("use: make library")
@@ -69,7 +73,7 @@ func TestLibrary(t *testing.T) {
 	}
 	var table strings.Builder
 	rows := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(rows, "EXPERIMENT\tVERDICT\tHIT\tCLEAN AFTER KILL")
+	fmt.Fprintln(rows, "EXPERIMENT\tVERDICT\tHIT\tOTHERS HIT\tCLEAN AFTER KILL")
 	known := samples()
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
@@ -78,15 +82,16 @@ func TestLibrary(t *testing.T) {
 			if !ok {
 				t.Fatal("the test does not know what it shows")
 			}
-			verdict, hit := s.ends(t, shortened(t, file, "10s"))
-			clean := s.killed(t, shortened(t, file, "2s"))
-			fmt.Fprintf(rows, "%s\t%s\t%.0f\t%.1f s\n", name, verdict, hit, clean.Seconds())
+			verdict, hit := s.verdictOf(t, shortened(t, file, "10s"))
+			others, clean := s.killed(t, shortened(t, file, "2s"))
+			fmt.Fprintf(rows, "%s\t%s\t%.0f\t%d of %d\t%.1f s\n", name, verdict, hit, others.Calls-others.Codes["200"], others.Calls, clean.Seconds())
 			if verdict != s.verdict {
 				t.Errorf("the verdict is %s instead of %s", verdict, s.verdict)
 			}
 			if hit == 0 {
 				t.Error("no request was hit")
 			}
+			want(t, "calls of "+s.bystander, others, "200")
 			if clean > 20*time.Second {
 				t.Errorf("clean only %s after SIGKILL", clean)
 			}
@@ -154,6 +159,35 @@ func shortenWindows(value any) {
 	}
 }
 
+// tries is how often an experiment is run while the machine is too busy.
+const tries = 3
+
+// busy is the p99 of calls without a fault, in milliseconds, from which on the machine
+// is too busy for the limits of the library. Otherwise such calls take a few.
+const busy = 250
+
+// verdictOf runs an experiment to its end, and again if it has another verdict than it
+// is meant to have and the machine was too busy meanwhile. It returns the verdict and how
+// many requests were hit.
+func (s sample) verdictOf(t *testing.T, file string) (verdict string, hit float64) {
+	t.Helper()
+	for range tries {
+		verdict, hit = s.ends(t, file)
+		if verdict == s.verdict {
+			break
+		}
+		slowest, err := query(`max_over_time(histogram_quantile(0.99, sum by (le) (rate(istio_request_duration_milliseconds_bucket{reporter="source",source_workload="productpage-v1",destination_service="details.prod.svc.cluster.local",response_flags="-"}[15s])))[60s:1s])`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s; calls without a fault had a p99 of up to %.0f ms", verdict, slowest)
+		if slowest < busy {
+			break
+		}
+	}
+	return verdict, hit
+}
+
 // ends runs an experiment to its end, and returns the verdict and how many
 // requests were hit.
 func (s sample) ends(t *testing.T, file string) (verdict string, hit float64) {
@@ -209,9 +243,9 @@ func quiet(t *testing.T) {
 	}
 }
 
-// killed kills a run while its fault hits calls, and returns how long it took
-// until they were clean.
-func (s sample) killed(t *testing.T, file string) time.Duration {
+// killed kills a run while its fault hits calls. It returns what came of the calls of the
+// bystander before that, and how long it took until all calls were clean.
+func (s sample) killed(t *testing.T, file string) (others testbed.CallResult, clean time.Duration) {
 	t.Helper()
 	calls := func() error { // so few that retry-storm does not see a storm
 		return allAre(call(t, s.from, s.to, append([]string{"-n", "30", "--rate", "15"}, s.args...)...), "200")
@@ -230,9 +264,10 @@ func (s sample) killed(t *testing.T, file string) time.Duration {
 		}
 		return nil
 	})
+	others = call(t, s.bystander, s.to, append([]string{"-n", "30", "--rate", "15"}, s.args...)...)
 	run.signal(os.Kill)
 	<-run.done
 	begun := time.Now()
 	eventually(t, func() error { return cmp.Or(nothingLeft(""), calls()) })
-	return time.Since(begun)
+	return others, time.Since(begun)
 }

@@ -22,10 +22,12 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/squall-chaos/squall/sandbox/internal/audit"
 	"github.com/squall-chaos/squall/sandbox/internal/layout"
+	"github.com/squall-chaos/squall/sandbox/internal/poll"
 	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
 
@@ -92,32 +94,61 @@ func nothingRejected() error {
 	if err == nil && rejected > 0 {
 		err = fmt.Errorf("proxies have rejected %g configurations", rejected)
 	}
-	list, listErr := mesh.Kube.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).List(context.Background(), metav1.ListOptions{})
-	if listErr != nil {
-		return errors.Join(err, listErr)
-	}
-	asked := 0
-	for _, pod := range list.Items {
-		name := pod.GetNamespace() + "/" + pod.GetName()
-		stats, statsErr := mesh.Envoy(context.Background(), name, "/stats?filter=update_rejected")
-		if statsErr != nil {
-			continue // it has no Envoy
-		}
-		asked++
+	pods, podsErr := withEnvoy()
+	err = errors.Join(err, podsErr)
+	for _, pod := range pods {
+		var stats string
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		err = errors.Join(err, poll.Until(ctx, func() (err error) {
+			stats, err = mesh.Envoy(ctx, pod, "/stats?filter=update_rejected")
+			return err
+		}))
+		cancel()
 		for line := range strings.Lines(stats) {
 			if _, value, ok := strings.Cut(strings.TrimSpace(line), ": "); ok && value != "0" {
-				err = errors.Join(err, fmt.Errorf("%s: %s", name, line))
+				err = errors.Join(err, fmt.Errorf("%s: %s", pod, line))
 			}
 		}
-	}
-	if asked < proxies {
-		err = errors.Join(err, fmt.Errorf("%d proxies have answered instead of at least %d", asked, proxies))
 	}
 	return err
 }
 
 // proxies is the number of Envoys of the shop and its gateways.
 const proxies = 13
+
+// withEnvoy returns the pods that have an Envoy: those of gateways, and those of
+// namespaces with injection unless they have only an agent for gRPC.
+func withEnvoy() (names []string, err error) {
+	list := func(resource string) ([]unstructured.Unstructured, error) {
+		found, err := mesh.Kube.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource}).List(context.Background(), metav1.ListOptions{})
+		if err != nil {
+			return nil, err
+		}
+		return found.Items, nil
+	}
+	namespaces, err := list("namespaces")
+	if err != nil {
+		return nil, err
+	}
+	pods, err := list("pods")
+	if err != nil {
+		return nil, err
+	}
+	injected := map[string]bool{}
+	for _, namespace := range namespaces {
+		injected[namespace.GetName()] = namespace.GetLabels()["istio-injection"] == "enabled"
+	}
+	for _, pod := range pods {
+		template := pod.GetAnnotations()["inject.istio.io/templates"]
+		if template == "gateway" || template == "" && injected[pod.GetNamespace()] {
+			names = append(names, pod.GetNamespace()+"/"+pod.GetName())
+		}
+	}
+	if len(names) < proxies {
+		err = fmt.Errorf("%d pods have an Envoy instead of at least %d: %v", len(names), proxies, names)
+	}
+	return names, err
+}
 
 // query returns the value of the only series of a query, 0 if there is none.
 func query(promql string) (float64, error) {

@@ -2,8 +2,11 @@ package envoy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/squall-chaos/squall/sandbox/internal/testbed"
 )
@@ -16,17 +19,28 @@ func TestTimeoutsAndRetries(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		mode, fields, code string
-		retries            int // of each request
+		retries            int    // of each request
+		waits              []wait // in the plan
 	}{
-		"reject":         {mode: "reject", fields: "timeout: 3s\nretries: {attempts: 2, retryOn: '5xx,connect-failure,refused-stream'}", code: "503"},
-		"drop-timeout":   {mode: "drop", fields: "timeout: 3s\nretries: {attempts: 2, perTryTimeout: 600ms, retryOn: 'reset,connect-failure'}", code: "504"},
-		"drop-no-answer": {mode: "drop", fields: "retries: {attempts: 1, retryOn: connect-failure}", code: "503", retries: 1},
+		"reject": {mode: "reject", fields: "timeout: 3s\nretries: {attempts: 2, retryOn: '5xx,connect-failure,refused-stream'}", code: "503"},
+		"drop-timeout": {
+			mode: "drop", fields: "timeout: 3s\nretries: {attempts: 2, perTryTimeout: 600ms, retryOn: 'reset,connect-failure'}", code: "504",
+			waits: []wait{{Protocol: "http", Longest: "3s", Attempts: 3, Timeout: "3s"}},
+		},
+		"drop-no-answer": {
+			mode: "drop", fields: "retries: {attempts: 1, retryOn: connect-failure}", code: "503", retries: 1,
+			waits: []wait{{Protocol: "http", Longest: "20s", Attempts: 2}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address, target := service(t, name, "{app: details}")
 			routed(t, name, test.fields)
-			s := start(t, experiment{target: target, callers: others, faults: "[{blackhole: {mode: " + test.mode + "}}]"})
+			e := experiment{target: target, callers: others, faults: "[{blackhole: {mode: " + test.mode + "}}]"}
+			if diff := cmp.Diff(test.waits, planned(t, e).Decisions[0].Waits); diff != "" {
+				t.Errorf("the waits in the plan: %s", diff)
+			}
+			s := start(t, e)
 			s.hits(other, address, test.code, "--timeout", "60s")
 			before := retries(t, name)
 			want(t, "the callers", call(t, other, address, "-n", "5", "--timeout", "60s"), test.code)
@@ -37,6 +51,70 @@ func TestTimeoutsAndRetries(t *testing.T) {
 			isClean(t, other, address)
 		})
 	}
+}
+
+// One connect timeout fails all requests that wait for the same address, so a drop of
+// many requests becomes a reject. A caller whose deadline is shorter than the timeout
+// waits for its whole deadline only if it is alone.
+func TestDropUnderLoad(t *testing.T) {
+	t.Parallel()
+	address, target := service(t, "busy", "{app: details}")
+	s := start(t, experiment{target: target, callers: others, faults: "[{blackhole: {mode: drop}}]"})
+	s.hits(other, address, "TIMEOUT", "--timeout", "8s")
+	eventually(t, func() error {
+		got := call(t, other, address, "-n", "450", "--rate", "30", "--timeout", "8s")
+		if got.Codes["503"] == 0 {
+			return fmt.Errorf("all requests wait for their deadline: %+v", got)
+		}
+		return nil
+	})
+	s.ends()
+	isClean(t, other, address)
+}
+
+// A delay with an abort keeps every caller waiting until its deadline, under load too.
+func TestCallersThatHang(t *testing.T) {
+	t.Parallel()
+	address, target := service(t, "hanging", "{app: details}")
+	s := start(t, experiment{target: target, callers: others, faults: "[{delay: {fixedDelay: 60s}, abort: {httpStatus: 503}, percentage: 100}]"})
+	s.hits(other, address, "TIMEOUT", "--timeout", "1s")
+	want(t, "the callers", call(t, other, address, "-n", "450", "--rate", "30", "--timeout", "1s"), "TIMEOUT")
+	s.ends()
+	isClean(t, other, address)
+}
+
+// A request that a drop holds at the rollback is not released: its retry finds the
+// temporary host gone. New requests reach the target at once.
+func TestRequestsThatWaitAtTheRollback(t *testing.T) {
+	t.Parallel()
+	address, target := service(t, "waiting", "{app: details}")
+	s := start(t, experiment{target: target, callers: others, faults: "[{blackhole: {mode: drop}}]"})
+	s.hits(other, address, "TIMEOUT", "--timeout", "2s")
+	waiting := make(chan result, 1)
+	begun := attempts(t, "waiting")
+	go func() {
+		var r result
+		r.CallResult, r.err = mesh.Call(context.WithoutCancel(t.Context()), other, address, "-n", "1", "--timeout", "60s")
+		waiting <- r
+	}()
+	eventually(t, func() error {
+		if attempts(t, "waiting") == begun {
+			return errors.New("no request waits")
+		}
+		return nil
+	})
+	s.ends()
+	isClean(t, other, address)
+	if got := <-waiting; got.err != nil || got.Codes["503"] != 1 {
+		t.Errorf("a request that was waiting: %+v", got)
+	}
+}
+
+// attempts returns how many requests the pod has sent to a destination of Squall that
+// takes the place of a service, or has tried to.
+func attempts(t testing.TB, name string) int {
+	t.Helper()
+	return counterOf(t, other, `cluster\.outbound\|9080\|\|[^:]*squall[^:]*`+name+`[^:]*\.upstream_rq_pending_total`)
 }
 
 // retries returns how many requests the pod has tried again to a destination of
