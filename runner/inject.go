@@ -10,6 +10,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/heartbeat"
@@ -63,6 +65,10 @@ func (s *session) disturb(ctx context.Context, planned Planned) (end *ending) {
 	keeper := &keep.Keeper{
 		Cluster: s.config.Cluster, Record: s.record, Patience: s.config.Timing.Deadline, Interval: s.config.Timing.Beat, End: stop,
 		Plan: plan{Planned: planned, session: s}, Since: in.since, Objects: in.owned, Ended: s.guard.beats.Ended,
+		Look: func(ctx context.Context) (config.Snapshot, error) {
+			now, err := s.config.Cluster.Snapshot(ctx)
+			return mesh.Narrow(now, planned.Experiment.Spec), err
+		},
 	}
 	writers.Go(func() { keeper.Keep(observing) })
 	if s.meter != nil {
@@ -84,35 +90,6 @@ func endingOf(cause error) *ending {
 		return &ending{status: ended.Status, err: ended.Err, outside: ended.Outside}
 	}
 	return &ending{status: event.StatusFailed, err: cause}
-}
-
-// plan is the plan of a session as a Keeper follows it.
-type plan struct {
-	Planned
-	session *session
-}
-
-// Next implements keep.Plan.
-func (p plan) Next(after time.Duration) (time.Duration, bool) {
-	for _, step := range p.Steps {
-		if step.After.Duration > after {
-			return step.After.Duration, true
-		}
-	}
-	return 0, false
-}
-
-// Follow implements keep.Plan. It records the new plan.
-func (p plan) Follow(base *unstructured.Unstructured) (keep.Plan, error) {
-	next := p.again(p.Snapshot.With(base))
-	if end := permit(p.session.config.Permit, next.Plan); end != nil {
-		return nil, fmt.Errorf("it cannot follow: %w", end)
-	}
-	if !p.sameShape(next) {
-		return nil, errors.New("other routes are effective now")
-	}
-	p.session.record.Add(event.Planned{Plan: next.Plan})
-	return plan{Planned: next, session: p.session}, nil
 }
 
 // inject creates the planned objects.

@@ -162,17 +162,3 @@ func (p Planned) Bases() []mesh.Version {
 	}
 	return bases
 }
-
-// sameShape reports whether two plans have the same objects with the same bases.
-func (p Planned) sameShape(other Planned) bool {
-	refs := func(p Planned) (all []objects.Ref) {
-		for _, object := range p.Objects {
-			all = append(all, objects.RefTo(object))
-		}
-		for _, base := range p.Bases() {
-			all = append(all, base.Ref)
-		}
-		return all
-	}
-	return slices.Equal(refs(p), refs(other))
-}

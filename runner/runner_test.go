@@ -33,6 +33,7 @@ func TestARunThatHolds(t *testing.T) {
 		}
 		want := []string{
 			"snapshot", "permitted in shop", "hold", "check Job", "check VirtualService", "create Job", "armed", "snapshot", "hold", "create VirtualService", "earlier",
+			"snapshot", "snapshot", "snapshot", "snapshot", "snapshot", // while the fault is active
 			"delete VirtualService", "delete Job",
 		}
 		beats := map[string]bool{}

@@ -1,5 +1,6 @@
 // Package keep keeps the objects of an active fault in their planned state: it makes
-// the steps of the plan, and follows changes of the objects and their bases.
+// the steps of the plan, and follows changes of the objects, of their bases and of the
+// mesh around them.
 package keep
 
 import (
@@ -15,6 +16,7 @@ import (
 
 	"github.com/squall-chaos/squall/internal/hint"
 	"github.com/squall-chaos/squall/internal/sleep"
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
@@ -47,6 +49,9 @@ type Plan interface {
 	// Follow returns the plan, with the same objects, for another state of a base. It
 	// returns an error if there is none.
 	Follow(base *unstructured.Unstructured) (Plan, error)
+	// In returns the plan, with the same objects, for another state of the mesh. It
+	// returns an error if there is none.
+	In(now config.Snapshot) (Plan, error)
 }
 
 // Keeper keeps the objects of an active fault in their planned state: it makes the
@@ -60,6 +65,8 @@ type Keeper struct {
 	// Interval is the time after which the objects are read again, for the case that a
 	// watch reports nothing.
 	Interval time.Duration
+	// Look reads the mesh.
+	Look func(context.Context) (config.Snapshot, error)
 	// End is called with a *heartbeat.EndError when the fault has to end.
 	End  context.CancelCauseFunc
 	Plan Plan
@@ -134,6 +141,8 @@ func (k *Keeper) Keep(ctx context.Context) {
 		})
 	}
 	watching.Go(func() { k.readAgain(ctx, changes) })
+	meshes := make(chan config.Snapshot)
+	watching.Go(func() { k.look(ctx, meshes) })
 	for {
 		var end *heartbeat.EndError
 		select {
@@ -143,6 +152,8 @@ func (k *Keeper) Keep(ctx context.Context) {
 			end = k.bring(ctx)
 		case change := <-changes:
 			end = k.judge(ctx, change)
+		case now := <-meshes:
+			end = k.judgeMesh(ctx, now)
 		}
 		if end != nil {
 			k.End(end)
@@ -168,6 +179,56 @@ func (k *Keeper) readAgain(ctx context.Context, changes chan<- watched) {
 		}
 	}
 }
+
+// lookInterval is the time between two looks at the mesh, so that a change is noticed
+// within 5 seconds. A look takes at most a tenth of the time: in a mesh that takes longer
+// than 0.4 seconds to read, looks are rarer.
+const (
+	lookInterval = 4 * time.Second
+	lookShare    = 10
+)
+
+// look reads the mesh repeatedly until ctx is done. All runs of a process read at the same
+// moments, so that they can share what is read.
+func (k *Keeper) look(ctx context.Context, meshes chan<- config.Snapshot) {
+	took := time.Duration(0)
+	for sleep.For(ctx, untilLook(time.Now(), took)) {
+		began := time.Now()
+		now, err := k.Look(ctx)
+		took = time.Since(began)
+		if err != nil {
+			continue // the heartbeat ends a run whose cluster does not answer
+		}
+		select {
+		case <-ctx.Done():
+		case meshes <- now:
+		}
+	}
+}
+
+// untilLook returns the time from now until the next look, after one that has taken a
+// time.
+func untilLook(now time.Time, took time.Duration) time.Duration {
+	return now.Add((lookShare - 1) * took).Truncate(lookInterval).Add(lookInterval).Sub(now)
+}
+
+// judgeMesh returns the ending for a state of the mesh in which the fault would not be
+// effective as it is planned, and nil if it goes on.
+func (k *Keeper) judgeMesh(ctx context.Context, now config.Snapshot) *heartbeat.EndError {
+	next, err := k.Plan.In(now)
+	if err != nil {
+		err = fmt.Errorf("the mesh was changed while the fault was active, and %w", err)
+		return &heartbeat.EndError{Status: event.StatusStopped, Err: hint.With(err, nextStep)}
+	}
+	k.Plan = next
+	if !k.failing.IsZero() {
+		return nil // the next attempt is for this plan
+	}
+	return k.bring(ctx)
+}
+
+// nextStep is what the user does after a change that ends a run.
+const nextStep = "start again when the change is done"
 
 // refs returns what is watched: the objects of the run, and their bases.
 func (k *Keeper) refs() []objects.Ref {
@@ -292,7 +353,7 @@ func (k *Keeper) deleted(ctx context.Context, ref objects.Ref) *heartbeat.EndErr
 // is added to the reason; it may be empty.
 func drifted(ref objects.Ref, what, consequence string) *heartbeat.EndError {
 	err := fmt.Errorf("%s was %s while the fault was active%s", ref, what, consequence)
-	return &heartbeat.EndError{Status: event.StatusStopped, Err: hint.With(err, "start again when the change is done")}
+	return &heartbeat.EndError{Status: event.StatusStopped, Err: hint.With(err, nextStep)}
 }
 
 // asEnd returns the ending for an object that is not stored as it was sent; nil for
@@ -322,7 +383,7 @@ func (k *Keeper) judge(ctx context.Context, change watched) *heartbeat.EndError 
 		return drifted(change.Ref, "deleted", "")
 	}
 	for _, base := range k.Plan.Bases() {
-		if base.Ref == change.Ref && base.Generation == change.object.GetGeneration() {
+		if base.Ref == change.Ref && base.Generation >= change.object.GetGeneration() {
 			return nil
 		}
 	}

@@ -99,10 +99,18 @@ func (c *Cluster) Snapshot(ctx context.Context) (config.Snapshot, error) {
 		case objects.KindServiceEntry:
 			snapshot.ServiceEntries = append(snapshot.ServiceEntries, object.DeepCopy())
 		case objects.KindDestinationRule:
-			snapshot.DestinationRules = append(snapshot.DestinationRules, object.DeepCopy())
+			snapshot.DestinationRules = append(slices.Clip(snapshot.DestinationRules), object.DeepCopy())
 		}
 	}
 	return snapshot, err
+}
+
+// EditMesh changes what a snapshot has beside VirtualServices and ServiceEntries. It
+// must replace what it changes: earlier snapshots share it.
+func (c *Cluster) EditMesh(change func(*config.Snapshot)) {
+	c.store.mu.Lock()
+	defer c.store.mu.Unlock()
+	change(&c.snapshot)
 }
 
 // Permitted implements runner.Mesh.
