@@ -307,12 +307,13 @@ func (c Objects) Extend(ctx context.Context, job objects.Ref, deadline time.Dura
 
 // Earlier returns the VirtualServices of runs, in all namespaces, that existed when an
 // object was created, and for which wanted returns true: of the list at exactly its
-// resource version, which etcd counts for all objects together.
+// resource version, which etcd counts for all objects together. For an object without one
+// it returns those that exist now.
 func (c Objects) Earlier(ctx context.Context, created *unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) (found []*unstructured.Unstructured, err error) {
 	err = c.pages("virtualservices", func(options metav1.ListOptions) (string, error) {
 		options.LabelSelector, options.Limit = ours, runsPageSize
-		if options.Continue == "" { // which has the version already
-			options.ResourceVersion, options.ResourceVersionMatch = created.GetResourceVersion(), metav1.ResourceVersionMatchExact
+		if version := created.GetResourceVersion(); version != "" && options.Continue == "" { // which has the version already
+			options.ResourceVersion, options.ResourceVersionMatch = version, metav1.ResourceVersionMatchExact
 		}
 		list, err := c.objects.Resource(gvr(objects.RefTo(created))).List(ctx, options)
 		if err != nil {

@@ -34,7 +34,7 @@ func (s proof) startMeter(ctx context.Context, planned Planned) <-chan error {
 
 // start starts to watch the calls after the rollback of a run that has ended, and
 // returns the channel for the result; nil if there is nothing to watch.
-func (s proof) start(ctx context.Context, ended *ending) <-chan event.Clean {
+func (s proof) start(ctx context.Context, planned Planned, ended *ending) <-chan event.Clean {
 	done := make(chan event.Clean, 1)
 	switch {
 	case s.removed.IsZero() || !s.rolledBack:
@@ -48,9 +48,48 @@ func (s proof) start(ctx context.Context, ended *ending) <-chan event.Clean {
 		Within: s.config.Timing.Clean, Held: effect.Held(s.experiment.Spec), Calls: s.meter.Total().Requests > 0,
 		Brief: ended != nil && ended.status == event.StatusInterrupted,
 	}
+	counters := &alone{Meter: s.meter, rival: func(ctx context.Context) error { return s.disturbed(ctx, planned) }}
 	// An interruption ends the run, but not before it is known what it leaves.
-	go func() { done <- clean.After(context.WithoutCancel(ctx), s.meter, removed, since, limits) }()
+	go func() { done <- clean.After(context.WithoutCancel(ctx), counters, removed, since, limits) }()
 	return done
+}
+
+// disturbed returns an error if another run disturbs the calls after the rollback.
+func (s proof) disturbed(ctx context.Context, planned Planned) error {
+	rival, is, err := s.rival(ctx, planned, planned.Objects[len(planned.Objects)-1])
+	if is {
+		err = &clean.DisturbedError{Reason: "another run disturbs the same calls: " + rival.Reason}
+	}
+	return err
+}
+
+// alone are the counters of the calls after a rollback, up to the moment from which
+// another run disturbs them: the requests that two runs hit cannot be told apart.
+type alone struct {
+	*effect.Meter
+	// rival returns an error if another run disturbs the calls now, or if that is not
+	// known.
+	rival func(context.Context) error
+	// ended is the error from that moment on.
+	ended error
+}
+
+// Read implements clean.Counters.
+func (a *alone) Read(ctx context.Context) (now effect.Reading, err error) {
+	if a.ended != nil {
+		return now, a.ended
+	}
+	now, err = a.Look(ctx)
+	if rival := a.rival(ctx); rival != nil {
+		err = rival
+	}
+	if _, is := errors.AsType[*clean.DisturbedError](err); is {
+		a.ended = err
+	}
+	if err == nil {
+		a.Add(now)
+	}
+	return now, err
 }
 
 // finish records whether the calls are clean after the rollback, and how many

@@ -17,8 +17,9 @@ import (
 type Rivals interface {
 	// Earlier returns the VirtualServices of all runs, in all namespaces, that existed
 	// when an object was created, and for which wanted returns true. The object is as the
-	// cluster has returned it.
-	Earlier(ctx context.Context, created *unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) ([]*unstructured.Unstructured, error)
+	// cluster has returned it. For an object that was not created, they are those that
+	// exist now.
+	Earlier(ctx context.Context, object *unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) ([]*unstructured.Unstructured, error)
 }
 
 // yield returns an ending if another run had a fault on the same calls when this run
@@ -26,20 +27,32 @@ type Rivals interface {
 // namespace. Of two runs that create theirs at the same time, exactly one sees the
 // other, because the API server orders all writes.
 func (s *session) yield(ctx context.Context, planned Planned, created *unstructured.Unstructured) *ending {
+	rival, is, err := s.rival(ctx, planned, created)
+	switch {
+	case err != nil:
+		return fail(ctx, event.StatusFailed, err)
+	case is:
+		return refused(rival.Reason, rival.Hint)
+	default:
+		return nil
+	}
+}
+
+// rival returns the refusal because of another run that disturbs the same calls, if there
+// is one. The object is as in Rivals.
+func (s *session) rival(ctx context.Context, planned Planned, object *unstructured.Unstructured) (d mesh.Decision, is bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	snapshot := planned.Snapshot
-	others, err := s.config.Cluster.Earlier(ctx, created, func(object *unstructured.Unstructured) bool {
+	others, err := s.config.Cluster.Earlier(ctx, object, func(object *unstructured.Unstructured) bool {
 		alone := snapshot
 		alone.VirtualServices = []*unstructured.Unstructured{object}
 		return object.GetLabels()[objects.RunLabel] != s.run.ID && len(mesh.Narrow(alone, planned.Experiment.Spec).VirtualServices) > 0
 	})
 	if err != nil {
-		return fail(ctx, event.StatusFailed, fmt.Errorf("it cannot be checked whether another run disturbs the same calls: %w", err))
+		return d, false, fmt.Errorf("it cannot be checked whether another run disturbs the same calls: %w", err)
 	}
 	snapshot.VirtualServices = slices.Concat(slices.DeleteFunc(slices.Clone(snapshot.VirtualServices), func(object *unstructured.Unstructured) bool { return objects.IsOurs(object) }), others)
-	if first, is := planned.again(snapshot).Refusal(); is && first.Cause == refusal.LiveRun {
-		return refused(first.Reason, first.Hint)
-	}
-	return nil
+	d, is = planned.again(snapshot).Refusal()
+	return d, is && d.Cause == refusal.LiveRun, nil
 }

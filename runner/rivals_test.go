@@ -63,6 +63,55 @@ func TestRivalsThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// A run does not count the hits of the next one on the same calls, also if it cannot read
+// the counters for a while.
+func TestHitsOfTheNextRun(t *testing.T) {
+	for name, blind := range map[string]time.Duration{"while the next one is active": 32 * time.Second, "after the next one": 55 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, start := newCluster(t), time.Now()
+				well := healthy(c)
+				var next sync.WaitGroup
+				time.AfterFunc(23500*time.Millisecond, func() {
+					next.Go(func() {
+						r := newRunner(t, runner.Config{Cluster: c, Querier: well})
+						if result := r.Run(t.Context(), r.NewRun(experiment(t), time.Now()), experiment(t), &record{}); result.Verdict != steadystate.Held {
+							t.Errorf("the next run: %+v", result)
+						}
+					})
+				})
+				e, rec := experiment(t), &record{}
+				r := newRunner(t, runner.Config{Cluster: c, Querier: fakePrometheus(func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+					if since := time.Since(start); since > 22500*time.Millisecond && since < blind && strings.Contains(promql, "istio_requests_total") {
+						return nil, errors.New("Prometheus is down")
+					}
+					return well(ctx, promql)
+				})})
+				result := r.Run(t.Context(), r.NewRun(e, start), e, rec)
+				next.Wait()
+				if result.Status != event.StatusCompleted || result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, "another run disturbs the same calls: ") {
+					t.Errorf("result %+v", result)
+				}
+				if hit := hits(rec); hit < 1 || hit > 2000 {
+					t.Errorf("%.0f hits of 2000", hit)
+				}
+			})
+		})
+	}
+}
+
+// hits returns the number of requests that a run has hit.
+func hits(rec *record) float64 {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	for _, e := range rec.events {
+		if effect, is := e.(event.Effect); is {
+			return effect.Requests
+		}
+	}
+	return -1
+}
+
 // A fault that is gone before the run deletes it has not been active to the end,
 // although no watch has reported it.
 func TestAFaultThatVanishesUnseen(t *testing.T) {

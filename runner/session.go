@@ -113,7 +113,7 @@ func (s *session) carryOut(ctx context.Context, planned Planned) *ending {
 		return end
 	}
 	ended := s.disturb(ctx, planned)
-	watched := proof{s}.start(ctx, ended)
+	watched := proof{s}.start(ctx, planned, ended)
 	// After a deviation the run goes on to the recovery. After a signal it does not,
 	// because a user waits, nor after an error of the cluster.
 	if ended == nil || ended.status == event.StatusStopped {

@@ -21,6 +21,12 @@ type Counters interface {
 	Check(effect.Reading) error
 }
 
+// DisturbedError is the error of counters that can no longer tell whether a run has left
+// its calls clean, because another run disturbs them.
+type DisturbedError struct{ Reason string }
+
+func (e *DisturbedError) Error() string { return e.Reason }
+
 // pause is the time between two readings. Prometheus rarely has newer values any
 // sooner.
 const pause = time.Second
@@ -98,7 +104,10 @@ func After(ctx context.Context, counters Counters, removed, since float64, limit
 		late := !time.Now().Before(deadline)
 		calls, from, clean := watch.Clean()
 		rate, hitFrom, hit := watch.Hit()
+		disturbed, is := errors.AsType[*DisturbedError](err)
 		switch {
+		case is:
+			return event.Clean{State: event.CleanUnobserved, Reason: disturbed.Reason}
 		case clean && (calls > 0 || !limits.Calls || late):
 			return seen(calls, from-removed)
 		case hit && (hitFrom >= last || late && limits.Brief):

@@ -69,6 +69,15 @@ func NewMeter(query Query, clock Clock, spec experiments.Spec, decisions []mesh.
 
 // Read reads the counters, and adds their growth.
 func (m *Meter) Read(ctx context.Context) (Reading, error) {
+	now, err := m.Look(ctx)
+	if err == nil {
+		m.Add(now)
+	}
+	return now, err
+}
+
+// Look reads the counters, and does not add their growth.
+func (m *Meter) Look(ctx context.Context) (Reading, error) {
 	counters := m.queries.counters
 	if math.IsInf(m.begin, 1) {
 		counters = m.queries.before
@@ -78,8 +87,6 @@ func (m *Meter) Read(ctx context.Context) (Reading, error) {
 	if err != nil {
 		return now, fmt.Errorf("the requests hit cannot be counted: %w", err)
 	}
-	m.last = now
-	m.add(now)
 	return now, nil
 }
 
@@ -148,8 +155,9 @@ func (m *Meter) Count(ctx context.Context, changed func(event.Counted)) {
 // them.
 func (m *Meter) Total() event.Counted { return m.total }
 
-// add adds the growth of each counter since it was last read.
-func (m *Meter) add(now Reading) {
+// Add adds the growth of each counter since the last reading that was added.
+func (m *Meter) Add(now Reading) {
+	m.last = now
 	m.protocols.see(now)
 	for _, g := range m.ledger.Add(now) {
 		if g.Scraped <= m.begin || g.From >= m.end {

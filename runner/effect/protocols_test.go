@@ -48,7 +48,7 @@ func TestAnsweredOK(t *testing.T) {
 						"request_protocol": s.protocol, "response_code": s.code, "response_flags": s.flags,
 					}}
 				}
-				m.add(reading)
+				m.Add(reading)
 			}
 			if got := m.protocols.answeredOK(); got != test.want {
 				t.Errorf("%g requests instead of %g", got, test.want)

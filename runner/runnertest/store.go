@@ -58,10 +58,13 @@ type grave struct {
 	at     int
 }
 
-// at returns the VirtualServices of runs that existed when an object was created. The
-// lock is held.
+// at returns the VirtualServices of runs that existed when an object was created, or that
+// exist now if it was not. The lock is held.
 func (s *store) at(created *unstructured.Unstructured) []*unstructured.Unstructured {
-	version := s.born[created.GetUID()]
+	version, was := s.born[created.GetUID()]
+	if !was {
+		version = s.version + 1
+	}
 	var found []*unstructured.Unstructured
 	add := func(object *unstructured.Unstructured) {
 		if object.GetKind() == objects.KindVirtualService && objects.IsOurs(object) && s.born[object.GetUID()] <= version {
