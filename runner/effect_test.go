@@ -149,6 +149,61 @@ func TestShareOfTheRequestsHit(t *testing.T) {
 	}
 }
 
+// A run that hits much less than the wanted share is inconclusive: by default less than
+// half of it.
+func TestTheLeastShare(t *testing.T) {
+	for name, test := range map[string]struct {
+		hit   float64 // of 10 requests a second; 5 are wanted
+		least float64
+		held  bool
+	}{
+		"all": {5, 0, true}, "a little more than half": {2.6, 0, true}, "a little less than half": {2.4, 0, false}, "a tenth": {0.5, 0, false},
+		"a tenth is enough": {0.6, 0.1, true}, "most": {4.4, 0.9, false}, "nearly all": {4.6, 0.9, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rec := &record{}
+				// The numbers are so large that chance does not explain them.
+				calls := traffic{"-": func(s float64) float64 { return 1000*s - 100*test.hit*max(0, min(s, 23)-3) }, "FI": from(3, 100*test.hit)}
+				result := run(t, newCluster(t), calls.prometheus(time.Now()), func(e *experiments.Experiment) {
+					if test.least > 0 {
+						least := experiments.Share(test.least)
+						e.Spec.Effect.MinShare = &least
+					}
+				}, rec, forever)
+				if want := "effect.minShare asks for"; (result.Verdict == steadystate.Held) != test.held || !test.held && (result.Verdict != steadystate.Inconclusive || !strings.Contains(result.Reason, want)) {
+					t.Errorf("result %+v, share %+v", result, effectOf(t, rec).Share)
+				}
+			})
+		})
+	}
+}
+
+// A number of hits is complete only if all counters were scraped when no request could be
+// hit any more.
+func TestWhetherAllHitsAreCounted(t *testing.T) {
+	for name, test := range map[string]struct {
+		blind    bool // after the rollback
+		complete bool
+	}{"scraped": {false, true}, "not scraped": {true, false}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start, rec := time.Now(), &record{}
+				calls := traffic{"-": steady(5), "FI": from(3, 5)}
+				run(t, newCluster(t), func(ctx context.Context, promql string) ([]steadystate.Sample, error) {
+					if second := math.Floor(time.Since(start).Seconds()); test.blind && second > 22 && strings.Contains(promql, "istio_requests_total") {
+						return calls.at(start, 22), nil
+					}
+					return calls.prometheus(start)(ctx, promql)
+				}, nil, rec, forever)
+				if effect := effectOf(t, rec); effect.Complete != test.complete || effect.Requests < 90 {
+					t.Errorf("effect %+v", effect)
+				}
+			})
+		})
+	}
+}
+
 // The growth of a counter stays counted when the counter disappears or is reset. The
 // fault is active for 20 seconds, with 5 requests hit and 5 spared a second.
 func TestCountersThatComeAndGo(t *testing.T) {

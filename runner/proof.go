@@ -45,7 +45,7 @@ func (s proof) start(ctx context.Context, planned Planned, ended *ending) <-chan
 	}
 	removed, since := s.meter.Removed(s.removed)
 	limits := clean.Limits{
-		Within: s.config.Timing.Clean, Held: effect.Held(s.experiment.Spec), Calls: s.meter.Total().Requests > 0,
+		Within: s.config.Timing.Clean, Held: s.meter.Held(), Calls: s.meter.Total().Requests > 0,
 		Brief: ended != nil && ended.status == event.StatusInterrupted,
 	}
 	counters := &alone{Meter: s.meter, rival: func(ctx context.Context) error { return s.disturbed(ctx, planned) }}

@@ -30,6 +30,7 @@ type Meter struct {
 	query   Query
 	clock   Clock
 	spec    experiments.Spec
+	held    held
 	edges   edges
 	queries queries
 	ledger  *Ledger
@@ -59,7 +60,7 @@ type Meter struct {
 // of the run: only what is between two scrapes since then counts.
 func NewMeter(query Query, clock Clock, spec experiments.Spec, decisions []mesh.Decision) *Meter {
 	m := &Meter{
-		query: query, clock: clock, spec: spec, edges: newEdges(decisions), ledger: NewLedger(clock.server),
+		query: query, clock: clock, spec: spec, held: heldBy(spec, decisions), edges: newEdges(decisions), ledger: NewLedger(clock.server),
 		begin: math.Inf(1), gone: math.Inf(1), end: math.Inf(1), active: math.Inf(1),
 		hit: map[signature]bool{}, protocols: newProtocols(), reporters: map[string][]string{},
 	}
@@ -107,33 +108,43 @@ func (m *Meter) Settled() float64 { return m.clock.at(m.clock.local.Add(PushDela
 func (m *Meter) Inject(now time.Time) { m.begin = m.clock.at(now) }
 
 // Injected sets the time at which all faults existed.
-func (m *Meter) Injected(at time.Time) { m.active = m.clock.at(at.Add(PushDelay + Held(m.spec))) }
+func (m *Meter) Injected(at time.Time) { m.active = m.clock.at(at.Add(PushDelay + m.held.during)) }
 
 // Removed sets the time at which all faults were removed. It returns that time, and
 // the one from which scrapes have no hits, in Prometheus' time.
 func (m *Meter) Removed(at time.Time) (removed, clean float64) {
 	m.gone = m.clock.at(at)
-	m.end = m.clock.at(at.Add(PushDelay + Held(m.spec)))
+	m.end = m.clock.at(at.Add(PushDelay + m.held.after))
 	return m.gone, m.end
 }
 
-// dropTimeout is how long a request waits for a connection that nothing answers, by
-// the default connect timeout of Istio (MeshConfig.connectTimeout).
-const dropTimeout = 10 * time.Second
+// Held returns how long after a rollback a request may end that was hit before. Proxies
+// count a request when it ends.
+func (m *Meter) Held() time.Duration { return m.held.after }
 
-// Held returns how long after its start a request that the faults hit may end.
-// Proxies count a request when it ends.
-func Held(spec experiments.Spec) time.Duration {
-	longest := time.Duration(0)
+// held is for how long requests that are hit are not counted yet.
+type held struct {
+	// during is how long a request takes while the faults are active: its delay, or all
+	// attempts to connect to an address that never answers. after is how long one goes
+	// on after the rollback: its delay, or one such attempt, because the next one finds
+	// another route.
+	during, after time.Duration
+}
+
+func heldBy(spec experiments.Spec, decisions []mesh.Decision) held {
+	var h held
 	for _, f := range spec.Faults {
 		if f.Delay != nil {
-			longest = max(longest, f.Delay.FixedDelay.Duration)
-		}
-		if f.Blackhole != nil && f.Blackhole.Mode == experiments.Drop {
-			longest = max(longest, dropTimeout)
+			h.during = max(h.during, f.Delay.FixedDelay.Duration)
 		}
 	}
-	return longest
+	h.after = h.during
+	for _, d := range decisions {
+		for _, wait := range d.Waits {
+			h.during, h.after = max(h.during, wait.Longest.Duration), max(h.after, wait.ConnectTimeout.Duration)
+		}
+	}
+	return h
 }
 
 // Count reads the counters until ctx is done, and calls changed whenever the number

@@ -3,6 +3,7 @@ package heartbeat
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -34,6 +35,17 @@ func endedBy(job *unstructured.Unstructured) *EndError {
 		return deletedFromOutside()
 	}
 	return nil
+}
+
+// gone returns the error for objects of a run that are gone, with its last heartbeat some
+// time ago. A user may have deleted objects that have expired, so these count as ended
+// from outside too.
+func gone(silent, deadline time.Duration) *EndError {
+	if silent < deadline {
+		return deletedFromOutside()
+	}
+	err := fmt.Errorf("the objects of the run are gone, and its last heartbeat was %s ago: they have expired, because this process was suspended or did not reach the API server", silent.Round(time.Second))
+	return &EndError{Status: event.StatusInterrupted, Outside: true, Err: err}
 }
 
 func deletedFromOutside() *EndError {

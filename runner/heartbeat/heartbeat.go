@@ -295,7 +295,14 @@ func (h *Heartbeat) see(j *job, now *unstructured.Unstructured) {
 	if h.isLate(j) && (fault == Ending || fault == Gone) {
 		return
 	}
-	h.end(deletedFromOutside())
+	h.end(h.gone(j))
+}
+
+// gone returns why the run ends when a Job is gone.
+func (h *Heartbeat) gone(j *job) *EndError {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return gone(time.Since(j.answered), h.config.Deadline)
 }
 
 // end ends the run with an error that is not nil.
@@ -334,7 +341,7 @@ func (h *Heartbeat) Ended(ctx context.Context) *EndError {
 		object, err := h.config.Cluster.Get(attempt, j.Ref)
 		cancel()
 		if errors.Is(err, objects.ErrGone) {
-			return deletedFromOutside()
+			return h.gone(j)
 		}
 		if err != nil {
 			continue
