@@ -91,12 +91,23 @@ type Target struct {
 }
 
 // Caller is a set of workloads whose outgoing calls are disturbed: the workloads of
-// one namespace that have all of the labels.
+// one namespace that have all of the labels, or the pods of a gateway.
 type Caller struct {
 	// The callers' namespace.
-	Namespace string `json:"namespace" jsonschema:"required,example=shop"`
+	Namespace string `json:"namespace,omitempty" jsonschema:"example=shop"`
 	// The labels that the callers' pods have; omitted means every workload of the namespace.
 	Labels map[string]string `json:"labels,omitempty"`
+	// The pods of an ingress or egress gateway, instead of a namespace and labels.
+	Gateway *Gateway `json:"gateway,omitempty"`
+}
+
+// Gateway is the pods of an ingress or egress gateway, by which calls enter or leave the
+// mesh.
+type Gateway struct {
+	// The namespace of the gateway's pods.
+	Namespace string `json:"namespace" jsonschema:"required,example=istio-ingress"`
+	// The labels that the gateway's pods have, as in the selector of a Gateway.
+	Labels map[string]string `json:"labels" jsonschema:"required"`
 }
 
 // Match is one condition on requests; its fields are ANDed. The names are the same as

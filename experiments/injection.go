@@ -92,11 +92,38 @@ func (i Injection) Overlaps(other Injection) bool {
 	return i.From < other.Until && other.From < i.Until
 }
 
-// For returns the injection for the callers of one namespace alone; ok is false
-// if it has no callers there.
+// For returns the injection for the callers of one namespace alone, without gateways; ok
+// is false if it has no callers there.
 func (i Injection) For(namespace string) (narrowed Injection, ok bool) {
-	i.Callers = slices.DeleteFunc(slices.Clone(i.Callers), func(c Caller) bool { return c.Namespace != namespace })
+	i.Callers = slices.DeleteFunc(slices.Clone(i.Callers), func(c Caller) bool { return c.Gateway != nil || c.Namespace != namespace })
 	return i, len(i.Callers) > 0
+}
+
+// ForGateway returns the injection for the calls through one gateway alone.
+func (i Injection) ForGateway(gateway Gateway) Injection {
+	i.Callers = []Caller{{Gateway: &gateway}}
+	return i
+}
+
+// In returns the namespace of the callers' pods.
+func (c Caller) In() string {
+	if c.Gateway != nil {
+		return c.Gateway.Namespace
+	}
+	return c.Namespace
+}
+
+// PodLabels returns the labels that the callers' pods have.
+func (c Caller) PodLabels() map[string]string {
+	if c.Gateway != nil {
+		return c.Gateway.Labels
+	}
+	return c.Labels
+}
+
+// Equal reports whether two gateways have the same namespace and labels.
+func (g Gateway) Equal(other Gateway) bool {
+	return g.Namespace == other.Namespace && maps.Equal(g.Labels, other.Labels)
 }
 
 // sharesCallsWith reports whether two injections may hit calls from the same
@@ -107,7 +134,7 @@ func (i Injection) sharesCallsWith(other Injection) bool {
 		return false
 	}
 	return len(i.Callers) == 0 || len(other.Callers) == 0 || slices.ContainsFunc(i.Callers, func(c Caller) bool {
-		return slices.ContainsFunc(other.Callers, func(o Caller) bool { return o.Namespace == c.Namespace })
+		return slices.ContainsFunc(other.Callers, func(o Caller) bool { return o.In() == c.In() && (o.Gateway == nil) == (c.Gateway == nil) })
 	})
 }
 

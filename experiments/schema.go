@@ -40,6 +40,8 @@ func Schema() ([]byte, error) {
 	schema.ID, schema.Title = SchemaID, "Squall experiment"
 	one := uint64(1)
 	schema.Definitions["StringMatch"].MaxProperties = &one
+	schema.Definitions["Caller"].OneOf = []*jsonschema.Schema{{Required: []string{"namespace"}}, {Required: []string{"gateway"}, Not: &jsonschema.Schema{Required: []string{"labels"}}}}
+	schema.Definitions["Gateway"].Properties.GetPair("labels").Value.MinProperties = &one
 	schema.Definitions["Abort"].MinProperties, schema.Definitions["Abort"].MaxProperties = &one, &one
 	encoded, err := json.MarshalIndent(schema, "", "  ")
 	if err != nil {

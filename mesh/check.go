@@ -2,11 +2,16 @@ package mesh
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
+	"github.com/squall-chaos/squall/istio/router"
 	"github.com/squall-chaos/squall/istio/routing"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
@@ -18,11 +23,7 @@ import (
 func (p *planner) checkCalls(d *Decision, g *render.Group) error {
 	switch {
 	case !g.Known:
-		if named := routing.Unregistered(p.mesh, g.Host, g.Callers); len(named) > 0 {
-			return refusal.New(refusal.UnknownHost, "create a ServiceEntry for the host, or name the host that the VirtualService routes to",
-				"the mesh has no Service and no ServiceEntry for %s: only VirtualService %s names it, and proxies use that on port 80 alone", g.Host, named[0].Name())
-		}
-		return refusal.New(refusal.UnknownHost, similarHost(p.mesh, g.Host)+"check the spelling; kubectl get services,serviceentries -A lists the hosts", "the mesh does not know the host %s: there is no Service and no ServiceEntry for it", g.Host)
+		return p.unknownHost(g)
 	case g.Callers == "":
 		return refusal.New(refusal.NoCallers, "add spec.callers with the namespace of the workloads that call "+g.Host, "the experiment names no callers")
 	}
@@ -46,6 +47,15 @@ func (p *planner) checkCalls(d *Decision, g *render.Group) error {
 	return nil
 }
 
+// unknownHost returns the refusal of a target that the registry does not have.
+func (p *planner) unknownHost(g *render.Group) error {
+	if named := routing.Unregistered(p.mesh, g.Host, g.Callers); len(named) > 0 {
+		return refusal.New(refusal.UnknownHost, "create a ServiceEntry for the host, or name the host that the VirtualService routes to",
+			"the mesh has no Service and no ServiceEntry for %s: only VirtualService %s names it, and proxies use that on port 80 alone", g.Host, named[0].Name())
+	}
+	return refusal.New(refusal.UnknownHost, similarHost(p.mesh, g.Host)+"check the spelling; kubectl get services,serviceentries -A lists the hosts", "the mesh does not know the host %s: there is no Service and no ServiceEntry for it", g.Host)
+}
+
 // checkCallers refuses a namespace whose proxies do not use VirtualServices.
 func (p *planner) checkCallers(namespace string) error {
 	labels, exists := p.mesh.Namespaces[namespace]
@@ -66,12 +76,18 @@ func (p *planner) checkGateway(g *render.Group) error {
 		for _, caller := range one.Callers {
 			gateway, pods := p.mesh.GatewayOf(g.Callers, caller.Labels)
 			if caller.Namespace == g.Callers && pods == config.OnlyGateway {
-				return refusal.New(refusal.GatewayCallers, "name the workloads with sidecars that call the host",
+				return refusal.New(refusal.GatewayCallers, gatewayHint(gateway, g.Callers),
 					"the callers in %s are the pods of Gateway %s/%s, and a gateway does not use the VirtualServices of sidecars", g.Callers, gateway.GetNamespace(), gateway.GetName())
 			}
 		}
 	}
 	return nil
+}
+
+// gatewayHint returns how to name the pods of a Gateway as callers.
+func gatewayHint(gateway *unstructured.Unstructured, namespace string) string {
+	selector := strings.ReplaceAll(labels.FormatLabels(router.Selector(gateway)), "=", ": ")
+	return fmt.Sprintf("write callers: [{gateway: {namespace: %s, labels: {%s}}}], or name the workloads with sidecars that call the host", namespace, strings.ReplaceAll(selector, ",", ", "))
 }
 
 // checkTarget refuses a host whose calls are not routed by the callers' own

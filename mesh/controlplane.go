@@ -50,10 +50,10 @@ func seenBy(s config.Snapshot, namespace string, callers []experiments.Caller) (
 	seen, err := s.For(namespace, nil)
 	first := true
 	for _, caller := range callers {
-		if caller.Namespace != namespace {
+		if caller.In() != namespace {
 			continue
 		}
-		other, failed := s.For(namespace, caller.Labels)
+		other, failed := s.For(namespace, caller.PodLabels())
 		switch {
 		case failed != nil:
 			return s, unknownControlPlane(failed)

@@ -46,6 +46,9 @@ func Decide(s config.Snapshot, e experiments.Experiment, o Options) Plan {
 	groups, err := groupsOf(p.mesh, e.Spec)
 	for _, g := range groups {
 		decision := Decision{Host: g.Host, Callers: g.Callers, Injections: g.Resolved()}
+		if g.Gateway != nil {
+			decision.Gateway = &Gateway{Labels: g.Gateway, Hosts: []string{}}
+		}
 		var made rendered
 		if err == nil {
 			made, err = p.decide(&decision, g)
@@ -77,7 +80,7 @@ func creationOrder(object *unstructured.Unstructured) int {
 
 // refused returns a decision that refuses with an error.
 func refused(d Decision, err error) Decision {
-	r := Decision{Host: d.Host, Callers: d.Callers, Injections: d.Injections, Effective: d.Effective, Placement: Refused, Reason: err.Error(), Blocker: d.Blocker}
+	r := Decision{Host: d.Host, Callers: d.Callers, Injections: d.Injections, Gateway: d.Gateway, Effective: d.Effective, Placement: Refused, Reason: err.Error(), Blocker: d.Blocker}
 	if known, ok := errors.AsType[*refusal.Error](err); ok {
 		r.Cause, r.Hint = known.Cause, known.NextStep
 	}
@@ -96,6 +99,9 @@ func (p *planner) decide(d *Decision, g *render.Group) (rendered, error) {
 	p, err := p.forCallers(g)
 	if err != nil {
 		return rendered{}, err
+	}
+	if g.Gateway != nil {
+		return p.decideGateway(d, g)
 	}
 	if err := p.checkCalls(d, g); err != nil {
 		return rendered{}, err

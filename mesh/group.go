@@ -15,12 +15,16 @@ func groupsOf(s config.Snapshot, spec experiments.Spec) ([]*render.Group, error)
 	var groups []*render.Group
 	for _, one := range spec.Injections() {
 		name, known := s.Resolve(one.Host())
+		var err error
+		if groups, err = addGateways(groups, one, name, known); err != nil {
+			return groups, err
+		}
 		namespaces := callerNamespaces(one.Callers)
-		if len(namespaces) == 0 {
+		if len(one.Callers) == 0 {
 			namespaces = []string{""}
 		}
 		for _, namespace := range namespaces {
-			i := slices.IndexFunc(groups, func(g *render.Group) bool { return g.Host == name && g.Callers == namespace })
+			i := slices.IndexFunc(groups, func(g *render.Group) bool { return g.Host == name && g.Callers == namespace && g.Gateway == nil })
 			if i < 0 {
 				i, groups = len(groups), append(groups, &render.Group{Host: name, Known: known, Callers: namespace})
 			}
@@ -35,10 +39,11 @@ func groupsOf(s config.Snapshot, spec experiments.Spec) ([]*render.Group, error)
 	return groups, nil
 }
 
+// callerNamespaces returns the namespaces of callers with sidecars.
 func callerNamespaces(callers []experiments.Caller) []string {
 	var namespaces []string
 	for _, c := range callers {
-		if !slices.Contains(namespaces, c.Namespace) {
+		if c.Gateway == nil && !slices.Contains(namespaces, c.Namespace) {
 			namespaces = append(namespaces, c.Namespace)
 		}
 	}

@@ -47,6 +47,8 @@ type Decision struct {
 	// Host is the name by which the mesh knows the target.
 	Host    string `json:"host"`
 	Callers string `json:"callers"`
+	// Gateway is set for calls through a gateway.
+	Gateway *Gateway `json:"gateway,omitempty"`
 	// Effective is the VirtualService that routes the calls today, as
 	// namespace/name, or nil if there is none.
 	Effective *string   `json:"inForce"`
@@ -92,13 +94,29 @@ type Version struct {
 type Placement string
 
 // The placements: a new VirtualService where none is effective, a shadow that takes
-// precedence over the effective one, or none because the fault could not take
-// effect.
+// precedence over the effective one, copies of the routes of a gateway that take
+// precedence over these, or none because the fault could not take effect.
 const (
-	Plain   Placement = "plain"
-	Shadow  Placement = "shadow"
-	Refused Placement = "refused"
+	Plain      Placement = "plain"
+	Shadow     Placement = "shadow"
+	AtAGateway Placement = "gateway"
+	Refused    Placement = "refused"
 )
+
+// Gateway is the gateway that the calls of a decision go through.
+type Gateway struct {
+	// Labels are the labels of its pods.
+	Labels map[string]string `json:"labels"`
+	// Hosts are the hosts by which clients send the requests that are hit; a host may
+	// begin with a wildcard.
+	Hosts []string `json:"hosts"`
+	// Requests are the requests that are hit, in words: a host, and what a request to it
+	// must meet.
+	Requests []string `json:"requests,omitempty"`
+	// Alone reports whether the namespace of the pods has no other workloads, as far as
+	// its Services tell.
+	Alone bool `json:"-"`
+}
 
 // Options are the user's preferences for a plan.
 type Options struct {

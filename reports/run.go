@@ -126,7 +126,11 @@ func (r Run) calls() []string {
 	}
 	var calls []string
 	for _, d := range r.Plan.Decisions {
-		calls = append(calls, fmt.Sprintf("from namespace %s to %s", d.Callers, d.Host))
+		from := "namespace"
+		if d.Gateway != nil {
+			from = "the gateway in"
+		}
+		calls = append(calls, fmt.Sprintf("from %s %s to %s", from, d.Callers, d.Host))
 	}
 	return calls
 }

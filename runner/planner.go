@@ -86,6 +86,9 @@ func (p *Planner) Plan(ctx context.Context, e experiments.Experiment) (Planned, 
 			}
 			return Planned{}, err
 		}
+		for host, found := range callers {
+			callers[host] = mesh.AsGateways(snapshot, found)
+		}
 		e.Spec = mesh.WithCallers(snapshot, e.Spec, callers)
 	}
 	planned := Planned{Snapshot: mesh.Narrow(snapshot, e.Spec), Experiment: e, Options: p.config.Options}

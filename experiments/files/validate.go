@@ -188,7 +188,7 @@ var istioFields = map[reflect.Type]map[string]string{ //nolint:gochecknoglobals 
 		"sourceLabels":    "name the callers' labels in spec.callers",
 		"sourceNamespace": "name the callers' namespace in spec.callers",
 		"port":            "write it in spec.target",
-		"gateways":        "Squall disturbs the calls of sidecars only",
+		"gateways":        "name the pods of a gateway in spec.callers: {gateway: {namespace: istio-ingress, labels: {istio: ingressgateway}}}",
 	},
 	reflect.TypeFor[experiments.Metadata](): {
 		"namespace":   "an experiment does not have it; write spec.target.namespace",

@@ -90,11 +90,33 @@ func checkCallers(v validator, path string, callers []experiments.Caller) {
 	v.list(path, len(callers))
 	for i, caller := range callers {
 		at := fmt.Sprintf("%s[%d]", path, i)
+		if caller.Gateway != nil {
+			checkGateway(v, at, caller)
+			continue
+		}
 		v.dnsLabel(at+".namespace", caller.Namespace, "name the namespace of the callers")
 		v.labels(at+".labels", caller.Labels)
 		if caller.Labels != nil && len(caller.Labels) == 0 {
 			v.report(at+".labels", "is empty", "remove it for every workload of the namespace, or name a label")
 		}
+	}
+}
+
+// checkGateway reports what is wrong with callers that are the pods of a gateway.
+func checkGateway(v validator, path string, c experiments.Caller) {
+	at := path + ".gateway"
+	for field, set := range map[string]bool{".namespace": c.Namespace != "", ".labels": c.Labels != nil} {
+		if set {
+			v.report(path+field, "is beside gateway", "write it inside gateway, or name the workloads in a caller without gateway")
+		}
+	}
+	v.dnsLabel(at+".namespace", c.Gateway.Namespace, "name the namespace of the gateway's pods, such as istio-ingress")
+	v.labels(at+".labels", c.Gateway.Labels)
+	switch remedy := "name labels of the gateway's pods, as in the selector of the Gateway, such as {istio: ingressgateway}"; {
+	case c.Gateway.Labels == nil:
+		v.report(at+".labels", "is missing", remedy)
+	case len(c.Gateway.Labels) == 0:
+		v.report(at+".labels", "is empty", remedy)
 	}
 }
 

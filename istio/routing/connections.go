@@ -23,7 +23,7 @@ func WithConnections(s config.Snapshot, name, namespace string, l config.Listene
 			continue
 		}
 		spec := fields.Map(vs.Object, "spec")
-		if len(fields.Maps(spec, "tcp"))+len(fields.Maps(spec, "tls")) == 0 || !l.ImportsVirtualService(vs.GetNamespace(), hostsOf(s, vs)) {
+		if len(fields.Maps(spec, "tcp"))+len(fields.Maps(spec, "tls")) == 0 || !l.ImportsVirtualService(vs.GetNamespace(), Hosts(s, vs)) {
 			continue
 		}
 		found = append(found, vs)

@@ -14,12 +14,12 @@ import (
 	"github.com/squall-chaos/squall/istio/host"
 )
 
-// httpRoutes returns the HTTP routes of a VirtualService as istiod uses them: each
+// HTTPRoutes returns the HTTP routes of a VirtualService as istiod uses them: each
 // route that delegates is replaced by the routes of its child, and left out if
 // there is no child that it may delegate to (istio.io/istio/pilot/pkg/model,
 // mergeVirtualServices). The hosts of a child are made fully qualified. It also
 // returns the children, whose changes change the routes.
-func httpRoutes(s config.Snapshot, root *unstructured.Unstructured) (routes []map[string]any, children []*unstructured.Unstructured) {
+func HTTPRoutes(s config.Snapshot, root *unstructured.Unstructured) (routes []map[string]any, children []*unstructured.Unstructured) {
 	for _, route := range fields.Maps(fields.Map(root.Object, "spec"), "http") {
 		route = withoutEmpty(route)
 		delegate := fields.Map(route, "delegate")

@@ -49,7 +49,7 @@ func Candidates(s config.Snapshot, name, namespace string, l config.Listener) []
 			continue
 		}
 		visibility := s.VisibilityOf(vs, namespace)
-		if visibility == config.Hidden || !l.ImportsVirtualService(vs.GetNamespace(), hostsOf(s, vs)) {
+		if visibility == config.Hidden || !l.ImportsVirtualService(vs.GetNamespace(), Hosts(s, vs)) {
 			continue
 		}
 		if pattern := PatternFor(s, vs, name); pattern != "" {
@@ -76,9 +76,9 @@ func (c Candidate) ambiguousWith(exact Candidate, name string) bool {
 	return c.IsWildcard() && !exact.IsWildcard() && exact.Pattern != name
 }
 
-// hostsOf returns the hosts of a VirtualService, fully qualified, in their own
+// Hosts returns the hosts of a VirtualService, fully qualified, in their own
 // case.
-func hostsOf(s config.Snapshot, vs *unstructured.Unstructured) []string {
+func Hosts(s config.Snapshot, vs *unstructured.Unstructured) []string {
 	hosts := fields.Strings(vs.Object, "spec", "hosts")
 	for i, h := range hosts {
 		hosts[i] = host.Qualify(h, vs.GetNamespace(), s.ClusterDomain)
@@ -92,7 +92,7 @@ func hostsOf(s config.Snapshot, vs *unstructured.Unstructured) []string {
 // (istio.io/istio/pilot/pkg/networking/core/route, separateVSHostsAndServices).
 func PatternFor(s config.Snapshot, vs *unstructured.Unstructured, name string) string {
 	best := ""
-	for _, h := range hostsOf(s, vs) {
+	for _, h := range Hosts(s, vs) {
 		if strings.EqualFold(h, name) {
 			return h
 		}
@@ -155,7 +155,7 @@ func Find(s config.Snapshot, name string, p Proxies, l config.Listener) (Effecti
 		if err := checkRevision(s, c, p.Namespace); err != nil {
 			return Effective{Base: &c}, err
 		}
-		routes, delegates := httpRoutes(s, c.Unstructured)
+		routes, delegates := HTTPRoutes(s, c.Unstructured)
 		for _, child := range delegates {
 			if err := checkRevision(s, Candidate{Unstructured: child, Visibility: c.Visibility, Pattern: c.Pattern}, p.Namespace); err != nil {
 				return Effective{Base: &c}, err
@@ -191,7 +191,7 @@ func rivalOfUnknownAge(s config.Snapshot, c Candidate, candidates []Candidate, p
 		case reflect.DeepEqual(fields.Map(other.Object, "spec"), fields.Map(c.Object, "spec")):
 			continue
 		}
-		if routes, _ := httpRoutes(s, other.Unstructured); p.CoveredBy(routes) != None {
+		if routes, _ := HTTPRoutes(s, other.Unstructured); p.CoveredBy(routes) != None {
 			return &other
 		}
 	}

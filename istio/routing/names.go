@@ -31,14 +31,14 @@ func OtherNames(s config.Snapshot, name string, p Proxies, l config.Listener, ba
 		if base != nil && (base.Unstructured == vs || !MayComeBefore(c, *base)) {
 			continue
 		}
-		if !AppliesToSidecars(vs) || c.Visibility == config.Hidden || !l.ImportsVirtualService(vs.GetNamespace(), hostsOf(s, vs)) {
+		if !AppliesToSidecars(vs) || c.Visibility == config.Hidden || !l.ImportsVirtualService(vs.GetNamespace(), Hosts(s, vs)) {
 			continue
 		}
-		for _, own := range hostsOf(s, vs) {
+		for _, own := range Hosts(s, vs) {
 			if !names[host.Normalize(own)] || !p.calls(s, own) {
 				continue
 			}
-			if routes, _ := httpRoutes(s, vs); p.CoveredBy(routes) != None {
+			if routes, _ := HTTPRoutes(s, vs); p.CoveredBy(routes) != None {
 				c.Pattern = own
 				found = append(found, c)
 				break

@@ -21,6 +21,9 @@ import (
 // target: a proxy selects its routes by the host that the caller calls, so an object
 // for the target does not hit these calls.
 func (w *warnings) otherSenders(d mesh.Decision) {
+	if d.Gateway != nil {
+		return // all routes that lead to the target have the fault
+	}
 	for _, vs := range w.s.VirtualServices {
 		hosts := fields.Strings(vs.Object, "spec", "hosts")
 		switch {
@@ -42,7 +45,7 @@ func (w *warnings) otherSenders(d mesh.Decision) {
 // addTelemetryMetadata).
 func (w *warnings) wrongHost(d mesh.Decision) {
 	chosen := destinationsOf(d.Before)
-	if d.Effective == nil || len(chosen) == 0 || slices.ContainsFunc(chosen, func(name string) bool { return strings.EqualFold(name, d.Host) }) {
+	if d.Effective == nil || d.Gateway != nil || len(chosen) == 0 || slices.ContainsFunc(chosen, func(name string) bool { return strings.EqualFold(name, d.Host) }) {
 		return
 	}
 	forQueries(w.e.Spec, func(what, query string) {

@@ -77,7 +77,7 @@ func (w *warnings) policies(d mesh.Decision) {
 	}
 	for _, i := range d.Injections {
 		for _, caller := range i.Callers {
-			for _, rule := range routing.PoliciesFor(w.s, d.Host, routing.Proxies{Namespace: d.Callers, Labels: caller.Labels}).Others {
+			for _, rule := range routing.PoliciesFor(w.s, d.Host, routing.Proxies{Namespace: d.Callers, Labels: caller.PodLabels()}).Others {
 				w.add("DestinationRule %s/%s applies to some of the callers only (workloadSelector), and not to the blackhole", rule.GetNamespace(), rule.GetName())
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/istio/host"
+	"github.com/squall-chaos/squall/istio/routing"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
@@ -97,6 +98,9 @@ func (w *warnings) add(format string, args ...any) {
 // its matchers: routes with query parameters are skipped, pseudo headers and
 // the absence of a header never match).
 func (w *warnings) unusualMatches() {
+	if !slices.ContainsFunc(w.p.Decisions, func(d mesh.Decision) bool { return d.Gateway == nil }) {
+		return
+	}
 	var fields []string
 	note := func(field string, set bool) {
 		if set && !slices.Contains(fields, field) {
@@ -184,6 +188,9 @@ func baseOf(s config.Snapshot, d mesh.Decision) *unstructured.Unstructured {
 // namespace without labels only the name is known, because the API server labels
 // every namespace.
 func (w *warnings) notInjected(d mesh.Decision) {
+	if d.Gateway != nil {
+		return
+	}
 	labels, exists := w.s.Namespaces[d.Callers]
 	if !exists || len(labels) == 0 || config.Injected(labels) || config.IsAmbient(labels) || d.Cause == refusal.GatewayCallers {
 		return
@@ -193,6 +200,9 @@ func (w *warnings) notInjected(d mesh.Decision) {
 
 // gateways warns of callers of which some may be a gateway.
 func (w *warnings) gateways(d mesh.Decision) {
+	if d.Gateway != nil {
+		return
+	}
 	for _, i := range d.Injections {
 		for _, caller := range i.Callers {
 			if gateway, pods := w.s.GatewayOf(d.Callers, caller.Labels); pods == config.SomeGateway {
@@ -251,6 +261,9 @@ func hasRetries(route map[string]any) bool {
 // others of the same configuration, because they do not know the filter of
 // corsPolicy.
 func (w *warnings) crossOrigin(object *unstructured.Unstructured) {
+	if !routing.AppliesToSidecars(object) {
+		return
+	}
 	for i, route := range fields.Maps(fields.Map(object.Object, "spec"), "http") {
 		if route["corsPolicy"] != nil {
 			w.add("%s of %s has a corsPolicy, because of which proxyless gRPC callers reject the whole route configuration and keep their old one: name only callers with sidecars",

@@ -49,6 +49,8 @@ func Snapshot(t testing.TB, manifests ...string) config.Snapshot {
 			s.ServiceEntries = append(s.ServiceEntries, object)
 		case "Gateway":
 			s.Gateways = append(s.Gateways, object)
+		case "HTTPRoute", "GRPCRoute":
+			s.Routes = append(s.Routes, object)
 		case "Service":
 			s.Services = append(s.Services, service(t, object))
 		case "ConfigMap":

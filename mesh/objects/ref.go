@@ -56,6 +56,17 @@ func Own(object *unstructured.Unstructured, owner Ref) *unstructured.Unstructure
 	return owned
 }
 
+// EdgeName returns the name of the object that carries faults on the requests to a host
+// through a Gateway, whose pods are in a namespace. The host may begin with a wildcard.
+// As with Name, creating it is also the lock.
+func EdgeName(host, gateway, namespace string) string {
+	label := strings.TrimLeft(host, "*.")
+	if label == "" {
+		label = "any"
+	}
+	return Name(label, "gateway "+namespace+" "+gateway+" "+host)
+}
+
 // Name returns the name of the object that carries a fault on the calls from a
 // namespace to a host. Creating it is also the lock: the name is a function of the
 // calls, so a second run on the same calls finds it taken.

@@ -13,7 +13,11 @@ const (
 	NoCallers          Cause = "no-callers"          // the experiment names no callers, and none were found
 	NoNamespace        Cause = "no-namespace"        // the callers' namespace does not exist
 	Ambient            Cause = "ambient"             // the callers have no sidecars: their namespace is ambient
-	GatewayCallers     Cause = "gateway-callers"     // the callers are the pods of a gateway
+	GatewayCallers     Cause = "gateway-callers"     // the pods of a gateway are named as callers with sidecars
+	NoGateway          Cause = "no-gateway"          // no Gateway selects the pods that are named
+	GatewayOrder       Cause = "gateway-order"       // several Gateways have routes for one host
+	GatewayConnections Cause = "gateway-connections" // the gateway passes connections on as they are
+	IngressWaypoint    Cause = "ingress-waypoint"    // the gateway sends the target's requests to a waypoint
 	GatewayAPIRoute    Cause = "gateway-api-route"   // a route of the Gateway API routes the calls
 	LiveRun            Cause = "live-run"            // a run already disturbs the same calls
 	NoSuchPort         Cause = "no-such-port"        // the target does not have the port

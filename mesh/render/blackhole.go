@@ -35,6 +35,9 @@ type blackholes struct {
 	known    []config.Port
 	ports    map[int64]bool
 	policies *policies
+	// portOf returns the port of a destination that names none. It is nil where the
+	// requests keep their port, as from sidecars.
+	portOf func(destination map[string]any) int64
 }
 
 func newBlackholes(s config.Snapshot, g *Group, at Place, ports []config.Port, address string) *blackholes {
@@ -52,6 +55,9 @@ func (b *blackholes) portsOf(s Injection) []config.Port {
 
 // onHTTP reports whether an injection is for requests.
 func (b *blackholes) onHTTP(s Injection) bool {
+	if b.group.Gateway != nil {
+		return true
+	}
 	return slices.ContainsFunc(b.portsOf(s), config.Port.HasHTTPRoutes)
 }
 
@@ -68,7 +74,7 @@ func (b *blackholes) modes() []experiments.BlackholeMode {
 
 // name returns the name of the ServiceEntry of a mode.
 func (b *blackholes) name(mode experiments.BlackholeMode) string {
-	return objects.Name(b.group.Host, b.group.Callers) + "-" + string(mode)
+	return b.group.name() + "-" + string(mode)
 }
 
 // hostFor returns the host of the ServiceEntry of a mode.
@@ -215,6 +221,9 @@ func (b *blackholes) nowhere(weighted map[string]any, mode experiments.Blackhole
 		if number, ok := fields.Int(port["number"]); ok {
 			b.ports[number] = true
 		}
+	} else if b.portOf != nil {
+		number := b.portOf(fields.Map(weighted, "destination"))
+		destination["port"], b.ports[number] = map[string]any{"number": number}, true
 	}
 	return map[string]any{"destination": destination}
 }

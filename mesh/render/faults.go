@@ -60,14 +60,17 @@ func (r *renderer) faulted(routes []map[string]any, active []Injection) ([]any, 
 		names[name] = true
 	}
 	var out []any
-	for _, route := range routes {
+	for i, route := range routes {
+		if r.bases != nil {
+			r.now.Base = r.bases[i]
+		}
 		segments, err := r.split(route, active, aims)
 		if err != nil {
 			return nil, err
 		}
-		for i, s := range segments {
+		for n, s := range segments {
 			clone := route
-			if i < len(segments)-1 {
+			if n < len(segments)-1 {
 				clone = maps.Clone(route) // nested values are replaced, never changed
 				clone["match"] = fields.List(s.match)
 				clone["name"] = r.cloneName(names)
@@ -195,7 +198,7 @@ func (r *renderer) canHit(s Injection, route map[string]any) bool {
 	if s.Fault.Blackhole != nil && !r.blackholes.onHTTP(s) {
 		return false
 	}
-	return s.Target.Subset == "" || slices.ContainsFunc(fields.Maps(route, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) })
+	return s.Target.Subset == "" && r.group.Gateway == nil || slices.ContainsFunc(fields.Maps(route, "route"), func(weighted map[string]any) bool { return r.isTarget(s, weighted) })
 }
 
 // apply adds the injections to a route.
@@ -203,6 +206,9 @@ func (r *renderer) apply(route map[string]any, injections []Injection) error {
 	own := fields.Map(route, "fault")
 	fault := maps.Clone(own)
 	for _, s := range injections {
+		if err := r.checkMixed(s, route); err != nil {
+			return err
+		}
 		for kind, rendered := range renderFault(s.Injection) {
 			switch {
 			case own[kind] != nil:
@@ -223,8 +229,12 @@ func (r *renderer) apply(route map[string]any, injections []Injection) error {
 }
 
 // isTarget reports whether an injection is for a destination of a route: any, unless
-// the experiment names a subset.
+// the experiment names a subset. A gateway routes to many hosts, so there the destination
+// is the target.
 func (r *renderer) isTarget(s Injection, weighted map[string]any) bool {
+	if r.group.Gateway != nil {
+		return r.leadsTo(s, fields.Map(weighted, "destination"))
+	}
 	if s.Target.Subset == "" {
 		return true
 	}
@@ -238,6 +248,9 @@ func (r *renderer) sign(s Injection, route map[string]any) {
 	r.signature.Aborts = r.signature.Aborts || s.Fault.Abort != nil
 	r.signature.Delays = r.signature.Delays || s.Fault.Delay != nil
 	for _, weighted := range fields.Maps(route, "route") {
+		if r.group.Gateway != nil && !r.isTarget(s, weighted) {
+			continue
+		}
 		name, _ := fields.Map(weighted, "destination")["host"].(string)
 		name = host.Normalize(host.Qualify(name, r.place.Namespace, r.mesh.ClusterDomain))
 		if !slices.Contains(r.signature.Destinations, name) {

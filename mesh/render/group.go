@@ -4,21 +4,36 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/istio/routing"
 	"github.com/squall-chaos/squall/mesh/match"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // Group is everything that an experiment does to the calls from one namespace to
-// one host. One VirtualService carries it.
+// one host. One VirtualService carries it, or, through a gateway, one for each host by
+// which clients reach the gateway.
 type Group struct {
 	Host string
 	// Known reports whether the registry has an entry for the host.
-	Known      bool
-	Callers    string
+	Known   bool
+	Callers string
+	// Gateway are the labels of the gateway's pods through which the calls go; nil for
+	// the calls of sidecars.
+	Gateway    map[string]string
 	Injections []Injection
+}
+
+// name returns the name of the group's objects.
+func (g *Group) name() string {
+	if g.Gateway == nil {
+		return objects.Name(g.Host, g.Callers)
+	}
+	return objects.Name(g.Host, g.Callers+" "+labels.FormatLabels(g.Gateway))
 }
 
 // Injection is one fault on the calls of a group.
@@ -61,7 +76,7 @@ func (g *Group) Proxies(ports []config.Port) []routing.Proxies {
 	}
 	guard := g.guard()
 	if len(guard) == 0 {
-		return []routing.Proxies{{Namespace: g.Callers, Ports: numbers}}
+		return []routing.Proxies{{Namespace: g.Callers, Labels: g.Gateway, Ports: numbers}}
 	}
 	var found []routing.Proxies
 	for _, c := range guard {

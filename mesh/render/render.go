@@ -100,6 +100,10 @@ type renderer struct {
 	signature  Signature
 	// connections are the VirtualServices whose TCP and TLS routes were narrowed.
 	connections []*unstructured.Unstructured
+	// bases are the VirtualServices of the routes of a gateway, in their order, and
+	// listening is the port of its server; nil and 0 for sidecars.
+	bases     []*routing.Candidate
+	listening int64
 
 	// The fields below are about the state that is being rendered.
 	clones int    // the number of routes that were added
@@ -169,7 +173,7 @@ func newVirtualService(apiVersion string, g *Group, at Place) *unstructured.Unst
 	object.SetAPIVersion(apiVersion)
 	object.SetKind(objects.KindVirtualService)
 	object.SetNamespace(at.Namespace)
-	object.SetName(objects.Name(g.Host, g.Callers))
+	object.SetName(g.name())
 	object.SetAnnotations(map[string]string{objects.HostAnnotation: g.Host, objects.CallersAnnotation: g.Callers})
 	return object
 }

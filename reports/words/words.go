@@ -69,13 +69,17 @@ func times(f experiments.Fault) string {
 	return text
 }
 
-// Callers lists the callers: "shop (app=reviews), prod".
+// Callers lists the callers: "shop (app=reviews), gateway istio-ingress (istio=ingressgateway)".
 func Callers(callers []experiments.Caller) string {
 	text := make([]string, len(callers))
 	for i, c := range callers {
 		text[i] = c.Namespace
-		if len(c.Labels) > 0 {
-			text[i] += " (" + labels.FormatLabels(c.Labels) + ")"
+		own := c.Labels
+		if c.Gateway != nil {
+			text[i], own = "gateway "+c.Gateway.Namespace, c.Gateway.Labels
+		}
+		if len(own) > 0 {
+			text[i] += " (" + labels.FormatLabels(own) + ")"
 		}
 	}
 	return strings.Join(text, ", ")

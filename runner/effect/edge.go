@@ -66,6 +66,9 @@ func noShare(d mesh.Decision) string {
 	if slices.ContainsFunc(d.Signature.Destinations, func(host string) bool { return host != d.Host }) {
 		return "the routes lead to other hosts, which may have other calls too"
 	}
+	if d.Gateway != nil && !d.Gateway.Alone {
+		return "istio_requests_total does not tell the gateway from the other workloads of its namespace"
+	}
 	for _, i := range d.Injections {
 		switch {
 		case len(i.Match) > 0:
@@ -89,7 +92,10 @@ func noShare(d mesh.Decision) string {
 }
 
 func sameCaller(a, b experiments.Caller) bool {
-	return a.Namespace == b.Namespace && maps.Equal(a.Labels, b.Labels)
+	if a.Gateway != nil && b.Gateway != nil {
+		return a.Gateway.Equal(*b.Gateway)
+	}
+	return a.Gateway == b.Gateway && a.Namespace == b.Namespace && maps.Equal(a.Labels, b.Labels)
 }
 
 // selectors returns the PromQL selectors of the edge's counters.

@@ -84,6 +84,6 @@ func windows() []time.Duration { return []time.Duration{time.Minute, LongestWind
 // labels nor anything of a request, or for a part of the time.
 func limited(i experiments.Injection) bool {
 	return len(i.Match) > 0 || i.Target.Port != 0 || i.Target.Subset != "" ||
-		!slices.ContainsFunc(i.Callers, func(c experiments.Caller) bool { return len(c.Labels) == 0 }) ||
+		!slices.ContainsFunc(i.Callers, func(c experiments.Caller) bool { return c.Gateway == nil && len(c.Labels) == 0 }) ||
 		i.PartOfTheTime()
 }

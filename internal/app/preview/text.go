@@ -125,6 +125,11 @@ func describeDecision(b *strings.Builder, p Preview, d Decision) {
 		return
 	}
 	line("placement", "%s", placementInWords(d.Decision))
+	if d.Gateway != nil {
+		for _, requests := range d.Gateway.Requests {
+			line("outside", "%s", requests)
+		}
+	}
 	for _, i := range d.Injections {
 		line("fault", "%s", words.FaultOf(d.Decision, i.Fault))
 		if only := narrowingInWords(i); only != "" {
@@ -145,7 +150,7 @@ func callersInWords(d Decision) string {
 	var callers []experiments.Caller
 	for _, i := range d.Injections {
 		for _, c := range i.Callers {
-			if !slices.ContainsFunc(callers, func(have experiments.Caller) bool { return maps.Equal(have.Labels, c.Labels) }) {
+			if !slices.ContainsFunc(callers, func(have experiments.Caller) bool { return have.Gateway == c.Gateway && maps.Equal(have.Labels, c.Labels) }) {
 				callers = append(callers, c)
 			}
 		}
