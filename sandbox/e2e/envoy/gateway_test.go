@@ -1,7 +1,10 @@
 package envoy_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 )
 
@@ -18,6 +21,86 @@ func TestThroughTheGateway(t *testing.T) {
 	want(t, "other paths", call(t, "outside", shop, "--path", "/health"), "200")
 	s.ends()
 	isClean(t, "outside", shop, path...)
+}
+
+// The faults at a gateway, each on the requests with one header. code is the answer to
+// the requests that are hit; with a delay it is the target's.
+var gatewayFaults = []struct{ name, fault, code string }{ //nolint:gochecknoglobals // a constant table
+	{"abort", "{abort: {httpStatus: 555}, percentage: 100}", "555"},
+	{"delay", "{delay: {fixedDelay: 4s}, percentage: 100}", timedOut},
+	{"reject", "{blackhole: {mode: reject}}", "503"},
+	{"drop", "{blackhole: {mode: drop}}", timedOut},
+}
+
+// timedOut is the result of a call without an answer.
+const timedOut = "TIMEOUT"
+
+// The ingress gateway injects the faults into the requests for one path of one host that
+// have a header. Other requests through it, and the calls in the mesh, stay as they are.
+func TestFaultsAtTheIngressGateway(t *testing.T) {
+	t.Parallel()
+	const shop = "shop.example.com"
+	call1 := []string{"-n", "1", "--timeout", "2s", "--path", "/edge/a", "--header", "x-edge=yes"}
+	for _, test := range gatewayFaults {
+		t.Run(test.name, func(t *testing.T) {
+			s := start(t, experiment{
+				target: pageTarget, callers: "[{gateway: {namespace: istio-ingress, labels: {istio: ingressgateway}}}]",
+				match: "[{authority: {exact: " + shop + "}, uri: {prefix: /edge/}, headers: {x-edge: {exact: \"yes\"}}}]", faults: "[" + test.fault + "]",
+			})
+			s.hits("outside", shop, test.code, call1...)
+			want(t, "the requests", call(t, "outside", shop, append(call1, "-n", "5")...), test.code)
+			want(t, "other requests", call(t, "outside", shop, "-n", "5", "--path", "/edge/a"), "200")
+			want(t, "other paths", call(t, "outside", shop, "-n", "5", "--path", "/health", "--header", "x-edge=yes"), "200")
+			want(t, "calls in the mesh", call(t, other, "productpage.shop.svc.cluster.local:9080", "-n", "5", "--path", "/edge/a", "--header", "x-edge=yes"), "200")
+			s.ends()
+			isClean(t, "outside", shop, "-n", "5", "--path", "/edge/a", "--header", "x-edge=yes")
+		})
+	}
+}
+
+// pageTarget is the target of the ingress gateway.
+const pageTarget = "{host: productpage.shop.svc.cluster.local}"
+
+// The egress gateway injects the faults into the calls of all workloads that leave through
+// it.
+func TestFaultsAtTheEgressGateway(t *testing.T) {
+	t.Parallel()
+	call1 := []string{"-n", "1", "--timeout", "2s", "--header", "x-edge=yes"}
+	for _, test := range gatewayFaults {
+		t.Run(test.name, func(t *testing.T) {
+			s := start(t, experiment{
+				target: paymentsTarget, callers: "[{gateway: {namespace: istio-egress, labels: {istio: egressgateway}}}]",
+				match: "[{headers: {x-edge: {exact: \"yes\"}}}]", faults: "[" + test.fault + "]",
+			})
+			s.hits(other, payments, test.code, call1...)
+			want(t, "the requests", call(t, other, payments, append(call1, "-n", "5")...), test.code)
+			want(t, "other requests", call(t, other, payments, "-n", "5"), "200")
+			s.ends()
+			isClean(t, other, payments, "-n", "5", "--header", "x-edge=yes")
+		})
+	}
+}
+
+// A run proves its hits by what the gateway reports, and the cluster removes the fault
+// when the run is killed.
+func TestKilledAtTheGateway(t *testing.T) {
+	t.Parallel()
+	const shop = "shop.example.com"
+	request := []string{"--path", "/edge/killed"}
+	s := start(t, experiment{
+		target: pageTarget, callers: "[{gateway: {namespace: istio-ingress, labels: {istio: ingressgateway}}}]",
+		match: "[{uri: {exact: /edge/killed}}]", more: "effect: {minRequests: 5}",
+	})
+	s.hits("outside", shop, "555", request...)
+	eventually(t, func() error {
+		call(t, "outside", shop, append(request, "-n", "5")...)
+		if !strings.Contains(s.stderr.String(), "the fault hits requests") {
+			return errors.New("the run has seen no hit")
+		}
+		return nil
+	})
+	s.signal(os.Kill)
+	isClean(t, "outside", shop, request...)
 }
 
 // The host outside of the mesh.
@@ -67,7 +150,7 @@ func TestMetricsOfGateways(t *testing.T) {
 		{ingress, "istio-ingressgateway", "9080", "productpage.shop.svc.cluster.local"},
 		{egress, "istio-egressgateway", "80", "api.payments.example.com"},
 	} {
-		selector := fmt.Sprintf(`{reporter="source",source_workload=%q,destination_service=%q,response_flags="-"}`, test.workload, test.host)
+		selector := fmt.Sprintf(`{reporter="source",source_workload=%q,destination_service=%q,response_flags=~"-|DI"}`, test.workload, test.host)
 		// Requests go on meanwhile, so the metrics are between two counts.
 		eventually(t, func() error {
 			before := completedBy(t, test.pod, test.port, test.host)

@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -27,8 +28,9 @@ type sample struct {
 	// from and to are a call that the fault may hit; args are its arguments.
 	from, to string
 	args     []string
-	// bystander makes the same calls, and is not hit.
-	bystander string
+	// bystander makes the same calls, and is not hit. inMesh is what it calls, if it is not
+	// to.
+	bystander, inMesh string
 }
 
 // samples returns what each experiment of the library shows in the shop.
@@ -58,6 +60,11 @@ func samples() map[string]sample {
 		"one-bad-version": {verdict: "deviated", from: productpage, to: "reviews.shop.svc.cluster.local:9080", args: []string{"--path", "/reviews/0"}, bystander: other},
 		// The page does not need payments.
 		"third-party-outage": {verdict: "held", from: "shop/checkout-v1", to: payments, bystander: "prod/stock-v1"},
+		// The gateway forwards other paths, and nothing else is at the edge.
+		"edge-outage": {
+			verdict: "held", from: "outside", to: "shop.example.com", args: []string{"--path", "/checkout"},
+			bystander: other, inMesh: "productpage.shop.svc.cluster.local:9080",
+		},
 	}
 }
 
@@ -193,6 +200,9 @@ func (s sample) verdictOf(t *testing.T, file string) (verdict string, hit float6
 func (s sample) ends(t *testing.T, file string) (verdict string, hit float64) {
 	t.Helper()
 	quiet(t)
+	if s.from == "outside" {
+		s.visit(t)
+	}
 	run := startFile(t, file)
 	select {
 	case <-run.done:
@@ -217,6 +227,22 @@ func (s sample) ends(t *testing.T, file string) (verdict string, hit float64) {
 		t.Fatal(err)
 	}
 	return report.Verdict, report.Effect.Requests
+}
+
+// visit makes calls until the end of the test, because nothing in the shop calls the
+// gateway: those that the fault hits, and others.
+func (s sample) visit(t *testing.T) {
+	t.Helper()
+	for _, args := range [][]string{s.args, {"--path", "/health"}} {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			// The call ends with the test.
+			_, _ = mesh.Call(ctx, s.from, s.to, append([]string{"-n", "100000", "--rate", "10"}, args...)...)
+		}()
+		t.Cleanup(func() { cancel(); <-done })
+	}
 }
 
 // quiet waits until the windows of the probes have nothing of an earlier run.
@@ -264,7 +290,7 @@ func (s sample) killed(t *testing.T, file string) (others testbed.CallResult, cl
 		}
 		return nil
 	})
-	others = call(t, s.bystander, s.to, append([]string{"-n", "30", "--rate", "15"}, s.args...)...)
+	others = call(t, s.bystander, cmp.Or(s.inMesh, s.to), append([]string{"-n", "30", "--rate", "15"}, s.args...)...)
 	run.signal(os.Kill)
 	<-run.done
 	begun := time.Now()

@@ -54,7 +54,7 @@ func (w *world) resource(o object) dynamic.ResourceInterface {
 
 func plural(kind string) string {
 	lower := strings.ToLower(kind)
-	if stem, ok := strings.CutSuffix(lower, "y"); ok {
+	if stem, ok := strings.CutSuffix(lower, "y"); ok && !strings.HasSuffix(stem, "a") {
 		return stem + "ies"
 	}
 	return lower + "s"
