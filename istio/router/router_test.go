@@ -18,7 +18,7 @@ import (
 )
 
 // workload is the pods of the tests' gateway.
-var workload = router.Workload{Namespace: "edge", Labels: map[string]string{"istio": "ingress"}} //nolint:gochecknoglobals // a constant
+var workload = router.Workload{Namespace: "edge", Labels: map[string]string{"istio": "ingress"}}
 
 // snapshot returns a mesh with objects, each of which is KIND NAMESPACE/NAME SPEC; the
 // first one is the oldest.

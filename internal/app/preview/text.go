@@ -150,7 +150,9 @@ func callersInWords(d Decision) string {
 	var callers []experiments.Caller
 	for _, i := range d.Injections {
 		for _, c := range i.Callers {
-			if !slices.ContainsFunc(callers, func(have experiments.Caller) bool { return have.Gateway == c.Gateway && maps.Equal(have.Labels, c.Labels) }) {
+			if !slices.ContainsFunc(callers, func(have experiments.Caller) bool {
+				return have.Gateway == c.Gateway && maps.Equal(have.Labels, c.Labels)
+			}) {
 				callers = append(callers, c)
 			}
 		}

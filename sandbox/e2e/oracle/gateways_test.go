@@ -143,6 +143,9 @@ func (g *gatewayGenerator) trial() *gatewayTrial {
 		if g.oneIn(4, "has authority") {
 			c["authority"] = m{"exact": g.outside("selected")}
 		}
+		if len(c) == 0 {
+			c["uri"] = m{"prefix": "/a"}
+		}
 		e.match = []m{c}
 	}
 	e.fault, e.envoy = g.injection()
