@@ -18,7 +18,7 @@ import (
 )
 
 // addGateways adds an injection to the groups of calls through its gateways. The port of
-// the target is that of a route's destination, and not that of the gateway.
+// the target is the port of a route's destination, and not the port of the gateway.
 func addGateways(groups []*render.Group, one experiments.Injection, name string, known bool) ([]*render.Group, error) {
 	for _, caller := range one.Callers {
 		if caller.Gateway == nil {

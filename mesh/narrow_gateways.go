@@ -18,7 +18,7 @@ import (
 type throughGateways struct {
 	// destinations are the hosts that the routes of gateways lead to, in lower case.
 	destinations map[string]bool
-	// selectors are those of the Gateways.
+	// selectors are the selectors of the Gateways.
 	selectors []labels.Selector
 }
 

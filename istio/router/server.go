@@ -62,8 +62,8 @@ func (s Server) Takes(namespace string) []string {
 }
 
 // Servers returns the servers of Gateways that select the same pods, in the order of the
-// Gateways (istio.io/istio/pilot/pkg/model, mergeGateways). The port is that of the
-// Gateway; the port of the pods, which the Service decides, has no effect on routes.
+// Gateways (istio.io/istio/pilot/pkg/model, mergeGateways). The port is the Gateway's; the
+// port of the pods, which the Service decides, has no effect on routes.
 func Servers(gateways []*unstructured.Unstructured) []Server {
 	var all []Server
 	for _, gateway := range gateways {
@@ -123,7 +123,7 @@ func sanitized(hosts []string, namespace string) []string {
 
 // isIgnored reports whether istiod ignores a server because of earlier ones on its port:
 // one with TLS settings and a host that an earlier one with the same address has too,
-// one whose protocol is not that of the listener without TLS, and an HTTPS server whose
+// one whose protocol a listener without TLS does not have, and an HTTPS server whose
 // port has the name of an earlier one.
 func isIgnored(server Server, earlier []Server) bool {
 	here := slices.DeleteFunc(slices.Clone(earlier), func(s Server) bool { return s.Port != server.Port || s.Ignored })

@@ -143,8 +143,8 @@ func (p *planner) checkUnsure(edges []render.Edge, selected router.Selected) err
 }
 
 // checkOrder refuses hosts for which the routes of several Gateways are in one list, in
-// the order of the Gateways. Ports are compared as those of the pods might be equal: two
-// ports of a Service may lead to one of them.
+// the order of the Gateways. Ports without TLS count as one: two ports of a Service may
+// lead to the same port of the pods.
 func (p *planner) checkOrder(edges []render.Edge, _ router.Selected) error {
 	for _, v := range p.hosts {
 		if !slices.ContainsFunc(edges, func(e render.Edge) bool { return isOn(e, v) }) {
@@ -164,8 +164,8 @@ func (p *planner) checkOrder(edges []render.Edge, _ router.Selected) error {
 	return p.checkIgnored(edges)
 }
 
-// isPlain reports whether a virtual host is for requests without TLS: those of one port
-// share a route configuration.
+// isPlain reports whether a virtual host is for requests without TLS. They share the route
+// configuration of a port.
 func isPlain(v router.VirtualHost) bool { return strings.HasPrefix(v.Routing, "http.") }
 
 // checkIgnored refuses a server for a host of the edges that istiod may ignore, depending
@@ -203,8 +203,8 @@ func (p *planner) checkRevisions(edges []render.Edge, selected router.Selected) 
 }
 
 // checkGatewayAPI refuses a host that a route of the Gateway API may have routes for:
-// istiod adds them to those of VirtualServices, and a snapshot does not have the Gateways
-// of the Gateway API, which decide about their pods.
+// istiod adds them to the routes of VirtualServices, and a snapshot does not have the
+// Gateways of the Gateway API, which decide about their pods.
 func (p *planner) checkGatewayAPI(edges []render.Edge, _ router.Selected) error {
 	for _, route := range p.Mesh.Routes {
 		spec := fields.Map(route.Object, "spec")

@@ -77,7 +77,7 @@ func (p Plan) Requests() []string {
 // LiveRunError says that a run already disturbs requests of a plan.
 type LiveRunError struct {
 	Object *unstructured.Unstructured
-	// Host and Gateway are those of the requests.
+	// Host is the host of the requests, and Gateway the Gateway, as namespace/name.
 	Host, Gateway string
 }
 
@@ -209,7 +209,7 @@ func reasonOf(plan Plan, edges []render.Edge) string {
 }
 
 // places returns the places for the objects, in the order of preference: the home
-// namespace, the gateway's, those of the bases.
+// namespace, the gateway's, the namespaces of the bases.
 func (p *planner) places(bases []*unstructured.Unstructured) []render.Place {
 	namespaces := []string{p.HomeNamespace, p.Group.Callers}
 	for _, base := range bases {

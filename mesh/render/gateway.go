@@ -298,8 +298,7 @@ func narrowed(routes []any, port int64, labels map[string]string) []any {
 	return routes
 }
 
-// forHost returns injections with those of their conditions that requests to a host can
-// meet, without the condition on the host if all of them meet it. keys identify the
+// forHost returns injections with the conditions that requests to a host can meet, without the condition on the host if all of them meet it. keys identify the
 // conditions in the order of aimsOf.
 func forHost(active []Injection, name string) (here []Injection, keys []aimKey) {
 	for _, one := range active {

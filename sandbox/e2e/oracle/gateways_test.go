@@ -106,8 +106,8 @@ func generateGateway(seed int) *gatewayTrial {
 	return rapid.Custom(func(t *rapid.T) *gatewayTrial { return (&gatewayGenerator{generator{T: t, name: name}}).trial() }).Example(seed)
 }
 
-// gatewayGenerator draws a gateway. Its namespaces are those of the pods, of the services,
-// and one more.
+// gatewayGenerator draws a gateway. Its namespaces are the namespace of the pods, of the
+// services, and one more.
 type gatewayGenerator struct{ generator }
 
 func (g *gatewayGenerator) trial() *gatewayTrial {
