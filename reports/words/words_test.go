@@ -27,8 +27,7 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// What proxies do to open connections after the rollback is a part of the claim that the
-// calls are clean.
+// The claim that the calls are clean says when proxies close open connections.
 func TestClean(t *testing.T) {
 	seen := event.Clean{State: event.CleanSeen, Calls: 12, After: seconds(2)}
 	awaited, ahead := seen, seen
