@@ -13,27 +13,28 @@ import (
 )
 
 // keepOpen opens a connection to the TCP service, exchanges a line each second,
-// and prints after how many seconds it was closed; 0 if it was not within 70. It opens
-// another one if the first line is not answered.
+// and prints after how many seconds it was closed; 0 if it was not within $0 seconds. It
+// opens another one if the first line is not answered.
 const keepOpen = `trap '' PIPE
 until exec 3<>/dev/tcp/ledger.prod/7070 && echo x >&3 && read -t 30 -u 3; do sleep 0.1; done
 SECONDS=0
-while [ $SECONDS -lt 70 ]; do
+while [ $SECONDS -lt $0 ]; do
   echo x >&3 && read -t 30 -u 3 || { echo $SECONDS; exit; }
   sleep 1
 done
 echo 0`
 
-// kept keeps a connection open from a pod.
-func kept(t *testing.T, pod string) <-chan int {
+// kept keeps a connection open from a pod for some seconds. It returns after how many it
+// was closed; 0 if it was not.
+func kept(t *testing.T, pod string, seconds int) <-chan int {
 	closed := make(chan int, 1)
 	go func() {
-		out, err := mesh.Exec(context.WithoutCancel(t.Context()), pod, "bash", "-c", keepOpen)
-		seconds, parseErr := strconv.Atoi(strings.TrimSpace(out))
+		out, err := mesh.Exec(context.WithoutCancel(t.Context()), pod, "bash", "-c", keepOpen, strconv.Itoa(seconds))
+		at, parseErr := strconv.Atoi(strings.TrimSpace(out))
 		if err != nil || parseErr != nil {
 			t.Errorf("%s keeps a connection: %v: %q", pod, err, out)
 		}
-		closed <- seconds
+		closed <- at
 	}()
 	return closed
 }
@@ -49,7 +50,7 @@ func TestOpenConnections(t *testing.T) {
 		t.Errorf("the open connections in the plan: %s", diff)
 	}
 	reserve(t, ledgerTarget)
-	before, bystanders := kept(t, other), kept(t, productpage)
+	before, bystanders := kept(t, other, 180), kept(t, productpage, 75)
 	s := start(t, e)
 	eventually(t, func() error {
 		if !strings.Contains(s.stdout.String()+s.stderr.String(), "the fault is active") {
@@ -57,7 +58,7 @@ func TestOpenConnections(t *testing.T) {
 		}
 		return nil
 	})
-	during := kept(t, other)
+	during := kept(t, other, 180)
 	begun := time.Now()
 	s.exits(0)
 	t.Logf("the run has ended %.0f s after its fault began", time.Since(begun).Seconds())
@@ -103,16 +104,13 @@ func TestConnections(t *testing.T) { //nolint:tparallel // its runs are for one 
 	for mode, want := range map[string]string{"reject": "closed", "drop": "waits"} {
 		t.Run(mode, func(t *testing.T) {
 			reserve(t, ledgerTarget)
-			if err := becomes(other, "answered"); err != nil {
-				t.Fatal(err)
-			}
+			answered := func(pod string) { eventually(t, func() error { return becomes(pod, "answered") }) }
+			answered(other)
 			s := start(t, experiment{target: ledgerTarget, callers: others, faults: "[{blackhole: {mode: " + mode + "}}]"})
 			eventually(t, func() error { return becomes(other, want) })
-			if err := becomes(productpage, "answered"); err != nil {
-				t.Error(err)
-			}
+			answered(productpage)
 			s.ends()
-			eventually(t, func() error { return becomes(other, "answered") })
+			answered(other)
 			if out := s.stdout.String(); !strings.Contains(out, "are closed 45s after it, and the run has not waited for that") {
 				t.Errorf("stdout %q", out)
 			}

@@ -66,6 +66,17 @@ func TestMirror(t *testing.T) {
 	reaches(reached + 20)
 	s.ends()
 	isClean(t, other, address, "--header", jason)
+
+	// A request that waits for its connection is mirrored.
+	e.faults = "[{blackhole: {mode: drop}}]"
+	dropped := []string{"--header", jason, "--timeout", "700ms"}
+	s = start(t, e)
+	s.hits(other, address, "TIMEOUT", dropped...)
+	reached = mirrored()
+	want(t, "dropped requests", call(t, other, address, dropped...), "TIMEOUT")
+	reaches(reached + 20)
+	s.ends()
+	isClean(t, other, address, "--header", jason)
 }
 
 // A delayed request is rewritten as before.

@@ -116,8 +116,8 @@ func nothingRejected() error {
 // proxies is the number of Envoys of the shop and its gateways.
 const proxies = 13
 
-// withEnvoy returns the pods that have an Envoy: those of gateways, and those of
-// namespaces with injection unless they have only an agent for gRPC.
+// withEnvoy returns the pods that have an Envoy: gateways, and the pods of namespaces
+// with injection unless they have only an agent for gRPC.
 func withEnvoy() (names []string, err error) {
 	list := func(resource string) ([]unstructured.Unstructured, error) {
 		found, err := mesh.Kube.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource}).List(context.Background(), metav1.ListOptions{})
