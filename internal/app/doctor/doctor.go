@@ -81,6 +81,11 @@ type Objects interface {
 	Delete(ctx context.Context, object objects.Ref, run string) error
 }
 
+// Admission returns an object as the cluster would store it. It creates nothing.
+type Admission interface {
+	Check(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error)
+}
+
 // Prometheus answers queries.
 type Prometheus interface {
 	steadystate.Querier
@@ -95,6 +100,8 @@ type Doctor struct {
 	// Objects is used to prove that Kubernetes removes the fault of a dead run, by
 	// objects in the first of the namespaces. Nil leaves the proof out.
 	Objects Objects
+	// Admission is used together with Objects; nil leaves its check out.
+	Admission Admission
 	// Prometheus is nil if no server is named.
 	Prometheus Prometheus
 	// Overrides are what the user says about Istio's control plane.
@@ -113,14 +120,26 @@ const checkTimeout = 15 * time.Second
 // Examine runs all checks, one after another, and reports each result. It returns
 // the error of ctx, if it has ended.
 func (d Doctor) Examine(ctx context.Context, report func(Check)) error {
-	d.examineCluster(ctx, report)
-	d.examinePrometheus(ctx, report)
+	before, _ := d.pushes(ctx) // without it, pushed reports the error
+	removal := d.examineCluster(ctx, report)
+	scrapes := d.examinePrometheus(ctx, report)
+	if d.Objects != nil && d.Prometheus != nil && removal.known {
+		push := d.pushed(ctx, before, scrapes, report)
+		report(guarantee(removal, scrapes, push))
+	}
 	return ctx.Err()
 }
 
+// measured is a duration that was measured, if it is known.
+type measured struct {
+	time.Duration
+	known bool
+}
+
 // examineCluster runs the checks of a cluster, and only the first one if its API
-// server does not answer.
-func (d Doctor) examineCluster(ctx context.Context, report func(Check)) {
+// server does not answer. It returns how long after its deadline a heartbeat was
+// removed, with what it owned.
+func (d Doctor) examineCluster(ctx context.Context, report func(Check)) (late measured) {
 	within := func(check func(context.Context) []Check) (passed bool) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
@@ -132,7 +151,7 @@ func (d Doctor) examineCluster(ctx context.Context, report func(Check)) {
 		return passed
 	}
 	if !within(d.apiServer) {
-		return
+		return late
 	}
 	var apis kube.APIs
 	istio := within(func(ctx context.Context) (checks []Check) {
@@ -142,12 +161,18 @@ func (d Doctor) examineCluster(ctx context.Context, report func(Check)) {
 	within(d.istiod)
 	permitted := within(func(ctx context.Context) []Check { return d.permissions(ctx, apis) })
 	if d.Objects != nil && istio {
-		report(d.heartbeat(ctx, d.Namespaces[0], apis.Used.String(), permitted))
+		if permitted && d.Admission != nil {
+			within(func(ctx context.Context) []Check { return d.admission(ctx, d.Namespaces[0], apis.Used.String()) })
+		}
+		var check Check
+		check, late = d.heartbeat(ctx, d.Namespaces[0], apis.Used.String(), permitted)
+		report(check)
 	}
 	within(d.injection)
 	if istio {
 		within(d.liveFaults)
 	}
+	return late
 }
 
 const reachHint = "check --kubeconfig and --context"

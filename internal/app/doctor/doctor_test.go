@@ -53,7 +53,7 @@ func healthy() *world {
 			"GET /api/v1/namespaces":              `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{},"items":[{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"shop","labels":{"istio-injection":"enabled"}}},{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"mobile","labels":{"istio.io/dataplane-mode":"ambient"}}}]}`,
 			"GET " + deploymentsPath:              deployment("docker.io/istio/pilot:1.29.0-distroless"),
 		},
-		numbers: [][2]string{{"time() - max", "0.5"}, {"time()", ""}, {"response_flags", "7"}, {"istio_requests_total", "9"}},
+		numbers: [][2]string{{"time() - max", "0.5"}, {"time() - min", "0.7"}, {"time()", ""}, {"response_flags", "7"}, {"istio_requests_total", "9"}},
 	}
 }
 
@@ -203,7 +203,7 @@ func TestWhatIsWrong(t *testing.T) {
 		"nothing is scraped":     {func(w *world) { w.numbers = [][2]string{{"time()", ""}} }, []string{"failure|requests|istio_requests_total has no series from the callers' proxies in the last 5 minutes|"}},
 		"no flags":               {func(w *world) { w.numbers = [][2]string{{"response_flags", "0"}, {"time()", ""}, {"istio", "9"}} }, []string{"failure|requests|istio_requests_total lacks the label response_flags|"}},
 		"old samples":            {func(w *world) { w.numbers[0][1] = "90" }, []string{"warning|requests|", "the newest sample is 1m30s old|a run detects a deviation as late as that"}},
-		"Prometheus' clock":      {func(w *world) { w.numbers[1][1] = "4102444800" }, []string{"warning|clock|Prometheus is ", " ahead of this machine|synchronize the clocks"}},
+		"Prometheus' clock":      {func(w *world) { w.numbers[2][1] = "4102444800" }, []string{"warning|clock|Prometheus is ", " ahead of this machine|synchronize the clocks"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := healthy()

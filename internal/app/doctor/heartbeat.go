@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/mesh/objects"
+	"github.com/squall-chaos/squall/runner"
 )
 
 // Limits of the proof.
@@ -32,23 +33,25 @@ const (
 const proofHost = "doctor.squall.invalid"
 
 // heartbeat lets a Job expire that owns a VirtualService for a host that does not
-// exist, as the Job of a run expires whose process has died.
-func (d Doctor) heartbeat(ctx context.Context, namespace, apiVersion string, permitted bool) Check {
+// exist, as the Job of a run expires whose process has died. It returns how long after
+// the deadline both were gone.
+func (d Doctor) heartbeat(ctx context.Context, namespace, apiVersion string, permitted bool) (Check, measured) {
 	const name = "heartbeat"
 	if !permitted {
-		return warning(name, "not proven: permissions are missing, see above", "grant them and run squall doctor again")
+		return warning(name, "not proven: permissions are missing, see above", "grant them and run squall doctor again"), measured{}
 	}
 	proof, err := d.prove(ctx, namespace, apiVersion)
 	if err != nil {
-		return failure(name, fmt.Sprintf("in namespace %s: %v", namespace, err), "the fault of a run that dies would stay: check that kube-controller-manager runs the Job, TTL-after-finished and garbage-collector controllers, and that no policy or webhook rejects the objects")
+		return failure(name, fmt.Sprintf("in namespace %s: %v", namespace, err), "the fault of a run that dies would stay: check that kube-controller-manager runs the Job, TTL-after-finished and garbage-collector controllers, and that no policy or webhook rejects or changes the objects"), measured{}
 	}
 	check := ok(name, "in namespace %s a Job with a deadline of %s was started after %s, failed after %s and was deleted after %s; the object it owned was gone after %s", namespace, proofDeadline,
 		rounded(proof.started), rounded(proof.failed), rounded(proof.deleted), rounded(proof.collected))
-	if late := proof.collected - proofDeadline; late > slack {
+	late := proof.collected - proofDeadline
+	if late > slack {
 		check.Status = Warning
-		check.Hint = fmt.Sprintf("the fault of a run that dies would stay for about %s instead of 20s: the controllers are slow", rounded(15*time.Second+late))
+		check.Hint = fmt.Sprintf("the fault of a run that dies would stay for about %s instead of 20s: the controllers are slow", rounded(runner.DefaultTiming().Deadline+late))
 	}
-	return check
+	return check, measured{Duration: late, known: true}
 }
 
 func rounded(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }
@@ -65,8 +68,9 @@ func (d Doctor) prove(ctx context.Context, namespace, apiVersion string) (seen p
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
 	run := objects.Run{ID: "doctor-" + hex.EncodeToString(random[:]), Experiment: "doctor", Owner: d.Owner, Expires: time.Now().Add(proofTimeout)}
 
+	var changed error
 	began := time.Now()
-	job, err := d.create(ctx, objects.Heartbeat(namespace, run, proofDeadline, d.HeartbeatImage))
+	job, err := d.create(ctx, objects.Heartbeat(namespace, run, proofDeadline, d.HeartbeatImage), &changed)
 	defer d.remove(ctx, job, run.ID)
 	if err != nil {
 		return seen, err
@@ -77,12 +81,15 @@ func (d Doctor) prove(ctx context.Context, namespace, apiVersion string) (seen p
 		return seen, err
 	}
 	seen.started = time.Since(began)
-	owned, err := d.create(ctx, objects.Own(objects.Stamp(harmless(namespace, apiVersion, run.ID), run), job))
+	owned, err := d.create(ctx, objects.Own(objects.Stamp(harmless(namespace, apiVersion, run.ID), run), job), &changed)
 	defer d.remove(ctx, owned, run.ID)
 	if err != nil {
 		return seen, err
 	}
-	return seen, d.await(ctx, job, owned, began, &seen)
+	if err := d.await(ctx, job, owned, began, &seen); err != nil {
+		return seen, err
+	}
+	return seen, changed
 }
 
 // harmless returns a VirtualService for proofHost.
@@ -103,11 +110,15 @@ func harmless(namespace, apiVersion, run string) *unstructured.Unstructured {
 }
 
 // create creates an object and returns its reference, also if it fails: the answer
-// may be lost although the object exists.
-func (d Doctor) create(ctx context.Context, object *unstructured.Unstructured) (objects.Ref, error) {
+// may be lost although the object exists. It sets changed if the object is not stored as
+// it was sent.
+func (d Doctor) create(ctx context.Context, object *unstructured.Unstructured, changed *error) (objects.Ref, error) {
 	created, err := d.Objects.Create(ctx, object)
 	if err != nil {
 		return objects.RefTo(object), fmt.Errorf("create %s: %w", objects.RefTo(object), err)
+	}
+	if err := objects.Compare(object, created); err != nil && *changed == nil {
+		*changed = fmt.Errorf("it is not stored as it was sent: %w", err)
 	}
 	return objects.RefTo(created), nil
 }
