@@ -335,7 +335,7 @@ type Schedule struct {
 	Cron string `json:"cron" jsonschema:"required,example=0 10 * * TUE"`
 	// The IANA name of the time zone that cron, windows and except are in.
 	TimeZone string `json:"timeZone,omitempty" jsonschema:"default=UTC,example=Europe/Paris"`
-	// What happens at a start while the last run is live: Forbid skips the start, Replace ends the last run, Allow waits until no run disturbs the host.
+	// How a start is handled while the last run is live: Forbid skips the start, Replace ends the last run, Allow waits until no run disturbs the host.
 	ConcurrencyPolicy ConcurrencyPolicy `json:"concurrencyPolicy,omitempty" jsonschema:"enum=Allow,enum=Forbid,enum=Replace,default=Forbid"`
 	// How late a start may be, counted from its jittered time; a later start is skipped.
 	StartingDeadline Duration `json:"startingDeadline,omitzero" jsonschema:"default=1m"`

@@ -26,7 +26,7 @@ var ( //nolint:gochecknoglobals // constants
 )
 
 // controlPlanes reads what describes the control planes of a mesh whose Services and
-// Namespaces are known. What may not be read is left out.
+// Namespaces are known. Objects that may not be read are left out.
 func (c *connection) controlPlanes(ctx context.Context, s config.Snapshot) (found config.Found, err error) {
 	for _, namespace := range c.controlPlaneNamespaces(s.Services) {
 		of, err := c.istiods(ctx, namespace)
@@ -121,8 +121,8 @@ func (c *connection) istiods(ctx context.Context, namespace string) (found []*un
 	return found, err
 }
 
-// hasTags reports whether a namespace has a revision that is neither that of a control
-// plane nor a tag of a Service.
+// hasTags reports whether a namespace has a revision that no control plane has, and that is
+// not a tag of a Service.
 func hasTags(s config.Snapshot) bool {
 	known := map[string]bool{config.DefaultRevision: true, "": true}
 	for _, service := range s.Services {

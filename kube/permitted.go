@@ -149,8 +149,8 @@ func (n Need) Rule(verbs []string) string {
 }
 
 // Needs returns the permissions of Squall's commands for callers or a home in
-// some namespaces, as deploy/rbac.yaml grants them. What the user says about the control
-// plane decides where its settings are.
+// some namespaces, as deploy/rbac.yaml grants them. The overrides of the control
+// plane name the places of its settings.
 func Needs(namespaces []string, o config.Overrides, gatewayAPI bool) []Need {
 	needs := []Need{
 		{Group: istioGroup, Resource: "virtualservices", Verbs: following},

@@ -68,7 +68,7 @@ func TestARunInItsBaselineIsEnded(t *testing.T) {
 }
 
 // A policy that changes the heartbeat refuses the run. The policy is for the Jobs of one
-// experiment only, because policies stay in force for a moment after they are deleted.
+// experiment only, because policies stay effective for a moment after they are deleted.
 func TestAHeartbeatThatAdmissionChanges(t *testing.T) {
 	admission := schema.GroupVersion{Group: "admissionregistration.k8s.io", Version: "v1"}
 	manifest(t, admission.WithResource("mutatingadmissionpolicies"), "", map[string]any{

@@ -44,7 +44,7 @@ func isClient() bool {
 
 // keepTLS opens a TLS connection, makes the file ready, exchanges a line each second, and
 // returns after how many seconds it was closed; 0 if it was not within keepFor. It dials
-// until it is connected, because the proxy may not have heard of the host yet.
+// until it is connected, because the proxy may not know the host yet.
 func keepTLS(address, ready string) (int, error) {
 	name, _, _ := strings.Cut(address, ":")
 	dialer := tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true}} // the server's certificate is self-signed
