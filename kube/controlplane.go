@@ -19,10 +19,10 @@ import (
 func (c *Cluster) Override(o config.Overrides) { c.overrides = o }
 
 // The resources that describe control planes.
-var ( //nolint:gochecknoglobals // constants
-	configMaps  = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
-	deployments = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
-	webhooks    = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingwebhookconfigurations"}
+var (
+	configMaps  = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}                                                           //nolint:gochecknoglobals // a constant
+	deployments = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}                                           //nolint:gochecknoglobals // a constant
+	webhooks    = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingwebhookconfigurations"} //nolint:gochecknoglobals // a constant
 )
 
 // controlPlanes reads what describes the control planes of a mesh whose Services and

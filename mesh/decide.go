@@ -226,6 +226,7 @@ func (p *planner) render(d *Decision, g *render.Group, views []view, at render.P
 		return rendered{}, err
 	}
 	d.Before, d.During, d.Signature = out.Before, out.During, out.Signature
+	d.Undiverted, d.Diverted = out.Undiverted, out.Diverted
 	d.Connections = !slices.ContainsFunc(ports, func(port config.Port) bool {
 		return port.HasHTTPRoutes() && slices.ContainsFunc(g.Injections, func(i render.Injection) bool { return i.Target.Port == 0 || int64(i.Target.Port) == port.Number })
 	})

@@ -73,6 +73,10 @@ type Decision struct {
 	// state of the plan in which a fault is active.
 	Before []map[string]any `json:"-"`
 	During []map[string]any `json:"-"`
+	// Undiverted and Diverted are the TCP and TLS routes of the connections that
+	// blackholes take, today and in that state.
+	Undiverted render.Connections `json:"-"`
+	Diverted   render.Connections `json:"-"`
 	// Connections is whether the faults are for connections only: no port that they
 	// are for has requests.
 	Connections bool `json:"connections,omitempty"`

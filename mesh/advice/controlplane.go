@@ -3,6 +3,7 @@ package advice
 import (
 	"strings"
 
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/host"
 	"github.com/squall-chaos/squall/mesh"
 )
@@ -12,6 +13,13 @@ func (w *warnings) settingsUnread(d mesh.Decision) {
 	if plane := w.s.Plane; plane.Unread && d.Placement != mesh.Refused {
 		w.add("the MeshConfig of %s (ConfigMap %s/%s) may not be read, and Istio's defaults are assumed: a default of exportTo, discoverySelectors or a root namespace there would change what is effective in %s",
 			plane.Name(), plane.Namespace, plane.ConfigMap(), d.Callers)
+	}
+}
+
+// otherVersion warns of a version of Istio whose rules are not known.
+func (w *warnings) otherVersion() {
+	if version := w.s.Plane.Version; !config.IsKnown(version) {
+		w.add("the control plane %s is Istio %s, and the rules of this plan are those of Istio %s: compare the routes of a first run with istioctl proxy-config routes", w.s.Plane.Name(), version, config.Versions())
 	}
 }
 

@@ -10,24 +10,25 @@ import (
 	"strings"
 )
 
-// DiffRoutes returns how the HTTP routes of a host change while a fault is active,
-// as text: + is an added route, - a removed one, ~ a changed one, and = an unchanged
+// DiffRoutes returns how the routes of a host change while a fault is active, as text.
+// The protocol is the one of the routes, as in a VirtualService: http, tcp or tls. In the
+// text + is an added route, - a removed one, ~ a changed one, and = an unchanged
 // one. The fields that differ follow; an added route is compared with its original.
 // Routes are numbered from 1 in the order in which they are matched, removed ones by
 // their old numbers.
-func DiffRoutes(before, during []map[string]any) string {
+func DiffRoutes(protocol string, before, during []map[string]any) string {
 	var b strings.Builder
 	steps := align(before, during)
 	for i, s := range steps {
 		switch {
 		case s.before < 0:
-			writeAdded(&b, s.during, during, originalOf(steps[i+1:], during[s.during], before))
+			writeAdded(&b, protocol, s.during, during, originalOf(steps[i+1:], during[s.during], before))
 		case s.during < 0:
-			fmt.Fprintf(&b, "- %s\n", routeInWords(s.before, before[s.before]))
+			fmt.Fprintf(&b, "- %s\n", numbered(protocol, s.before, before[s.before]))
 		case reflect.DeepEqual(before[s.before], during[s.during]):
-			fmt.Fprintf(&b, "= %s\n", routeInWords(s.during, during[s.during]))
+			fmt.Fprintf(&b, "= %s\n", numbered(protocol, s.during, during[s.during]))
 		default:
-			fmt.Fprintf(&b, "~ %s\n", routeInWords(s.during, during[s.during]))
+			fmt.Fprintf(&b, "~ %s\n", numbered(protocol, s.during, during[s.during]))
 			writeFields(&b, before[s.before], during[s.during])
 		}
 	}
@@ -55,11 +56,11 @@ func originalOf(following []step, added map[string]any, before []map[string]any)
 	return nil
 }
 
-func writeAdded(b *strings.Builder, i int, during []map[string]any, of *original) {
-	fmt.Fprintf(b, "+ %s", routeInWords(i, during[i]))
+func writeAdded(b *strings.Builder, protocol string, i int, during []map[string]any, of *original) {
+	fmt.Fprintf(b, "+ %s", numbered(protocol, i, during[i]))
 	base := map[string]any{}
 	if of != nil {
-		fmt.Fprintf(b, ", a copy of http route %d but for", of.number+1)
+		fmt.Fprintf(b, ", a copy of %s route %d but for", protocol, of.number+1)
 		base = of.route
 	}
 	b.WriteString("\n")

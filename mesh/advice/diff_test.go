@@ -95,7 +95,7 @@ func TestDiffRoutes(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want, advice.DiffRoutes(routes(t, test.before), routes(t, test.during))); diff != "" {
+			if diff := cmp.Diff(test.want, advice.DiffRoutes("http", routes(t, test.before), routes(t, test.during))); diff != "" {
 				t.Error(diff)
 			}
 		})

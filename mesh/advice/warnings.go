@@ -34,6 +34,7 @@ func Warnings(s config.Snapshot, e experiments.Experiment, p mesh.Plan) []string
 	for _, d := range p.Decisions {
 		w.s = mesh.SeenBy(s, d)
 		w.settingsUnread(d)
+		w.otherVersion()
 		w.notInjected(d)
 		w.gateways(d)
 		w.otherSenders(d)
@@ -306,9 +307,12 @@ func nameInWords(object *unstructured.Unstructured) string {
 	return fmt.Sprintf("%s %s/%s", object.GetKind(), object.GetNamespace(), object.GetName())
 }
 
-// routeInWords returns a route's number, counted from 1, and its name.
-func routeInWords(i int, route map[string]any) string {
-	words := fmt.Sprintf("http route %d", i+1)
+// routeInWords returns an HTTP route's number, counted from 1, and its name.
+func routeInWords(i int, route map[string]any) string { return numbered("http", i, route) }
+
+// numbered does so for a route of a protocol.
+func numbered(protocol string, i int, route map[string]any) string {
+	words := fmt.Sprintf("%s route %d", protocol, i+1)
 	if name, _ := route["name"].(string); name != "" {
 		words += " (" + strconv.Quote(name) + ")"
 	}

@@ -122,6 +122,7 @@ func (r *renderer) divertConnections(routes []any, protocol string, part segment
 			if !slices.Contains(r.connections, vs) {
 				r.connections = append(r.connections, vs)
 			}
+			r.undiverted[protocol] = append(r.undiverted[protocol], runtime.DeepCopyJSON(route))
 			if err := r.divertRoute(route, part.injections); err != nil {
 				return nil, err
 			}
@@ -142,7 +143,23 @@ func (r *renderer) divertConnections(routes []any, protocol string, part segment
 		"match": []any{match},
 		"route": []any{map[string]any{"destination": map[string]any{"host": r.group.Host, "port": map[string]any{"number": c["port"]}}}},
 	}
+	r.undiverted[protocol] = append(r.undiverted[protocol], runtime.DeepCopyJSON(route))
 	return append(routes, route), r.divertRoute(route, part.injections)
+}
+
+// Connections are TCP and TLS routes, with fully qualified hosts.
+type Connections struct{ TCP, TLS []map[string]any }
+
+// connectionsOf returns the TCP and TLS routes of a spec in a namespace.
+func connectionsOf(spec map[string]any, namespace, domain string) Connections {
+	copied := map[string]any{}
+	for _, protocol := range []string{"tcp", "tls"} {
+		if routes, ok := spec[protocol].([]any); ok {
+			copied[protocol] = runtime.DeepCopyJSONValue(routes)
+		}
+	}
+	routing.QualifyDestinations(copied, namespace, domain)
+	return Connections{TCP: fields.Maps(copied, "tcp"), TLS: fields.Maps(copied, "tls")}
 }
 
 func (r *renderer) divertRoute(route map[string]any, injections []Injection) error {

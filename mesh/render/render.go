@@ -45,6 +45,9 @@ type Output struct {
 	// fault is active, with fully qualified hosts.
 	Before, During []map[string]any
 	Signature      Signature
+	// Undiverted and Diverted are the TCP and TLS routes of the connections that
+	// blackholes take, today and in that state.
+	Undiverted, Diverted Connections
 	// Connections are the VirtualServices whose TCP and TLS routes were narrowed.
 	Connections []*unstructured.Unstructured
 }
@@ -76,6 +79,8 @@ func Render(in Input, times []time.Duration) (Output, error) {
 		if len(active) > 0 && out.During == nil {
 			routes, _ := fields.Map(object.Object, "spec")["http"].([]any)
 			out.During = qualified(routes, in.Place.Namespace, in.Mesh.ClusterDomain)
+			out.Undiverted = connectionsOf(map[string]any{"tcp": r.undiverted["tcp"], "tls": r.undiverted["tls"]}, in.Place.Namespace, in.Mesh.ClusterDomain)
+			out.Diverted = connectionsOf(fields.Map(object.Object, "spec"), in.Place.Namespace, in.Mesh.ClusterDomain)
 		}
 		out.States = append(out.States, object)
 	}
@@ -111,6 +116,8 @@ type renderer struct {
 	// diverted has the numbers of the injections for which a TCP or TLS route was
 	// diverted.
 	diverted map[int]bool
+	// undiverted has these routes by their protocol, as they are without the injections.
+	undiverted map[string][]any
 }
 
 // render returns the object in the state in which the given injections are active.
@@ -120,7 +127,7 @@ type renderer struct {
 // It would not do so for a wildcard, so then every route is kept.
 func (r *renderer) render(active []Injection) (*unstructured.Unstructured, error) {
 	object := newVirtualService(r.mesh.APIVersion, r.group, r.place)
-	r.diverted = map[int]bool{}
+	r.diverted, r.undiverted = map[int]bool{}, map[string][]any{}
 	spec := map[string]any{}
 	if r.now.Base != nil {
 		if revision := r.now.Base.GetLabels()[config.RevisionLabel]; revision != "" {

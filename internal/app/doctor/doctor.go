@@ -223,16 +223,24 @@ func (d Doctor) istiod(ctx context.Context) []Check {
 	const name = "istiod"
 	versions, err := d.APIServer.Istiods(ctx)
 	if err == nil && len(versions) > 0 {
-		return []Check{ok(name, "%s", strings.Join(versions, ", "))}
+		return []Check{version(strings.Join(versions, ", "), versions)}
 	}
 	reason := "no Deployment in " + cmp.Or(d.Overrides.Namespace, config.DefaultNamespace) + " has the label app=istiod"
 	if err != nil {
 		reason = err.Error()
 	}
 	if versions := d.istiodsByMetrics(ctx); len(versions) > 0 {
-		return []Check{ok(name, "%s (from Prometheus)", strings.Join(versions, ", "))}
+		return []Check{version(strings.Join(versions, ", ")+" (from Prometheus)", versions)}
 	}
-	return []Check{warning(name, "version unknown: "+reason, "istioctl version prints it")}
+	return []Check{warning(name, "version unknown: "+reason, "istioctl version prints it; plans assume Istio "+config.AssumedVersion())}
+}
+
+// version returns the check of the versions of the control planes.
+func version(text string, versions []string) Check {
+	if slices.ContainsFunc(versions, func(version string) bool { return !config.IsKnown(version) }) {
+		return warning("istiod", text+"; Squall's rules are those of Istio "+config.Versions(), "compare the routes of a first run with istioctl proxy-config routes")
+	}
+	return ok("istiod", "%s", text)
 }
 
 // istiodsByMetrics returns the versions in istiod's own metrics.

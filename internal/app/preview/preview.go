@@ -38,6 +38,9 @@ type Preview struct {
 // Decision is a decision of a plan with the rate of the calls that it is about.
 type Decision struct {
 	mesh.Decision
+	// Istio is the version of the callers' control plane; empty if it is not known, and
+	// then that of config.AssumedVersion is assumed.
+	Istio string `json:"istio,omitempty"`
 	// RequestsPerSecond is the rate of all calls from the namespace to the host.
 	// The rates are nil if they are unknown.
 	RequestsPerSecond *float64 `json:"requestsPerSecond,omitempty"`
@@ -67,7 +70,7 @@ func New(ctx context.Context, planner Planner, traffic *Traffic, e experiments.E
 		p.Warnings = []string{}
 	}
 	for _, d := range plan.Decisions {
-		decision := Decision{Decision: d}
+		decision := Decision{Decision: d, Istio: mesh.SeenBy(plan.Snapshot, d).Plane.Version}
 		if d.Placement != mesh.Refused {
 			decision.add(traffic.read(ctx, d))
 		}

@@ -42,10 +42,20 @@ func WriteDiff(out io.Writer, p Preview) error {
 	fmt.Fprint(out, describe(p))
 	for _, d := range p.Decisions {
 		if d.Placement != mesh.Refused {
-			fmt.Fprintf(out, "\nroutes from %s to %s (+ new, - gone, ~ changed, = as before)\n%s", d.Callers, d.Host, indented(advice.DiffRoutes(d.Before, d.During)))
+			fmt.Fprintf(out, "\nroutes from %s to %s (+ new, - gone, ~ changed, = as before)\n%s", d.Callers, d.Host, indented(diffOf(d.Decision)))
 		}
 	}
 	return writeManifests(out, p)
+}
+
+// diffOf returns the changes of the routes of all protocols. A host without a port for
+// requests has no HTTP routes.
+func diffOf(d mesh.Decision) string {
+	text := ""
+	if !d.Connections {
+		text = advice.DiffRoutes("http", d.Before, d.During)
+	}
+	return text + advice.DiffRoutes("tcp", d.Undiverted.TCP, d.Diverted.TCP) + advice.DiffRoutes("tls", d.Undiverted.TLS, d.Diverted.TLS)
 }
 
 // writeManifests prints the objects and their later states.
@@ -112,6 +122,9 @@ func describeDecision(b *strings.Builder, p Preview, d Decision) {
 		printLine(b, "  %-9s  %s", name, fmt.Sprintf(format, args...))
 	}
 	printLine(b, "%s: %s -> %s", p.Experiment, callersInWords(d), d.Host)
+	if d.Istio != "" {
+		line("istio", "%s", d.Istio)
+	}
 	if d.Effective != nil {
 		line("effective", "%s", *d.Effective)
 	} else {
