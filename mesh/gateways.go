@@ -8,6 +8,7 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/istio/router"
 	"github.com/squall-chaos/squall/mesh/gateway"
 	"github.com/squall-chaos/squall/mesh/impact"
@@ -82,23 +83,54 @@ func (p *planner) decideGateway(d *Decision, g *render.Group) (rendered, error) 
 
 // AsGateways returns callers of a host with those namespaces replaced whose pods belong to
 // a gateway, as far as the Services tell: a gateway reports its calls as any workload
-// does. Of a namespace with both, the other workloads stay callers too.
-func AsGateways(s config.Snapshot, callers []experiments.Caller) []experiments.Caller {
+// does. Of a namespace with both, the other workloads stay callers too, and the gateways
+// are the ones with a route to the host.
+func AsGateways(s config.Snapshot, name string, callers []experiments.Caller) []experiments.Caller {
 	var all []experiments.Caller
 	for _, caller := range callers {
-		if caller.Gateway != nil {
-			all = append(all, caller)
-			continue
-		}
 		found, pods := s.GatewayOf(caller.Namespace, caller.Labels)
-		if pods != config.OnlyGateway {
+		if caller.Gateway != nil || pods != config.OnlyGateway {
 			all = append(all, caller)
 		}
-		if pods == config.NoGateway {
+		if caller.Gateway != nil || pods == config.NoGateway {
 			continue
 		}
-		labels := map[string]string(router.Selector(found))
-		all = append(all, experiments.Caller{Gateway: &experiments.Gateway{Namespace: caller.Namespace, Labels: labels}})
+		gateways := gatewaysTo(s, name, caller.Namespace)
+		if len(gateways) == 0 && pods == config.OnlyGateway {
+			// A refusal explains that it has no route to the host.
+			gateways = []experiments.Gateway{{Namespace: caller.Namespace, Labels: router.Selector(found)}}
+		}
+		for _, gateway := range gateways {
+			all = append(all, experiments.Caller{Gateway: &gateway})
+		}
 	}
 	return all
+}
+
+// gatewaysTo returns the gateways with pods in a namespace that have a route to a host.
+func gatewaysTo(s config.Snapshot, name, namespace string) []experiments.Gateway {
+	var found []experiments.Gateway
+	for _, object := range s.Gateways {
+		gateway := experiments.Gateway{Namespace: namespace, Labels: router.Selector(object)}
+		workload := router.Workload{Namespace: namespace, Labels: gateway.Labels}
+		if len(gateway.Labels) == 0 || !workload.Exists(s) || slices.ContainsFunc(found, gateway.Equal) {
+			continue
+		}
+		hosts := router.VirtualHosts(s, workload, router.Servers(router.Select(s, workload).Gateways))
+		if slices.ContainsFunc(hosts, func(v router.VirtualHost) bool {
+			return slices.ContainsFunc(v.Routes, func(r router.Route) bool { return slices.Contains(destinationsOf(r.HTTP), name) })
+		}) {
+			found = append(found, gateway)
+		}
+	}
+	return found
+}
+
+// destinationsOf returns the hosts that an HTTP route with fully qualified hosts leads to.
+func destinationsOf(route map[string]any) []string {
+	var hosts []string
+	for _, weighted := range fields.Maps(route, "route") {
+		hosts = append(hosts, fields.String(fields.Map(weighted, "destination"), "host"))
+	}
+	return hosts
 }

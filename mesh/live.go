@@ -28,18 +28,19 @@ func (p *planner) live(g *render.Group) *unstructured.Unstructured {
 }
 
 // Idle returns the objects of runs that name calls of an experiment in their
-// annotations, but could not be effective for them.
+// annotations, but could not be effective for them. Objects for gateways are not among
+// them.
 func Idle(s config.Snapshot, e experiments.Experiment) []objects.Ref {
 	p := newPlanner(s, e, Options{})
 	groups, _ := groupsOf(p.mesh, e.Spec) // Decide refuses with the error
 	var idle []objects.Ref
 	for _, g := range groups {
 		seen, err := p.forCallers(g)
-		if err != nil {
+		if err != nil || g.Gateway != nil {
 			continue // Decide refuses with the error
 		}
 		for _, object := range p.runs {
-			if objects.IsFor(object, g.Host, g.Callers) && !seen.couldBeEffective(object, g) {
+			if routing.AppliesToSidecars(object) && objects.IsFor(object, g.Host, g.Callers) && !seen.couldBeEffective(object, g) {
 				idle = append(idle, objects.RefTo(object))
 			}
 		}

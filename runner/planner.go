@@ -87,7 +87,7 @@ func (p *Planner) Plan(ctx context.Context, e experiments.Experiment) (Planned, 
 			return Planned{}, err
 		}
 		for host, found := range callers {
-			callers[host] = mesh.AsGateways(snapshot, found)
+			callers[host] = mesh.AsGateways(snapshot, host, found)
 		}
 		e.Spec = mesh.WithCallers(snapshot, e.Spec, callers)
 	}

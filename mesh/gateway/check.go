@@ -14,6 +14,7 @@ import (
 	"github.com/squall-chaos/squall/istio/host"
 	"github.com/squall-chaos/squall/istio/router"
 	"github.com/squall-chaos/squall/istio/routing"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
 	"github.com/squall-chaos/squall/mesh/render"
 )
@@ -284,15 +285,16 @@ func (p *planner) checkPorts(edges []render.Edge, _ router.Selected) error {
 	return nil
 }
 
-// checkLive returns a *LiveRunError if the object of a run may be effective for a host of
-// the edges.
+// checkLive returns a *LiveRunError if the object of a run takes precedence for a host of
+// the edges, or has the name of a new object. A public object has the labels of a run, but
+// takes precedence over nothing.
 func (p *planner) checkLive(edges []render.Edge, _ router.Selected) error {
 	for _, object := range p.Runs {
-		if p.Mesh.VisibilityOf(object, p.Group.Callers) == config.Hidden {
-			continue
-		}
+		ranks := p.Mesh.VisibilityOf(object, p.Group.Callers) < config.Public
 		for _, e := range edges {
-			if slices.Contains(router.Binds(object), e.Gateway) && len(router.Intersection(routing.Hosts(p.Mesh, object), []string{e.Host})) > 0 {
+			taken := object.GetNamespace() == p.Group.Callers && object.GetName() == objects.EdgeName(e.Host, e.Gateway, p.Group.Callers)
+			bound := slices.Contains(router.Binds(object), e.Gateway) && len(router.Intersection(routing.Hosts(p.Mesh, object), []string{e.Host})) > 0
+			if taken || ranks && bound {
 				return &LiveRunError{Object: object, Host: e.Host, Gateway: e.Gateway}
 			}
 		}
