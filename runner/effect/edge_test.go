@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/istio/telemetry"
 	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/render"
@@ -62,6 +63,34 @@ func TestPreflightsAreNotHit(t *testing.T) {
 		}
 		if diff := cmp.Diff(event.Counted{Requests: 3, Hit: test.hit, Expected: 3}, all.count(labels, 3)); diff != "" {
 			t.Errorf("%s: %s", test.name, diff)
+		}
+	}
+}
+
+// The metrics have the namespace of a gateway, so the share of its calls is known only if there
+// are no other workloads.
+func TestShareOfAGateway(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		alone   bool
+		match   []experiments.Match
+		noShare bool
+	}{
+		{"alone", true, nil, false},
+		{"with others", false, nil, true},
+		{"a match", true, []experiments.Match{{IgnoreURICase: true}}, true},
+	} {
+		gateway := experiments.Gateway{Namespace: "edge", Labels: map[string]string{"istio": "ingress"}}
+		found := newEdges([]mesh.Decision{{
+			Host: "ratings", Callers: "edge", Gateway: &mesh.Gateway{Alone: test.alone}, Signature: render.Signature{Aborts: true, Destinations: []string{"ratings"}},
+			Injections: experiments.Injections{{Callers: []experiments.Caller{{Gateway: &gateway}}, Match: test.match, Percentage: 30, Fault: experiments.Fault{Abort: &experiments.Abort{HTTPStatus: 503}}}},
+		}})
+		if got := found.noShare() != ""; got != test.noShare {
+			t.Errorf("%s: %q", test.name, found.noShare())
+		}
+		counter := map[string]string{"destination_service": "ratings", "source_workload_namespace": "edge", "source_app": "gateway"}
+		if !found[0].wants(counter) || found[0].wanted != 0.3 {
+			t.Errorf("%s: the calls of the gateway do not count, or not %g of them", test.name, found[0].wanted)
 		}
 	}
 }
