@@ -3,6 +3,7 @@ package effect
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -83,13 +84,13 @@ func TestShareOfAGateway(t *testing.T) {
 		gateway := experiments.Gateway{Namespace: "edge", Labels: map[string]string{"istio": "ingress"}}
 		found := newEdges([]mesh.Decision{{
 			Host: "ratings", Callers: "edge", Gateway: &mesh.Gateway{Alone: test.alone}, Signature: render.Signature{Aborts: true, Destinations: []string{"ratings"}},
-			Injections: experiments.Injections{{Callers: []experiments.Caller{{Gateway: &gateway}}, Match: test.match, Percentage: 30, Fault: experiments.Fault{Abort: &experiments.Abort{HTTPStatus: 503}}}},
+			Injections: experiments.Injections{{Callers: []experiments.Caller{{Gateway: &gateway}}, Match: test.match, Percentage: 25, Until: time.Minute, Fault: experiments.Fault{Abort: &experiments.Abort{HTTPStatus: 503}}}},
 		}})
 		if got := found.noShare() != ""; got != test.noShare {
 			t.Errorf("%s: %q", test.name, found.noShare())
 		}
 		counter := map[string]string{"destination_service": "ratings", "source_workload_namespace": "edge", "source_app": "gateway"}
-		if !found[0].wants(counter) || found[0].wanted != 0.3 {
+		if !found[0].wants(counter) || found[0].wanted != 0.25 {
 			t.Errorf("%s: the calls of the gateway do not count, or not %g of them", test.name, found[0].wanted)
 		}
 	}
