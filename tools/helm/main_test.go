@@ -329,7 +329,7 @@ func TestRefusedValues(t *testing.T) {
 		"{prometheus: {url: prometheus:9090}}":             "does not match pattern",
 		"{limits: {maxPercentage: 101}}":                   "maximum: got 101, want 100",
 		"{limits: {maxDuration: 1 hour}}":                  "does not match pattern",
-		"{terminationGracePeriodSeconds: 30}":              "minimum: got 30, want 45",
+		"{terminationGracePeriodSeconds: 30}":              "minimum: got 30, want 75",
 		"{heartbeat: {enabled: 'on'}}":                     "got string, want boolean",
 		"{networkPolicy: {from: [{}]}}":                    "minProperties: got 0, want 1",
 		"{networkPolicy: {from: [{podSelecter: {}}]}}":     "additional properties 'podSelecter' not allowed",
