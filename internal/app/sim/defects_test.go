@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
@@ -124,21 +125,41 @@ func keep(job *unstructured.Unstructured, seconds int64) {
 
 // defects are the planted defects.
 var defects = map[string]defect{
-	"faults have no owner":         {seed: 17, finds: "I1", cluster: alter(objects.KindVirtualService, func(fault *unstructured.Unstructured) { fault.SetOwnerReferences(nil) })},
-	"a finished heartbeat is kept": {seed: 17, finds: "I1", cluster: alter(objects.KindJob, func(job *unstructured.Unstructured) { keep(job, 86400) })},
-	"a fault is public": {seed: 10, finds: "I3", cluster: alter(objects.KindVirtualService, func(fault *unstructured.Unstructured) {
+	"faults have no owner":         {seed: 43, finds: "I1", cluster: alter(objects.KindVirtualService, func(fault *unstructured.Unstructured) { fault.SetOwnerReferences(nil) })},
+	"a finished heartbeat is kept": {seed: 18, finds: "I1", cluster: alter(objects.KindJob, func(job *unstructured.Unstructured) { keep(job, 86400) })},
+	"a fault is public": {seed: 1, finds: "I3", cluster: alter(objects.KindVirtualService, func(fault *unstructured.Unstructured) {
 		_ = unstructured.SetNestedStringSlice(fault.Object, []string{"*"}, "spec", "exportTo")
 	})},
-	"the name of a fault is not a lock": {seed: 37, finds: "I5", cluster: alter(objects.KindVirtualService, func(fault *unstructured.Unstructured) {
+	"the name of a fault is not a lock": {seed: 149, finds: "I5", cluster: alter(objects.KindVirtualService, func(fault *unstructured.Unstructured) {
 		fault.SetName(fault.GetName() + "-" + fault.GetLabels()[objects.RunLabel])
 	})},
-	"an object without a UID is not deleted": {seed: 26, finds: "left", cluster: func(c runner.Cluster) runner.Cluster { return careless{c} }},
-	"a failed delete counts as done":         {seed: 24, finds: "left", cluster: func(c runner.Cluster) runner.Cluster { return trusting{c} }},
-	"a rollback does not hold runs":          {seed: 23, finds: "H:", noHold: true},
+	"an object without a UID is not deleted": {seed: 4, finds: "left", cluster: func(c runner.Cluster) runner.Cluster { return careless{c} }},
+	"a failed delete counts as done":         {seed: 30, finds: "left", cluster: func(c runner.Cluster) runner.Cluster { return trusting{c} }},
+	"a run does not look at the mesh":        {seed: 524, finds: "I7", cluster: func(c runner.Cluster) runner.Cluster { return &incurious{Cluster: c} }},
+	"a rollback does not hold runs":          {seed: 75, finds: "H:", noHold: true},
 	"objects are created before they are recorded": {seed: 1, finds: "I6", unrecorded: func(e event.Event) bool {
 		_, is := e.(event.Creating)
 		return is
 	}},
+}
+
+// incurious reads the mesh for the plan of a run only.
+type incurious struct {
+	runner.Cluster
+	last  config.Snapshot
+	looks int
+}
+
+func (i *incurious) Snapshot(ctx context.Context) (config.Snapshot, error) {
+	if i.looks == 2 {
+		return i.last, nil
+	}
+	now, err := i.Cluster.Snapshot(ctx)
+	if err == nil {
+		i.last = now
+		i.looks++
+	}
+	return now, err
 }
 
 type careless struct{ runner.Cluster }

@@ -67,10 +67,10 @@ func (s seams) check(t *testing.T) {
 
 // expected are the seams of Squall.
 var expected = []string{
-	"snapshot", "permitted", "record", "query clock", "query probe", "query counters",
+	"snapshot", "permitted", "earlier", "record", "query clock", "query probe", "query counters",
 	"check jobs", "check virtualservices", "create jobs", "create virtualservices", "watch jobs", "watch virtualservices", "list jobs", "list virtualservices",
 	"list serviceentries", "get jobs", "get virtualservices", "patch jobs", "patch virtualservices", "delete jobs", "delete virtualservices",
-	"get version", "get networking.istio.io",
+	"get version", "get networking.istio.io", "get leases", "create leases", "update leases", "create serviceentries", "delete serviceentries",
 }
 
 // log prints the counts.
@@ -105,7 +105,8 @@ var (
 var rare = map[string]float64{
 	"patch virtualservices": 0.2, "list destinationrules": 0.2, "list serviceentries": 0.2, "get networking.istio.io": 0.1,
 	"create jobs": 0.02, "create virtualservices": 0.02, "watch jobs": 0.02, "watch virtualservices": 0.02, "query clock": 0.01,
-	"check jobs": 0.01, "check virtualservices": 0.01, "permitted": 0.01,
+	"check jobs": 0.01, "check virtualservices": 0.01, "permitted": 0.01, "earlier": 0.005,
+	"check serviceentries": 0.05, "create serviceentries": 0.05, "get serviceentries": 0.02, "watch serviceentries": 0.05, "delete serviceentries": 0.05, "create leases": 0.2,
 }
 
 // pass carries out a call at a seam: effect is called when the call takes effect, and

@@ -23,6 +23,9 @@ type judge struct {
 	ours map[kubetest.Key]*unstructured.Unstructured
 	// wrong maps calls to the time since which their destinations are not the users'.
 	wrong map[string]time.Time
+	// outranked maps faults to the time since which other routes are effective for
+	// their calls.
+	outranked map[kubetest.Key]time.Time
 	// ended are the runs whose process is dead or has ended, by id.
 	ended  map[string]*since
 	truths map[string]*truth
@@ -107,6 +110,31 @@ func (j *judge) event() {
 			j.problem("I3: %s have gone elsewhere than their users want for %s", calls, time.Since(at))
 		}
 	}
+	for key, at := range j.outranked {
+		if time.Since(at)-j.now().away > followed {
+			j.problem("I7: %s has had no effect for %s", key, time.Since(at))
+		}
+	}
+}
+
+// rank follows which faults are effective for their calls.
+func (j *judge) rank(all []*unstructured.Unstructured) {
+	outranked := map[kubetest.Key]time.Time{}
+	for key, object := range j.ours {
+		if key.Resource != "virtualservices" {
+			continue
+		}
+		a := object.GetAnnotations()
+		if is := effective(all, a[objects.CallersAnnotation], a[objects.HostAnnotation]); is == nil || is.GetUID() == object.GetUID() {
+			continue
+		}
+		since, known := j.outranked[key]
+		if !known {
+			since = time.Now().Add(j.now().away)
+		}
+		outranked[key] = since
+	}
+	j.outranked = outranked
 }
 
 // changed checks a write.
@@ -131,14 +159,14 @@ func (j *judge) changed(change kubetest.Change) {
 // added checks a new object of Squall.
 func (j *judge) added(key kubetest.Key, object *unstructured.Unstructured) {
 	id := object.GetLabels()[objects.RunLabel]
-	run := j.world.runs[id]
-	if run == nil || !run.recorded(object) {
+	if !j.world.recorded(id, object) {
 		j.problem("I6: %s is not in the journal of its run", key)
 	}
 	if key.Resource != "virtualservices" {
 		return
 	}
 	j.world.truth(id).created++
+	j.begins(id)
 	// A fault whose Job is gone was on its way, and is collected.
 	if owners := object.GetOwnerReferences(); j.held && len(owners) == 1 && j.world.controllers.exists(owners[0].UID) {
 		j.problem("H: %s begins after a rollback has held all runs", key)
@@ -155,6 +183,7 @@ func (j *judge) added(key kubetest.Key, object *unstructured.Unstructured) {
 // routes checks that all calls go where they would go without Squall.
 func (j *judge) routes() {
 	all := j.world.api.List("virtualservices")
+	j.rank(all)
 	theirs := slices.DeleteFunc(slices.Clone(all), func(vs *unstructured.Unstructured) bool { return objects.IsOurs(vs) })
 	for _, p := range j.world.proxies {
 		for _, c := range p.calls {
@@ -170,7 +199,8 @@ func (j *judge) routes() {
 			would := effective(theirs, p.namespace, c.host)
 			same := true
 			for _, k := range c.classes {
-				same = same && sameShares(p.outcome(is, c.host, k).to, p.outcome(would, c.host, k).to)
+				now := p.outcome(is, c.host, k)
+				same = same && (now.lost() > 1-1e-6 || sameShares(now.to, p.outcome(would, c.host, k).to))
 			}
 			if _, known := j.wrong[calls]; same {
 				delete(j.wrong, calls)
@@ -212,7 +242,7 @@ func (j *judge) finished(r *run) {
 	switch {
 	case result.Status == event.StatusRefused && t.created > 0:
 		j.problem("%s is refused and has injected: %s", r.id, result.Reason)
-	case result.Status == event.StatusCompleted && result.Verdict == steadystate.Held && t.hits < float64(spec.Effect.MinRequests)*0.99 && !j.sharesCalls(r):
+	case result.Status == event.StatusCompleted && result.Verdict == steadystate.Held && t.hits < float64(spec.Effect.MinRequests)*0.99:
 		j.problem("I4: %s is held and has hit %.1f requests of %d", r.id, t.hits, spec.Effect.MinRequests)
 	}
 	for key, object := range j.ours {
@@ -230,24 +260,12 @@ func (j *judge) clean(r *run, claim event.Clean) {
 	for _, p := range j.world.proxies {
 		for i, routes := range p.routes {
 			for _, o := range routes {
-				if o.run() == r.id && o.aborted+o.delayed > 0 {
+				if o.run() == r.id && o.disturbed() {
 					j.problem("C: %s claims that its calls are clean, and still disturbs calls from %s to %s", r.id, p.namespace, p.calls[i].host)
 				}
 			}
 		}
 	}
-}
-
-// sharesCalls reports whether another run has disturbed the calls of a run before or
-// after it: their hits cannot be told apart.
-func (j *judge) sharesCalls(r *run) bool {
-	for id, other := range j.world.runs {
-		if id != r.id && j.world.truth(r.id).created > 0 && j.world.truth(id).hits > 0 &&
-			other.experiment.Spec.Callers[0].Namespace == r.experiment.Spec.Callers[0].Namespace && other.experiment.Spec.Target.Host == r.experiment.Spec.Target.Host {
-			return true
-		}
-	}
-	return false
 }
 
 // end checks that the world is clean when no trouble is left.

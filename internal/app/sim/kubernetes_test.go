@@ -18,6 +18,7 @@ import (
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/kube/kubetest"
+	"github.com/squall-chaos/squall/mesh/objects"
 )
 
 // process is one process of Squall, as its surroundings see it.
@@ -37,8 +38,8 @@ func (p *process) cluster() *kube.Cluster {
 	return c
 }
 
-// client is a cluster as a runner uses it. The many requests of a snapshot and of the
-// check of permissions, which change nothing, are one call each.
+// client is a cluster as a runner uses it. The requests of a snapshot, of the check of
+// permissions and of the search for other runs, which change nothing, are one call each.
 type client struct {
 	*kube.Cluster
 	process *process
@@ -55,6 +56,21 @@ func (c client) Snapshot(ctx context.Context) (config.Snapshot, error) {
 func (c client) Permitted(ctx context.Context, namespace string, _ []string) error {
 	_, err := c.process.ask(ctx, "permitted in "+namespace, func() any { return nil })
 	return err
+}
+
+// Earlier implements runner.Rivals.
+func (c client) Earlier(ctx context.Context, created *unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) ([]*unstructured.Unstructured, error) {
+	answer, err := c.process.ask(ctx, "earlier in "+created.GetNamespace(), func() any {
+		var found []*unstructured.Unstructured
+		for _, object := range c.process.world.api.List("virtualservices") {
+			if objects.IsOurs(object) && wanted(object) {
+				found = append(found, object.DeepCopy())
+			}
+		}
+		return found
+	})
+	found, _ := answer.([]*unstructured.Unstructured)
+	return found, err
 }
 
 // ask sends a question to the API server that is not a request.

@@ -34,6 +34,7 @@ type prometheus struct {
 	// partial is true while answers lack some series.
 	partial bool
 	series  map[string]*series
+	keys    []string // of series, in order
 	weather weather
 }
 
@@ -85,6 +86,8 @@ func (m *prometheus) store(key string, labels map[string]string, value float64) 
 	if s == nil {
 		s = &series{labels: labels}
 		m.series[key] = s
+		at, _ := slices.BinarySearch(m.keys, key)
+		m.keys = slices.Insert(m.keys, at, key)
 	}
 	s.samples = append(s.samples, sample{at: time.Now(), value: value})
 }
@@ -198,7 +201,7 @@ func (e evaluator) eval(expr parser.Expr) []value {
 // selected returns the series of a selector, in order.
 func (e evaluator) selected(selector *parser.VectorSelector) []*series {
 	var found []*series
-	for _, key := range slices.Sorted(maps.Keys(e.series)) {
+	for _, key := range e.keys {
 		s := e.series[key]
 		matches := true
 		for _, m := range selector.LabelMatchers {

@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/squall-chaos/squall/istio/telemetry"
 	"github.com/squall-chaos/squall/mesh/objects"
 )
 
@@ -52,6 +53,36 @@ type outcome struct {
 	aborted, delayed float64
 	delay            time.Duration
 	status           string
+	// diverted are the shares of the hosts of blackholes.
+	diverted map[string]float64
+}
+
+// disturbed reports whether any request of the class is hit.
+func (o outcome) disturbed() bool { return o.aborted+o.delayed+o.lost() > 0 }
+
+// lost returns the share of the requests that a blackhole takes.
+func (o outcome) lost() float64 {
+	lost := 0.0
+	for _, share := range o.diverted {
+		lost += share
+	}
+	return lost
+}
+
+// divert moves the hosts of blackholes from the destinations of a route to diverted.
+func (o *outcome) divert() {
+	for name, share := range o.to {
+		if host, _, _ := strings.Cut(name, " "); telemetry.IsDiverted(host) {
+			if o.diverted == nil {
+				o.diverted = map[string]float64{}
+			}
+			o.diverted[host] += share
+			delete(o.to, name)
+		}
+	}
+	for name := range o.to {
+		o.to[name] /= 1 - o.lost()
+	}
 }
 
 // run returns the run that disturbs the requests; empty if none does.
@@ -181,6 +212,7 @@ func (p *proxy) outcome(vs *unstructured.Unstructured, host string, k class) out
 			continue
 		}
 		o.to = destinations(r["route"])
+		o.divert()
 		fault, _ := r["fault"].(map[string]any)
 		o.setFault(fault)
 		return o
@@ -343,10 +375,18 @@ func (w *world) count(p *proxy) {
 func (w *world) countClass(p *proxy, c calls, o outcome, n float64) {
 	host := c.host
 	if run := o.run(); run != "" {
-		w.truth(run).hits += n * (1 - (1-o.aborted)*(1-o.delayed))
+		w.truth(run).hits += n * (1 - (1-o.aborted)*(1-o.delayed)*(1-o.lost()))
 	}
-	p.add(host, "-", "200", n*(1-o.aborted)*(1-o.delayed))
+	p.add(host, "-", "200", n*(1-o.aborted)*(1-o.delayed)*(1-o.lost()))
 	p.add(host, "FI", o.status, n*o.aborted*(1-o.delayed))
+	for _, blackhole := range slices.Sorted(maps.Keys(o.diverted)) {
+		diverted := n * (1 - o.aborted) * (1 - o.delayed) * o.diverted[blackhole]
+		if strings.Contains(blackhole, "-reject.") {
+			p.add(blackhole, "UF", "503", diverted)
+		} else {
+			w.in(connectTimeout, func() { p.add(blackhole, "UF", "503", diverted) })
+		}
+	}
 	if o.delayed > 0 {
 		// A delayed request is counted when it ends.
 		w.in(o.delay, func() {
@@ -355,6 +395,10 @@ func (w *world) countClass(p *proxy, c calls, o outcome, n float64) {
 		})
 	}
 }
+
+// connectTimeout is Istio's default for the time after which a connection that nothing
+// answers fails. A caller does not wait for a second attempt.
+const connectTimeout = 10 * time.Second
 
 func (p *proxy) add(host, flags, status string, n float64) {
 	if n <= 0 {

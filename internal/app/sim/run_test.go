@@ -12,6 +12,7 @@ import (
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/experiments/files"
 	"github.com/squall-chaos/squall/internal/app/liveruns"
+	"github.com/squall-chaos/squall/mesh"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
@@ -53,12 +54,16 @@ func (w *world) newProcess(name string) *process {
 func (w *world) start(name string, e experiments.Experiment) {
 	id := fmt.Sprintf("%s-%s-%06x", time.Now().UTC().Format(event.IDTime), e.Metadata.Name, len(w.runs))
 	r := &run{process: w.newProcess(name), id: id, experiment: e}
+	home := ""
+	if w.chance(0.3) {
+		home = namespaces[w.IntN(len(namespaces))]
+	}
 	r.ctx, r.stop = context.WithCancelCause(w.life)
 	w.runs[id] = r
 	w.running[name] = true
 	w.note("%s starts %s", name, id)
 	go func() {
-		config := runner.Config{Cluster: client{Cluster: r.cluster(), process: r.process}, Querier: querier{r.process}, Version: "sim", Owner: name + "@sim", Timing: runner.DefaultTiming()}
+		config := runner.Config{Cluster: client{Cluster: r.cluster(), process: r.process}, Querier: querier{r.process}, Version: "sim", Owner: name + "@sim", Timing: runner.DefaultTiming(), Options: mesh.Options{HomeNamespace: home}}
 		if w.defect.cluster != nil {
 			config.Cluster = w.defect.cluster(config.Cluster)
 		}

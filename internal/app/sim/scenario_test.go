@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/kube/kubetest"
+	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 // drawExperiment draws the text of an experiment.
@@ -21,7 +22,7 @@ metadata: {name: ` + name + `}
 spec:
   target: {host: ` + pick("ratings", "ratings", "ratings", "details") + `, namespace: prod}
   callers: [{namespace: ` + pick("shop", "shop", "cart") + `}]
-  faults: [` + pick("{abort: {httpStatus: 503}, percentage: 100}", "{abort: {httpStatus: 503}, percentage: 30}", "{delay: {fixedDelay: 1s}, percentage: 100}", "{abort: {httpStatus: 503}, percentage: 50, match: [{headers: {end-user: {exact: test}}}]}", "{abort: {httpStatus: 503}, percentage: 50, match: [{headers: {end-user: {exact: nobody}}}]}") + `]
+  faults: [` + pick("{abort: {httpStatus: 503}, percentage: 100}", "{abort: {httpStatus: 503}, percentage: 30}", "{delay: {fixedDelay: 1s}, percentage: 100}", "{abort: {httpStatus: 503}, percentage: 50, match: [{headers: {end-user: {exact: test}}}]}", "{abort: {httpStatus: 503}, percentage: 50, match: [{headers: {end-user: {exact: nobody}}}]}", "{blackhole: {mode: reject}, percentage: 50}", "{blackhole: {mode: drop}, percentage: 100}") + `]
   duration: ` + pick("6s", "6s", "12s", "12s", "20s", "60s") + `
   steadyState: {interval: ` + pick("1s", "2s") + `, before: ` + pick("1s", "3s") + `, probes: [{name: health, query: health, min: 1}]}
   effect: {minRequests: ` + pick("0", "1", "20") + `}
@@ -46,6 +47,23 @@ func (w *world) scenario() {
 		w.prometheus.blind = w.Float64()
 		w.in(w.between(0, 10*time.Second), func() { w.prometheus.blind = 0 })
 	})
+	w.sometimes(0.1, func() { w.stepClock() })
+	w.sometimes(0.1, func() { w.prometheus.offset += w.between(-2*time.Minute, 2*time.Minute) })
+	w.sometimes(0.1, func() {
+		w.prometheus.behind = w.between(0, 10*time.Second)
+		w.in(w.between(0, 20*time.Second), func() { w.prometheus.behind = 0 })
+	})
+	w.sometimes(0.05, func() {
+		w.prometheus.repeats = true
+		w.in(w.between(0, 10*time.Second), func() { w.prometheus.repeats, w.prometheus.cached = false, map[string][]steadystate.Sample{} })
+	})
+	w.sometimes(0.05, func() {
+		w.prometheus.partial = true
+		w.in(w.between(0, 10*time.Second), func() { w.prometheus.partial = false })
+	})
+	if w.chance(0.04) {
+		w.scheduled()
+	}
 	runs := 1 + w.IntN(3)
 	for i := range runs {
 		w.in(w.skewed(0, 20*time.Second), func() { w.start(fmt.Sprint("runner-", i), experiment(w.drawExperiment(string(rune('a'+i))))) })
@@ -60,6 +78,7 @@ func (w *world) scenario() {
 	})
 	w.sometimes(0.3, func() { w.gitops() })
 	w.sometimes(0.3, func() { w.gitops() })
+	w.sometimes(0.2, func() { w.private() })
 	w.sometimes(0.2, func() { w.person() })
 	w.sometimes(0.15, func() { w.outage(w.between(0, 25*time.Second), w.chance(0.5)) })
 	w.sometimes(0.1, func() { w.kcmAway(w.between(0, 30*time.Second)) })
@@ -68,7 +87,19 @@ func (w *world) scenario() {
 	w.sometimes(0.1, func() { w.sever(w.between(0, 20*time.Second)) })
 	w.sometimes(0.2, func() { w.sicken(w.between(0, 10*time.Second)) })
 	w.sometimes(0.1, func() { w.cutOne(w.between(0, 30*time.Second)) })
-	w.in(50*time.Second, w.calm)
+	w.in(w.length, w.calm)
+}
+
+// stepClock moves the clock of the control plane. A deadline that counts by that clock
+// comes later by as much as the clock goes back.
+func (w *world) stepClock() {
+	step := w.between(-20*time.Second, 10*time.Minute)
+	w.note("the clock of the control plane is moved by %s", step)
+	w.skew += step
+	w.judge.awayFor += max(0, -step)
+	for _, job := range w.api.List("jobs") {
+		w.controllers.schedule(kubetest.Key{Resource: "jobs", Namespace: job.GetNamespace(), Name: job.GetName()}, job)
+	}
 }
 
 // storm makes calls of one kind fail for a while.
@@ -81,6 +112,9 @@ func (w *world) storm(at *weather, d time.Duration) {
 // calm ends the trouble.
 func (w *world) calm() {
 	w.trouble = false
+	for _, name := range slices.Sorted(maps.Keys(w.replicas)) {
+		w.replicas[name].stop(context.Canceled)
+	}
 	w.in(patience, func() {
 		for _, name := range slices.Sorted(maps.Keys(w.running)) {
 			w.judge.problem("L1: %s has not ended %s after the trouble", name, patience)
@@ -94,7 +128,7 @@ const patience = 4 * time.Minute
 
 // sometimes lets something happen with a probability, at any time of the trouble.
 func (w *world) sometimes(p float64, do func()) {
-	happens, at := w.chance(p), w.between(0, 45*time.Second)
+	happens, at := w.chance(p), w.between(0, w.length-5*time.Second)
 	if happens {
 		w.in(at, do)
 	}
@@ -111,6 +145,10 @@ func (w *world) live() *run {
 }
 
 func (w *world) killOne() {
+	if name := w.replica(); name != "" && w.chance(0.5) {
+		w.replicas[name].kill()
+		return
+	}
 	if r := w.live(); r != nil {
 		r.kill()
 	}
@@ -125,6 +163,13 @@ func (w *world) interruptOne() {
 
 // cutOne lets a process reach nothing for a while.
 func (w *world) cutOne(d time.Duration) {
+	if name := w.replica(); name != "" && w.chance(0.5) {
+		r := w.replicas[name]
+		w.note("%s is cut off", name)
+		r.cut = true
+		w.in(d, func() { r.cut = false })
+		return
+	}
 	if r := w.live(); r != nil {
 		w.note("%s is cut off", r.id)
 		r.cut = true
@@ -171,13 +216,14 @@ func (w *world) sever(d time.Duration) {
 	})
 }
 
-// gitops changes or deletes a VirtualService of a user.
+// gitops creates, changes or deletes a VirtualService of a user.
 func (w *world) gitops() {
 	key := kubetest.Key{Resource: "virtualservices", Namespace: "prod", Name: "ratings"}
 	now := w.api.Get(key)
 	w.note("GitOps tool changes the base")
 	switch {
 	case now == nil:
+		w.api.Put("virtualservices", object(bases[1+w.IntN(len(bases)-1)]))
 	case w.chance(0.2):
 		w.api.Remove(key)
 	default:
@@ -189,6 +235,19 @@ func (w *world) gitops() {
 		}
 		w.api.Put("virtualservices", changed)
 	}
+}
+
+// private creates a VirtualService in a namespace of callers, and deletes it after a while.
+func (w *world) private() {
+	w.note("a private VirtualService")
+	p := w.proxies[w.IntN(len(w.proxies))]
+	own := object(bases[1+w.IntN(len(bases)-1)])
+	own.SetNamespace(p.namespace)
+	_ = unstructured.SetNestedStringSlice(own.Object, []string{"."}, "spec", "exportTo")
+	w.api.Put("virtualservices", own)
+	w.in(w.between(0, time.Minute), func() {
+		w.api.Remove(kubetest.Key{Resource: "virtualservices", Namespace: p.namespace, Name: own.GetName()})
+	})
 }
 
 // person deletes an object of Squall with kubectl.

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	// One goroutine runs at a time anyway, and in a fixed order if there is one thread.
 	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(1000)
 	m.Run()
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -41,21 +42,29 @@ type world struct {
 	// sick is true while the hypothesis does not hold.
 	sick bool
 
-	defect  defect
-	running map[string]bool // processes that have not ended
-	runs    map[string]*run
-	life    context.Context //nolint:containedctx // of all processes
-	seams   seams
-	judge   judge
-	trace   hash.Hash64
-	line    []byte
+	defect defect
+	// length is how long the trouble lasts.
+	length   time.Duration
+	running  map[string]bool // processes that have not ended
+	runs     map[string]*run
+	replicas map[string]*replica
+	served   map[string]*servedRun // runs of replicas, by id
+	// directory has the directories of the files of replicas.
+	directory func() string
+	life      context.Context //nolint:containedctx // of all processes
+	seams     seams
+	judge     judge
+	trace     hash.Hash64
+	line      []byte
 }
 
 const api = "networking.istio.io/v1"
 
 // newWorld returns a world at rest. It must be called in a bubble.
 func newWorld(seed uint64, planted defect) *world {
-	w := &world{loop: newLoop(seed), runs: map[string]*run{}, running: map[string]bool{}, seams: seams{}, trace: fnv.New64a(), defect: planted}
+	w := &world{
+		loop: newLoop(seed), runs: map[string]*run{}, running: map[string]bool{}, replicas: map[string]*replica{}, served: map[string]*servedRun{}, length: 50 * time.Second, seams: seams{}, trace: fnv.New64a(), defect: planted,
+	}
 	w.judge = judge{world: w, ours: map[kubetest.Key]*unstructured.Unstructured{}, wrong: map[string]time.Time{}, ended: map[string]*since{}, truths: map[string]*truth{}}
 	w.api = kubetest.New(func() time.Time { return time.Now().Add(w.skew) })
 	w.controllers = &controllers{world: w}
@@ -198,11 +207,12 @@ func simulate(t *testing.T, seed uint64, planted *defect) (w *world) {
 	if planted == nil {
 		planted = &defect{}
 	}
+	cryptotest.SetGlobalRandom(t, seed) // for the ids of runs
 	synctest.Test(t, func(t *testing.T) {
 		life, end := context.WithCancel(t.Context())
 		defer end()
 		w = newWorld(seed, *planted)
-		w.life = life
+		w.life, w.directory = life, t.TempDir
 		w.scenario()
 		w.run(func() bool { return w.judge.problems != nil || w.idle() })
 		if w.judge.problems == nil {
@@ -214,6 +224,10 @@ func simulate(t *testing.T, seed uint64, planted *defect) (w *world) {
 		// Calls that still wait get no answer.
 		w.over = true
 		for _, r := range w.runs {
+			r.dead = true
+			r.stop(errDead)
+		}
+		for _, r := range w.replicas {
 			r.dead = true
 			r.stop(errDead)
 		}
