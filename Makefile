@@ -69,8 +69,8 @@ pages: build $(PAGES) ## open the reports in a browser, and check them against s
 torture: sandbox ## kill runs at every write, break their servers and their disk (about 7 minutes; a sample is in e2e)
 	cd sandbox && $(GO) test -count=1 -timeout 40m -v ./e2e/torture -args -full
 
-oracle: sandbox ## compare more generated plans with istiod and Envoy (about 20 minutes; a sample is in e2e)
-	cd sandbox && CI=1 $(GO) test -count=1 -timeout 60m -v ./e2e/oracle -run 'TestGenerated|TestGateways' -args -first 1000 -seeds 3000 -proxied 3000 -gateways 600
+oracle: sandbox ## compare more generated plans with istiod and Envoy (about 40 minutes; a sample is in e2e)
+	cd sandbox && CI=1 $(GO) test -count=1 -timeout 60m -v ./e2e/oracle -run 'TestGenerated|TestSurroundings|TestGateways' -args -first 1000 -seeds 3000 -proxied 3000 -surroundings 2000 -gateways 600
 
 library: sandbox ## run every experiment of the library on an idle machine, and kill a run of each (about 25 minutes)
 	cd sandbox && CI=1 $(GO) test -count=1 -timeout 90m -v ./e2e/envoy -run TestLibrary -args -library

@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// The first and the last version of Istio whose rules are known, as 1.X. The rules are
-// those of the last one.
+// The first and the last version of Istio whose rules are known, as 1.X. The rules of
+// the last one are used.
 const (
 	firstMinor = 29
 	lastMinor  = 31

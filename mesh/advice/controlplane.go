@@ -19,7 +19,7 @@ func (w *warnings) settingsUnread(d mesh.Decision) {
 // otherVersion warns of a version of Istio whose rules are not known.
 func (w *warnings) otherVersion() {
 	if version := w.s.Plane.Version; !config.IsKnown(version) {
-		w.add("the control plane %s is Istio %s, and the rules of this plan are those of Istio %s: compare the routes of a first run with istioctl proxy-config routes", w.s.Plane.Name(), version, config.Versions())
+		w.add("the control plane %s is Istio %s, and Squall knows the rules of Istio %s: compare the routes of a first run with istioctl proxy-config routes", w.s.Plane.Name(), version, config.Versions())
 	}
 }
 

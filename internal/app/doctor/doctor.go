@@ -238,7 +238,7 @@ func (d Doctor) istiod(ctx context.Context) []Check {
 // version returns the check of the versions of the control planes.
 func version(text string, versions []string) Check {
 	if slices.ContainsFunc(versions, func(version string) bool { return !config.IsKnown(version) }) {
-		return warning("istiod", text+"; Squall's rules are those of Istio "+config.Versions(), "compare the routes of a first run with istioctl proxy-config routes")
+		return warning("istiod", text+"; Squall knows the rules of Istio "+config.Versions(), "compare the routes of a first run with istioctl proxy-config routes")
 	}
 	return ok("istiod", "%s", text)
 }

@@ -179,7 +179,7 @@ func TestWhatIsWrong(t *testing.T) {
 		"no Istio":                  {func(w *world) { w.answers["GET /apis/networking.istio.io"] = `{"versions":[]}` }, []string{"failure|Istio API|the cluster serves none of the versions"}},
 		"istiod by its digest":      {func(w *world) { w.answers["GET "+deploymentsPath] = deployment("registry:5000/pilot@sha256:1234") }, []string{"ok|istiod|1.30.1|"}},
 		"no istiod":                 {func(w *world) { w.answers["GET "+deploymentsPath] = noItems }, []string{"warning|istiod|version unknown: no Deployment in istio-system has the label app=istiod|"}},
-		"an unknown istiod":         {func(w *world) { w.answers["GET "+deploymentsPath] = deployment("docker.io/istio/pilot:1.40.0") }, []string{"warning|istiod|1.40.0; Squall's rules are those of Istio 1.29 to 1.31|"}},
+		"an unknown istiod":         {func(w *world) { w.answers["GET "+deploymentsPath] = deployment("docker.io/istio/pilot:1.40.0") }, []string{"warning|istiod|1.40.0; Squall knows the rules of Istio 1.29 to 1.31|"}},
 		"nobody may look at istiod": {func(w *world) { delete(w.answers, "GET "+deploymentsPath) }, []string{"warning|istiod|version unknown: no permission to list deployments"}},
 		"permissions are missing": {func(w *world) { w.denied = []string{"shop patch jobs", "shop delete jobs"} }, []string{
 			`failure|permissions|in namespace shop: not permitted: patch, delete jobs.batch|add to a Role in namespace shop: - {apiGroups: ["batch"], resources: [jobs], verbs: [patch, delete]}`,

@@ -9,7 +9,7 @@ import (
 
 var (
 	firstSeed = flag.Int("first", 1, "the first seed of the generated scenarios")
-	seeds     = flag.Int("seeds", 400, "how many scenarios are generated")
+	seeds     = flag.Int("seeds", 300, "how many scenarios are generated")
 )
 
 // Any mesh that may exist: what Squall plans for it takes effect on the

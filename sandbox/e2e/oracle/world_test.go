@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,7 +143,10 @@ func (w *world) sync(t *testing.T) {
 	const namespace = "oracle-sync"
 	w.synced++
 	name := fmt.Sprintf("sync-%d", w.synced)
-	host := name + ".oracle.test"
+	host, service := name+".oracle.test", "sync."+namespace+".svc.cluster.local"
+	port := int64(20000 + w.synced)
+	hidden := withSpec(manifest("v1", "Service", namespace, "sync"), m{"ports": list(m{"name": "http", "port": port, "protocol": "TCP"})})
+	hidden.SetAnnotations(map[string]string{"networking.istio.io/exportTo": "."})
 	if w.synced == 1 {
 		w.create(t, []object{manifest("v1", "Namespace", "", namespace)})
 	}
@@ -153,7 +157,8 @@ func (w *world) sync(t *testing.T) {
 			"http": list(m{"name": name, "route": list(m{"destination": m{"host": host}})}),
 		}),
 		// The host of the next round is not imported until its Sidecar is.
-		withSpec(manifest(networking, "Sidecar", namespace, "sync"), m{"egress": list(m{"hosts": list("./" + host)})}),
+		withSpec(manifest(networking, "Sidecar", namespace, "sync"), m{"egress": list(m{"hosts": list("./"+host, "./"+service)})}),
+		hidden,
 	} {
 		if _, err := w.resource(o).Apply(t.Context(), o.GetName(), o, metav1.ApplyOptions{FieldManager: "oracle", Force: true}); err != nil {
 			t.Fatal(err)
@@ -161,7 +166,8 @@ func (w *world) sync(t *testing.T) {
 	}
 	eventually(t, func() error {
 		view, err := w.look(t.Context(), identity.Workload{Namespace: namespace, Name: "probe", IP: "127.0.1.1"})
-		if err == nil && !view.routesTo(host).named(name) {
+		ofService := slices.ContainsFunc(view.routesTo(service), func(v virtualHost) bool { return v.port == port })
+		if err == nil && (!view.routesTo(host).named(name) || !ofService) {
 			err = fmt.Errorf("istiod has not seen %s", name)
 		}
 		return err
