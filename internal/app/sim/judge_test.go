@@ -26,6 +26,9 @@ type judge struct {
 	// outranked maps faults to the time since which other routes are effective for
 	// their calls.
 	outranked map[kubetest.Key]time.Time
+	// rivals are pairs of faults on the same calls in different namespaces, of which one
+	// has to yield, with the time since which both exist.
+	rivals map[[2]kubetest.Key]time.Time
 	// ended are the runs whose process is dead or has ended, by id.
 	ended  map[string]*since
 	truths map[string]*truth
@@ -110,6 +113,14 @@ func (j *judge) event() {
 			j.problem("I3: %s have gone elsewhere than their users want for %s", calls, time.Since(at))
 		}
 	}
+	for pair, at := range j.rivals {
+		switch {
+		case j.ours[pair[0]] == nil || j.ours[pair[1]] == nil:
+			delete(j.rivals, pair)
+		case time.Since(at)-j.now().away > followed:
+			j.problem("I5: %s and %s disturb the same calls, and neither yields", pair[0], pair[1])
+		}
+	}
 	for key, at := range j.outranked {
 		if time.Since(at)-j.now().away > followed {
 			j.problem("I7: %s has had no effect for %s", key, time.Since(at))
@@ -175,7 +186,11 @@ func (j *judge) added(key kubetest.Key, object *unstructured.Unstructured) {
 		if other != key && other.Resource == key.Resource && o.GetLabels()[objects.RunLabel] != id &&
 			o.GetAnnotations()[objects.HostAnnotation] == object.GetAnnotations()[objects.HostAnnotation] &&
 			o.GetAnnotations()[objects.CallersAnnotation] == object.GetAnnotations()[objects.CallersAnnotation] {
-			j.problem("I5: %s and %s disturb the same calls", key, other)
+			if other.Namespace == key.Namespace {
+				j.problem("I5: %s and %s disturb the same calls", key, other)
+			} else {
+				j.rivals[[2]kubetest.Key{key, other}] = time.Now().Add(j.now().away)
+			}
 		}
 	}
 }
