@@ -137,6 +137,10 @@ func (r *renderer) divertConnections(routes []any, protocol string, part segment
 		if err := checkServerName(r.mesh, r.group.Host); err != nil {
 			return nil, err
 		}
+		if aliases := routing.Aliases(r.mesh, r.group.Host); len(aliases) > 0 {
+			return nil, refusal.New(refusal.OtherServerNames, "create a tls route for exactly this host",
+				"connections to a TLS port of %s have its server name or the one of an alias, %s, and a blackhole would take the route of the alias away", r.group.Host, aliases[0])
+		}
 		match["sniHosts"] = []any{r.group.Host}
 	}
 	route := map[string]any{
