@@ -11,13 +11,14 @@ import (
 	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/istio/host"
 	"github.com/squall-chaos/squall/istio/routing"
+	"github.com/squall-chaos/squall/mesh/gateway"
 )
 
 // Narrow returns the part of a snapshot that the plan of an experiment depends on, so
 // that a run does not hold a whole mesh in memory.
 func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
 	var targets, hosts, callers []string
-	through := gatewayNeeds(s, spec)
+	through := gateway.NeedsOf(s, spec, func(bound []*unstructured.Unstructured) []string { return destinations(bound, s.ClusterDomain) })
 	for _, injection := range spec.Injections() {
 		for _, caller := range injection.Callers {
 			callers = append(callers, caller.In())
@@ -39,18 +40,18 @@ func Narrow(s config.Snapshot, spec experiments.Spec) config.Snapshot {
 	}
 	s.VirtualServices = keep(s.VirtualServices, func(vs *unstructured.Unstructured) bool {
 		isDelegate := len(fields.Strings(vs.Object, "spec", "hosts")) == 0
-		return isDelegate || through.virtualService(vs) || names(func(name string) bool { return routing.PatternFor(s, vs, name) != "" }) ||
+		return isDelegate || through.VirtualService(vs) || names(func(name string) bool { return routing.PatternFor(s, vs, name) != "" }) ||
 			slices.ContainsFunc(targets, func(name string) bool { return routing.Forwards(s, vs, name) || hasServerName(vs, name) })
 	})
 	s.ServiceEntries = keep(s.ServiceEntries, func(entry *unstructured.Unstructured) bool {
-		return names(func(name string) bool { return config.HasHost(entry, name) }) || sharesPort(entry, ports) || through.entry(entry)
+		return names(func(name string) bool { return config.HasHost(entry, name) }) || sharesPort(entry, ports) || through.Entry(entry)
 	})
 	s.DestinationRules = keep(s.DestinationRules, policyOf(s, append(destinations(s.VirtualServices, s.ClusterDomain), hosts...)))
 	services := s.Services
 	s.Services = nil
 	for _, service := range services {
 		ofCallers := len(service.Selector) > 0 && slices.Contains(callers, service.Namespace) // see GatewayOf
-		if ofCallers || through.service(s, service) || names(func(name string) bool { return strings.EqualFold(name, s.HostOf(service)) }) {
+		if ofCallers || through.Service(s, service) || names(func(name string) bool { return strings.EqualFold(name, s.HostOf(service)) }) {
 			s.Services = append(s.Services, service)
 		}
 	}

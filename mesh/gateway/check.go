@@ -16,7 +16,6 @@ import (
 	"github.com/squall-chaos/squall/istio/routing"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
-	"github.com/squall-chaos/squall/mesh/render"
 )
 
 // selected returns the Gateways that select the workload. It refuses a workload that does
@@ -104,8 +103,8 @@ func (p *planner) checkTarget() error {
 }
 
 // checkEdges refuses edges that cannot be changed, or whose routes are not certain.
-func (p *planner) checkEdges(edges []render.Edge, selected router.Selected) error {
-	for _, check := range []func([]render.Edge, router.Selected) error{p.checkCertain, p.checkUnsure, p.checkOrder, p.checkRevisions, p.checkGatewayAPI, p.checkFaults, p.checkPorts, p.checkLive} {
+func (p *planner) checkEdges(edges []Edge, selected router.Selected) error {
+	for _, check := range []func([]Edge, router.Selected) error{p.checkCertain, p.checkUnsure, p.checkOrder, p.checkRevisions, p.checkGatewayAPI, p.checkFaults, p.checkPorts, p.checkLive} {
 		if err := check(edges, selected); err != nil {
 			return err
 		}
@@ -114,13 +113,13 @@ func (p *planner) checkEdges(edges []render.Edge, selected router.Selected) erro
 }
 
 // checkCertain refuses routes that depend on what is not known.
-func (p *planner) checkCertain(edges []render.Edge, _ router.Selected) error {
+func (p *planner) checkCertain(edges []Edge, _ router.Selected) error {
 	for _, v := range p.hosts {
 		if v.Err == nil {
 			continue
 		}
 		undecided, is := v.Err.(*routing.UndecidedError) //nolint:errorlint // VirtualHost.Err
-		touched := slices.ContainsFunc(edges, func(e render.Edge) bool { return isOn(e, v) })
+		touched := slices.ContainsFunc(edges, func(e Edge) bool { return isOn(e, v) })
 		if touched || is && routing.Forwards(p.Mesh, undecided.Candidate.Unstructured, p.Group.Host) {
 			return p.Undecided(v.Err, p.Group.Callers)
 		}
@@ -130,11 +129,11 @@ func (p *planner) checkCertain(edges []render.Edge, _ router.Selected) error {
 
 // checkUnsure refuses if a Gateway that may select some of the pods has routes to the
 // target, or for a host of the edges.
-func (p *planner) checkUnsure(edges []render.Edge, selected router.Selected) error {
+func (p *planner) checkUnsure(edges []Edge, selected router.Selected) error {
 	for _, gateway := range selected.Unsure {
 		for _, v := range router.VirtualHosts(p.Mesh, p.workload, router.Servers([]*unstructured.Unstructured{gateway})) {
 			leads := slices.ContainsFunc(v.Routes, func(r router.Route) bool { return routing.Forwards(p.Mesh, r.From, p.Group.Host) })
-			if leads || slices.ContainsFunc(edges, func(e render.Edge) bool { return e.Host == v.Host }) {
+			if leads || slices.ContainsFunc(edges, func(e Edge) bool { return e.Host == v.Host }) {
 				return refusal.New(refusal.RoutesForSome, "name all labels of the gateway's pods, with those of its selector: "+labels.FormatLabels(router.Selector(gateway)),
 					"Gateway %s, which has routes for %s, may select some of the pods in %s with the labels %s", nameOf(gateway), v.Host, p.Group.Callers, labels.FormatLabels(p.workload.Labels))
 			}
@@ -146,9 +145,9 @@ func (p *planner) checkUnsure(edges []render.Edge, selected router.Selected) err
 // checkOrder refuses hosts for which the routes of several Gateways are in one list, in
 // the order of the Gateways. Ports without TLS count as one: two ports of a Service may
 // lead to the same port of the pods.
-func (p *planner) checkOrder(edges []render.Edge, _ router.Selected) error {
+func (p *planner) checkOrder(edges []Edge, _ router.Selected) error {
 	for _, v := range p.hosts {
-		if !slices.ContainsFunc(edges, func(e render.Edge) bool { return isOn(e, v) }) {
+		if !slices.ContainsFunc(edges, func(e Edge) bool { return isOn(e, v) }) {
 			continue
 		}
 		for _, other := range p.hosts {
@@ -171,9 +170,9 @@ func isPlain(v router.VirtualHost) bool { return strings.HasPrefix(v.Routing, "h
 
 // checkIgnored refuses a server for a host of the edges that istiod may ignore, depending
 // on ages that are not known.
-func (p *planner) checkIgnored(edges []render.Edge) error {
+func (p *planner) checkIgnored(edges []Edge) error {
 	for _, server := range p.servers {
-		i := slices.IndexFunc(edges, func(e render.Edge) bool {
+		i := slices.IndexFunc(edges, func(e Edge) bool {
 			return slices.ContainsFunc(server.Takes(p.Group.Callers), func(h string) bool { return strings.EqualFold(h, e.Host) })
 		})
 		if !server.Ignored || i < 0 || server.Gateway == edges[i].Gateway {
@@ -191,11 +190,11 @@ func (p *planner) checkIgnored(edges []render.Edge) error {
 
 // checkRevisions refuses a Gateway that istiod of another revision reads, as far as the
 // namespace's labels tell.
-func (p *planner) checkRevisions(edges []render.Edge, selected router.Selected) error {
+func (p *planner) checkRevisions(edges []Edge, selected router.Selected) error {
 	own := p.Mesh.Namespaces[p.Group.Callers][config.RevisionLabel]
 	for _, gateway := range selected.Gateways {
 		revision := gateway.GetLabels()[config.RevisionLabel]
-		if revision != "" && !p.Mesh.Plane.Labelled && revision != own && slices.ContainsFunc(edges, func(e render.Edge) bool { return e.Gateway == nameOf(gateway) }) {
+		if revision != "" && !p.Mesh.Plane.Labelled && revision != own && slices.ContainsFunc(edges, func(e Edge) bool { return e.Gateway == nameOf(gateway) }) {
 			return refusal.New(refusal.OtherRevision, "label the namespace with the revision, or remove the label from the Gateway",
 				"Gateway %s is for the control-plane revision %s only, and namespace %s is not labelled with it", nameOf(gateway), revision, p.Group.Callers)
 		}
@@ -206,7 +205,7 @@ func (p *planner) checkRevisions(edges []render.Edge, selected router.Selected) 
 // checkGatewayAPI refuses a host that a route of the Gateway API may have routes for:
 // istiod adds them to the routes of VirtualServices, and a snapshot does not have the
 // Gateways of the Gateway API, which decide about their pods.
-func (p *planner) checkGatewayAPI(edges []render.Edge, _ router.Selected) error {
+func (p *planner) checkGatewayAPI(edges []Edge, _ router.Selected) error {
 	for _, route := range p.Mesh.Routes {
 		spec := fields.Map(route.Object, "spec")
 		if !slices.ContainsFunc(fields.Maps(spec, "parentRefs"), func(parent map[string]any) bool {
@@ -243,7 +242,7 @@ func (p *planner) checkBackend() error {
 
 // checkFaults refuses faults of other users that telemetry could not tell from the
 // experiment's, if its effect must be proven.
-func (p *planner) checkFaults(edges []render.Edge, _ router.Selected) error {
+func (p *planner) checkFaults(edges []Edge, _ router.Selected) error {
 	if p.Experiment.Spec.Effect.MinRequests == 0 {
 		return nil
 	}
@@ -267,7 +266,7 @@ func (p *planner) checkFaults(edges []render.Edge, _ router.Selected) error {
 // checkPorts refuses destinations without a port whose host several namespaces declare:
 // istiod takes the port from the entry in the VirtualService's own namespace, if there is
 // one (istio.io/istio/pilot/pkg/networking/core, buildNameToServiceMapForHTTPRoutes).
-func (p *planner) checkPorts(edges []render.Edge, _ router.Selected) error {
+func (p *planner) checkPorts(edges []Edge, _ router.Selected) error {
 	for _, route := range routesOf(edges) {
 		for _, weighted := range fields.Maps(route.HTTP, "route") {
 			destination := fields.Map(weighted, "destination")
@@ -288,7 +287,7 @@ func (p *planner) checkPorts(edges []render.Edge, _ router.Selected) error {
 // checkLive returns a *LiveRunError if the object of a run takes precedence for a host of
 // the edges, or has the name of a new object. A public object has the labels of a run, but
 // takes precedence over nothing.
-func (p *planner) checkLive(edges []render.Edge, _ router.Selected) error {
+func (p *planner) checkLive(edges []Edge, _ router.Selected) error {
 	for _, object := range p.Runs {
 		ranks := p.Mesh.VisibilityOf(object, p.Group.Callers) < config.Public
 		for _, e := range edges {

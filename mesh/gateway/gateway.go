@@ -44,7 +44,7 @@ type Input struct {
 
 // Plan is how faults reach the calls through a gateway.
 type Plan struct {
-	render.GatewayOutput
+	Output
 	Place render.Place
 	// Bases are the VirtualServices whose routes the objects have copies of, and those
 	// that they delegate to.
@@ -115,7 +115,7 @@ func Decide(in Input) (Plan, error) {
 		}
 		return Plan{}, cmp.Or(p.checkBackend(), err)
 	}
-	var edges []render.Edge
+	var edges []Edge
 	for _, edge := range found.Edges {
 		edges = append(edges, edge.Edge)
 	}
@@ -125,30 +125,21 @@ func Decide(in Input) (Plan, error) {
 	return p.place(edges)
 }
 
-// render renders the edges for a place.
-func (p *planner) render(at render.Place, edges []render.Edge) (render.GatewayOutput, error) {
-	seen := slices.DeleteFunc(p.Mesh.Entries(p.Group.Host), func(e config.Entry) bool { return !p.Mesh.CanSee(e, p.Group.Callers) })
-	return render.Gateway(render.GatewayInput{
-		Mesh: p.Mesh, Group: p.Group, Place: at, Ports: config.PortsOf(seen), Edges: edges,
-		Experiment: p.Experiment.Metadata.Name, BlackholeAddress: p.BlackholeAddress,
-	}, p.Times)
-}
-
 // edges returns the edges of virtual hosts: one for each host and Gateway.
-func (p *planner) edges(gateways []*unstructured.Unstructured, all []router.VirtualHost) []render.Edge {
+func (p *planner) edges(gateways []*unstructured.Unstructured, all []router.VirtualHost) []Edge {
 	type key struct{ host, gateway string }
 	at := map[key]int{}
-	var edges []render.Edge
+	var edges []Edge
 	for _, v := range all {
 		for _, name := range v.Gateways() {
 			here := key{host: v.Host, gateway: name}
 			i, known := at[here]
 			if !known {
 				i, at[here] = len(edges), len(edges)
-				edges = append(edges, render.Edge{Host: v.Host, Gateway: name, SourceLabels: p.beyond(gateways, name)})
+				edges = append(edges, Edge{Host: v.Host, Gateway: name, SourceLabels: p.beyond(gateways, name)})
 			}
 			routes := slices.DeleteFunc(slices.Clone(v.Routes), func(r router.Route) bool { return r.Gateway != name })
-			edges[i].Servers = append(edges[i].Servers, render.EdgeServer{Port: v.Port, Routes: routes})
+			edges[i].Servers = append(edges[i].Servers, EdgeServer{Port: v.Port, Routes: routes})
 		}
 	}
 	return edges
@@ -168,7 +159,7 @@ func (p *planner) beyond(gateways []*unstructured.Unstructured, name string) map
 }
 
 // place returns the plan for the first namespace from which the objects take precedence.
-func (p *planner) place(edges []render.Edge) (Plan, error) {
+func (p *planner) place(edges []Edge) (Plan, error) {
 	bases, visibility := basesOf(edges)
 	var reasons []string
 	for _, at := range p.places(bases) {
@@ -192,7 +183,7 @@ func (p *planner) place(edges []render.Edge) (Plan, error) {
 }
 
 // reasonOf explains the placement.
-func reasonOf(plan Plan, edges []render.Edge) string {
+func reasonOf(plan Plan, edges []Edge) string {
 	var names []string
 	for _, base := range plan.Bases {
 		if name := nameOf(base); !slices.Contains(names, name) {
@@ -229,7 +220,7 @@ func (p *planner) places(bases []*unstructured.Unstructured) []render.Place {
 }
 
 // planAt returns the plan for one place, or why the objects cannot be there.
-func (p *planner) planAt(at render.Place, edges []render.Edge, visibility config.Visibility) (Plan, error) {
+func (p *planner) planAt(at render.Place, edges []Edge, visibility config.Visibility) (Plan, error) {
 	_, exists := p.Mesh.Namespaces[at.Namespace]
 	switch {
 	case !exists:
@@ -248,12 +239,12 @@ func (p *planner) planAt(at render.Place, edges []render.Edge, visibility config
 	if err := p.verify(out); err != nil {
 		return Plan{}, err
 	}
-	return Plan{GatewayOutput: out}, nil
+	return Plan{Output: out}, nil
 }
 
 // verify adds the objects to the mesh, and returns an error unless each of them comes
 // first for its host, and everything else is as before.
-func (p *planner) verify(out render.GatewayOutput) error {
+func (p *planner) verify(out Output) error {
 	for state := range p.Times {
 		with := p.Mesh
 		with.VirtualServices = slices.Clone(p.Mesh.VirtualServices)
@@ -269,9 +260,9 @@ func (p *planner) verify(out render.GatewayOutput) error {
 		}
 		for _, before := range p.hosts {
 			isOurs := func(r router.Route) bool {
-				return slices.ContainsFunc(out.Edges, func(e render.EdgeOutput) bool { return e.States[state] == r.From })
+				return slices.ContainsFunc(out.Edges, func(e EdgeOutput) bool { return e.States[state] == r.From })
 			}
-			touched := slices.ContainsFunc(out.Edges, func(e render.EdgeOutput) bool { return isOn(e.Edge, before) })
+			touched := slices.ContainsFunc(out.Edges, func(e EdgeOutput) bool { return isOn(e.Edge, before) })
 			if err := comesFirst(now[[2]string{before.Routing, before.Host}], before, isOurs, touched); err != nil {
 				return err
 			}
@@ -281,7 +272,7 @@ func (p *planner) verify(out render.GatewayOutput) error {
 }
 
 // isOn reports whether an edge is a virtual host.
-func isOn(e render.Edge, v router.VirtualHost) bool {
+func isOn(e Edge, v router.VirtualHost) bool {
 	return e.Host == v.Host && slices.Contains(v.Gateways(), e.Gateway)
 }
 
@@ -309,7 +300,7 @@ func comesFirst(now, before router.VirtualHost, isOurs func(router.Route) bool, 
 
 // basesOf returns the VirtualServices whose routes edges have, with those that they
 // delegate to, and the best visibility of the former.
-func basesOf(edges []render.Edge) (bases []*unstructured.Unstructured, best config.Visibility) {
+func basesOf(edges []Edge) (bases []*unstructured.Unstructured, best config.Visibility) {
 	best = config.Hidden
 	for _, route := range routesOf(edges) {
 		best = min(best, route.Visibility)
@@ -323,12 +314,12 @@ func basesOf(edges []render.Edge) (bases []*unstructured.Unstructured, best conf
 }
 
 // privateOf returns a VirtualService that is private to the gateway's namespace.
-func privateOf(edges []render.Edge) *unstructured.Unstructured {
+func privateOf(edges []Edge) *unstructured.Unstructured {
 	all := routesOf(edges)
 	return all[slices.IndexFunc(all, func(r router.Route) bool { return r.Visibility == config.Private })].From
 }
 
-func routesOf(edges []render.Edge) []router.Route {
+func routesOf(edges []Edge) []router.Route {
 	var all []router.Route
 	for _, edge := range edges {
 		for _, server := range edge.Servers {

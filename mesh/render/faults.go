@@ -206,7 +206,7 @@ func (r *renderer) apply(route map[string]any, injections []Injection) error {
 	own := fields.Map(route, "fault")
 	fault := maps.Clone(own)
 	for _, s := range injections {
-		if err := r.checkMixed(s, route); err != nil {
+		if err := checkMixed(r, s, route); err != nil {
 			return err
 		}
 		for kind, rendered := range renderFault(s.Injection) {
@@ -233,7 +233,7 @@ func (r *renderer) apply(route map[string]any, injections []Injection) error {
 // is the target.
 func (r *renderer) isTarget(s Injection, weighted map[string]any) bool {
 	if r.group.Gateway != nil {
-		return r.leadsTo(s, fields.Map(weighted, "destination"))
+		return leadsTo(r, s, fields.Map(weighted, "destination"))
 	}
 	if s.Target.Subset == "" {
 		return true

@@ -2,408 +2,111 @@ package render
 
 import (
 	"fmt"
-	"maps"
-	"reflect"
-	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/istio/fields"
 	"github.com/squall-chaos/squall/istio/host"
-	"github.com/squall-chaos/squall/istio/router"
 	"github.com/squall-chaos/squall/istio/routing"
 	"github.com/squall-chaos/squall/mesh/match"
-	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
 )
 
-// GatewayInput is what the calls of a group through a gateway are rendered from.
-type GatewayInput struct {
-	Mesh  config.Snapshot
-	Group *Group
-	Place Place
-	// Ports are the target's ports that the gateway can see.
-	Ports []config.Port
-	Edges []Edge
-	// Experiment is its name.
-	Experiment string
-	// BlackholeAddress is the address of dropped connections; empty means
-	// DefaultBlackholeAddress.
-	BlackholeAddress string
-}
+// GatewayRoutes renders the routes of a gateway with the faults of a group.
+type GatewayRoutes struct{ r *renderer }
 
-// Edge is a host by which clients reach a Gateway. One VirtualService carries the faults
-// on its requests.
-type Edge struct {
-	// Host may begin with a wildcard. Gateway is namespace/name.
-	Host, Gateway string
-	// SourceLabels are labels of the gateway's pods that the Gateway does not select by.
-	SourceLabels map[string]string
-	// Servers are the ports on which the Gateway has the host, with the effective routes.
-	Servers []EdgeServer
-}
-
-// EdgeServer is the effective routes of a host on one port of a Gateway.
-type EdgeServer struct {
-	Port   int64
-	Routes []router.Route
-}
-
-// EdgeOutput is the object for the edge that it was rendered for.
-type EdgeOutput struct {
-	Edge Edge
-	// States are the states of the VirtualService, one for each of the given times.
-	States []*unstructured.Unstructured
-	// Requests are the requests that are hit in the first state in which a fault is
-	// active, in words.
-	Requests []string
-}
-
-// GatewayOutput is the objects of a group of calls through a gateway.
-type GatewayOutput struct {
-	// Helpers are the ServiceEntries of blackholes.
-	Helpers []*unstructured.Unstructured
-	// Edges are those with requests that a fault hits.
-	Edges []EdgeOutput
-	// Before and During are the HTTP routes today and in the first state in which a
-	// fault is active, edge by edge.
-	Before, During []map[string]any
-	Signature      Signature
-}
-
-// Gateway renders the VirtualServices for the calls through a gateway, in their states at
-// some times from the start of the experiment. Each is a complete copy of the effective
-// routes of one host and Gateway, with each fault on exactly the requests that are meant
-// and that lead to the target. The error is a *refusal.Error if that cannot be done
-// exactly, or if there are no such requests.
-func Gateway(in GatewayInput, times []time.Duration) (GatewayOutput, error) {
+// NewGatewayRoutes returns a renderer for a group and a place. Of the input it uses neither
+// the effective routes nor the listeners. The error is a *refusal.Error.
+func NewGatewayRoutes(in Input) (GatewayRoutes, error) {
 	r := &renderer{
 		mesh: in.Mesh, group: in.Group, place: in.Place, experiment: in.Experiment,
 		blackholes: newBlackholes(in.Mesh, in.Group, in.Place, in.Ports, in.BlackholeAddress),
 	}
-	r.blackholes.portOf = r.portOf
-	if err := r.blackholes.check(); err != nil {
-		return GatewayOutput{}, err
-	}
-	out := GatewayOutput{}
-	reached := map[aimKey]bool{}
-	for _, edge := range in.Edges {
-		made := EdgeOutput{Edge: edge}
-		during, hit := []any(nil), false
-		for _, t := range times {
-			active := in.Group.active(t)
-			routes, keys, err := r.edgeRoutes(edge, active)
-			if err != nil {
-				return GatewayOutput{}, err
-			}
-			for _, key := range keys {
-				reached[key], hit = true, true
-			}
-			if len(active) > 0 && during == nil {
-				during = routes
-			}
-			made.States = append(made.States, r.edgeObject(edge, routes))
-		}
-		if !hit {
-			continue
-		}
-		before, _, err := r.edgeRoutes(edge, nil)
-		if err != nil {
-			return GatewayOutput{}, err
-		}
-		made.Requests = hitRequests(edge.Host, before, during)
-		out.Edges = append(out.Edges, made)
-		out.Before = append(out.Before, fields.Maps(map[string]any{"http": before}, "http")...)
-		out.During = append(out.During, fields.Maps(map[string]any{"http": during}, "http")...)
-	}
-	if err := r.checkEdges(in.Edges, reached); err != nil {
-		return GatewayOutput{}, err
-	}
-	// The ports of the blackholes are known when all states are rendered.
-	out.Helpers = r.blackholes.objects()
-	out.Signature = r.signature
-	out.Signature.Blackholes = r.blackholes.hosts()
-	return out, nil
+	r.blackholes.portOf = func(destination map[string]any) int64 { return portOf(r, destination) }
+	return GatewayRoutes{r: r}, r.blackholes.check()
 }
 
-// hitRequests returns the requests to a host of which the routes change, in words.
-func hitRequests(name string, before, during []any) []string {
-	var found []string
-	for _, item := range during {
-		if slices.ContainsFunc(before, func(old any) bool { return reflect.DeepEqual(old, item) }) {
-			continue
-		}
-		route, _ := item.(map[string]any)
-		matches := fields.Maps(route, "match")
-		if len(matches) == 0 {
-			matches = []map[string]any{{}}
-		}
-		for _, m := range matches {
-			text := requestInWords(name, m)
-			if len(m) == 0 && len(during) > 1 {
-				text = name + " (all other requests)"
-			}
-			if !slices.Contains(found, text) {
-				found = append(found, text)
-			}
-		}
+// Faulted returns routes of a server with a port, with the injections on exactly the
+// requests that their conditions match and that lead to the target. bases are the
+// VirtualServices of the routes. reached reports for each condition, in the order of the
+// injections, whether a route carries the fault for it; an injection without conditions
+// has one.
+func (g GatewayRoutes) Faulted(routes []map[string]any, bases []*routing.Candidate, port int64, active []Injection) (out []any, reached []bool, err error) {
+	g.r.bases, g.r.listening = bases, port
+	if out, err = g.r.faulted(routes, active); err != nil {
+		return nil, nil, err
 	}
-	return found
+	for _, aim := range g.r.aims {
+		reached = append(reached, aim.reached)
+	}
+	return out, reached, nil
 }
 
-// requestInWords returns the requests to a host that meet a match: "shop.example.com
-// /checkout (prefix)".
-func requestInWords(name string, m map[string]any) string {
-	words := []string{name}
-	for _, field := range routing.TextFields {
-		for kind, value := range fields.Map(m, field) {
-			text := fmt.Sprintf("%v (%s)", value, kind)
-			if field != "uri" {
-				text = field + " " + text
-			}
-			words = append(words, text)
-		}
-	}
-	for _, field := range []string{"headers", "withoutHeaders", "queryParams"} {
-		if keys := slices.Sorted(maps.Keys(fields.Map(m, field))); len(keys) > 0 {
-			words = append(words, field+" "+strings.Join(keys, ", "))
-		}
-	}
-	if len(words) == 1 {
-		words = append(words, "(all requests)")
-	}
-	return strings.Join(words, " ")
+// CanHit reports whether a route of a server with a port can carry an injection.
+func (g GatewayRoutes) CanHit(s Injection, route map[string]any, port int64) bool {
+	g.r.listening = port
+	return g.r.canHit(s, route)
 }
 
-// edgeObject returns the VirtualService of an edge with some routes.
-func (r *renderer) edgeObject(e Edge, routes []any) *unstructured.Unstructured {
-	object := newVirtualService(r.mesh.APIVersion, r.group, r.place)
-	object.SetName(objects.EdgeName(e.Host, e.Gateway, r.group.Callers))
-	for _, server := range e.Servers {
-		for _, route := range server.Routes {
-			if revision := route.From.GetLabels()[config.RevisionLabel]; revision != "" {
-				object.SetLabels(map[string]string{config.RevisionLabel: revision})
-			}
-		}
-	}
-	object.Object["spec"] = map[string]any{
-		"hosts": []any{e.Host}, "gateways": []any{e.Gateway}, "exportTo": []any{r.place.ExportTo}, "http": routes,
-	}
-	return object
+// Object returns a VirtualService without a spec.
+func (g GatewayRoutes) Object() *unstructured.Unstructured {
+	return newVirtualService(g.r.mesh.APIVersion, g.r.group, g.r.place)
 }
 
-// aimKey identifies a condition of an injection.
-type aimKey struct{ injection, condition int }
+// Helpers returns the ServiceEntries of blackholes. The routes must be rendered before.
+func (g GatewayRoutes) Helpers() []*unstructured.Unstructured { return g.r.blackholes.objects() }
 
-// edgeRoutes returns the routes of an edge while some injections are active, and the
-// conditions for which a route carries the fault.
-func (r *renderer) edgeRoutes(e Edge, active []Injection) (routes []any, reached []aimKey, err error) {
-	here, keys := forHost(active, e.Host)
-	servers := e.Servers
-	one := len(servers) == 1 || !slices.ContainsFunc(servers, func(s EdgeServer) bool {
-		return r.usesListenerPort(s) || !reflect.DeepEqual(plain(s), plain(servers[0]))
-	})
-	if one {
-		servers = servers[:1]
-	}
-	for _, server := range servers {
-		copied, bases := copyLive(server.Routes)
-		r.bases, r.listening = bases, server.Port
-		faulted, err := r.faulted(copied, here)
-		if err != nil {
-			return nil, nil, err
-		}
-		for i, aim := range r.aims {
-			if aim.reached {
-				reached = append(reached, keys[i])
-			}
-		}
-		port := server.Port
-		if one {
-			port = 0
-		}
-		routes = append(routes, narrowed(faulted, port, e.SourceLabels)...)
-	}
-	return routes, reached, nil
+// Signature returns how the requests that are hit look in telemetry.
+func (g GatewayRoutes) Signature() Signature {
+	signature := g.r.signature
+	signature.Blackholes = g.r.blackholes.hosts()
+	return signature
 }
 
-// plain returns the routes of a server without where they come from.
-func plain(s EdgeServer) []map[string]any {
-	routes := make([]map[string]any, len(s.Routes))
-	for i, route := range s.Routes {
-		routes[i] = route.HTTP
-	}
-	return routes
-}
-
-// copyLive returns a copy of routes without those after the first that catches all
-// requests, and the VirtualService of each. Matches of one HTTP route are together again.
-func copyLive(all []router.Route) (routes []map[string]any, bases []*routing.Candidate) {
-	for i, route := range all {
-		copied := runtime.DeepCopyJSON(route.HTTP)
-		if last := len(routes) - 1; last >= 0 && all[i-1].From == route.From && sameButMatch(routes[last], copied) {
-			routes[last]["match"] = append(routes[last]["match"].([]any), copied["match"].([]any)...) //nolint:forcetypeassert // sameButMatch
-		} else {
-			routes = append(routes, copied)
-			bases = append(bases, &routing.Candidate{Unstructured: route.From, Visibility: route.Visibility})
-		}
-		if route.CatchesAll() {
-			break
+// UsesServerPort reports whether a destination of a route has the port of the server.
+func (g GatewayRoutes) UsesServerPort(route map[string]any) bool {
+	for _, weighted := range fields.Maps(route, "route") {
+		destination := fields.Map(weighted, "destination")
+		if fields.Map(destination, "port") == nil && len(portsOf(g.r, destination)) != 1 {
+			return true
 		}
 	}
-	return routes, bases
-}
-
-// sameButMatch reports whether two routes have matches and differ in these only.
-func sameButMatch(a, b map[string]any) bool {
-	if a["match"] == nil || b["match"] == nil {
-		return false
-	}
-	a, b = maps.Clone(a), maps.Clone(b)
-	delete(a, "match")
-	delete(b, "match")
-	return reflect.DeepEqual(a, b)
-}
-
-// narrowed adds a port, unless it is 0, and labels of the gateway's pods to the matches
-// of routes. istiod evaluates both when it generates the routes.
-func narrowed(routes []any, port int64, labels map[string]string) []any {
-	if port == 0 && len(labels) == 0 {
-		return routes
-	}
-	for _, item := range routes {
-		route, _ := item.(map[string]any)
-		matches := fields.Maps(route, "match")
-		if len(matches) == 0 {
-			matches = []map[string]any{{}}
-		}
-		var all []any
-		for _, m := range matches {
-			m = maps.Clone(m)
-			if port != 0 {
-				m["port"] = port
-			}
-			if len(labels) > 0 {
-				m["sourceLabels"] = fields.FromStrings(labels)
-			}
-			all = append(all, m)
-		}
-		route["match"] = all
-	}
-	return routes
-}
-
-// forHost returns injections with the conditions that requests to a host can meet, without the condition on the host if all of them meet it. keys identify the
-// conditions in the order of aimsOf.
-func forHost(active []Injection, name string) (here []Injection, keys []aimKey) {
-	for _, one := range active {
-		if len(one.Conditions) == 0 {
-			here, keys = append(here, one), append(keys, aimKey{injection: one.Number})
-			continue
-		}
-		narrow := one
-		narrow.Conditions = nil
-		every := false
-		var own []aimKey
-		for i, c := range one.Conditions {
-			c, ok := onHost(c, name)
-			if !ok {
-				continue
-			}
-			every = every || len(c) == 0
-			narrow.Conditions, own = append(narrow.Conditions, c), append(own, aimKey{injection: one.Number, condition: i})
-		}
-		if len(narrow.Conditions) == 0 {
-			continue
-		}
-		if every && len(narrow.Conditions) == 1 {
-			narrow.Conditions = nil // every request
-		}
-		here, keys = append(here, narrow), append(keys, own...)
-	}
-	return here, keys
-}
-
-// onHost returns a condition for the requests to a host; ok is false if none can meet it.
-// The authority of a request may have a port, which Envoy ignores when it selects the
-// host, so a condition that the host meets is left out.
-func onHost(c match.Condition, name string) (narrowed match.Condition, ok bool) {
-	authority := fields.Map(c, "authority")
-	if authority == nil {
-		return c, true
-	}
-	if strings.HasPrefix(name, "*") {
-		exact, _ := authority["exact"].(string)
-		bare, _, _ := strings.Cut(strings.ToLower(exact), ":")
-		return c, exact == "" || router.Within(bare, name)
-	}
-	meets := false
-	for kind, value := range authority {
-		text, _ := value.(string)
-		switch kind {
-		case "exact":
-			meets = strings.EqualFold(text, name)
-		case "prefix":
-			meets = strings.HasPrefix(name, strings.ToLower(text))
-		case "regex":
-			expression, err := regexp.Compile("^(?:" + text + ")$")
-			meets = err == nil && expression.MatchString(name)
-		}
-	}
-	c = maps.Clone(c)
-	delete(c, "authority")
-	return c, meets
+	return false
 }
 
 // leadsTo reports whether a destination is the target of an injection.
-func (r *renderer) leadsTo(s Injection, destination map[string]any) bool {
+func leadsTo(r *renderer, s Injection, destination map[string]any) bool {
 	name := host.Qualify(fields.String(destination, "host"), r.place.Namespace, r.mesh.ClusterDomain)
 	return strings.EqualFold(name, r.group.Host) &&
 		(s.Target.Subset == "" || destination["subset"] == s.Target.Subset) &&
-		(s.Target.Port == 0 || r.portOf(destination) == int64(s.Target.Port))
+		(s.Target.Port == 0 || portOf(r, destination) == int64(s.Target.Port))
 }
 
 // portOf returns the port that a destination means: its own, else the only port of its
 // host, else the port of the server (istio.io/istio/pilot/pkg/networking/core/route,
 // GetDestinationCluster).
-func (r *renderer) portOf(destination map[string]any) int64 {
+func portOf(r *renderer, destination map[string]any) int64 {
 	if number, ok := fields.Int(fields.Map(destination, "port")["number"]); ok {
 		return number
 	}
-	if ports := r.portsOf(destination); len(ports) == 1 {
+	if ports := portsOf(r, destination); len(ports) == 1 {
 		return ports[0].Number
 	}
 	return r.listening
 }
 
 // portsOf returns the ports of the host of a destination.
-func (r *renderer) portsOf(destination map[string]any) []config.Port {
+func portsOf(r *renderer, destination map[string]any) []config.Port {
 	name := host.Qualify(fields.String(destination, "host"), r.place.Namespace, r.mesh.ClusterDomain)
 	return config.PortsOf(slices.DeleteFunc(r.mesh.Entries(name), func(e config.Entry) bool { return !r.mesh.CanSee(e, r.group.Callers) }))
 }
 
-// usesListenerPort reports whether a destination of the routes has the port of the
-// server.
-func (r *renderer) usesListenerPort(s EdgeServer) bool {
-	for _, route := range s.Routes {
-		for _, weighted := range fields.Maps(route.HTTP, "route") {
-			destination := fields.Map(weighted, "destination")
-			if fields.Map(destination, "port") == nil && len(r.portsOf(destination)) != 1 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // checkMixed refuses an abort or a delay on a route that sends a share of its requests to
 // other hosts: Envoy injects both before it chooses the destination.
-func (r *renderer) checkMixed(s Injection, route map[string]any) error {
+func checkMixed(r *renderer, s Injection, route map[string]any) error {
 	if r.group.Gateway == nil || s.Fault.Abort == nil && s.Fault.Delay == nil {
 		return nil
 	}
@@ -419,32 +122,8 @@ func (r *renderer) checkMixed(s Injection, route map[string]any) error {
 	return nil
 }
 
-// checkEdges refuses if there is a condition without a route that can carry its fault, and
-// names the routes that there are.
-func (r *renderer) checkEdges(edges []Edge, reached map[aimKey]bool) error {
-	for _, one := range r.group.Injections {
-		conditions := one.Conditions
-		if len(conditions) == 0 {
-			conditions = []match.Condition{{}}
-		}
-		for i, c := range conditions {
-			if reached[aimKey{injection: one.Number, condition: i}] {
-				continue
-			}
-			there := r.routesTo(edges, one)
-			if len(there) == 0 {
-				return refusal.New(refusal.NothingToCarry, "name a host that routes of the gateway lead to as the target: "+listed(r.destinations(edges)),
-					"no http route of the gateway in %s leads to %s", r.group.Callers, describeTarget(r.group.Host, one))
-			}
-			return refusal.New(refusal.NothingToCarry, "compare spec.match with the routes of the gateway that lead there: "+listed(there),
-				"no http route of the gateway in %s both leads to %s and meets %s", r.group.Callers, describeTarget(r.group.Host, one), describeCondition(c))
-		}
-	}
-	return nil
-}
-
-// describeTarget returns the target of an injection in words.
-func describeTarget(name string, s Injection) string {
+// DescribeTarget returns the target of an injection in words.
+func DescribeTarget(name string, s Injection) string {
 	if s.Target.Port != 0 {
 		name = fmt.Sprintf("port %d of %s", s.Target.Port, name)
 	}
@@ -454,57 +133,5 @@ func describeTarget(name string, s Injection) string {
 	return name
 }
 
-// routesTo returns the routes that lead to the target of an injection in words: the host,
-// and the path if the route has one.
-func (r *renderer) routesTo(edges []Edge, s Injection) []string {
-	var found []string
-	for _, e := range edges {
-		for _, server := range e.Servers {
-			r.listening = server.Port
-			for _, route := range server.Routes {
-				if !r.canHit(s, route.HTTP) {
-					continue
-				}
-				text := e.Host
-				for _, m := range fields.Maps(route.HTTP, "match") {
-					text = requestInWords(e.Host, m)
-				}
-				if !slices.Contains(found, text) {
-					found = append(found, text)
-				}
-			}
-		}
-	}
-	return found
-}
-
-// destinations returns the hosts that the routes of edges lead to.
-func (r *renderer) destinations(edges []Edge) []string {
-	var found []string
-	for _, e := range edges {
-		for _, server := range e.Servers {
-			for _, route := range server.Routes {
-				for _, weighted := range fields.Maps(route.HTTP, "route") {
-					if name := fields.String(fields.Map(weighted, "destination"), "host"); name != "" && !slices.Contains(found, name) {
-						found = append(found, name)
-					}
-				}
-			}
-		}
-	}
-	return found
-}
-
-// maxListed is the largest number of names that a hint lists.
-const maxListed = 10
-
-func listed(names []string) string {
-	if len(names) == 0 {
-		return "there is none"
-	}
-	more := ""
-	if others := len(names) - maxListed; others > 0 {
-		names, more = names[:maxListed], fmt.Sprintf(" and %d more", others)
-	}
-	return strings.Join(names, ", ") + more
-}
+// DescribeCondition returns a condition in words.
+func DescribeCondition(c match.Condition) string { return describeCondition(c) }

@@ -101,7 +101,7 @@ func (g *Group) Resolved() experiments.Injections {
 	return all
 }
 
-// active returns the injections that are active at a time.
-func (g *Group) active(at time.Duration) []Injection {
+// Active returns the injections that are active at a time.
+func (g *Group) Active(at time.Duration) []Injection {
 	return slices.DeleteFunc(slices.Clone(g.Injections), func(i Injection) bool { return !i.ActiveAt(at) })
 }

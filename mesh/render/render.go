@@ -71,7 +71,7 @@ func Render(in Input, times []time.Duration) (Output, error) {
 	}
 	out := Output{Before: qualified(r.copyRoutes(), home, in.Mesh.ClusterDomain)}
 	for _, t := range times {
-		active := in.Group.active(t)
+		active := in.Group.Active(t)
 		object, err := r.render(active)
 		if err != nil {
 			return Output{}, err

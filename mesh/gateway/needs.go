@@ -1,4 +1,4 @@
-package mesh
+package gateway
 
 import (
 	"slices"
@@ -13,30 +13,32 @@ import (
 	"github.com/squall-chaos/squall/istio/router"
 )
 
-// throughGateways is the part of a snapshot that plans for calls through gateways need.
+// Needs is the part of a snapshot that plans for calls through gateways need.
 // It is empty for an experiment without such calls.
-type throughGateways struct {
+type Needs struct {
 	// destinations are the hosts that the routes of gateways lead to, in lower case.
 	destinations map[string]bool
 	// selectors are the selectors of the Gateways.
 	selectors []labels.Selector
 }
 
-func gatewayNeeds(s config.Snapshot, spec experiments.Spec) throughGateways {
+// NeedsOf returns the needs of an experiment. destinations returns the hosts that the
+// routes of VirtualServices lead to.
+func NeedsOf(s config.Snapshot, spec experiments.Spec, destinations func([]*unstructured.Unstructured) []string) Needs {
 	needed := slices.ContainsFunc(spec.Injections(), func(i experiments.Injection) bool {
 		return slices.ContainsFunc(i.Callers, func(c experiments.Caller) bool { return c.Gateway != nil })
 	})
 	if !needed {
-		return throughGateways{}
+		return Needs{}
 	}
-	found := throughGateways{destinations: map[string]bool{}}
+	found := Needs{destinations: map[string]bool{}}
 	var bound []*unstructured.Unstructured
 	for _, vs := range s.VirtualServices {
 		if len(router.Binds(vs)) > 0 || len(fields.Strings(vs.Object, "spec", "hosts")) == 0 {
 			bound = append(bound, vs)
 		}
 	}
-	for _, name := range destinations(bound, s.ClusterDomain) {
+	for _, name := range destinations(bound) {
 		found.destinations[strings.ToLower(name)] = true
 	}
 	for _, gateway := range s.Gateways {
@@ -47,19 +49,19 @@ func gatewayNeeds(s config.Snapshot, spec experiments.Spec) throughGateways {
 	return found
 }
 
-// virtualService reports whether a VirtualService may have routes of a gateway.
-func (t throughGateways) virtualService(vs *unstructured.Unstructured) bool {
+// VirtualService reports whether a VirtualService may have routes of a gateway.
+func (t Needs) VirtualService(vs *unstructured.Unstructured) bool {
 	return t.destinations != nil && len(router.Binds(vs)) > 0
 }
 
-// entry reports whether a route of a gateway leads to a ServiceEntry.
-func (t throughGateways) entry(entry *unstructured.Unstructured) bool {
+// Entry reports whether a route of a gateway leads to a ServiceEntry.
+func (t Needs) Entry(entry *unstructured.Unstructured) bool {
 	return slices.ContainsFunc(fields.Strings(entry.Object, "spec", "hosts"), func(name string) bool { return t.destinations[strings.ToLower(name)] })
 }
 
-// service reports whether a route of a gateway leads to a Service, or a Gateway selects
+// Service reports whether a route of a gateway leads to a Service, or a Gateway selects
 // its pods.
-func (t throughGateways) service(s config.Snapshot, service config.Service) bool {
+func (t Needs) Service(s config.Snapshot, service config.Service) bool {
 	return t.destinations[strings.ToLower(s.HostOf(service))] || len(service.Selector) > 0 &&
 		slices.ContainsFunc(t.selectors, func(selector labels.Selector) bool { return selector.Matches(labels.Set(service.Selector)) })
 }
