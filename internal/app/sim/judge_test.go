@@ -29,6 +29,8 @@ type judge struct {
 	// rivals are pairs of faults on the same calls in different namespaces, of which one
 	// has to yield, with the time since which both exist.
 	rivals map[[2]kubetest.Key]time.Time
+	// yields are the runs with a fault in such a pair, by id.
+	yields map[string]bool
 	// ended are the runs whose process is dead or has ended, by id.
 	ended  map[string]*since
 	truths map[string]*truth
@@ -190,6 +192,7 @@ func (j *judge) added(key kubetest.Key, object *unstructured.Unstructured) {
 				j.problem("I5: %s and %s disturb the same calls", key, other)
 			} else {
 				j.rivals[[2]kubetest.Key{key, other}] = time.Now().Add(j.now().away)
+				j.yields[id] = true
 			}
 		}
 	}
@@ -255,7 +258,7 @@ func (j *judge) finished(r *run) {
 	t := j.world.truth(r.id)
 	spec := r.experiment.Spec
 	switch {
-	case result.Status == event.StatusRefused && t.created > 0:
+	case result.Status == event.StatusRefused && t.created > 0 && !j.yields[r.id]:
 		j.problem("%s is refused and has injected: %s", r.id, result.Reason)
 	case result.Status == event.StatusCompleted && result.Verdict == steadystate.Held && t.hits < float64(spec.Effect.MinRequests)*0.99:
 		j.problem("I4: %s is held and has hit %.1f requests of %d", r.id, t.hits, spec.Effect.MinRequests)
