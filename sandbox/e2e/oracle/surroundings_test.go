@@ -277,7 +277,9 @@ func (tr *surrounded) judge(t *testing.T) judgement {
 // forgetSplit drops the virtual hosts that an object for the exact host splits off from one
 // for a wildcard, on a port that only VirtualServices have: 80. They have the same routes.
 func (tr *surrounded) forgetSplit() {
-	if !slices.ContainsFunc(tr.plan.Decisions, func(d decision) bool { return d.InForce != "" && tr.isWildcard(d.InForce) }) {
+	if !slices.ContainsFunc(tr.objects(), func(o object) bool {
+		return o.GetKind() == "VirtualService" && tr.isWildcard(o.GetNamespace()+"/"+o.GetName())
+	}) {
 		return
 	}
 	for who, v := range tr.during {
@@ -451,7 +453,9 @@ func (tr *surrounded) isTarget(c routes.Connection) bool {
 		return false
 	}
 	if len(c.ServerNames) > 0 {
-		return slices.Contains(c.ServerNames, tr.experiment.host)
+		// The listener of another host may have a route for the name too.
+		own := slices.Contains(tr.addresses, address) || len(tr.addresses) == 0 && address == "0.0.0.0"
+		return own && slices.Contains(c.ServerNames, tr.experiment.host)
 	}
 	if slices.Contains(tr.addresses, address) {
 		return true
