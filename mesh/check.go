@@ -23,7 +23,7 @@ import (
 func (p *planner) checkCalls(d *Decision, g *render.Group) error {
 	switch {
 	case !g.Known:
-		return p.unknownHost(g)
+		return unknownHost(p, g)
 	case g.Callers == "":
 		return refusal.New(refusal.NoCallers, "add spec.callers with the namespace of the workloads that call "+g.Host, "the experiment names no callers")
 	}
@@ -48,7 +48,7 @@ func (p *planner) checkCalls(d *Decision, g *render.Group) error {
 }
 
 // unknownHost returns the refusal of a target that the registry does not have.
-func (p *planner) unknownHost(g *render.Group) error {
+func unknownHost(p *planner, g *render.Group) error {
 	if named := routing.Unregistered(p.mesh, g.Host, g.Callers); len(named) > 0 {
 		return refusal.New(refusal.UnknownHost, "create a ServiceEntry for the host, or name the host that the VirtualService routes to",
 			"the mesh has no Service and no ServiceEntry for %s: only VirtualService %s names it, and proxies use that on port 80 alone", g.Host, named[0].Name())
@@ -136,7 +136,7 @@ func checkPorts(g *render.Group, ports []config.Port) error {
 
 // checkScopeRevision refuses a Sidecar that the callers' control plane may not
 // read.
-func (p *planner) checkScopeRevision(scope config.Scope, namespace string) error {
+func checkScopeRevision(p *planner, scope config.Scope, namespace string) error {
 	if scope.Revision == "" || p.mesh.Plane.Labelled || scope.Revision == p.mesh.Namespaces[namespace][config.RevisionLabel] {
 		return nil
 	}

@@ -101,7 +101,7 @@ func (p *planner) decide(d *Decision, g *render.Group) (rendered, error) {
 		return rendered{}, err
 	}
 	if g.Gateway != nil {
-		return p.decideGateway(d, g)
+		return decideGateway(p, d, g)
 	}
 	if err := p.checkCalls(d, g); err != nil {
 		return rendered{}, err

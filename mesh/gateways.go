@@ -43,9 +43,9 @@ func addGateways(groups []*render.Group, one experiments.Injection, name string,
 
 // decideGateway decides where the faults on calls through a gateway are placed, and
 // renders the objects that carry them.
-func (p *planner) decideGateway(d *Decision, g *render.Group) (rendered, error) {
+func decideGateway(p *planner, d *Decision, g *render.Group) (rendered, error) {
 	if !g.Known {
-		return rendered{}, p.unknownHost(g)
+		return rendered{}, unknownHost(p, g)
 	}
 	times := append([]time.Duration{0}, g.Resolved().Steps(p.experiment.Spec.Duration.Duration)...)
 	plan, err := gateway.Decide(gateway.Input{

@@ -27,7 +27,7 @@ func (p *planner) views(g *render.Group, ports []config.Port) ([]view, error) {
 		known := len(views)
 		scopes := p.mesh.ScopesFor(g.Callers, proxies.Labels)
 		for _, scope := range scopes {
-			if err := p.checkScopeRevision(scope, g.Callers); err != nil {
+			if err := checkScopeRevision(p, scope, g.Callers); err != nil {
 				return views, err
 			}
 			reached := false

@@ -26,7 +26,7 @@ func (p *planner) selected() (router.Selected, error) {
 		return router.Selected{}, refusal.New(refusal.NoNamespace, "check spec.callers; kubectl get namespaces lists them", "there is no namespace %s", namespace)
 	}
 	if !p.workload.Exists(p.Mesh) {
-		return router.Selected{}, refusal.New(refusal.NoGateway, p.known(),
+		return router.Selected{}, refusal.New(refusal.NoGateway, known(p),
 			"no workload in %s has the labels %s, as far as the Services there tell", namespace, own)
 	}
 	selected := router.Select(p.Mesh, p.workload)
@@ -37,12 +37,12 @@ func (p *planner) selected() (router.Selected, error) {
 		return selected, refusal.New(refusal.NoGateway, "name all labels of its selector: "+labels.FormatLabels(router.Selector(selected.Unsure[0])),
 			"Gateway %s may select other pods than those in %s with the labels %s", nameOf(selected.Unsure[0]), namespace, own)
 	}
-	return selected, refusal.New(refusal.NoGateway, p.known(),
+	return selected, refusal.New(refusal.NoGateway, known(p),
 		"no Gateway selects the pods in %s with the labels %s", namespace, own)
 }
 
 // known returns a hint with the workloads that Gateways select, as far as Services tell.
-func (p *planner) known() string {
+func known(p *planner) string {
 	var found []string
 	for _, gateway := range p.Mesh.Gateways {
 		selector := router.Selector(gateway)
@@ -161,7 +161,7 @@ func (p *planner) checkOrder(edges []Edge, _ router.Selected) error {
 			}
 		}
 	}
-	return p.checkIgnored(edges)
+	return checkIgnored(p, edges)
 }
 
 // isPlain reports whether a virtual host is for requests without TLS. They share the route
@@ -170,7 +170,7 @@ func isPlain(v router.VirtualHost) bool { return strings.HasPrefix(v.Routing, "h
 
 // checkIgnored refuses a server for a host of the edges that istiod may ignore, depending
 // on ages that are not known.
-func (p *planner) checkIgnored(edges []Edge) error {
+func checkIgnored(p *planner, edges []Edge) error {
 	for _, server := range p.servers {
 		i := slices.IndexFunc(edges, func(e Edge) bool {
 			return slices.ContainsFunc(server.Takes(p.Group.Callers), func(h string) bool { return strings.EqualFold(h, e.Host) })
@@ -225,7 +225,7 @@ func (p *planner) checkGatewayAPI(edges []Edge, _ router.Selected) error {
 }
 
 // checkBackend refuses a target that a route of the Gateway API leads to.
-func (p *planner) checkBackend() error {
+func checkBackend(p *planner) error {
 	for _, route := range p.Mesh.Routes {
 		for _, rule := range fields.Maps(fields.Map(route.Object, "spec"), "rules") {
 			for _, backend := range fields.Maps(rule, "backendRefs") {

@@ -113,7 +113,7 @@ func Decide(in Input) (Plan, error) {
 		if certain := p.checkCertain(nil, selected); certain != nil {
 			return Plan{}, certain
 		}
-		return Plan{}, cmp.Or(p.checkBackend(), err)
+		return Plan{}, cmp.Or(checkBackend(p), err)
 	}
 	var edges []Edge
 	for _, edge := range found.Edges {
