@@ -145,13 +145,13 @@ func (s *Snapshot) Configure(found Found, o Overrides) error {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Revision, b.Revision))
 	})
 	s.Overrides, s.Settings = o, s.ControlPlanes[0].Settings
-	s.tags(found)
-	s.domain(o)
+	setTags(s, found)
+	setDomain(s, o)
 	return nil
 }
 
-// tags sets the tags: Services and MutatingWebhookConfigurations have their labels.
-func (s *Snapshot) tags(found Found) {
+// setTags sets the tags: Services and MutatingWebhookConfigurations have their labels.
+func setTags(s *Snapshot, found Found) {
 	s.Tags, s.TagsUnread = map[string]string{}, found.TagsUnread
 	for _, service := range s.Services {
 		if tag := service.Labels[tagLabel]; tag != "" && service.Labels[appLabel] == istiod {
@@ -230,7 +230,7 @@ func (s Snapshot) For(namespace string, labels map[string]string) (Snapshot, err
 	if len(s.ControlPlanes) == 0 {
 		return s, nil
 	}
-	plane, err := s.planeOf(namespace, labels)
+	plane, err := planeOf(s, namespace, labels)
 	if err != nil {
 		return s, err
 	}
@@ -254,7 +254,7 @@ func (s Snapshot) For(namespace string, labels map[string]string) (Snapshot, err
 // the labels. A pod with a sidecar has the label istio.io/rev of its control plane. The
 // labels of the namespace decide which one injects new pods
 // (istio.io/istio/manifests/charts/istio-control/istio-discovery, mutatingwebhook.yaml).
-func (s Snapshot) planeOf(namespace string, labels map[string]string) (ControlPlane, error) {
+func planeOf(s Snapshot, namespace string, labels map[string]string) (ControlPlane, error) {
 	of := s.Namespaces[namespace]
 	revision, explicit := cmp.Or(s.Overrides.Revision, labels[RevisionLabel]), true
 	if _, decided := of["istio-injection"]; revision == "" && !decided {

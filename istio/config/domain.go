@@ -30,9 +30,9 @@ func (e *DomainError) Error() string {
 	return fmt.Sprintf("the cluster domain is not known and may be %s, not %s: %s names a Service so", others, e.Assumed, e.By)
 }
 
-// domain sets the cluster domain: the user's, else the one of the control planes. If
+// setDomain sets the cluster domain: the user's, else the one of the control planes. If
 // neither is known, it is Kubernetes' default, unless the objects contradict that.
-func (s *Snapshot) domain(o Overrides) {
+func setDomain(s *Snapshot, o Overrides) {
 	if o.ClusterDomain != "" {
 		s.ClusterDomain = host.Normalize(o.ClusterDomain)
 		return
@@ -45,7 +45,7 @@ func (s *Snapshot) domain(o Overrides) {
 	}
 	switch len(domains) {
 	case 0:
-		s.Doubt = s.otherDomain()
+		s.Doubt = otherDomain(s)
 	case 1:
 		s.ClusterDomain = domains[0]
 	default:
@@ -56,7 +56,7 @@ func (s *Snapshot) domain(o Overrides) {
 
 // otherDomain returns an error if objects name Services in another cluster domain, and
 // none names one in the domain of the snapshot.
-func (s *Snapshot) otherDomain() *DomainError {
+func otherDomain(s *Snapshot) *DomainError {
 	type service struct{ name, namespace string }
 	services := map[service]bool{}
 	for _, known := range s.Services {

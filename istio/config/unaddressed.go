@@ -47,7 +47,7 @@ func (s Snapshot) Unaddressed(port int64, namespace string, l Listener) []Unaddr
 					!s.CanSee(entry, namespace) || !l.ImportsHost(entry.Namespace, name) {
 					continue
 				}
-				found = append(found, Unaddressed{Host: name, Port: entry.Ports[at], Entry: entry, rank: s.rankOf(entry, namespace)})
+				found = append(found, Unaddressed{Host: name, Port: entry.Ports[at], Entry: entry, rank: rankOf(s, entry, namespace)})
 			}
 		}
 	}
@@ -55,7 +55,7 @@ func (s Snapshot) Unaddressed(port int64, namespace string, l Listener) []Unaddr
 }
 
 // rankOf returns the place of an entry's visibility in istiod's order of services.
-func (s Snapshot) rankOf(entry Entry, namespace string) int {
+func rankOf(s Snapshot, entry Entry, namespace string) int {
 	switch to := s.exportToOf(entry); {
 	case s.isPublic(entry):
 		return 2
