@@ -94,7 +94,7 @@ func (s *session) raiseGuard(ctx context.Context, planned Planned, end context.C
 		job, err := s.create(ctx, sent, &s.guard.changes)
 		if err == nil {
 			s.guard.jobs[namespace] = objects.RefTo(job)
-			s.guard.beats.Start(s.guard.jobs[namespace], sent, s.config.Timing.Deadline)
+			s.guard.beats.Start(s.guard.jobs[namespace], sent, s.config.Timing.Deadline) //nolint:contextcheck // the heartbeats end with the run
 		}
 		switch {
 		case err != nil && s.record.Failed() != nil: // the error is not about the Job

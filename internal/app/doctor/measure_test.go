@@ -76,7 +76,7 @@ func (s scraping) Query(_ context.Context, promql string) ([]steadystate.Sample,
 	return nil, nil
 }
 
-// What the doctor measures becomes a guarantee.
+// The measurements become a guarantee.
 func TestTheGuarantee(t *testing.T) {
 	for name, test := range map[string]struct {
 		admit   func(*unstructured.Unstructured, bool)
