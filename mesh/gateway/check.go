@@ -134,7 +134,7 @@ func (p *planner) checkUnsure(edges []Edge, selected router.Selected) error {
 		for _, v := range router.VirtualHosts(p.Mesh, p.workload, router.Servers([]*unstructured.Unstructured{gateway})) {
 			leads := slices.ContainsFunc(v.Routes, func(r router.Route) bool { return routing.Forwards(p.Mesh, r.From, p.Group.Host) })
 			if leads || slices.ContainsFunc(edges, func(e Edge) bool { return e.Host == v.Host }) {
-				return refusal.New(refusal.RoutesForSome, "name all labels of the gateway's pods, with those of its selector: "+labels.FormatLabels(router.Selector(gateway)),
+				return refusal.New(refusal.RoutesForSome, "name all labels of the gateway's pods, including the labels of its selector: "+labels.FormatLabels(router.Selector(gateway)),
 					"Gateway %s, which has routes for %s, may select some of the pods in %s with the labels %s", nameOf(gateway), v.Host, p.Group.Callers, labels.FormatLabels(p.workload.Labels))
 			}
 		}

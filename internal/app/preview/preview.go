@@ -39,7 +39,7 @@ type Preview struct {
 type Decision struct {
 	mesh.Decision
 	// Istio is the version of the callers' control plane; empty if it is not known, and
-	// then that of config.AssumedVersion is assumed.
+	// then config.AssumedVersion is assumed.
 	Istio string `json:"istio,omitempty"`
 	// RequestsPerSecond is the rate of all calls from the namespace to the host.
 	// The rates are nil if they are unknown.

@@ -25,7 +25,7 @@ func TestThroughTheGateway(t *testing.T) {
 
 // The faults at a gateway, each on the requests with one header. code is the answer to
 // the requests that are hit; with a delay it is the target's.
-var gatewayFaults = []struct{ name, fault, code string }{ //nolint:gochecknoglobals // a constant table
+var gatewayFaults = []struct{ name, fault, code string }{
 	{"abort", "{abort: {httpStatus: 555}, percentage: 100}", "555"},
 	{"delay", "{delay: {fixedDelay: 4s}, percentage: 100}", timedOut},
 	{"reject", "{blackhole: {mode: reject}}", "503"},
@@ -37,7 +37,7 @@ const timedOut = "TIMEOUT"
 
 // The ingress gateway injects the faults into the requests for one path of one host that
 // have a header. Other requests through it, and the calls in the mesh, stay as they are.
-func TestFaultsAtTheIngressGateway(t *testing.T) {
+func TestFaultsAtTheIngressGateway(t *testing.T) { //nolint:tparallel // its runs are for one host
 	t.Parallel()
 	const shop = "shop.example.com"
 	call1 := []string{"-n", "1", "--timeout", "2s", "--path", "/edge/a", "--header", "x-edge=yes"}
@@ -63,7 +63,7 @@ const pageTarget = "{host: productpage.shop.svc.cluster.local}"
 
 // The egress gateway injects the faults into the calls of all workloads that leave through
 // it.
-func TestFaultsAtTheEgressGateway(t *testing.T) {
+func TestFaultsAtTheEgressGateway(t *testing.T) { //nolint:tparallel // its runs are for one host
 	t.Parallel()
 	call1 := []string{"-n", "1", "--timeout", "2s", "--header", "x-edge=yes"}
 	for _, test := range gatewayFaults {
