@@ -42,7 +42,7 @@ func (c *connection) controlPlanes(ctx context.Context, s config.Snapshot) (foun
 			case apierrors.IsForbidden(err):
 				found.Unread = append(found.Unread, namespace+"/"+name)
 			case err != nil:
-				return found, fmt.Errorf("get Istio's MeshConfig: %w", c.explain(err))
+				return found, fmt.Errorf("get Istio's MeshConfig: %w", c.Explain(err))
 			default:
 				found.ConfigMaps = append(found.ConfigMaps, object)
 			}

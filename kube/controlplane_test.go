@@ -11,6 +11,7 @@ import (
 
 	"github.com/squall-chaos/squall/istio/config"
 	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/kube/kubetest"
 )
 
 // The paths of what describes control planes.
@@ -35,14 +36,14 @@ func planeServer(t *testing.T, answers map[string]string) *kube.Cluster {
 		switch {
 		case known && answer == "":
 			w.WriteHeader(http.StatusForbidden)
-			_, _ = io.WriteString(w, status(403, "Forbidden", "no"))
+			_, _ = io.WriteString(w, kubetest.Status(403, "Forbidden", "no"))
 		case known:
 			_, _ = io.WriteString(w, answer)
 		case r.URL.Path == "/apis/networking.istio.io":
 			_, _ = io.WriteString(w, `{"kind":"APIGroup","apiVersion":"v1","name":"networking.istio.io","versions":[{"version":"v1"}]}`)
 		case r.URL.Path == "/apis/gateway.networking.k8s.io", strings.Contains(r.URL.Path, "/configmaps/"):
 			w.WriteHeader(http.StatusNotFound)
-			_, _ = io.WriteString(w, status(404, "NotFound", "not found"))
+			_, _ = io.WriteString(w, kubetest.Status(404, "NotFound", "not found"))
 		default:
 			_, _ = io.WriteString(w, listOf())
 		}

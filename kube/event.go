@@ -43,8 +43,8 @@ func (c *Cluster) Emit(ctx context.Context, e Event) error {
 		"eventTime": now.Format("2006-01-02T15:04:05.000000Z07:00"),
 	}}
 	events := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "events"}).Namespace(e.About.Namespace)
-	if _, err := events.Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
-		return fmt.Errorf("event in %s: %w", e.About.Namespace, c.explain(err))
+	if _, err := events.Create(ctx, object, metav1.CreateOptions{FieldManager: FieldManager}); err != nil {
+		return fmt.Errorf("event in %s: %w", e.About.Namespace, c.Explain(err))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/kube/kubetest"
 	"github.com/squall-chaos/squall/mesh/objects"
 )
 
@@ -54,7 +55,7 @@ func TestTell(t *testing.T) {
 			"firstTimestamp":"2000-01-01T00:00:00Z","involvedObject":{"apiVersion":"v1","kind":"Service","name":"ratings","namespace":"shop"},
 			"kind":"Event","lastTimestamp":"2000-01-01T00:00:00Z","message":"outage: up fell","metadata":{"generateName":"squall-","labels":{"app.kubernetes.io/managed-by":"squall"},"namespace":"shop"},
 			"reason":"FaultStoppedEarly","reportingComponent":"squall.dev/serve","reportingInstance":"squall-0","source":{"component":"squall"},"type":"Warning"}`
-		if !jsonEqual(t, []byte(want), got) {
+		if !kubetest.EqualJSON(t, []byte(want), got) {
 			t.Errorf("%s", got)
 		}
 	})

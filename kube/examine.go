@@ -29,7 +29,7 @@ func (c *Cluster) APIs(ctx context.Context) (apis APIs, err error) {
 	for group, versions := range map[string]*[]string{istioGroup: &apis.Istio, gatewayGroup: &apis.Gateway} {
 		var found metav1.APIGroup
 		if _, err := c.getJSON(ctx, "/apis/"+group, &found); err != nil {
-			return apis, fmt.Errorf("which versions of %s the cluster serves: %w", group, c.explain(err))
+			return apis, fmt.Errorf("which versions of %s the cluster serves: %w", group, c.Explain(err))
 		}
 		for _, version := range found.Versions {
 			*versions = append(*versions, version.Version)

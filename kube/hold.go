@@ -10,9 +10,22 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
 
 	"github.com/squall-chaos/squall/mesh/objects"
 )
+
+// leases is the resource of the Leases.
+var leases = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"} //nolint:gochecknoglobals // a constant
+
+// attempts is how often a change is tried if others change the Lease too.
+const attempts = 5
+
+// Leases returns the client for the Leases of a namespace.
+func (c *connection) Leases(namespace string) dynamic.ResourceInterface {
+	return c.objects.Resource(leases).Namespace(namespace)
+}
 
 // Hold returns the hold on runs in some namespaces that ends last, by the time of the
 // API server; nil if there is none. A hold of the whole cluster counts in any case.
@@ -21,11 +34,11 @@ func (c *Cluster) Hold(ctx context.Context, namespaces []string) (*objects.Hold,
 	asked := slices.Concat([]string{objects.HoldEverywhere}, namespaces)
 	slices.Sort(asked)
 	for _, namespace := range slices.Compact(asked) {
-		lease, err := c.leases(namespace).Get(ctx, objects.HoldName, metav1.GetOptions{})
+		lease, err := c.Leases(namespace).Get(ctx, objects.HoldName, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
 		case err != nil:
-			return nil, fmt.Errorf("get Lease %s/%s: %w", namespace, objects.HoldName, c.explain(err))
+			return nil, fmt.Errorf("get Lease %s/%s: %w", namespace, objects.HoldName, c.Explain(err))
 		default:
 			leases = append(leases, lease)
 		}
@@ -54,7 +67,7 @@ func (c *Cluster) SetHold(ctx context.Context, namespace, by string, length time
 		hold, err = c.setHold(ctx, namespace, by, length)
 	}
 	if err != nil {
-		return objects.Hold{}, fmt.Errorf("write Lease %s/%s: %w", namespace, objects.HoldName, c.explain(err))
+		return objects.Hold{}, fmt.Errorf("write Lease %s/%s: %w", namespace, objects.HoldName, c.Explain(err))
 	}
 	return hold, nil
 }
@@ -66,10 +79,10 @@ func (c *Cluster) setHold(ctx context.Context, namespace, by string, length time
 	}
 	lease := objects.NewHold(namespace, by, server.Time, length)
 	next, _ := objects.HoldOf(lease, server.Time)
-	existing, err := c.leases(namespace).Get(ctx, objects.HoldName, metav1.GetOptions{})
+	existing, err := c.Leases(namespace).Get(ctx, objects.HoldName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		_, err = c.leases(namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
+		_, err = c.Leases(namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: FieldManager})
 	case err != nil:
 	case existing.GetLabels()[objects.ManagedByLabel] != objects.ManagedByValue:
 		err = errForeignHold
@@ -78,26 +91,26 @@ func (c *Cluster) setHold(ctx context.Context, namespace, by string, length time
 			return hold, nil
 		}
 		existing.Object["spec"] = lease.Object["spec"]
-		_, err = c.leases(namespace).Update(ctx, existing, metav1.UpdateOptions{FieldManager: fieldManager})
+		_, err = c.Leases(namespace).Update(ctx, existing, metav1.UpdateOptions{FieldManager: FieldManager})
 	}
 	return next, err
 }
 
 // EndHold ends the hold in a namespace, and reports whether there was a Lease.
 func (c *Cluster) EndHold(ctx context.Context, namespace string) (ended bool, err error) {
-	existing, err := c.leases(namespace).Get(ctx, objects.HoldName, metav1.GetOptions{})
+	existing, err := c.Leases(namespace).Get(ctx, objects.HoldName, metav1.GetOptions{})
 	if err == nil && existing.GetLabels()[objects.ManagedByLabel] != objects.ManagedByValue {
 		err = errForeignHold
 	}
 	if err == nil {
 		uid := existing.GetUID()
-		err = c.leases(namespace).Delete(ctx, objects.HoldName, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+		err = c.Leases(namespace).Delete(ctx, objects.HoldName, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 	}
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("delete Lease %s/%s: %w", namespace, objects.HoldName, c.explain(err))
+		return false, fmt.Errorf("delete Lease %s/%s: %w", namespace, objects.HoldName, c.Explain(err))
 	}
 	return true, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/squall-chaos/squall/kube/kubetest"
 	"github.com/squall-chaos/squall/mesh/objects"
 )
 
@@ -24,7 +25,7 @@ func heldBy(namespace, by string, ago time.Duration) string {
 
 func TestHoldIsTheLastThatEnds(t *testing.T) {
 	version := exchange{"GET /version", "", 200, `{"gitVersion":"v1.36.3"}`}
-	missing := status(404, "NotFound", "no")
+	missing := kubetest.Status(404, "NotFound", "no")
 	for _, test := range []struct {
 		name   string
 		script []exchange
@@ -35,7 +36,7 @@ func TestHoldIsTheLastThatEnds(t *testing.T) {
 		{"of the namespace", []exchange{{"GET " + holdOfAll, "", 404, missing}, {"GET " + holdInShop, "", 200, heldBy("shop", "ann", time.Minute)}, version}, "ann", false},
 		{"ended", []exchange{{"GET " + holdOfAll, "", 200, heldBy("istio-system", "bob", time.Hour)}, {"GET " + holdInShop, "", 404, missing}, version}, "", false},
 		{"two", []exchange{{"GET " + holdOfAll, "", 200, heldBy("istio-system", "bob", time.Minute)}, {"GET " + holdInShop, "", 200, heldBy("shop", "ann", 2*time.Minute)}, version}, "bob", false},
-		{"not permitted", []exchange{{"GET " + holdOfAll, "", 403, status(403, "Forbidden", "no")}}, "", true},
+		{"not permitted", []exchange{{"GET " + holdOfAll, "", 403, kubetest.Status(403, "Forbidden", "no")}}, "", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			hold, err := serve(t, test.script...).Hold(t.Context(), []string{"shop"})
@@ -48,7 +49,7 @@ func TestHoldIsTheLastThatEnds(t *testing.T) {
 
 func TestSetHold(t *testing.T) {
 	version := exchange{"GET /version", "", 200, `{"gitVersion":"v1.36.3"}`}
-	missing := exchange{"GET " + holdInShop, "", 404, status(404, "NotFound", "no")}
+	missing := exchange{"GET " + holdInShop, "", 404, kubetest.Status(404, "NotFound", "no")}
 	for _, test := range []struct {
 		name   string
 		script []exchange
@@ -59,11 +60,11 @@ func TestSetHold(t *testing.T) {
 		{"shorter than another", []exchange{version, {"GET " + holdInShop, "", 200, heldBy("shop", "ann", 0)}}, "ann"},
 		{"at the same time", []exchange{
 			version, missing,
-			{"POST " + holdsInShop, "", 409, status(409, "AlreadyExists", "exists")},
+			{"POST " + holdsInShop, "", 409, kubetest.Status(409, "AlreadyExists", "exists")},
 			version,
 			{"GET " + holdInShop, "", 200, heldBy("shop", "ann", 0)},
 		}, "ann"},
-		{"not permitted", []exchange{version, missing, {"POST " + holdsInShop, "", 403, status(403, "Forbidden", "no")}}, ""},
+		{"not permitted", []exchange{version, missing, {"POST " + holdsInShop, "", 403, kubetest.Status(403, "Forbidden", "no")}}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			hold, err := serve(t, test.script...).SetHold(t.Context(), "shop", "cid", 5*time.Minute)
@@ -82,7 +83,7 @@ func TestEndHold(t *testing.T) {
 		fails  bool
 	}{
 		{"held", []exchange{{"GET " + holdOfAll, "", 200, heldBy("istio-system", "ann", 0)}, {"DELETE " + holdOfAll, `"uid":"u-1"`, 200, "{}"}}, true, false},
-		{"not held", []exchange{{"GET " + holdOfAll, "", 404, status(404, "NotFound", "not found")}}, false, false},
+		{"not held", []exchange{{"GET " + holdOfAll, "", 404, kubetest.Status(404, "NotFound", "not found")}}, false, false},
 		{"another program's", []exchange{{"GET " + holdOfAll, "", 200, `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"istio-system","name":"squall-hold"}}`}}, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -107,15 +107,15 @@ func (c *Cluster) Name() string { return c.host }
 // Check lets the API server validate and admit an object without storing it
 // (a dry run). It returns the object as it would be stored.
 func (c Objects) Check(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	checked, err := c.resource(objects.RefTo(object)).Create(ctx, object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict})
+	checked, err := c.resource(objects.RefTo(object)).Create(ctx, object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: FieldManager, FieldValidation: metav1.FieldValidationStrict})
 	if apierrors.IsAlreadyExists(err) {
 		return nil, c.taken(ctx, objects.RefTo(object))
 	}
-	return checked, c.explain(err)
+	return checked, c.Explain(err)
 }
 
-// fieldManager is the field manager of Squall's writes.
-const fieldManager = "squall"
+// FieldManager is the field manager of Squall's writes.
+const FieldManager = "squall"
 
 // Get returns an object. The error wraps objects.ErrGone if the object does not
 // exist, or another one has its name.
@@ -125,25 +125,25 @@ func (c Objects) Get(ctx context.Context, ref objects.Ref) (*unstructured.Unstru
 	case apierrors.IsNotFound(err), err == nil && object.GetUID() != ref.UID:
 		return nil, fmt.Errorf("%s %w", ref, objects.ErrGone)
 	case err != nil:
-		return nil, fmt.Errorf("get %s: %w", ref, c.explain(err))
+		return nil, fmt.Errorf("get %s: %w", ref, c.Explain(err))
 	}
 	return object, nil
 }
 
 // Create creates an object. If the name is taken, the error is a
-// *runner.TakenError.
+// *objects.TakenError.
 func (c Objects) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	created, err := c.resource(objects.RefTo(object)).Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
+	created, err := c.resource(objects.RefTo(object)).Create(ctx, object, metav1.CreateOptions{FieldManager: FieldManager})
 	if apierrors.IsAlreadyExists(err) {
 		return nil, c.taken(ctx, objects.RefTo(object))
 	}
-	return created, c.explain(err)
+	return created, c.Explain(err)
 }
 
 // taken returns the error for a name that is taken, with the run of the object
 // that has the name.
 func (c Objects) taken(ctx context.Context, ref objects.Ref) error {
-	taken := &runner.TakenError{Object: ref}
+	taken := &objects.TakenError{Object: ref}
 	if existing, err := c.resource(ref).Get(ctx, ref.Name, metav1.GetOptions{}); err == nil {
 		taken.Run = existing.GetLabels()[objects.RunLabel]
 	}
@@ -155,7 +155,7 @@ func (c Objects) taken(ctx context.Context, ref objects.Ref) error {
 func (c Objects) Armed(ctx context.Context, job objects.Ref) (*unstructured.Unstructured, error) {
 	watcher, err := c.resource(job).Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", job.Name).String()})
 	if err != nil {
-		return nil, fmt.Errorf("watch %s: %w", job, c.explain(err))
+		return nil, fmt.Errorf("watch %s: %w", job, c.Explain(err))
 	}
 	defer watcher.Stop()
 	for {
@@ -197,7 +197,7 @@ func (c Objects) Update(ctx context.Context, object *unstructured.Unstructured, 
 	if err != nil {
 		return nil, fmt.Errorf("patch of %s: %w", ref, err)
 	}
-	patched, err := c.resource(ref).Patch(ctx, ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	patched, err := c.resource(ref).Patch(ctx, ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("%s %w", ref, objects.ErrGone)
@@ -206,7 +206,7 @@ func (c Objects) Update(ctx context.Context, object *unstructured.Unstructured, 
 	case refusesForGood(err):
 		return nil, fmt.Errorf("update %s: %w: %w", ref, objects.ErrRejected, err)
 	case err != nil:
-		return nil, fmt.Errorf("update %s: %w", ref, c.explain(err))
+		return nil, fmt.Errorf("update %s: %w", ref, c.Explain(err))
 	}
 	return patched, nil
 }
@@ -295,12 +295,12 @@ func (c Objects) Extend(ctx context.Context, job objects.Ref, deadline time.Dura
 	if err != nil {
 		return nil, fmt.Errorf("patch of %s: %w", job, err)
 	}
-	patched, err := c.resource(job).Patch(ctx, job.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	patched, err := c.resource(job).Patch(ctx, job.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err), err == nil && patched.GetDeletionTimestamp() != nil:
 		return nil, fmt.Errorf("%s %w", job, objects.ErrGone)
 	case err != nil:
-		return nil, fmt.Errorf("extend the deadline of %s: %w", job, c.explain(err))
+		return nil, fmt.Errorf("extend the deadline of %s: %w", job, c.Explain(err))
 	}
 	return patched, nil
 }
@@ -343,7 +343,7 @@ func (c Objects) Delete(ctx context.Context, ref objects.Ref, run string) error 
 			return missing(ref)
 		}
 		if err != nil {
-			return fmt.Errorf("get %s: %w", ref, c.explain(err))
+			return fmt.Errorf("get %s: %w", ref, c.Explain(err))
 		}
 		if existing.GetLabels()[objects.RunLabel] != run {
 			return missing(ref)
@@ -367,7 +367,7 @@ func (c Objects) Delete(ctx context.Context, ref objects.Ref, run string) error 
 	case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown: // the server has answered
 		return &objects.KeptError{Object: ref, Err: err}
 	}
-	return fmt.Errorf("delete %s: %w", ref, c.explain(err))
+	return fmt.Errorf("delete %s: %w", ref, c.Explain(err))
 }
 
 // missing returns the error of Delete for an object that does not exist.
@@ -384,9 +384,9 @@ func (c Objects) Withdraw(ctx context.Context, ref objects.Ref, run string) erro
 	if err != nil {
 		return fmt.Errorf("patch of %s: %w", ref, err)
 	}
-	_, err = c.resource(ref).Patch(ctx, ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	_, err = c.resource(ref).Patch(ctx, ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
 	if err != nil {
-		return fmt.Errorf("update %s: %w", ref, c.explain(err))
+		return fmt.Errorf("update %s: %w", ref, c.Explain(err))
 	}
 	return nil
 }
@@ -405,9 +405,9 @@ func (c Objects) gone(ctx context.Context, ref objects.Ref) error {
 	}
 }
 
-// explain shortens an error of the HTTP client, which contains a whole URL, to
+// Explain shortens an error of the HTTP client, which contains a whole URL, to
 // its cause.
-func (c *connection) explain(err error) error {
+func (c *connection) Explain(err error) error {
 	var transport *url.Error
 	if !errors.As(err, &transport) {
 		return err

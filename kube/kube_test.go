@@ -1,7 +1,6 @@
 package kube_test
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -16,8 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/kube/kubetest"
 	"github.com/squall-chaos/squall/mesh/objects"
-	"github.com/squall-chaos/squall/runner"
 )
 
 // exchange is one request that a test expects, and the answer to it.
@@ -64,15 +63,6 @@ func serve(t *testing.T, script ...exchange) *kube.Cluster {
 	return c
 }
 
-// status is the API server's answer to a refused request.
-func status(code int, reason, message string) string {
-	encoded, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message})
-	if err != nil {
-		panic(err)
-	}
-	return string(encoded)
-}
-
 const (
 	collection = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices"
 	item       = collection + "/squall-ratings"
@@ -102,7 +92,7 @@ func TestDeleteIsOfExactlyOurs(t *testing.T) {
 	precondition := `"preconditions":{"uid":"u-1"}`
 	unknown := ref
 	unknown.UID = ""
-	notFound := exchange{"GET " + item, "", 404, status(404, "NotFound", "not found")}
+	notFound := exchange{"GET " + item, "", 404, kubetest.Status(404, "NotFound", "not found")}
 	for _, test := range []struct {
 		name   string
 		ref    objects.Ref
@@ -115,18 +105,18 @@ func TestDeleteIsOfExactlyOurs(t *testing.T) {
 			{"DELETE " + item, precondition, 200, object("run-1")},
 			{"GET " + item, "", 200, strings.Replace(object("run-1"), `"uid"`, `"finalizers":["example.com/stay"],"uid"`, 1)},
 		}, "is kept by finalizers: example.com/stay"},
-		{"nobody knows whether it is gone", ref, []exchange{{"DELETE " + item, precondition, 200, `{}`}, {"GET " + item, "", 500, status(500, "InternalError", "etcd is away")}}, "etcd is away"},
-		{"gone already", ref, []exchange{{"DELETE " + item, precondition, 404, status(404, "NotFound", "not found")}}, "no longer exists"},
+		{"nobody knows whether it is gone", ref, []exchange{{"DELETE " + item, precondition, 200, `{}`}, {"GET " + item, "", 500, kubetest.Status(500, "InternalError", "etcd is away")}}, "etcd is away"},
+		{"gone already", ref, []exchange{{"DELETE " + item, precondition, 404, kubetest.Status(404, "NotFound", "not found")}}, "no longer exists"},
 		{"another object of that name", ref, []exchange{
-			{"DELETE " + item, precondition, 409, status(409, "Conflict", "the UID in the precondition does not match")},
+			{"DELETE " + item, precondition, 409, kubetest.Status(409, "Conflict", "the UID in the precondition does not match")},
 			{"GET " + item, "", 200, strings.Replace(object("run-1"), "u-1", "u-7", 1)},
 		}, "no longer exists"},
 		{"a webhook that answers with a conflict", ref, []exchange{
-			{"DELETE " + item, precondition, 409, status(409, "Conflict", "not while frozen")},
+			{"DELETE " + item, precondition, 409, kubetest.Status(409, "Conflict", "not while frozen")},
 			{"GET " + item, "", 200, object("run-1")},
 		}, "not while frozen"},
-		{"not permitted", ref, []exchange{{"DELETE " + item, precondition, 403, status(403, "Forbidden", "no")}}, "delete VirtualService shop/squall-ratings: no"},
-		{"never created", unknown, []exchange{{"GET " + item, "", 404, status(404, "NotFound", "not found")}}, "no longer exists"},
+		{"not permitted", ref, []exchange{{"DELETE " + item, precondition, 403, kubetest.Status(403, "Forbidden", "no")}}, "delete VirtualService shop/squall-ratings: no"},
+		{"never created", unknown, []exchange{{"GET " + item, "", 404, kubetest.Status(404, "NotFound", "not found")}}, "no longer exists"},
 		{"created although the answer was lost", unknown, []exchange{{"GET " + item, "", 200, object("run-1")}, {"DELETE " + item, precondition, 200, `{}`}, notFound}, ""},
 		{"of another run", unknown, []exchange{{"GET " + item, "", 200, object("run-2")}}, "no longer exists"},
 		{"of a user", unknown, []exchange{{"GET " + item, "", 200, strings.Replace(object(""), `,"labels":{"squall.dev/run":""}`, "", 1)}}, "no longer exists"},
@@ -156,9 +146,9 @@ func TestDeleteReportsWhatIsKept(t *testing.T) {
 			{"DELETE " + item, "", 200, object("run-1")},
 			{"GET " + item, "", 200, strings.Replace(object("run-1"), `"uid"`, `"finalizers":["example.com/stay"],"uid"`, 1)},
 		}, []string{"example.com/stay"}, true},
-		{"not permitted", []exchange{{"DELETE " + item, "", 403, status(403, "Forbidden", "no")}}, nil, true},
-		{"a webhook that does not answer", []exchange{{"DELETE " + item, "", 500, status(500, "InternalError", "failed calling webhook")}}, nil, true},
-		{"not known", []exchange{{"DELETE " + item, "", 200, "{}"}, {"GET " + item, "", 500, status(500, "InternalError", "etcd is away")}}, nil, false},
+		{"not permitted", []exchange{{"DELETE " + item, "", 403, kubetest.Status(403, "Forbidden", "no")}}, nil, true},
+		{"a webhook that does not answer", []exchange{{"DELETE " + item, "", 500, kubetest.Status(500, "InternalError", "failed calling webhook")}}, nil, true},
+		{"not known", []exchange{{"DELETE " + item, "", 200, "{}"}, {"GET " + item, "", 500, kubetest.Status(500, "InternalError", "etcd is away")}}, nil, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			err := serve(t, test.script...).Delete(t.Context(), ref, "run-1")
@@ -175,24 +165,24 @@ func TestWithdrawChangesOnlyAnObjectOfTheRun(t *testing.T) {
 	if err := serve(t, exchange{"PATCH " + item, patch, 200, object("run-1")}).Withdraw(t.Context(), ref, "run-1"); err != nil {
 		t.Error(err)
 	}
-	if err := serve(t, exchange{"PATCH " + item, `squall-ratings.withdrawn.squall.internal`, 422, status(422, "Invalid", "testing value failed")}).Withdraw(t.Context(), ref, "run-1"); err == nil {
+	if err := serve(t, exchange{"PATCH " + item, `squall-ratings.withdrawn.squall.internal`, 422, kubetest.Status(422, "Invalid", "testing value failed")}).Withdraw(t.Context(), ref, "run-1"); err == nil {
 		t.Error("the object of another run was changed")
 	}
 }
 
 func TestCreateNamesTheWinner(t *testing.T) {
-	exists := exchange{"POST " + collection, `"name":"squall-ratings"`, 409, status(409, "AlreadyExists", "exists")}
+	exists := exchange{"POST " + collection, `"name":"squall-ratings"`, 409, kubetest.Status(409, "AlreadyExists", "exists")}
 	for _, test := range []struct {
 		name   string
 		second exchange
 		want   string
 	}{
 		{"another run", exchange{"GET " + item, "", 200, object("run-2")}, "run run-2 already disturbs"},
-		{"nobody may look", exchange{"GET " + item, "", 403, status(403, "Forbidden", "no")}, "its run is not known"},
+		{"nobody may look", exchange{"GET " + item, "", 403, kubetest.Status(403, "Forbidden", "no")}, "its run is not known"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := serve(t, exists, test.second).Create(t.Context(), virtualService(t))
-			taken, ok := errors.AsType[*runner.TakenError](err)
+			taken, ok := errors.AsType[*objects.TakenError](err)
 			if !ok || !strings.Contains(taken.Error(), test.want) || taken.Hint() == "" {
 				t.Errorf("error %v", err)
 			}
@@ -210,10 +200,10 @@ func TestExtend(t *testing.T) {
 		fails  bool
 	}{
 		{"lives", patch, false, false},
-		{"gone", answer(404, status(404, "NotFound", "not found")), true, true},
-		{"another Job of that name", answer(409, status(409, "Conflict", "uid mismatch")), true, true},
+		{"gone", answer(404, kubetest.Status(404, "NotFound", "not found")), true, true},
+		{"another Job of that name", answer(409, kubetest.Status(409, "Conflict", "uid mismatch")), true, true},
 		{"being deleted", answer(200, `{"apiVersion":"batch/v1","kind":"Job","metadata":{"uid":"u-2","deletionTimestamp":"2026-01-01T00:00:00Z"}}`), true, true},
-		{"the server fails", answer(500, status(500, "InternalError", "boom")), false, true},
+		{"the server fails", answer(500, kubetest.Status(500, "InternalError", "boom")), false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			stored, err := serve(t, test.script).Extend(t.Context(), job, 20500*time.Millisecond, map[string]string{objects.PhaseAnnotation: "observe"})
@@ -233,7 +223,7 @@ func TestArmed(t *testing.T) {
 		{"started", event("ADDED", "u-2", "") + event("MODIFIED", "u-2", started), ""},
 		{"deleted", event("ADDED", "u-2", "") + event("DELETED", "u-2", started), "no longer exists"},
 		{"only another Job started", event("ADDED", "u-9", started), "ended before the Job controller started it"},
-		{"refused", `{"type":"ERROR","object":` + status(410, "Expired", "too old") + "}\n", "too old"},
+		{"refused", `{"type":"ERROR","object":` + kubetest.Status(410, "Expired", "too old") + "}\n", "too old"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			armed, err := serve(t, exchange{"GET " + jobs, "", 200, test.events}).Armed(t.Context(), job)
@@ -253,7 +243,7 @@ func TestWithoutIstio(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "none of the versions [v1 v1beta1 v1alpha3]") {
 		t.Errorf("error %v", err)
 	}
-	_, err = serve(t, exchange{"GET /apis/networking.istio.io", "", 401, status(401, "Unauthorized", "Unauthorized")}).Snapshot(t.Context())
+	_, err = serve(t, exchange{"GET /apis/networking.istio.io", "", 401, kubetest.Status(401, "Unauthorized", "Unauthorized")}).Snapshot(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "Unauthorized") {
 		t.Errorf("error %v", err)
 	}
@@ -268,10 +258,10 @@ func TestUpdateKnowsWhatHappened(t *testing.T) {
 		fails  bool
 	}{
 		{"updated", exchange{"PATCH " + item, `"/metadata/resourceVersion","value":"7"`, 200, updated}, nil, false},
-		{"gone", exchange{"PATCH " + item, `"/metadata/uid","value":"u-1"`, 404, status(404, "NotFound", "not found")}, objects.ErrGone, true},
-		{"changed", exchange{"PATCH " + item, `"path":"/spec"`, 409, status(409, "Conflict", "the object has been modified")}, objects.ErrChanged, true},
-		{"another object of the name", exchange{"PATCH " + item, "", 422, status(422, "Invalid", "testing value failed")}, nil, true},
-		{"the server fails", exchange{"PATCH " + item, "", 500, status(500, "InternalError", "boom")}, nil, true},
+		{"gone", exchange{"PATCH " + item, `"/metadata/uid","value":"u-1"`, 404, kubetest.Status(404, "NotFound", "not found")}, objects.ErrGone, true},
+		{"changed", exchange{"PATCH " + item, `"path":"/spec"`, 409, kubetest.Status(409, "Conflict", "the object has been modified")}, objects.ErrChanged, true},
+		{"another object of the name", exchange{"PATCH " + item, "", 422, kubetest.Status(422, "Invalid", "testing value failed")}, nil, true},
+		{"the server fails", exchange{"PATCH " + item, "", 500, kubetest.Status(500, "InternalError", "boom")}, nil, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			desired := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"hosts": []any{"a"}}}}
@@ -294,9 +284,9 @@ func TestGet(t *testing.T) {
 		fails  bool
 	}{
 		{"there", exchange{"GET " + item, "", 200, object("run-1")}, false, false},
-		{"gone", exchange{"GET " + item, "", 404, status(404, "NotFound", "not found")}, true, true},
+		{"gone", exchange{"GET " + item, "", 404, kubetest.Status(404, "NotFound", "not found")}, true, true},
 		{"replaced", exchange{"GET " + item, "", 200, strings.Replace(object("run-1"), "u-1", "u-7", 1)}, true, true},
-		{"the server fails", exchange{"GET " + item, "", 500, status(500, "InternalError", "boom")}, false, true},
+		{"the server fails", exchange{"GET " + item, "", 500, kubetest.Status(500, "InternalError", "boom")}, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := serve(t, test.script).Get(t.Context(), ref)
@@ -310,7 +300,7 @@ func TestGet(t *testing.T) {
 // Deleting a CustomResourceDefinition deletes its objects.
 func TestWatchOfAKindThatIsGone(t *testing.T) {
 	gone := false
-	c := serve(t, exchange{"GET " + collection, "", 404, status(404, "NotFound", "the server could not find the requested resource")})
+	c := serve(t, exchange{"GET " + collection, "", 404, kubetest.Status(404, "NotFound", "the server could not find the requested resource")})
 	c.Watch(t.Context(), ref, func(object *unstructured.Unstructured) { gone = object == nil })
 	if !gone {
 		t.Error("nobody is told")
@@ -327,11 +317,11 @@ func TestWatchGoesOn(t *testing.T) {
 	}
 	c := serve(
 		t,
-		exchange{"GET " + collection, "", 500, status(500, "InternalError", "boom")},
+		exchange{"GET " + collection, "", 500, kubetest.Status(500, "InternalError", "boom")},
 		exchange{"GET " + collection, "", 200, list(at("1"))},
 		exchange{"GET " + collection, "", 200, `{"type":"MODIFIED","object":` + at("2") + "}\n"},
 		exchange{"GET " + collection, "", 200, list(at("3"))},
-		exchange{"GET " + collection, "", 410, status(410, "Expired", "too old")},
+		exchange{"GET " + collection, "", 410, kubetest.Status(410, "Expired", "too old")},
 		exchange{"GET " + collection, "", 200, list()},
 	)
 	var seen []int64
@@ -365,7 +355,7 @@ func TestOldGatewayAPI(t *testing.T) {
 			_, _ = io.WriteString(w, `{"kind":"HTTPRouteList","apiVersion":"gateway.networking.k8s.io/v1beta1","items":[{"kind":"HTTPRoute","apiVersion":"gateway.networking.k8s.io/v1beta1","metadata":{"name":"r","namespace":"prod"}}]}`)
 		case "/apis/gateway.networking.k8s.io/v1beta1/grpcroutes", "/api/v1/namespaces/istio-system/configmaps/istio":
 			w.WriteHeader(http.StatusNotFound)
-			_, _ = io.WriteString(w, status(404, "NotFound", "not found"))
+			_, _ = io.WriteString(w, kubetest.Status(404, "NotFound", "not found"))
 		default:
 			_, _ = io.WriteString(w, `{"kind":"List","apiVersion":"v1","items":[]}`)
 		}

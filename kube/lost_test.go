@@ -5,7 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/kube/kubetest"
+	"github.com/squall-chaos/squall/kube/lease"
 )
 
 // A run that ends because its process has lost the Lease says so.
@@ -16,11 +17,11 @@ func TestALeaderThatLosesItsLeaseSaysWhy(t *testing.T) {
 		ours   = `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"squall","name":"squall","labels":{"app.kubernetes.io/managed-by":"squall"}},"spec":{"holderIdentity":"us"}}`
 		theirs = `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"squall","name":"squall","labels":{"app.kubernetes.io/managed-by":"squall"}},"spec":{"holderIdentity":"them"}}`
 	)
-	election := kube.Election{
+	election := lease.Election{
 		Cluster: serve(t,
-			exchange{"GET " + leases + "/squall", "", 404, status(404, "NotFound", "no")},
+			exchange{"GET " + leases + "/squall", "", 404, kubetest.Status(404, "NotFound", "no")},
 			exchange{"POST " + leases, `"holderIdentity":"us"`, 201, ours},
-			exchange{"PUT " + leases + "/squall", `"holderIdentity":"us"`, 409, status(409, "Conflict", "no")},
+			exchange{"PUT " + leases + "/squall", `"holderIdentity":"us"`, 409, kubetest.Status(409, "Conflict", "no")},
 			exchange{"GET " + leases + "/squall", "", 200, theirs},
 			exchange{"GET " + leases + "/squall", "", 200, theirs},
 		),

@@ -119,12 +119,12 @@ func (c Objects) Annotate(ctx context.Context, ref objects.Ref, annotations map[
 	if err != nil {
 		return fmt.Errorf("patch of %s: %w", ref, err)
 	}
-	_, err = c.resource(ref).Patch(ctx, ref.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	_, err = c.resource(ref).Patch(ctx, ref.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		return fmt.Errorf("%s %w", ref, objects.ErrGone)
 	case err != nil:
-		return fmt.Errorf("annotate %s: %w", ref, c.explain(err))
+		return fmt.Errorf("annotate %s: %w", ref, c.Explain(err))
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func (c *Cluster) Server(ctx context.Context) (Server, error) {
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return Server{}, c.explain(err)
+		return Server{}, c.Explain(err)
 	}
 	defer response.Body.Close() //nolint:errcheck // read to the end or dropped
 	now, err := http.ParseTime(response.Header.Get("Date"))

@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/kube/kubetest"
 	"github.com/squall-chaos/squall/mesh/objects"
 )
 
@@ -28,7 +29,7 @@ func lists(t *testing.T, items map[string]string) *kube.Cluster {
 			_, _ = io.WriteString(w, `{"kind":"APIGroup","apiVersion":"v1","name":"networking.istio.io","versions":[{"version":"v1"}]}`)
 		case !served:
 			w.WriteHeader(http.StatusForbidden)
-			_, _ = io.WriteString(w, status(403, "Forbidden", "no"))
+			_, _ = io.WriteString(w, kubetest.Status(403, "Forbidden", "no"))
 		case r.URL.Query().Get("labelSelector") != "app.kubernetes.io/managed-by=squall,squall.dev/run":
 			t.Errorf("%s is listed by %q", r.URL.Path, r.URL.Query().Get("labelSelector"))
 		default:
@@ -119,9 +120,9 @@ func TestAnnotateIsOfExactlyOurs(t *testing.T) {
 		gone, fails bool
 	}{
 		{"there", patch, false, false},
-		{"gone", answer(404, status(404, "NotFound", "not found")), true, true},
-		{"another object of that name", answer(409, status(409, "Conflict", "uid mismatch")), true, true},
-		{"not permitted", answer(403, status(403, "Forbidden", "no")), false, true},
+		{"gone", answer(404, kubetest.Status(404, "NotFound", "not found")), true, true},
+		{"another object of that name", answer(409, kubetest.Status(409, "Conflict", "uid mismatch")), true, true},
+		{"not permitted", answer(403, kubetest.Status(403, "Forbidden", "no")), false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			err := serve(t, test.script).Annotate(t.Context(), ref, map[string]string{"squall.dev/stopped-by": "ann"})
@@ -138,7 +139,7 @@ func TestServer(t *testing.T) {
 		t.Errorf("%+v, error %v", got, err)
 	}
 	// The time is readable without permissions.
-	got, err = serve(t, exchange{"GET /version", "", 403, status(403, "Forbidden", "no")}).Server(t.Context())
+	got, err = serve(t, exchange{"GET /version", "", 403, kubetest.Status(403, "Forbidden", "no")}).Server(t.Context())
 	if err != nil || got.Version != "" || got.Time.IsZero() {
 		t.Errorf("%+v, error %v", got, err)
 	}

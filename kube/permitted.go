@@ -111,7 +111,7 @@ func (c Access) allowed(ctx context.Context, p Permission) (bool, error) {
 	reviews := c.objects.Resource(schema.GroupVersionResource{Group: "authorization.k8s.io", Version: "v1", Resource: "selfsubjectaccessreviews"})
 	answer, err := reviews.Create(ctx, review, metav1.CreateOptions{})
 	if err != nil {
-		return false, fmt.Errorf("ask whether %s is permitted: %w", p, c.explain(err))
+		return false, fmt.Errorf("ask whether %s is permitted: %w", p, c.Explain(err))
 	}
 	allowed, _, err := unstructured.NestedBool(answer.Object, "status", "allowed")
 	return allowed, err

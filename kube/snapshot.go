@@ -94,7 +94,7 @@ func (c Mesh) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructured, 
 	var group metav1.APIGroup
 	served, err := c.getJSON(ctx, "/apis/"+gatewayGroup, &group)
 	if err != nil {
-		return nil, fmt.Errorf("whether the cluster serves the Gateway API: %w", c.explain(err))
+		return nil, fmt.Errorf("whether the cluster serves the Gateway API: %w", c.Explain(err))
 	}
 	if !served {
 		return nil, nil
@@ -137,7 +137,7 @@ func (c *connection) istioVersion(ctx context.Context) (schema.GroupVersion, err
 	var group metav1.APIGroup
 	found, err := c.getJSON(ctx, "/apis/"+istioGroup, &group)
 	if err != nil {
-		return schema.GroupVersion{}, fmt.Errorf("which versions of %s the cluster serves: %w", istioGroup, c.explain(err))
+		return schema.GroupVersion{}, fmt.Errorf("which versions of %s the cluster serves: %w", istioGroup, c.Explain(err))
 	}
 	if !found {
 		return schema.GroupVersion{}, fmt.Errorf("the cluster serves no %s: Istio is not installed there", istioGroup)
@@ -231,7 +231,7 @@ func (c *connection) pages(resource string, list func(metav1.ListOptions) (next 
 		case apierrors.IsForbidden(err):
 			return fmt.Errorf("no permission to list %s: %w", resource, err)
 		case err != nil:
-			return fmt.Errorf("list %s: %w", resource, c.explain(err))
+			return fmt.Errorf("list %s: %w", resource, c.Explain(err))
 		case next == "":
 			return nil
 		}

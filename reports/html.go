@@ -11,8 +11,10 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/reports/chart"
 	"github.com/squall-chaos/squall/reports/words"
 	"github.com/squall-chaos/squall/runner/event"
+	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
 //go:embed report.html
@@ -112,7 +114,11 @@ func HTML(w io.Writer, r Run) error {
 }
 
 func (r Run) pageProbe(probe experiments.Probe, rows []judgement) (pageProbe, error) {
-	drawn, err := plotProbe(r, probe, rows)
+	var measurements []steadystate.Measurement
+	for _, row := range rows {
+		measurements = append(measurements, row.measurements...)
+	}
+	drawn, err := chart.Draw(chart.Run{Began: r.Began, Ended: r.Last, Active: r.faultPeriods()}, probe, measurements)
 	if err != nil {
 		return pageProbe{}, err
 	}
@@ -142,3 +148,30 @@ func (r Run) at(t time.Time) string { return fmt.Sprintf("%.1f s", t.Sub(r.Began
 
 // VerdictName returns the verdict of a row, for its style.
 func (j judgement) VerdictName() string { return j.verdict() }
+
+// faultPeriods returns the times in which a fault was active, from the start of
+// the run: the times of the experiment, until the end of the run.
+func (r Run) faultPeriods() []experiments.Period {
+	for i, phase := range r.Phases {
+		if phase.Name != event.PhaseObserve {
+			continue
+		}
+		end := r.Last
+		if i+1 < len(r.Phases) {
+			end = r.Phases[i+1].Began
+		}
+		start, length := phase.Began.Sub(r.Began), end.Sub(phase.Began)
+		var periods []experiments.Period
+		for _, p := range r.Experiment.Spec.Injections().Periods() {
+			until := min(p.Until, length)
+			if p.Until >= r.Experiment.Spec.Duration.Duration {
+				until = length // until the rollback
+			}
+			if p.From < until {
+				periods = append(periods, experiments.Period{From: start + p.From, Until: start + until})
+			}
+		}
+		return periods
+	}
+	return nil
+}

@@ -24,7 +24,7 @@ type Creator interface {
 	// would not create it. It creates nothing.
 	Check(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error)
 	// Create creates an object and returns it as the cluster has it. An error of type
-	// *TakenError means that the name is taken. After any other error the object may
+	// *objects.TakenError means that the name is taken. After any other error the object may
 	// exist.
 	Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error)
 }
@@ -112,7 +112,7 @@ func (s *session) inject(ctx context.Context, in *injection) *ending {
 			}
 		}
 		created, err := s.create(ctx, stamped, &in.changes)
-		taken, isTaken := errors.AsType[*TakenError](err)
+		taken, isTaken := errors.AsType[*objects.TakenError](err)
 		noFault := !slices.ContainsFunc(in.owned, (*keep.Object).IsVirtualService)
 		switch {
 		case isTaken && noFault:

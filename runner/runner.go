@@ -21,6 +21,7 @@ import (
 	"github.com/squall-chaos/squall/runner/event"
 	"github.com/squall-chaos/squall/runner/heartbeat"
 	"github.com/squall-chaos/squall/runner/keep"
+	"github.com/squall-chaos/squall/runner/lately"
 	"github.com/squall-chaos/squall/runner/removal"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
@@ -108,7 +109,7 @@ type Runner struct {
 	config  Config // complete
 	planner *Planner
 	query   effect.Query
-	lately  lately
+	lately  lately.Run
 }
 
 // New returns a runner. It returns an error for a config that lacks the cluster,
@@ -158,11 +159,11 @@ func (c Config) NewRun(e experiments.Experiment, now time.Time) objects.Run {
 func (r *Runner) Run(ctx context.Context, run objects.Run, e experiments.Experiment, recorder event.Recorder) event.Result {
 	s := &session{
 		config: r.config, planner: r.planner, query: r.query,
-		run: run, experiment: e, before: r.lately.inWords(time.Now()), record: event.NewQueue(recorder), probes: e.Spec.Measured(), evaluated: map[string]time.Time{},
+		run: run, experiment: e, before: r.lately.InWords(time.Now()), record: event.NewQueue(recorder), probes: e.Spec.Measured(), evaluated: map[string]time.Time{},
 	}
 	result := s.conclude(s.execute(ctx))
 	result.Finished = time.Now().UTC().Truncate(time.Millisecond)
-	r.lately.add(run.ID, result)
+	r.lately.Add(run.ID, result)
 	s.record.Add(event.Finished{Result: result})
 	if err := s.record.Flush(); err != nil && result.Status == event.StatusCompleted {
 		result.Status, result.Reason = event.StatusFailed, "the record is incomplete: "+err.Error()

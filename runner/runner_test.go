@@ -181,7 +181,7 @@ func TestEndings(t *testing.T) {
 		},
 		{
 			name: "another run wins", cluster: func(c *runnertest.Cluster) {
-				c.Fail("create VirtualService", &runner.TakenError{Object: objects.Ref{Kind: "VirtualService"}, Run: "other"})
+				c.Fail("create VirtualService", &objects.TakenError{Object: objects.Ref{Kind: "VirtualService"}, Run: "other"})
 			},
 			status: event.StatusRefused, verdict: steadystate.Inconclusive, reason: "run other already disturbs", creates: 2, took: 3 * time.Second,
 		},

@@ -39,3 +39,25 @@ func (e *KeptError) Error() string {
 
 // Unwrap returns why the deletion was not accepted.
 func (e *KeptError) Unwrap() error { return e.Err }
+
+// TakenError is the error for an object whose name is taken. Run is the run that
+// the other object belongs to; empty if it is not known.
+type TakenError struct {
+	Object Ref
+	Run    string
+}
+
+func (e *TakenError) Error() string {
+	if e.Run == "" {
+		return fmt.Sprintf("%s already exists, and its run is not known", e.Object)
+	}
+	return fmt.Sprintf("run %s already disturbs the same calls, with %s", e.Run, e.Object)
+}
+
+// Hint returns the next step.
+func (e *TakenError) Hint() string {
+	if e.Run == "" {
+		return fmt.Sprintf("inspect it: kubectl -n %s get %s %s -o yaml", e.Object.Namespace, strings.ToLower(e.Object.Kind), e.Object.Name)
+	}
+	return LiveRunHint(e.Run)
+}

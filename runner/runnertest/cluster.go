@@ -163,13 +163,13 @@ func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured)
 	}
 	ref := objects.RefTo(object)
 	if other := c.objects[ref.String()]; other != nil {
-		return nil, &runner.TakenError{Object: ref, Run: other.GetLabels()[objects.RunLabel]}
+		return nil, &objects.TakenError{Object: ref, Run: other.GetLabels()[objects.RunLabel]}
 	}
 	stored := c.admitted(object, false)
 	stored.SetResourceVersion(c.nextVersion())
 	stored.SetUID(types.UID("uid-" + stored.GetResourceVersion()))
 	stored.SetGeneration(1)
-	c.checkOwner(object)
+	checkOwner(c, object)
 	if stored.GetKind() == objects.KindJob {
 		seconds, _, _ := unstructured.NestedInt64(stored.Object, "spec", "activeDeadlineSeconds")
 		c.started[stored.GetUID()] = time.Now()
@@ -187,7 +187,7 @@ func (c *Cluster) Create(ctx context.Context, object *unstructured.Unstructured)
 }
 
 // checkOwner reports an object that would outlive its runner. The lock is held.
-func (c *Cluster) checkOwner(object *unstructured.Unstructured) {
+func checkOwner(c *Cluster, object *unstructured.Unstructured) {
 	owners := object.GetOwnerReferences()
 	for _, owner := range owners {
 		job := c.objects[fmt.Sprintf("%s %s/%s", objects.KindJob, object.GetNamespace(), owner.Name)]

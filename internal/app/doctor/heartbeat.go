@@ -40,7 +40,7 @@ func (d Doctor) heartbeat(ctx context.Context, namespace, apiVersion string, per
 	if !permitted {
 		return warning(name, "not proven: permissions are missing, see above", "grant them and run squall doctor again"), measured{}
 	}
-	proof, err := d.prove(ctx, namespace, apiVersion)
+	proof, err := prover{d}.prove(ctx, namespace, apiVersion)
 	if err != nil {
 		return failure(name, fmt.Sprintf("in namespace %s: %v", namespace, err), "the fault of a run that dies would stay: check that kube-controller-manager runs the Job, TTL-after-finished and garbage-collector controllers, and that no policy or webhook rejects or changes the objects"), measured{}
 	}
@@ -56,12 +56,15 @@ func (d Doctor) heartbeat(ctx context.Context, namespace, apiVersion string, per
 
 func rounded(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }
 
+// prover is the part of a Doctor that proves that the cluster removes objects.
+type prover struct{ Doctor }
+
 // proof is the time of each stage since the Job was created.
 type proof struct{ started, failed, deleted, collected time.Duration }
 
 // prove creates the Job and the VirtualService that it owns, and waits until both
 // are gone. It deletes what is left.
-func (d Doctor) prove(ctx context.Context, namespace, apiVersion string) (seen proof, err error) {
+func (d prover) prove(ctx context.Context, namespace, apiVersion string) (seen proof, err error) {
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
 	var random [4]byte
@@ -112,7 +115,7 @@ func harmless(namespace, apiVersion, run string) *unstructured.Unstructured {
 // create creates an object and returns its reference, also if it fails: the answer
 // may be lost although the object exists. It sets changed if the object is not stored as
 // it was sent.
-func (d Doctor) create(ctx context.Context, object *unstructured.Unstructured, changed *error) (objects.Ref, error) {
+func (d prover) create(ctx context.Context, object *unstructured.Unstructured, changed *error) (objects.Ref, error) {
 	created, err := d.Objects.Create(ctx, object)
 	if err != nil {
 		return objects.RefTo(object), fmt.Errorf("create %s: %w", objects.RefTo(object), err)
@@ -125,14 +128,14 @@ func (d Doctor) create(ctx context.Context, object *unstructured.Unstructured, c
 
 // remove deletes an object if it still exists. One that cannot be deleted expires,
 // or else the check of live faults finds it the next time.
-func (d Doctor) remove(ctx context.Context, ref objects.Ref, run string) {
+func (d prover) remove(ctx context.Context, ref objects.Ref, run string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	_ = d.Objects.Delete(ctx, ref, run) // see above
 }
 
 // await watches both objects until they are gone, and records when.
-func (d Doctor) await(ctx context.Context, job, owned objects.Ref, began time.Time, seen *proof) error {
+func (d prover) await(ctx context.Context, job, owned objects.Ref, began time.Time, seen *proof) error {
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		d.Objects.Watch(ctx, job, func(object *unstructured.Unstructured) {

@@ -17,7 +17,6 @@ import (
 	"github.com/squall-chaos/squall/internal/app/notify"
 	"github.com/squall-chaos/squall/internal/app/serve/leadership"
 	"github.com/squall-chaos/squall/mesh/objects"
-	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
 )
 
@@ -189,7 +188,7 @@ func TestARunThatIsRefusedLate(t *testing.T) {
 	bubble(t, "", func(t *testing.T, w *world) {
 		w.write("a.yaml", written("outage", "* * * * *", "1 0 * * *"))
 		r := w.replica("a")
-		w.mesh.FailAlways("create VirtualService", &runner.TakenError{Object: objects.Ref{Kind: objects.KindVirtualService}, Run: "another"})
+		w.mesh.FailAlways("create VirtualService", &objects.TakenError{Object: objects.Ref{Kind: objects.KindVirtualService}, Run: "another"})
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		ended.Go(func() { r.Lead(ctx) })

@@ -22,6 +22,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/serve/runs"
 	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
 	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/kube/lease"
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner"
 	"github.com/squall-chaos/squall/runner/event"
@@ -100,11 +101,11 @@ func (w *world) startReplica(name, files, out string) {
 		lister := liveruns.Lister{Cluster: cluster}
 		server := serve.New(serve.Config{
 			Directory: files, Limits: scheduler.Limits{MaxConcurrent: 2, MaxPerNamespace: 2}, Runner: config,
-			Store:   leadership.TextStore{Text: kube.LeaseStore{Cluster: cluster, Namespace: "istio-system", Name: "squall-starts"}, Name: "the Lease"},
+			Store:   leadership.TextStore{Text: lease.Store{Cluster: cluster, Namespace: "istio-system", Name: "squall-starts"}, Name: "the Lease"},
 			History: history.Config{Directory: out}, Identity: name, Cluster: others{lister: lister, cluster: cluster},
 			Emit: func(context.Context, runs.Event) error { return nil }, Notify: func(notify.Event) {}, Metrics: noMetrics{}, Log: slog.New(startLog{r, out}),
 		})
-		election := &kube.Election{Cluster: cluster, Namespace: "istio-system", Name: "squall", Identity: name, Observed: server.Observe}
+		election := &lease.Election{Cluster: cluster, Namespace: "istio-system", Name: "squall", Identity: name, Observed: server.Observe}
 		var both sync.WaitGroup
 		both.Go(func() { server.Watch(ctx) })
 		both.Go(func() {

@@ -30,7 +30,7 @@ import (
 	"github.com/squall-chaos/squall/internal/app/serve/scheduler"
 	"github.com/squall-chaos/squall/internal/app/terminal"
 	"github.com/squall-chaos/squall/internal/hint"
-	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/kube/lease"
 	"github.com/squall-chaos/squall/runner"
 )
 
@@ -221,11 +221,11 @@ func (f *serveFlags) server(ctx context.Context, env process.Env, directory stri
 	}
 	namespace := cmp.Or(f.leaseSpace, env.Getenv("POD_NAMESPACE"), f.runner.Placement.Home, lister.Fallback)
 	config.Store = leadership.TextStore{
-		Text: kube.LeaseStore{Cluster: cluster, Namespace: namespace, Name: f.leaseName + "-starts"},
+		Text: lease.Store{Cluster: cluster, Namespace: namespace, Name: f.leaseName + "-starts"},
 		Name: fmt.Sprintf("the Lease %s/%s-starts", namespace, f.leaseName),
 	}
 	server = serve.New(config)
-	election := &kube.Election{
+	election := &lease.Election{
 		Cluster: cluster, Namespace: namespace, Name: f.leaseName, Identity: config.Identity, Observed: server.Observe,
 		Failed: func(err error) { config.Log.Error("leader election failed", "error", err) },
 	}

@@ -1,4 +1,5 @@
-package kube
+// Package lease elects one of several processes by a Lease, and stores a text in one.
+package lease
 
 import (
 	"context"
@@ -9,9 +10,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/squall-chaos/squall/internal/sleep"
+	"github.com/squall-chaos/squall/kube"
 	"github.com/squall-chaos/squall/mesh/objects"
 )
 
@@ -22,7 +23,7 @@ import (
 // The clocks of processes are not compared: for a process a Lease has expired
 // when it has seen the Lease unchanged for its whole duration.
 type Election struct {
-	Cluster         *Cluster
+	Cluster         *kube.Cluster
 	Namespace, Name string
 	// Identity identifies this process. It must be unique.
 	Identity string
@@ -43,8 +44,6 @@ const (
 	renewDeadline = 8 * time.Second
 	retryPeriod   = 2 * time.Second
 )
-
-var leases = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"} //nolint:gochecknoglobals // a constant
 
 // errLost is the cause when leadership is lost but the process keeps running.
 var errLost = errors.New("another process leads, or the Lease of the leader cannot be renewed")
@@ -187,31 +186,31 @@ func (e *Election) report(ctx context.Context, err error) {
 }
 
 func (e *Election) get(ctx context.Context) (*unstructured.Unstructured, error) {
-	return e.Cluster.lease(ctx, e.Namespace, e.Name)
+	return get(ctx, e.Cluster, e.Namespace, e.Name)
 }
 
 func (e *Election) update(ctx context.Context, lease *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2) // leaves time for a second attempt
 	defer cancel()
-	return e.Cluster.leases(e.Namespace).Update(ctx, lease, metav1.UpdateOptions{FieldManager: fieldManager})
+	return e.Cluster.Leases(e.Namespace).Update(ctx, lease, metav1.UpdateOptions{FieldManager: kube.FieldManager})
 }
 
 func (e *Election) create(ctx context.Context, lease *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2)
 	defer cancel()
-	return e.Cluster.leases(e.Namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
+	return e.Cluster.Leases(e.Namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: kube.FieldManager})
 }
 
-// lease returns a Lease of Squall, or nil if there is none.
-func (c *connection) lease(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {
+// get returns a Lease of Squall, or nil if there is none.
+func get(ctx context.Context, c *kube.Cluster, namespace, name string) (*unstructured.Unstructured, error) {
 	ctx, cancel := context.WithTimeout(ctx, renewDeadline/2)
 	defer cancel()
-	lease, err := c.leases(namespace).Get(ctx, name, metav1.GetOptions{})
+	lease, err := c.Leases(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil //nolint:nilnil // a missing Lease is not an error
 	}
 	if err != nil {
-		return nil, fmt.Errorf("get Lease %s/%s: %w", namespace, name, c.explain(err))
+		return nil, fmt.Errorf("get Lease %s/%s: %w", namespace, name, c.Explain(err))
 	}
 	if lease.GetLabels()[objects.ManagedByLabel] != objects.ManagedByValue {
 		return nil, fmt.Errorf("Lease %s/%s does not belong to Squall; use another --lease-name", namespace, name) //nolint:staticcheck // a kind

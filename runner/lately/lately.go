@@ -1,4 +1,6 @@
-package runner
+// Package lately remembers the last run of a process, whose effect may be in the windows
+// of the probes of the next one.
+package lately
 
 import (
 	"fmt"
@@ -11,16 +13,16 @@ import (
 // shortly is how long the effect of a run may be in the windows of the next one's probes.
 const shortly = 10 * time.Minute
 
-// lately has the last run of a runner that has injected a fault. It is safe for
-// concurrent use.
-type lately struct {
+// Run is the last run of a runner that has injected a fault. It is safe for concurrent
+// use.
+type Run struct {
 	mu    sync.Mutex
 	run   string
 	ended time.Time
 }
 
-// add stores a run that has ended.
-func (l *lately) add(run string, result event.Result) {
+// Add stores a run that has ended.
+func (l *Run) Add(run string, result event.Result) {
 	if result.Injected.Duration <= 0 {
 		return
 	}
@@ -29,8 +31,8 @@ func (l *lately) add(run string, result event.Result) {
 	l.run, l.ended = run, result.Finished
 }
 
-// inWords names the run if it has ended shortly before now: "run a has ended 12s ago".
-func (l *lately) inWords(now time.Time) string {
+// InWords names the run if it has ended shortly before now: "run a has ended 12s ago".
+func (l *Run) InWords(now time.Time) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ago := now.Sub(l.ended)

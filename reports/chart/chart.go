@@ -1,4 +1,5 @@
-package reports
+// Package chart draws the measurements of a probe over time, as SVG for a page.
+package chart
 
 import (
 	"bytes"
@@ -8,6 +9,7 @@ import (
 	"image/color"
 	"math"
 	"strings"
+	"time"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -17,7 +19,6 @@ import (
 
 	"github.com/squall-chaos/squall/experiments"
 	"github.com/squall-chaos/squall/reports/words"
-	"github.com/squall-chaos/squall/runner/event"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -57,17 +58,22 @@ const (
 	edge = 0.5 * vg.Centimeter
 )
 
-// plotProbe draws the measurements of a probe over time, with its tolerance and
-// the times in which a fault was active.
-func plotProbe(r Run, probe experiments.Probe, rows []judgement) (template.HTML, error) {
+// Run is what a chart shows of a run beside its measurements.
+type Run struct {
+	Began, Ended time.Time
+	// Active are the times in which a fault was active, from the start of the run.
+	Active []experiments.Period
+}
+
+// Draw draws the measurements of a probe over time, with its tolerance and the times in
+// which a fault was active. It returns an empty text if no measurement has a value.
+func Draw(r Run, probe experiments.Probe, measurements []steadystate.Measurement) (template.HTML, error) {
 	var points plotter.XYs
 	var verdicts []steadystate.Verdict
-	for _, row := range rows {
-		for _, m := range row.measurements {
-			if m.Value != nil {
-				points = append(points, plotter.XY{X: m.Time.Sub(r.Began).Seconds(), Y: drawable(*m.Value)})
-				verdicts = append(verdicts, m.Verdict)
-			}
+	for _, m := range measurements {
+		if m.Value != nil {
+			points = append(points, plotter.XY{X: m.Time.Sub(r.Began).Seconds(), Y: drawable(*m.Value)})
+			verdicts = append(verdicts, m.Verdict)
 		}
 	}
 	if len(points) == 0 {
@@ -75,7 +81,7 @@ func plotProbe(r Run, probe experiments.Probe, rows []judgement) (template.HTML,
 	}
 	p := plot.New()
 	p.X.Label.Text = "seconds"
-	p.X.Min, p.X.Max = 0, math.Max(r.Last.Sub(r.Began).Seconds(), points[len(points)-1].X)
+	p.X.Min, p.X.Max = 0, math.Max(r.Ended.Sub(r.Began).Seconds(), points[len(points)-1].X)
 	low, high := bounds(points, probe)
 	p.Y.Min, p.Y.Max = low, high
 	paint(p)
@@ -164,7 +170,7 @@ func addBands(p *plot.Plot, r Run, probe experiments.Probe) error {
 		high = drawable(probe.Max.Value())
 	}
 	bands := []band{{x0: p.X.Min, x1: p.X.Max, y0: low, y1: high, colour: bandShade}}
-	for _, active := range r.faultPeriods() {
+	for _, active := range r.Active {
 		bands = append(bands, band{x0: active.From.Seconds(), x1: active.Until.Seconds(), y0: p.Y.Min, y1: p.Y.Max, colour: faultShade})
 	}
 	for _, b := range bands {
@@ -174,33 +180,6 @@ func addBands(p *plot.Plot, r Run, probe experiments.Probe) error {
 		}
 		polygon.Color, polygon.Width = b.colour, 0
 		p.Add(polygon)
-	}
-	return nil
-}
-
-// faultPeriods returns the times in which a fault was active, from the start of
-// the run: the times of the experiment, until the end of the run.
-func (r Run) faultPeriods() []experiments.Period {
-	for i, phase := range r.Phases {
-		if phase.Name != event.PhaseObserve {
-			continue
-		}
-		end := r.Last
-		if i+1 < len(r.Phases) {
-			end = r.Phases[i+1].Began
-		}
-		start, length := phase.Began.Sub(r.Began), end.Sub(phase.Began)
-		var periods []experiments.Period
-		for _, p := range r.Experiment.Spec.Injections().Periods() {
-			until := min(p.Until, length)
-			if p.Until >= r.Experiment.Spec.Duration.Duration {
-				until = length // until the rollback
-			}
-			if p.From < until {
-				periods = append(periods, experiments.Period{From: start + p.From, Until: start + until})
-			}
-		}
-		return periods
 	}
 	return nil
 }

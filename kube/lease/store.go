@@ -1,4 +1,4 @@
-package kube
+package lease
 
 import (
 	"context"
@@ -6,28 +6,23 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/dynamic"
+
+	"github.com/squall-chaos/squall/kube"
 )
 
-type leaseClient = dynamic.ResourceInterface
-
-func (c *connection) leases(namespace string) leaseClient {
-	return c.objects.Resource(leases).Namespace(namespace)
-}
-
-// StateAnnotation is the annotation of a Lease that holds a LeaseStore's text.
+// StateAnnotation is the annotation of a Lease that holds the text of a Store.
 const StateAnnotation = "squall.dev/state"
 
-// LeaseStore stores a text in the annotation of a Lease. Leader election needs
+// Store stores a text in the annotation of a Lease. Leader election needs
 // permissions for Leases anyway.
-type LeaseStore struct {
-	Cluster         *Cluster
+type Store struct {
+	Cluster         *kube.Cluster
 	Namespace, Name string
 }
 
 // Read returns the text, or an empty one if the Lease does not exist.
-func (s LeaseStore) Read(ctx context.Context) (string, error) {
-	lease, err := s.Cluster.lease(ctx, s.Namespace, s.Name)
+func (s Store) Read(ctx context.Context) (string, error) {
+	lease, err := get(ctx, s.Cluster, s.Namespace, s.Name)
 	if err != nil || lease == nil {
 		return "", err
 	}
@@ -39,21 +34,21 @@ const attempts = 5
 
 // Change replaces the text by the result of change. It is repeated if the Lease
 // has changed meanwhile.
-func (s LeaseStore) Change(ctx context.Context, change func(string) (string, error)) error {
+func (s Store) Change(ctx context.Context, change func(string) (string, error)) error {
 	for attempt := 1; ; attempt++ {
 		err := s.try(ctx, change)
 		if attempt < attempts && (apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err)) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("write Lease %s/%s: %w", s.Namespace, s.Name, s.Cluster.explain(err))
+			return fmt.Errorf("write Lease %s/%s: %w", s.Namespace, s.Name, s.Cluster.Explain(err))
 		}
 		return nil
 	}
 }
 
-func (s LeaseStore) try(ctx context.Context, change func(string) (string, error)) error {
-	lease, err := s.Cluster.lease(ctx, s.Namespace, s.Name)
+func (s Store) try(ctx context.Context, change func(string) (string, error)) error {
+	lease, err := get(ctx, s.Cluster, s.Namespace, s.Name)
 	if err != nil {
 		return err
 	}
@@ -70,9 +65,9 @@ func (s LeaseStore) try(ctx context.Context, change func(string) (string, error)
 	}
 	lease.SetAnnotations(annotations)
 	if isNew {
-		_, err = s.Cluster.leases(s.Namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: fieldManager})
+		_, err = s.Cluster.Leases(s.Namespace).Create(ctx, lease, metav1.CreateOptions{FieldManager: kube.FieldManager})
 	} else {
-		_, err = s.Cluster.leases(s.Namespace).Update(ctx, lease, metav1.UpdateOptions{FieldManager: fieldManager})
+		_, err = s.Cluster.Leases(s.Namespace).Update(ctx, lease, metav1.UpdateOptions{FieldManager: kube.FieldManager})
 	}
 	return err
 }

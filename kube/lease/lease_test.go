@@ -1,7 +1,6 @@
-package kube_test
+package lease_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +21,8 @@ import (
 
 	"github.com/squall-chaos/squall/internal/sleep"
 	"github.com/squall-chaos/squall/kube"
+	"github.com/squall-chaos/squall/kube/kubetest"
+	"github.com/squall-chaos/squall/kube/lease"
 )
 
 // leaseServer is an API server for Leases, in memory, so that it can be used in
@@ -80,7 +81,7 @@ func (s *leaseServer) answer(method, path string, body []byte) (code int, answer
 	sent := &unstructured.Unstructured{}
 	if len(body) > 0 {
 		if err := sent.UnmarshalJSON(body); err != nil {
-			return http.StatusBadRequest, status(400, "BadRequest", err.Error())
+			return http.StatusBadRequest, kubetest.Status(400, "BadRequest", err.Error())
 		}
 	}
 	if method == http.MethodPost {
@@ -89,17 +90,17 @@ func (s *leaseServer) answer(method, path string, body []byte) (code int, answer
 	stored := s.leases[path]
 	switch {
 	case method == http.MethodPost && stored != nil:
-		return http.StatusConflict, status(409, "AlreadyExists", "exists")
+		return http.StatusConflict, kubetest.Status(409, "AlreadyExists", "exists")
 	case method != http.MethodPost && stored == nil:
-		return http.StatusNotFound, status(404, "NotFound", "not found")
+		return http.StatusNotFound, kubetest.Status(404, "NotFound", "not found")
 	case method == http.MethodPut && sent.GetResourceVersion() != stored.GetResourceVersion():
-		return http.StatusConflict, status(409, "Conflict", "the object has been modified")
+		return http.StatusConflict, kubetest.Status(409, "Conflict", "the object has been modified")
 	case method != http.MethodGet:
 		s.store(path, sent)
 	}
 	encoded, err := s.leases[path].MarshalJSON()
 	if err != nil {
-		return http.StatusInternalServerError, status(500, "InternalError", err.Error())
+		return http.StatusInternalServerError, kubetest.Status(500, "InternalError", err.Error())
 	}
 	return http.StatusOK, string(encoded)
 }
@@ -141,7 +142,7 @@ func (l *line) RoundTrip(request *http.Request) (*http.Response, error) {
 	if !sleep.For(request.Context(), f.before) {
 		return nil, request.Context().Err()
 	}
-	code, answer := f.refused, status(f.refused, "InternalError", "etcd is away")
+	code, answer := f.refused, kubetest.Status(f.refused, "InternalError", "etcd is away")
 	if code == 0 {
 		code, answer = l.answer(request.Method, request.URL.Path, body)
 	}
@@ -179,7 +180,7 @@ type candidate struct {
 	observed []string
 }
 
-func (c *candidate) run(ctx context.Context, e kube.Election) {
+func (c *candidate) run(ctx context.Context, e lease.Election) {
 	e.Observed = func(leader string) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -332,7 +333,7 @@ func TestElection(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				var c candidate
-				c.run(ctx, kube.Election{Cluster: server.connect(t, fates), Identity: "us"})
+				c.run(ctx, lease.Election{Cluster: server.connect(t, fates), Identity: "us"})
 				if test.from == never {
 					if len(c.terms) > 0 {
 						t.Errorf("it led: %v", c.terms)
@@ -365,7 +366,7 @@ func TestElectionRaces(t *testing.T) {
 				c := candidate{}
 				ctx, cancel := context.WithTimeout(t.Context(), 11*time.Second)
 				defer cancel()
-				c.run(ctx, kube.Election{Identity: "us", Cluster: server.connect(t, func(request string) fate {
+				c.run(ctx, lease.Election{Identity: "us", Cluster: server.connect(t, func(request string) fate {
 					return fate{meanwhile: func() {
 						if request == test.request {
 							once.Do(func() { server.put(leasePath, held("winner")) })
@@ -394,7 +395,7 @@ func TestLeaseInWords(t *testing.T) {
 		renewed := make(chan *unstructured.Unstructured, 1)
 		time.AfterFunc(2500*time.Millisecond, func() { renewed <- server.get(leasePath) })
 		c := candidate{}
-		c.run(ctx, kube.Election{Identity: "us", Cluster: server.connect(t, untroubled)})
+		c.run(ctx, lease.Election{Identity: "us", Cluster: server.connect(t, untroubled)})
 		lease := (<-renewed).Object
 		spec, metadata := lease["spec"].(map[string]any), lease["metadata"].(map[string]any)
 		delete(metadata, "resourceVersion")
@@ -428,7 +429,7 @@ func TestElectionEnds(t *testing.T) {
 				server := newLeaseServer()
 				ctx, cancel := context.WithCancel(t.Context())
 				var ended time.Time
-				e := kube.Election{Namespace: "chaos", Name: "squall", Identity: "us", Observed: func(string) {}}
+				e := lease.Election{Namespace: "chaos", Name: "squall", Identity: "us", Observed: func(string) {}}
 				e.Cluster = server.connect(t, func(string) fate {
 					if ctx.Err() != nil {
 						return test.fate
@@ -511,7 +512,7 @@ func campaign(t *testing.T, seed uint64, candidates int, trouble float64) string
 					lifetime = campaigned - time.Since(began)
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), lifetime)
-				all[i].run(ctx, kube.Election{Cluster: c, Identity: fmt.Sprintf("%d-%d", i, life)})
+				all[i].run(ctx, lease.Election{Cluster: c, Identity: fmt.Sprintf("%d-%d", i, life)})
 				cancel()
 			}
 		})
@@ -572,11 +573,11 @@ func TestNote(t *testing.T) {
 				}
 				return test.fate(attempt, request)
 			}
-			err := kube.LeaseStore{Cluster: server.connect(t, fates), Namespace: "chaos", Name: "squall-starts"}.Change(t.Context(), appending("new"))
+			err := lease.Store{Cluster: server.connect(t, fates), Namespace: "chaos", Name: "squall-starts"}.Change(t.Context(), appending("new"))
 			if (err == nil) != (test.problem == "") || err != nil && !strings.Contains(err.Error(), test.problem) {
 				t.Errorf("error %v", err)
 			}
-			got, err := kube.LeaseStore{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}.Read(t.Context())
+			got, err := lease.Store{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}.Read(t.Context())
 			if err != nil || got != test.want {
 				t.Errorf("%q, %v", got, err)
 			}
@@ -596,7 +597,7 @@ func note(text string) string {
 func TestNoteThatIsNotChanged(t *testing.T) {
 	server := newLeaseServer()
 	server.put(notePath, note("broken"))
-	n := kube.LeaseStore{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}
+	n := lease.Store{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}
 	before := server.get(notePath)
 	mine := errors.New("no state")
 	if err := n.Change(t.Context(), func(string) (string, error) { return "", mine }); !errors.Is(err, mine) {
@@ -616,7 +617,7 @@ func TestNoteConflicts(t *testing.T) {
 	}{{1, false}, {4, false}, {5, true}} {
 		t.Run(fmt.Sprint(test.rivals), func(t *testing.T) {
 			server := newLeaseServer()
-			rival := kube.LeaseStore{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}
+			rival := lease.Store{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}
 			left := test.rivals
 			n := rival
 			n.Cluster = server.connect(t, func(request string) fate {
@@ -655,11 +656,11 @@ func TestALeaseOfOthersIsNotTouched(t *testing.T) {
 		defer cancel()
 		var said []string
 		c := candidate{}
-		c.run(ctx, kube.Election{Cluster: server.connect(t, untroubled), Identity: "us", Failed: func(err error) { said = append(said, err.Error()) }})
+		c.run(ctx, lease.Election{Cluster: server.connect(t, untroubled), Identity: "us", Failed: func(err error) { said = append(said, err.Error()) }})
 		if len(c.terms) > 0 || len(said) != 1 || !strings.Contains(said[0], "Lease chaos/squall does not belong to Squall") {
 			t.Errorf("terms %v, said %q", c.terms, said)
 		}
-		err := kube.LeaseStore{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}.Change(t.Context(), appending("ours"))
+		err := lease.Store{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}.Change(t.Context(), appending("ours"))
 		if err == nil || !strings.Contains(err.Error(), "does not belong to Squall") {
 			t.Errorf("error %v", err)
 		}
@@ -673,7 +674,7 @@ func TestALeaseOfOthersIsNotTouched(t *testing.T) {
 func TestNoteKeepsOthersFields(t *testing.T) {
 	server := newLeaseServer()
 	server.put(notePath, note("old"))
-	if err := (kube.LeaseStore{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}).Change(t.Context(), appending("er")); err != nil {
+	if err := (lease.Store{Cluster: server.connect(t, untroubled), Namespace: "chaos", Name: "squall-starts"}).Change(t.Context(), appending("er")); err != nil {
 		t.Fatal(err)
 	}
 	got, err := server.get(notePath).MarshalJSON()
@@ -681,22 +682,7 @@ func TestNoteKeepsOthersFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := strings.Replace(note("older"), `"name":"squall-starts"`, `"name":"squall-starts","resourceVersion":"2"`, 1)
-	if !jsonEqual(t, []byte(want), got) {
+	if !kubetest.EqualJSON(t, []byte(want), got) {
 		t.Errorf("%s", got)
 	}
-}
-
-func jsonEqual(t *testing.T, a, b []byte) bool {
-	t.Helper()
-	var compact [2]bytes.Buffer
-	for i, text := range [][]byte{a, b} {
-		var value any
-		if err := json.Unmarshal(text, &value); err != nil {
-			t.Fatal(err)
-		}
-		if err := json.NewEncoder(&compact[i]).Encode(value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return bytes.Equal(compact[0].Bytes(), compact[1].Bytes())
 }
