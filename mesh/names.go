@@ -29,7 +29,10 @@ func (p *planner) checkNames(g *render.Group, views []view, ports []config.Port)
 
 // checkAlias refuses an ExternalName Service that has no effective VirtualService:
 // proxies then route calls to it as those to the host behind it
-// (istio.io/istio/pilot/pkg/networking/core/route, BuildSidecarVirtualHostWrapper).
+// (istio.io/istio/pilot/pkg/networking/core/route, BuildSidecarVirtualHostWrapper). It
+// also refuses one with a port that the host behind it does not have for the callers: an
+// alias has no listener (buildSidecarOutboundListener), so calls may pass the proxy without
+// its routes.
 func (p *planner) checkAlias(g *render.Group, views []view, ports []config.Port) error {
 	concrete := routing.Concrete(p.mesh, g.Host)
 	if concrete == g.Host {
@@ -45,6 +48,26 @@ func (p *planner) checkAlias(g *render.Group, views []view, ports []config.Port)
 	if slices.ContainsFunc(views, func(v view) bool { return !routed(v) }) || !slices.ContainsFunc(ports, config.Port.HasHTTPRoutes) {
 		return refusal.New(refusal.ExternalName, "name that host, if it is in the mesh",
 			"%s is an alias of another host, %s (a Service of type ExternalName), and proxies route calls to it as calls to that one", g.Host, concrete)
+	}
+	return p.checkAliasPorts(g, views, ports, concrete)
+}
+
+// checkAliasPorts refuses an alias with an HTTP port that the host behind it does not have
+// for the callers.
+func (p *planner) checkAliasPorts(g *render.Group, views []view, ports []config.Port, concrete string) error {
+	for _, v := range views {
+		behind, err := p.mesh.Seen(concrete, g.Callers, v.listener)
+		if err != nil {
+			return unknownAge(err)
+		}
+		for _, proxies := range g.Proxies(ports) {
+			for _, number := range withHTTPRoutes(proxies, ports).Ports {
+				if !slices.ContainsFunc(config.PortsOf(behind), func(p config.Port) bool { return p.Number == number && p.HasHTTPRoutes() }) {
+					return refusal.New(refusal.ExternalName, "export "+concrete+" with this port to "+g.Callers+", or name it as the target",
+						"%s is an alias of another host, %s, which has no HTTP port %d for %s, so proxies may have no listener for the calls", g.Host, concrete, number, g.Callers)
+				}
+			}
+		}
 	}
 	return nil
 }
