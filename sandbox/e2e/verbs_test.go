@@ -285,9 +285,7 @@ func TestDoctorFindsTheSandboxHealthy(t *testing.T) {
 	made := map[string]bool{}
 	for _, check := range e.Checks {
 		made[check.Check] = true
-		// istiod runs without a Deployment here, and without metrics: its version and its
-		// pushes are not known, so the guarantee has a gap.
-		if check.Status != "ok" && check.Check != "istiod" && check.Check != "guarantee" {
+		if check.Status != "ok" && !hasGap(check.Check) {
 			t.Errorf("check %+v", check)
 		}
 		if check.Check == "heartbeat" {
@@ -303,6 +301,10 @@ func TestDoctorFindsTheSandboxHealthy(t *testing.T) {
 		t.Error("not healthy")
 	}
 }
+
+// hasGap reports whether a check of squall doctor is a warning in this sandbox: istiod runs
+// without a Deployment and without metrics, so its version and its pushes are not known.
+func hasGap(check string) bool { return check == "istiod" || check == "guarantee" }
 
 func TestDoctorSeesWhatIsWrong(t *testing.T) {
 	killed(t, spec{})
