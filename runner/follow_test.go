@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"errors"
 	"maps"
 	"strings"
 	"testing"
@@ -157,6 +158,27 @@ func TestLooksAtTheMeshAreBounded(t *testing.T) {
 		run(t, c, healthy(c), func(e *experiments.Experiment) { e.Spec.Duration.Duration = 2 * time.Minute }, &record{}, forever)
 		if looks < 8 || looks > 12 {
 			t.Errorf("%d looks in 120 seconds", looks)
+		}
+	})
+}
+
+// A reading of the mesh that fails after some time does not delay the next one.
+func TestAReadingThatFailsDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, rec, reading := newCluster(t), &record{}, false
+		c.On("create VirtualService", func() { reading = true })
+		c.On("snapshot", func() {
+			if reading {
+				reading = false
+				c.Fail("snapshot", errors.New("boom"))
+				time.Sleep(6 * time.Second)
+			}
+		})
+		var changed time.Time
+		time.AfterFunc(15*time.Second, func() { changed = time.Now(); add("prod", "ratings", nil)(c) })
+		result := run(t, c, healthy(c), func(e *experiments.Experiment) { e.Spec.Duration.Duration = time.Minute }, rec, forever)
+		if noticed := rec.phases[event.PhaseRollback].Sub(changed); result.Status != event.StatusStopped || noticed > 5*time.Second {
+			t.Errorf("noticed after %s: %+v", noticed, result)
 		}
 	})
 }

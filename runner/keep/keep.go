@@ -182,10 +182,12 @@ func (k *Keeper) readAgain(ctx context.Context, changes chan<- watched) {
 
 // lookInterval is the time between two looks at the mesh, so that a change is noticed
 // within 5 seconds. A look takes at most a tenth of the time: in a mesh that takes longer
-// than 0.4 seconds to read, looks are rarer.
+// than 0.4 seconds to read, looks are rarer. But the pause after one is at most longestPause
+// and an interval, so that a change is noticed if the mesh takes very long to read once.
 const (
 	lookInterval = 4 * time.Second
 	lookShare    = 10
+	longestPause = 12 * time.Second
 )
 
 // look reads the mesh repeatedly until ctx is done. All runs of a process read at the same
@@ -197,6 +199,7 @@ func (k *Keeper) look(ctx context.Context, meshes chan<- config.Snapshot) {
 		now, err := k.Look(ctx)
 		took = time.Since(began)
 		if err != nil {
+			took = 0 // a failure does not delay the next look
 			continue // the heartbeat ends a run whose cluster does not answer
 		}
 		select {
@@ -209,7 +212,7 @@ func (k *Keeper) look(ctx context.Context, meshes chan<- config.Snapshot) {
 // untilLook returns the time from now until the next look, after one that has taken a
 // time.
 func untilLook(now time.Time, took time.Duration) time.Duration {
-	return now.Add((lookShare - 1) * took).Truncate(lookInterval).Add(lookInterval).Sub(now)
+	return now.Add(min((lookShare-1)*took, longestPause)).Truncate(lookInterval).Add(lookInterval).Sub(now)
 }
 
 // judgeMesh returns the ending for a state of the mesh in which the fault would not be

@@ -96,7 +96,7 @@ func (w *world) stepClock() {
 	step := w.between(-20*time.Second, 10*time.Minute)
 	w.note("the clock of the control plane is moved by %s", step)
 	w.skew += step
-	w.judge.awayFor += max(0, -step)
+	w.judge.back += max(0, -step)
 	for _, job := range w.api.List("jobs") {
 		w.controllers.schedule(kubetest.Key{Resource: "jobs", Namespace: job.GetNamespace(), Name: job.GetName()}, job)
 	}
