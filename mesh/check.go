@@ -16,6 +16,7 @@ import (
 	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/mesh/refusal"
 	"github.com/squall-chaos/squall/mesh/render"
+	"github.com/squall-chaos/squall/mesh/similar"
 )
 
 // checkCalls refuses calls that a fault cannot be placed on, whatever routes them. It
@@ -53,14 +54,14 @@ func unknownHost(p *planner, g *render.Group) error {
 		return refusal.New(refusal.UnknownHost, "create a ServiceEntry for the host, or name the host that the VirtualService routes to",
 			"the mesh has no Service and no ServiceEntry for %s: only VirtualService %s names it, and proxies use that on port 80 alone", g.Host, named[0].Name())
 	}
-	return refusal.New(refusal.UnknownHost, similarHost(p.mesh, g.Host)+"check the spelling; kubectl get services,serviceentries -A lists the hosts", "the mesh does not know the host %s: there is no Service and no ServiceEntry for it", g.Host)
+	return refusal.New(refusal.UnknownHost, similar.Host(p.mesh, g.Host)+"check the spelling; kubectl get services,serviceentries -A lists the hosts", "the mesh does not know the host %s: there is no Service and no ServiceEntry for it", g.Host)
 }
 
 // checkCallers refuses a namespace whose proxies do not use VirtualServices.
 func (p *planner) checkCallers(namespace string) error {
 	labels, exists := p.mesh.Namespaces[namespace]
 	if !exists {
-		return refusal.New(refusal.NoNamespace, similarNamespace(p.mesh, namespace)+"check spec.callers; kubectl get namespaces lists them", "there is no namespace %s", namespace)
+		return refusal.New(refusal.NoNamespace, similar.Namespace(p.mesh, namespace)+"check spec.callers; kubectl get namespaces lists them", "there is no namespace %s", namespace)
 	}
 	if config.IsAmbient(labels) {
 		return refusal.New(refusal.Ambient, "move the callers to sidecars, or name callers that have sidecars", "namespace %s is ambient: ztunnel does not use VirtualServices, so a fault would have no effect", namespace)
@@ -122,7 +123,7 @@ func checkPorts(g *render.Group, ports []config.Port) error {
 			return one.Target.Port != 0 && int64(one.Target.Port) != p.Number
 		})
 		if len(reachable) == 0 {
-			return refusal.New(refusal.NoSuchPort, "name one of its ports, "+portsInWords(ports)+", or leave target.port out", "%s has no port %d", g.Host, one.Target.Port)
+			return refusal.New(refusal.NoSuchPort, "name one of its ports, "+similar.Ports(ports)+", or leave target.port out", "%s has no port %d", g.Host, one.Target.Port)
 		}
 		if one.Fault.Blackhole == nil && !slices.ContainsFunc(reachable, config.Port.HasHTTPRoutes) {
 			return refusal.New(refusal.NotHTTP, "name its protocol in the port's name or appProtocol, or use a blackhole", "abort and delay act on HTTP and gRPC only, and %s has another protocol on port %d (%s)", g.Host, reachable[0].Number, reachable[0].Name)

@@ -49,12 +49,12 @@ func (p *planner) checkAlias(g *render.Group, views []view, ports []config.Port)
 		return refusal.New(refusal.ExternalName, "name that host, if it is in the mesh",
 			"%s is an alias of another host, %s (a Service of type ExternalName), and proxies route calls to it as calls to that one", g.Host, concrete)
 	}
-	return p.checkAliasPorts(g, views, ports, concrete)
+	return checkAliasPorts(p, g, views, ports, concrete)
 }
 
 // checkAliasPorts refuses an alias with an HTTP port that the host behind it does not have
 // for the callers.
-func (p *planner) checkAliasPorts(g *render.Group, views []view, ports []config.Port, concrete string) error {
+func checkAliasPorts(p *planner, g *render.Group, views []view, ports []config.Port, concrete string) error {
 	for _, v := range views {
 		behind, err := p.mesh.Seen(concrete, g.Callers, v.listener)
 		if err != nil {
@@ -62,7 +62,7 @@ func (p *planner) checkAliasPorts(g *render.Group, views []view, ports []config.
 		}
 		for _, proxies := range g.Proxies(ports) {
 			for _, number := range withHTTPRoutes(proxies, ports).Ports {
-				if !slices.ContainsFunc(config.PortsOf(behind), func(p config.Port) bool { return p.Number == number && p.HasHTTPRoutes() }) {
+				if !slices.ContainsFunc(config.PortsOf(behind), func(port config.Port) bool { return port.Number == number && port.HasHTTPRoutes() }) {
 					return refusal.New(refusal.ExternalName, "export "+concrete+" with this port to "+g.Callers+", or name it as the target",
 						"%s is an alias of another host, %s, which has no HTTP port %d for %s, so proxies may have no listener for the calls", g.Host, concrete, number, g.Callers)
 				}

@@ -1,4 +1,4 @@
-package mesh
+package similar_test
 
 import (
 	"testing"
@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/squall-chaos/squall/istio/config"
+	"github.com/squall-chaos/squall/mesh/similar"
 )
 
 func TestSimilarNames(t *testing.T) {
@@ -21,17 +22,17 @@ func TestSimilarNames(t *testing.T) {
 		"api.payment.example":             "did you mean api.payments.example? ",
 		"checkout.team.svc.cluster.local": "",
 	} {
-		if got := similarHost(s, unknown); got != want {
+		if got := similar.Host(s, unknown); got != want {
 			t.Errorf("%s: %q", unknown, got)
 		}
 	}
 	for unknown, want := range map[string]string{"shp": "did you mean shop? ", "monitoring": ""} {
-		if got := similarNamespace(s, unknown); got != want {
+		if got := similar.Namespace(s, unknown); got != want {
 			t.Errorf("%s: %q", unknown, got)
 		}
 	}
 	ports := []config.Port{{Number: 80, Name: "http"}, {Number: 9090}, {Number: 80, Name: "http"}}
-	if got := portsInWords(ports); got != "80 (http), 9090" {
+	if got := similar.Ports(ports); got != "80 (http), 9090" {
 		t.Errorf("ports %q", got)
 	}
 }

@@ -1,4 +1,5 @@
-package mesh
+// Package similar names what exists in a mesh in place of a name that does not.
+package similar
 
 import (
 	"fmt"
@@ -11,9 +12,9 @@ import (
 	"github.com/squall-chaos/squall/istio/fields"
 )
 
-// similarHost returns a sentence that names the host of a mesh which an unknown one
+// Host returns a sentence that names the host of a mesh which an unknown one
 // resembles most; it is empty if there is none.
-func similarHost(s config.Snapshot, unknown string) string {
+func Host(s config.Snapshot, unknown string) string {
 	var names []string
 	for _, service := range s.Services {
 		names = append(names, fmt.Sprintf("%s.%s.svc.%s", service.Name, service.Namespace, s.ClusterDomain))
@@ -34,17 +35,17 @@ func similarHost(s config.Snapshot, unknown string) string {
 	return ""
 }
 
-// similarNamespace returns a sentence that names the namespace of a mesh which an unknown
+// Namespace returns a sentence that names the namespace of a mesh which an unknown
 // one resembles most; it is empty if there is none.
-func similarNamespace(s config.Snapshot, unknown string) string {
+func Namespace(s config.Snapshot, unknown string) string {
 	if best := nearest.Of(unknown, slices.Sorted(maps.Keys(s.Namespaces))); best != "" {
 		return fmt.Sprintf("did you mean %s? ", best)
 	}
 	return ""
 }
 
-// portsInWords lists the ports of a host: "80 (http), 9090 (grpc)".
-func portsInWords(ports []config.Port) string {
+// Ports lists the ports of a host: "80 (http), 9090 (grpc)".
+func Ports(ports []config.Port) string {
 	var texts []string
 	for _, port := range ports {
 		text := fmt.Sprint(port.Number)
