@@ -121,6 +121,14 @@ func (c Caller) PodLabels() map[string]string {
 	return c.Labels
 }
 
+// Equal reports whether two callers are the same workloads.
+func (c Caller) Equal(other Caller) bool {
+	if c.Gateway != nil && other.Gateway != nil {
+		return c.Gateway.Equal(*other.Gateway)
+	}
+	return c.Gateway == other.Gateway && c.Namespace == other.Namespace && maps.Equal(c.Labels, other.Labels)
+}
+
 // Equal reports whether two gateways have the same namespace and labels.
 func (g Gateway) Equal(other Gateway) bool {
 	return g.Namespace == other.Namespace && maps.Equal(g.Labels, other.Labels)

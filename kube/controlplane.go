@@ -78,8 +78,8 @@ func (c *connection) controlPlaneNamespaces(services []config.Service) []string 
 }
 
 // revisions returns the revisions of which a namespace may have a MeshConfig: those that
-// have a Service or a Deployment of istiod there. A control plane outside the cluster has none; the
-// default revision is tried then, and those that namespaces are labelled with.
+// have a Service or a Deployment of istiod there. A control plane outside the cluster has
+// neither. Then they are the default revision and the ones in the labels of namespaces.
 func (c *connection) revisions(s config.Snapshot, namespace string, istiods []*unstructured.Unstructured) []string {
 	var found []string
 	add := func(revision string) {
@@ -106,19 +106,8 @@ func (c *connection) revisions(s config.Snapshot, namespace string, istiods []*u
 }
 
 // istiods lists the Deployments of istiod in a namespace.
-func (c *connection) istiods(ctx context.Context, namespace string) (found []*unstructured.Unstructured, err error) {
-	err = c.pages("deployments", func(options metav1.ListOptions) (string, error) {
-		options.LabelSelector = config.IstiodSelector
-		list, err := c.objects.Resource(deployments).Namespace(namespace).List(ctx, options)
-		if err != nil {
-			return "", err
-		}
-		for i := range list.Items {
-			found = append(found, &list.Items[i])
-		}
-		return list.GetContinue(), nil
-	})
-	return found, err
+func (c *connection) istiods(ctx context.Context, namespace string) ([]*unstructured.Unstructured, error) {
+	return c.selected(ctx, deployments, namespace, config.IstiodSelector)
 }
 
 // hasTags reports whether a namespace has a revision that no control plane has, and that is

@@ -105,7 +105,7 @@ func TestDeleteIsOfExactlyOurs(t *testing.T) {
 			{"DELETE " + item, precondition, 200, object("run-1")},
 			{"GET " + item, "", 200, strings.Replace(object("run-1"), `"uid"`, `"finalizers":["example.com/stay"],"uid"`, 1)},
 		}, "is kept by finalizers: example.com/stay"},
-		{"nobody knows whether it is gone", ref, []exchange{{"DELETE " + item, precondition, 200, `{}`}, {"GET " + item, "", 500, kubetest.Status(500, "InternalError", "etcd is away")}}, "etcd is away"},
+		{"not known whether it is gone", ref, []exchange{{"DELETE " + item, precondition, 200, `{}`}, {"GET " + item, "", 500, kubetest.Status(500, "InternalError", "etcd is away")}}, "etcd is away"},
 		{"gone already", ref, []exchange{{"DELETE " + item, precondition, 404, kubetest.Status(404, "NotFound", "not found")}}, "no longer exists"},
 		{"another object of that name", ref, []exchange{
 			{"DELETE " + item, precondition, 409, kubetest.Status(409, "Conflict", "the UID in the precondition does not match")},
@@ -178,7 +178,7 @@ func TestCreateNamesTheWinner(t *testing.T) {
 		want   string
 	}{
 		{"another run", exchange{"GET " + item, "", 200, object("run-2")}, "run run-2 already disturbs"},
-		{"nobody may look", exchange{"GET " + item, "", 403, kubetest.Status(403, "Forbidden", "no")}, "its run is not known"},
+		{"not permitted to look", exchange{"GET " + item, "", 403, kubetest.Status(403, "Forbidden", "no")}, "its run is not known"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := serve(t, exists, test.second).Create(t.Context(), virtualService(t))

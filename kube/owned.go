@@ -67,7 +67,7 @@ func (c Objects) listOwned(ctx context.Context, kinds []ownedKind, namespace str
 	group, ctx := errgroup.WithContext(ctx)
 	for i, kind := range kinds {
 		group.Go(func() error {
-			listed, err := c.listOurs(ctx, kind.resource, namespace)
+			listed, err := c.selected(ctx, kind.resource, namespace, ours)
 			if apierrors.IsForbidden(err) {
 				found[i].Unread = []objects.Unread{{Kind: kind.kind, Resource: kind.resource.GroupResource().String(), Namespace: namespace}}
 				return nil
@@ -85,21 +85,6 @@ func (c Objects) listOwned(ctx context.Context, kinds []ownedKind, namespace str
 		owned.Unread = append(owned.Unread, f.Unread...)
 	}
 	return owned, nil
-}
-
-func (c Objects) listOurs(ctx context.Context, resource schema.GroupVersionResource, namespace string) (found []*unstructured.Unstructured, err error) {
-	err = c.pages(resource.Resource, func(options metav1.ListOptions) (string, error) {
-		options.LabelSelector = ours
-		list, err := c.objects.Resource(resource).Namespace(namespace).List(ctx, options)
-		if err != nil {
-			return "", err
-		}
-		for i := range list.Items {
-			found = append(found, &list.Items[i])
-		}
-		return list.GetContinue(), nil
-	})
-	return found, err
 }
 
 // namespacesOf returns the namespaces of objects, sorted.

@@ -117,9 +117,15 @@ func (c Mesh) gatewayRoutes(ctx context.Context) ([]*unstructured.Unstructured, 
 }
 
 // list returns all objects of a resource in all namespaces.
-func (c *connection) list(ctx context.Context, resource schema.GroupVersionResource) (objects []*unstructured.Unstructured, err error) {
+func (c *connection) list(ctx context.Context, resource schema.GroupVersionResource) ([]*unstructured.Unstructured, error) {
+	return c.selected(ctx, resource, metav1.NamespaceAll, "")
+}
+
+// selected returns the objects of a resource in a namespace that a label selector selects.
+func (c *connection) selected(ctx context.Context, resource schema.GroupVersionResource, namespace, selector string) (objects []*unstructured.Unstructured, err error) {
 	err = c.pages(resource.Resource, func(options metav1.ListOptions) (string, error) {
-		list, err := c.objects.Resource(resource).List(ctx, options)
+		options.LabelSelector = selector
+		list, err := c.objects.Resource(resource).Namespace(namespace).List(ctx, options)
 		if err != nil {
 			return "", err
 		}

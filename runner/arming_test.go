@@ -2,13 +2,18 @@ package runner_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/squall-chaos/squall/experiments"
+	"github.com/squall-chaos/squall/mesh/objects"
 	"github.com/squall-chaos/squall/runner/event"
+	"github.com/squall-chaos/squall/runner/runnertest"
 	steadystate "github.com/squall-chaos/squall/steady-state"
 )
 
@@ -49,4 +54,31 @@ func TestAHeartbeatThatIsNotArmedEndsTheBaseline(t *testing.T) {
 			t.Errorf("result %+v after %s", result, time.Since(start))
 		}
 	})
+}
+
+// A user who ends a run while the cluster does not count the deadline yet ends it as in any
+// other phase.
+func TestAStopBeforeTheHeartbeatIsArmed(t *testing.T) {
+	for name, stop := range map[string]func(*runnertest.Cluster){
+		"deleted": func(c *runnertest.Cluster) { c.Fail("armed", fmt.Errorf("it %w", objects.ErrGone)) },
+		"stopped": func(c *runnertest.Cluster) {
+			c.On("armed", func() {
+				editJob(c, func(job *unstructured.Unstructured) {
+					job.SetAnnotations(map[string]string{objects.StoppedByAnnotation: "bob@desk"})
+				})
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				c.Forbid("create VirtualService")
+				stop(c)
+				result := run(t, c, healthy(c), nil, &record{}, forever)
+				if result.Status != event.StatusInterrupted || !result.Outside {
+					t.Errorf("result %+v", result)
+				}
+			})
+		})
+	}
 }

@@ -91,7 +91,7 @@ func VirtualHosts(s config.Snapshot, w Workload, servers []Server) []VirtualHost
 	for i := range g.found {
 		v := &g.found[i]
 		// istio.io/istio/pilot/pkg/networking/core/route, SortVHostRoutes.
-		slices.SortStableFunc(v.Routes, func(a, b Route) int { return compareBool(a.CatchesAll(), b.CatchesAll()) })
+		slices.SortStableFunc(v.Routes, func(a, b Route) int { return routing.CompareBool(a.CatchesAll(), b.CatchesAll()) })
 		if v.Err == nil {
 			v.Err = undecidedAge(v.Routes)
 		}
@@ -284,15 +284,4 @@ func undecidedAge(routes []Route) error {
 		}
 	}
 	return nil
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	default:
-		return -1
-	}
 }

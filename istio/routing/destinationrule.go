@@ -119,7 +119,7 @@ func mostSpecific(s config.Snapshot, rules []*unstructured.Unstructured, name st
 			continue
 		}
 		exact, bestExact := !strings.HasPrefix(of, "*"), best != "" && !strings.HasPrefix(best, "*")
-		switch better := cmp.Or(compareBool(exact, bestExact), cmp.Compare(len(of), len(best))); {
+		switch better := cmp.Or(CompareBool(exact, bestExact), cmp.Compare(len(of), len(best))); {
 		case of == best:
 			found = append(found, rule)
 		case best == "" || better > 0:

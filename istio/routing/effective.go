@@ -58,7 +58,7 @@ func Candidates(s config.Snapshot, name, namespace string, l config.Listener) []
 	}
 	slices.SortFunc(found, func(a, b Candidate) int {
 		return cmp.Or(
-			compareBool(a.IsWildcard(), b.IsWildcard()),
+			CompareBool(a.IsWildcard(), b.IsWildcard()),
 			cmp.Compare(len(b.Pattern), len(a.Pattern)),
 			cmp.Compare(a.Visibility, b.Visibility),
 			config.CompareAge(a.Unstructured, b.Unstructured),
@@ -110,7 +110,8 @@ func AppliesToSidecars(vs *unstructured.Unstructured) bool {
 	return len(gateways) == 0 || slices.Contains(gateways, MeshGateway)
 }
 
-func compareBool(a, b bool) int {
+// CompareBool orders false before true.
+func CompareBool(a, b bool) int {
 	switch {
 	case a == b:
 		return 0

@@ -6,6 +6,7 @@ package kubetest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -77,9 +78,11 @@ func (s *Server) List(resource string) []*unstructured.Unstructured {
 	return found
 }
 
-func (s *Server) keys(selected func(Key) bool) []Key {
+func (s *Server) keys(selected func(Key) bool) []Key { return keysOf(s.objects, selected) }
+
+func keysOf(objects map[Key]stored, selected func(Key) bool) []Key {
 	var keys []Key
-	for key := range s.objects {
+	for key := range objects {
 		if selected(key) {
 			keys = append(keys, key)
 		}
@@ -284,7 +287,42 @@ func (s *Server) get(t target) (*unstructured.Unstructured, error) {
 	return found.object, nil
 }
 
-// list answers a list. It has no pages.
+// ListAt returns the objects of a resource in all namespaces that existed at a resource
+// version, or now if it is empty, sorted by namespace and name. It returns an error if the
+// version is compacted. They must not be changed.
+func (s *Server) ListAt(resource, version string) ([]*unstructured.Unstructured, error) {
+	wanted, err := strconv.Atoi(version)
+	if err != nil {
+		return s.List(resource), nil
+	}
+	if wanted < s.compacted {
+		return nil, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", wanted, s.compacted))
+	}
+	objects := s.at(wanted)
+	var found []*unstructured.Unstructured
+	for _, key := range keysOf(objects, func(k Key) bool { return k.Resource == resource }) {
+		found = append(found, objects[key].object)
+	}
+	return found, nil
+}
+
+// at returns the objects at a version.
+func (s *Server) at(version int) map[Key]stored {
+	then := maps.Clone(s.objects)
+	for _, change := range slices.Backward(s.changes) {
+		switch {
+		case change.Version <= version:
+			return then
+		case change.Type == "ADDED":
+			delete(then, change.Key)
+		default:
+			then[change.Key] = stored{object: change.Before}
+		}
+	}
+	return then
+}
+
+// list answers a list of the present. It has no pages.
 func (s *Server) list(t target, r Request) Response {
 	selector, err := labels.Parse(r.Query["labelSelector"])
 	if err != nil {

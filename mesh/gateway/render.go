@@ -287,8 +287,9 @@ func narrowed(routes []any, port int64, labels map[string]string) []any {
 	return routes
 }
 
-// forHost returns injections with the conditions that requests to a host can meet, without the condition on the host if all of them meet it. keys identify the
-// conditions in the order of aimsOf.
+// forHost returns injections with the conditions that requests to a host can meet, without
+// the condition on the host if all of them meet it. keys identify the conditions, one after
+// the other.
 func forHost(active []render.Injection, name string) (here []render.Injection, keys []aimKey) {
 	for _, one := range active {
 		if len(one.Conditions) == 0 {

@@ -2,7 +2,6 @@ package effect
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -77,7 +76,7 @@ func noShare(d mesh.Decision) string {
 			return "istio_requests_total does not tell ports and subsets apart"
 		case i.PartOfTheTime():
 			return "a fault is active for a part of the time"
-		case len(d.Injections) > 1 && !slices.EqualFunc(i.Callers, d.Injections[0].Callers, sameCaller):
+		case len(d.Injections) > 1 && !slices.EqualFunc(i.Callers, d.Injections[0].Callers, experiments.Caller.Equal):
 			return "the faults have different callers"
 		}
 		for _, caller := range i.Callers {
@@ -89,13 +88,6 @@ func noShare(d mesh.Decision) string {
 		}
 	}
 	return ""
-}
-
-func sameCaller(a, b experiments.Caller) bool {
-	if a.Gateway != nil && b.Gateway != nil {
-		return a.Gateway.Equal(*b.Gateway)
-	}
-	return a.Gateway == b.Gateway && a.Namespace == b.Namespace && maps.Equal(a.Labels, b.Labels)
 }
 
 // selectors returns the PromQL selectors of the edge's counters.

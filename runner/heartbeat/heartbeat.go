@@ -121,9 +121,9 @@ func New(ctx context.Context, config Config, phase Phase) *Heartbeat {
 func (h *Heartbeat) Start(ref objects.Ref, sent *unstructured.Unstructured, deadline time.Duration) {
 	h.arming.Add(1)
 	h.tasks.Go(func() {
-		j, err := h.arm(ref, sent, deadline)
-		if err != nil {
-			h.end(&EndError{Status: event.StatusFailed, Err: hint.With(fmt.Errorf("heartbeat in %s: %w", ref.Namespace, err), Hint)})
+		j, end := h.arm(ref, sent, deadline)
+		if end != nil {
+			h.end(end)
 			h.arming.Done()
 			return
 		}
@@ -135,13 +135,20 @@ func (h *Heartbeat) Start(ref objects.Ref, sent *unstructured.Unstructured, dead
 	})
 }
 
-// arm waits until the cluster counts the deadline of a Job, and returns the Job.
-func (h *Heartbeat) arm(ref objects.Ref, sent *unstructured.Unstructured, deadline time.Duration) (*job, error) {
+// arm waits until the cluster counts the deadline of a Job, and returns the Job, or why
+// the run ends.
+func (h *Heartbeat) arm(ref objects.Ref, sent *unstructured.Unstructured, deadline time.Duration) (*job, *EndError) {
 	ctx, cancel := context.WithTimeout(h.ctx, armTimeout)
 	defer cancel()
 	armed, err := h.config.Cluster.Armed(ctx, ref)
+	if errors.Is(err, objects.ErrGone) {
+		return nil, deletedFromOutside()
+	}
 	if err != nil {
-		return nil, err
+		return nil, &EndError{Status: event.StatusFailed, Err: hint.With(fmt.Errorf("heartbeat in %s: %w", ref.Namespace, err), Hint)}
+	}
+	if end := endedBy(armed); end != nil {
+		return nil, end
 	}
 	// The Job started before now, so the runner never expects a later deadline than the
 	// cluster's.

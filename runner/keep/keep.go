@@ -197,11 +197,11 @@ func (k *Keeper) look(ctx context.Context, meshes chan<- config.Snapshot) {
 	for sleep.For(ctx, untilLook(time.Now(), took)) {
 		began := time.Now()
 		now, err := k.Look(ctx)
-		took = time.Since(began)
-		if err != nil {
+		if err != nil { // the heartbeat ends a run whose cluster does not answer
 			took = 0 // a failure does not delay the next look
-			continue // the heartbeat ends a run whose cluster does not answer
+			continue
 		}
+		took = time.Since(began)
 		select {
 		case <-ctx.Done():
 		case meshes <- now:

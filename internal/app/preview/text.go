@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -163,9 +162,7 @@ func callersInWords(d Decision) string {
 	var callers []experiments.Caller
 	for _, i := range d.Injections {
 		for _, c := range i.Callers {
-			if !slices.ContainsFunc(callers, func(have experiments.Caller) bool {
-				return have.Gateway == c.Gateway && maps.Equal(have.Labels, c.Labels)
-			}) {
+			if !slices.ContainsFunc(callers, c.Equal) {
 				callers = append(callers, c)
 			}
 		}

@@ -43,8 +43,10 @@ type judge struct {
 	awayFor   time.Duration
 	awaySince time.Time
 	// back is how far the clock of the control plane has gone back in all. Deadlines that
-	// count by that clock come later by as much.
-	back time.Duration
+	// count by that clock come later by as much. backAt is how far it had gone when the
+	// first object of a run was created, by id.
+	back   time.Duration
+	backAt map[string]time.Duration
 }
 
 // since is a time, and how long the cluster had been away in all by then.
@@ -99,6 +101,10 @@ func (j *judge) elapsed(s *since) time.Duration {
 	return now.at.Sub(s.at) - (now.away - s.away)
 }
 
+// slack is the time by which runs may have been late so far: the cluster was away, or its
+// clock has gone back.
+func (j *judge) slack() time.Duration { return j.now().away + j.back }
+
 // leftAfter is how long a fault may outlive its run.
 const leftAfter = 20 * time.Second
 
@@ -109,12 +115,12 @@ const followed = 30 * time.Second
 func (j *judge) event() {
 	for key, object := range j.ours {
 		run := object.GetLabels()[objects.RunLabel]
-		if gone := j.ended[run]; gone != nil && j.elapsed(gone) > leftAfter+j.back {
+		if gone := j.ended[run]; gone != nil && j.elapsed(gone) > leftAfter+j.back-j.backAt[run] {
 			j.problem("I1: %s has outlived its run %s by %s", key, run, j.elapsed(gone))
 		}
 	}
 	for calls, at := range j.wrong {
-		if time.Since(at)-j.now().away > followed+j.back {
+		if time.Since(at)-j.slack() > followed {
 			j.problem("I3: %s have gone elsewhere than their users want for %s", calls, time.Since(at))
 		}
 	}
@@ -122,12 +128,12 @@ func (j *judge) event() {
 		switch {
 		case j.ours[pair[0]] == nil || j.ours[pair[1]] == nil:
 			delete(j.rivals, pair)
-		case time.Since(at)-j.now().away > followed:
+		case time.Since(at)-j.slack() > followed:
 			j.problem("I5: %s and %s disturb the same calls, and neither yields", pair[0], pair[1])
 		}
 	}
 	for key, at := range j.outranked {
-		if time.Since(at)-j.now().away > followed+j.back {
+		if time.Since(at)-j.slack() > followed {
 			j.problem("I7: %s has had no effect for %s", key, time.Since(at))
 		}
 	}
@@ -146,7 +152,7 @@ func (j *judge) rank(all []*unstructured.Unstructured) {
 		}
 		since, known := j.outranked[key]
 		if !known {
-			since = time.Now().Add(j.now().away)
+			since = time.Now().Add(-j.slack())
 		}
 		outranked[key] = since
 	}
@@ -178,6 +184,9 @@ func (j *judge) added(key kubetest.Key, object *unstructured.Unstructured) {
 	if !j.world.recorded(id, object) {
 		j.problem("I6: %s is not in the journal of its run", key)
 	}
+	if _, known := j.backAt[id]; !known {
+		j.backAt[id] = j.back
+	}
 	if key.Resource != "virtualservices" {
 		return
 	}
@@ -194,10 +203,8 @@ func (j *judge) added(key kubetest.Key, object *unstructured.Unstructured) {
 			if other.Namespace == key.Namespace {
 				j.problem("I5: %s and %s disturb the same calls", key, other)
 			} else {
-				j.rivals[[2]kubetest.Key{key, other}] = time.Now().Add(j.now().away)
-				// The model of the API server lists the present for an exact version too, so the
-				// earlier one may see the later one.
-				j.yields[id], j.yields[o.GetLabels()[objects.RunLabel]] = true, true
+				j.rivals[[2]kubetest.Key{key, other}] = time.Now().Add(-j.slack())
+				j.yields[id] = true
 			}
 		}
 	}
@@ -228,7 +235,7 @@ func (j *judge) routes() {
 			if _, known := j.wrong[calls]; same {
 				delete(j.wrong, calls)
 			} else if !known {
-				j.wrong[calls] = time.Now().Add(j.now().away)
+				j.wrong[calls] = time.Now().Add(-j.slack())
 			}
 		}
 	}

@@ -61,8 +61,12 @@ func (c client) Permitted(ctx context.Context, namespace string, _ []string) err
 // Earlier implements runner.Rivals.
 func (c client) Earlier(ctx context.Context, created *unstructured.Unstructured, wanted func(*unstructured.Unstructured) bool) ([]*unstructured.Unstructured, error) {
 	answer, err := c.process.ask(ctx, "earlier in "+created.GetNamespace(), func() any {
+		all, err := c.process.world.api.ListAt("virtualservices", created.GetResourceVersion())
+		if err != nil {
+			return fail{err}
+		}
 		var found []*unstructured.Unstructured
-		for _, object := range c.process.world.api.List("virtualservices") {
+		for _, object := range all {
 			if objects.IsOurs(object) && wanted(object) {
 				found = append(found, object.DeepCopy())
 			}

@@ -65,7 +65,7 @@ func newWorld(seed uint64, planted defect) *world {
 	w := &world{
 		loop: newLoop(seed), runs: map[string]*run{}, running: map[string]bool{}, replicas: map[string]*replica{}, served: map[string]*servedRun{}, length: 50 * time.Second, seams: seams{}, trace: fnv.New64a(), defect: planted,
 	}
-	w.judge = judge{world: w, ours: map[kubetest.Key]*unstructured.Unstructured{}, wrong: map[string]time.Time{}, rivals: map[[2]kubetest.Key]time.Time{}, yields: map[string]bool{}, ended: map[string]*since{}, truths: map[string]*truth{}}
+	w.judge = judge{world: w, ours: map[kubetest.Key]*unstructured.Unstructured{}, wrong: map[string]time.Time{}, rivals: map[[2]kubetest.Key]time.Time{}, yields: map[string]bool{}, ended: map[string]*since{}, backAt: map[string]time.Duration{}, truths: map[string]*truth{}}
 	w.api = kubetest.New(func() time.Time { return time.Now().Add(w.skew) })
 	w.controllers = &controllers{world: w}
 	w.istiod = &istiod{world: w, debounce: w.between(20*time.Millisecond, 200*time.Millisecond), slowest: w.skewed(50*time.Millisecond, time.Second)}

@@ -3,6 +3,7 @@ package oracle_test
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -349,4 +350,22 @@ func merged(a, b m) m {
 	out := maps.Clone(a)
 	maps.Copy(out, b)
 	return out
+}
+
+// bothFirst returns the routes that take a request before and during the fault; nil if none
+// takes it. The error says that only one of the two has a route for it.
+func bothFirst(before, during virtualHost, r request) (was, is m, err error) {
+	if was, err = before.first(r); err != nil {
+		return nil, nil, err
+	}
+	is, err = during.first(r)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case was == nil && is != nil:
+		return nil, nil, fmt.Errorf("no route took it, now one does: %v", is)
+	case was != nil && is == nil:
+		return nil, nil, errors.New("no route takes it any more")
+	}
+	return was, is, nil
 }

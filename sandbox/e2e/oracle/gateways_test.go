@@ -499,20 +499,9 @@ func (tr *gatewayTrial) isTarget(to target) bool {
 
 // checkRequest follows one request through the routes before and during the fault.
 func (tr *gatewayTrial) checkRequest(before, during virtualHost, domain string, r request) error {
-	was, err := before.first(r)
-	if err != nil {
+	was, is, err := bothFirst(before, during, r)
+	if err != nil || was == nil {
 		return err
-	}
-	is, err := during.first(r)
-	switch {
-	case err != nil:
-		return err
-	case was == nil && is == nil:
-		return nil
-	case was == nil:
-		return fmt.Errorf("no route took it, now one does: %v", is)
-	case is == nil:
-		return errors.New("no route takes it any more")
 	}
 	means := tr.means(was, domain, r)
 	if means {

@@ -378,20 +378,9 @@ func takesEverything(route m) bool {
 // checkRequest follows one request through the routes before and during the
 // fault.
 func (tr *trial) checkRequest(before, during virtualHost, r request) error {
-	was, err := before.first(r)
-	if err != nil {
+	was, is, err := bothFirst(before, during, r)
+	if err != nil || was == nil {
 		return err
-	}
-	is, err := during.first(r)
-	switch {
-	case err != nil:
-		return err
-	case was == nil && is == nil:
-		return nil
-	case was == nil:
-		return fmt.Errorf("no route took it, now one does: %v", is)
-	case is == nil:
-		return errors.New("no route takes it any more")
 	}
 	if diff := cmp.Diff(action(was), action(is)); diff != "" {
 		return fmt.Errorf("it goes another way: %s", diff)
