@@ -291,9 +291,12 @@ func (s *Server) get(t target) (*unstructured.Unstructured, error) {
 // version, or now if it is empty, sorted by namespace and name. It returns an error if the
 // version is compacted. They must not be changed.
 func (s *Server) ListAt(resource, version string) ([]*unstructured.Unstructured, error) {
+	if version == "" {
+		return s.List(resource), nil
+	}
 	wanted, err := strconv.Atoi(version)
 	if err != nil {
-		return s.List(resource), nil
+		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if wanted < s.compacted {
 		return nil, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", wanted, s.compacted))

@@ -196,8 +196,6 @@ func (p *lines) phaseInWords(phase event.Phase) string {
 		words += ": waiting until Prometheus has scraped calls without a hit; calls may be hit for " + phase.Length.String()
 	case phase.Name == event.PhaseClose:
 		words += fmt.Sprintf(": for %s, until proxies have closed the connections that were open at the rollback", phase.Length.Round(time.Second))
-	case phase.Name == event.PhaseEffect:
-		words += ": waiting until Prometheus has read the counters of the callers again"
 	case phase.Name == event.PhaseRecover && !p.after:
 		words += ": there is no probe to wait for"
 	case phase.Name == event.PhaseRecover:
